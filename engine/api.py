@@ -1,0 +1,119 @@
+"""What the two halves of the engine say to each other.
+
+The front (command line, state folder, configuration, display) calls :func:`run`; the core answers
+with Pulumi's own engine events while it works and with a :class:`Result` at the end. Nothing here
+knows files: the front loads and saves checkpoints and chooses where the journal lies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from engine.journal import Journal
+from engine.state import Snapshot
+
+Event = dict[str, Any]
+"""One apitype.EngineEvent as `--event-log` writes it, without `sequence` and `timestamp`."""
+
+Emit = Callable[[Event], None]
+
+
+class Unsupported(Exception):
+    """Asked for something this engine does not have; the message names it. Exit code 2."""
+
+
+class EngineError(Exception):
+    """The operation cannot start or go on; the message is for the operator. Exit code 255."""
+
+
+@dataclass(frozen=True)
+class Project:
+    """What the core needs of Pulumi.yaml: ``root`` is its folder, ``main`` the program's folder
+    or file within it (Pulumi's `main`), ``virtualenv`` the Python runtime's option of that name
+    (absolute or relative to root; None runs the interpreter this engine runs in)."""
+
+    name: str
+    root: Path
+    main: str = "."
+    virtualenv: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """``targets`` are URNs, with `*` and `**` as Pulumi matches them; ``parallel`` is the greatest
+    number of steps at once (None: Pulumi's default, four times the processors); ``show_secrets``
+    leaves secrets readable in events."""
+
+    operation: Literal["update", "refresh", "destroy"] = "update"
+    dry_run: bool = False
+    parallel: int | None = None
+    targets: tuple[str, ...] = ()
+    target_dependents: bool = False
+    continue_on_error: bool = False
+    show_secrets: bool = False
+    organization: str = "organization"
+
+
+class Cancel:
+    """The one cancel flag. First ``set()``: running steps finish, none starts. Second: running
+    steps are abandoned and stay in the state as pending operations."""
+
+    def __init__(self) -> None:
+        self.level = 0
+        self.graceful = asyncio.Event()
+        self.hard = asyncio.Event()
+
+    def set(self) -> None:
+        """Call it from the event loop (`loop.add_signal_handler`)."""
+        self.level += 1
+        (self.graceful if self.level == 1 else self.hard).set()
+
+
+@dataclass
+class Result:
+    """``snapshot`` is what to save (for a dry run: nothing is to be saved). ``changes`` counts
+    steps as summaryEvent does, e.g. ``{"create": 3, "same": 1}``. ``result`` is Pulumi's word for
+    the outcome; ``message`` is the last line for the operator when it is not "succeeded"."""
+
+    snapshot: Snapshot
+    changes: dict[str, int] = field(default_factory=dict)
+    result: Literal["succeeded", "failed", "canceled"] = "succeeded"
+    message: str = ""
+
+
+class Crypter(Protocol):
+    """A stack's secrets: both directions on the text `v1:NONCE:DATA`."""
+
+    def encrypt(self, plaintext: str) -> str: ...
+    def decrypt(self, ciphertext: str) -> str: ...
+
+
+async def run(
+    project: Project,
+    stack: str,
+    config: Mapping[str, str],
+    secret_keys: frozenset[str],
+    snapshot: Snapshot,
+    options: Options,
+    emit: Emit,
+    journal: Journal | None = None,
+    cancel: Cancel | None = None,
+) -> Result:
+    """Run one preview, update, refresh or destroy.
+
+    ``config`` is decrypted, keys in full (``project:key``), structured values as JSON text;
+    ``secret_keys`` names those that are secret. ``journal`` may be None for a dry run only.
+    The snapshot given is not changed. Emits every event from preludeEvent to summaryEvent.
+
+    Raises Unsupported (nothing new is started) and EngineError; a failing program or step is no
+    exception but ``Result.result == "failed"``, its diagnostics already emitted.
+    """
+    from engine.deployment import Deployment
+
+    return await Deployment(
+        project, stack, config, secret_keys, snapshot, options, emit, journal, cancel or Cancel()
+    ).run()

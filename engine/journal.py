@@ -1,0 +1,131 @@
+"""The journal: what an operation has done so far, on disk before anyone is told.
+
+One JSON document a line. The first names the checkpoint it goes on from; `begin` marks a step
+under way, `finish` what it left. :func:`fold` makes the new list of resources from the old one
+and the entries; the engine uses it at the end of an operation and :func:`recover` after a crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from engine.state import Crypter, Resource
+
+T = TypeVar("T")
+
+
+@dataclass
+class Entry(Generic[T]):
+    """``step`` numbers steps; ``old`` is an index into the resources at the start (or, negative,
+    the step -old-1 that made the resource now gone or changed); ``new`` what the step left."""
+
+    step: int
+    operation: str = ""
+    pending: T | None = None
+    old: int | None = None
+    new: T | None = None
+    finished: bool = False
+    keep: bool = False
+
+
+def fold(base: list[T], entries: Iterable[Entry[T]]) -> tuple[list[T], list[tuple[str, T]]]:
+    """The resources and pending operations after the entries: new ones in order of completion,
+    then the old ones that nothing has touched, as Pulumi's snapshot manager orders them."""
+    gone: set[int] = set()
+    made: dict[int, T] = {}
+    pending: dict[int, tuple[str, T]] = {}
+    for entry in entries:
+        if not entry.finished:
+            if entry.pending is not None:
+                pending[entry.step] = (entry.operation, entry.pending)
+            continue
+        pending.pop(entry.step, None)
+        if entry.old is not None:
+            if entry.old < 0:
+                if entry.new is not None:
+                    made[-entry.old - 1] = entry.new
+                else:
+                    made.pop(-entry.old - 1, None)
+                continue
+            gone.add(entry.old)
+        if entry.new is not None:
+            made[entry.step] = entry.new
+    rest = [r for i, r in enumerate(base) if i not in gone]
+    return [*made.values(), *rest], list(pending.values())
+
+
+class Journal:
+    """An open journal. ``base`` identifies the checkpoint that it goes on from (the front gives
+    the SHA-256 of the file). Entries reach the disk in groups: one fsync for all that wait."""
+
+    def __init__(self, path: Path, crypter: Crypter, base: str) -> None:
+        self._crypter = crypter
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        self._buffer: list[str] = [json.dumps({"journal": 1, "base": base})]
+        self._flushing = asyncio.Lock()
+        self.bytes_written = 0
+
+    def add(self, entry: Entry[Resource]) -> None:
+        """Note an entry; it is safe only after the next :meth:`sync`."""
+        doc: dict[str, Any] = {"step": entry.step}
+        if entry.operation:
+            doc["operation"] = entry.operation
+        if entry.finished:
+            doc["finished"] = True
+        if entry.old is not None:
+            doc["old"] = entry.old
+        if entry.pending is not None:
+            doc["pending"] = entry.pending.dump(self._crypter)
+        if entry.new is not None:
+            doc["new"] = entry.new.dump(self._crypter)
+        self._buffer.append(json.dumps(doc, ensure_ascii=False))
+
+    async def sync(self) -> None:
+        """Return when all entries so far are on disk. Raises OSError (disk full, read-only)."""
+        async with self._flushing:
+            if not self._buffer:
+                return
+            lines, self._buffer = self._buffer, []
+            data = ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass")
+            await asyncio.to_thread(self._write, data)
+
+    def _write(self, data: bytes) -> None:
+        self.bytes_written += len(data)
+        while data:
+            data = data[os.write(self._file, data) :]
+        os.fsync(self._file)
+
+    def close(self) -> None:
+        """The front removes the file after it has saved the checkpoint."""
+        os.close(self._file)
+
+
+def recover(path: Path, base: str, deployment: dict[str, Any]) -> dict[str, Any] | None:
+    """The deployment with an interrupted operation's journal folded in, secrets still encrypted.
+
+    None when there is nothing to recover: no journal, or one of another checkpoint (the crash came
+    after the checkpoint was saved). A torn last line is left out: its step was told to nobody.
+    """
+    try:
+        lines = path.read_text("utf-8", "surrogatepass").split("\n")
+    except FileNotFoundError:
+        return None
+    entries: list[Entry[dict[str, Any]]] = []
+    try:
+        if json.loads(lines[0]).get("base") != base:
+            return None
+        for line in lines[1:-1]:
+            entries.append(Entry(**json.loads(line)))
+    except ValueError:
+        if not entries:
+            return None
+    resources, pending = fold(list(deployment.get("resources") or []), entries)
+    known = list(deployment.get("pending_operations") or [])
+    operations = known + [{"resource": r, "type": operation} for operation, r in pending]
+    return deployment | {"resources": resources, "pending_operations": operations}

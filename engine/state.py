@@ -1,0 +1,290 @@
+"""A stack's state: resources, property values, and their form in a checkpoint of version 3.
+
+Property values are plain JSON values, with two additions: :class:`Secret` around what is secret,
+and the string :data:`UNKNOWN` where a preview cannot know. A reference to a resource stays the
+object that Pulumi uses for it on the wire and on disk alike. The forms are those of Pulumi's
+sdk/go/common/apitype/core.go and pkg/resource/stack/deployment.go.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+SIGNATURE = "4dabf18193072939515e22adb298388d"
+SECRET = "1b47061264138c4ac30d75fd1eb44270"
+RESOURCE = "5cf8f73096256a8f31e491e813e4eb8e"
+ASSETS = {
+    "c44067f5952c0a294b673a41bacd8c17": "asset",
+    "0def7320c3a5731c473e5ecbe6d01bc7": "archive",
+}
+UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+
+Value = Any
+Properties = dict[str, Value]
+
+
+class Crypter(Protocol):
+    """See :class:`engine.api.Crypter`."""
+
+    def encrypt(self, plaintext: str) -> str: ...
+    def decrypt(self, ciphertext: str) -> str: ...
+
+
+@dataclass(eq=False)
+class Secret:
+    """A secret value; keeps the ciphertext it was read from, so unchanged secrets stay the same
+    text on disk. Compares by what it holds and never shows it."""
+
+    value: Value
+    ciphertext: str | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.value == other.value
+
+    def __repr__(self) -> str:
+        return "[secret]"
+
+
+def reveal(value: Value) -> Value:
+    """The value with every secret in it laid bare."""
+    if isinstance(value, Secret):
+        return reveal(value.value)
+    if isinstance(value, dict):
+        return {k: reveal(v) for k, v in value.items()}
+    return [reveal(v) for v in value] if isinstance(value, list) else value
+
+
+def any_value(test: Callable[[Value], bool], value: Value) -> bool:
+    """Whether the value or any value in it (within secrets, too) passes the test."""
+    if test(value):
+        return True
+    if isinstance(value, Secret):
+        return any_value(test, value.value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(any_value(test, v) for v in inner)
+
+
+def has_unknown(value: Value) -> bool:
+    return any_value(lambda v: isinstance(v, str) and v == UNKNOWN, value)
+
+
+def has_secret(value: Value) -> bool:
+    return any_value(lambda v: isinstance(v, Secret), value)
+
+
+def to_disk(value: Value, encrypt: Callable[[str], str] | None) -> Value:
+    """The checkpoint's form. ``encrypt`` None writes secrets in plain text, as Pulumi does within
+    a secret and for `stack export --show-secrets`."""
+    if isinstance(value, Secret):
+        if encrypt is None:
+            return {SIGNATURE: SECRET, "plaintext": _dump(to_disk(value.value, None))}
+        if value.ciphertext is None or encrypt is blind:
+            text = encrypt(_dump(to_disk(value.value, None)))
+            if encrypt is blind:
+                return {SIGNATURE: SECRET, "ciphertext": text}
+            value.ciphertext = text
+        return {SIGNATURE: SECRET, "ciphertext": value.ciphertext}
+    if isinstance(value, dict):
+        return {k: to_disk(v, encrypt) for k, v in value.items()}
+    return [to_disk(v, encrypt) for v in value] if isinstance(value, list) else value
+
+
+def from_disk(value: Value, decrypt: Callable[[str], str]) -> Value:
+    if isinstance(value, list):
+        return [from_disk(v, decrypt) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get(SIGNATURE) == SECRET:
+        if "plaintext" in value:
+            return Secret(from_disk(json.loads(value["plaintext"]), decrypt))
+        text = value["ciphertext"]
+        return Secret(from_disk(json.loads(decrypt(text)), decrypt), text)
+    return {k: from_disk(v, decrypt) for k, v in value.items()}
+
+
+def blind(plaintext: str) -> str:
+    """The encryption of events: nobody can undo it."""
+    return "[secret]"
+
+
+def _dump(value: Value) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+@dataclass
+class Resource:
+    """One resource as the checkpoint knows it. Names are the checkpoint's in snake case."""
+
+    urn: str
+    type: str
+    custom: bool = True
+    delete: bool = False
+    id: str = ""
+    inputs: Properties = field(default_factory=dict)
+    outputs: Properties = field(default_factory=dict)
+    parent: str = ""
+    protect: bool = False
+    taint: bool = False
+    external: bool = False
+    dependencies: list[str] = field(default_factory=list)
+    init_errors: list[str] = field(default_factory=list)
+    provider: str = ""
+    property_dependencies: dict[str, list[str]] = field(default_factory=dict)
+    pending_replacement: bool = False
+    additional_secret_outputs: list[str] = field(default_factory=list)
+    aliases: list[str] = field(default_factory=list)
+    custom_timeouts: dict[str, float] | None = None
+    import_id: str = ""
+    retain_on_delete: bool = False
+    deleted_with: str = ""
+    replace_with: list[str] = field(default_factory=list)
+    created: str = ""
+    modified: str = ""
+    source_position: str = ""
+    stack_trace: list[dict[str, str]] = field(default_factory=list)
+    ignore_changes: list[str] = field(default_factory=list)
+    hide_diff: list[Any] = field(default_factory=list)
+    replace_on_changes: list[str] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.urn.rsplit("::", 1)[1]
+
+    def all_dependencies(self) -> set[str]:
+        """URNs that must exist as long as this one does."""
+        found = {
+            *self.dependencies,
+            self.parent,
+            self.deleted_with,
+            self.provider.rpartition("::")[0],
+        }
+        for urns in self.property_dependencies.values():
+            found.update(urns)
+        return found - {""}
+
+    def copy(self, **changes: Any) -> Resource:
+        return replace(self, **changes)
+
+    def dump(self, crypter: Crypter | None) -> dict[str, Any]:
+        """The checkpoint's form; without a crypter secrets are readable."""
+        encrypt = crypter.encrypt if crypter else None
+        doc: dict[str, Any] = {"urn": self.urn, "custom": self.custom}
+        for attribute, key in FIELDS.items():
+            value = getattr(self, attribute)
+            if attribute in ("inputs", "outputs"):
+                value = to_disk(value, encrypt)
+            if value:
+                doc[key] = value
+        return doc | self.extra
+
+    @classmethod
+    def load(cls, doc: dict[str, Any], crypter: Crypter) -> Resource:
+        """Raises KeyError or ValueError on a document that is not a resource."""
+        known = {key: attribute for attribute, key in FIELDS.items()}
+        found: dict[str, Any] = {"extra": {}}
+        for key, value in doc.items():
+            if key in ("inputs", "outputs"):
+                value = from_disk(value, crypter.decrypt)
+            if key in ("urn", "custom"):
+                found[key] = value
+            elif key in known:
+                found[known[key]] = value
+            else:
+                found["extra"][key] = value
+        return cls(**found)
+
+
+FIELDS = {
+    "delete": "delete",
+    "id": "id",
+    "type": "type",
+    "inputs": "inputs",
+    "outputs": "outputs",
+    "parent": "parent",
+    "protect": "protect",
+    "taint": "taint",
+    "external": "external",
+    "dependencies": "dependencies",
+    "init_errors": "initErrors",
+    "provider": "provider",
+    "property_dependencies": "propertyDependencies",
+    "pending_replacement": "pendingReplacement",
+    "additional_secret_outputs": "additionalSecretOutputs",
+    "aliases": "aliases",
+    "custom_timeouts": "customTimeouts",
+    "import_id": "importID",
+    "retain_on_delete": "retainOnDelete",
+    "deleted_with": "deletedWith",
+    "replace_with": "replaceWith",
+    "created": "created",
+    "modified": "modified",
+    "source_position": "sourcePosition",
+    "stack_trace": "stackTrace",
+    "ignore_changes": "ignoreChanges",
+    "hide_diff": "hideDiff",
+    "replace_on_changes": "replaceOnChanges",
+}
+
+
+@dataclass
+class Operation:
+    """A step that was under way when the engine was killed: creating, updating, deleting, …"""
+
+    resource: Resource
+    type: str
+
+
+@dataclass
+class Snapshot:
+    """All of a stack. ``rest`` keeps the deployment's other keys (manifest, secrets_providers,
+    metadata, …) as they were read; the front fills in secrets_providers for a new stack."""
+
+    resources: list[Resource] = field(default_factory=list)
+    pending: list[Operation] = field(default_factory=list)
+    rest: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, deployment: dict[str, Any] | None, crypter: Crypter) -> Snapshot:
+        """From the value of `checkpoint.latest` (or `deployment` of an export); None is empty.
+        Raises KeyError, TypeError or ValueError on a document that is no deployment."""
+        if not deployment:
+            return cls()
+        rest = dict(deployment)
+        resources = [Resource.load(r, crypter) for r in rest.pop("resources", None) or []]
+        pending = [
+            Operation(Resource.load(o["resource"], crypter), o["type"])
+            for o in rest.pop("pending_operations", None) or []
+        ]
+        return cls(resources, pending, rest)
+
+    def dump(self, crypter: Crypter | None) -> dict[str, Any]:
+        """The deployment, with a fresh manifest; without a crypter secrets are readable."""
+        doc = dict(self.rest)
+        doc["manifest"] = {"time": now(), "magic": "", "version": ""}
+        doc.setdefault("metadata", {})
+        doc["resources"] = [r.dump(crypter) for r in self.resources]
+        if self.pending:
+            doc["pending_operations"] = [
+                {"resource": o.resource.dump(crypter), "type": o.type} for o in self.pending
+            ]
+        return doc
+
+    def root(self) -> Resource | None:
+        """The stack resource, whose outputs are the stack's outputs."""
+        return next(
+            (r for r in self.resources if r.type == "pulumi:pulumi:Stack" and not r.delete), None
+        )
+
+
+def now() -> str:
+    """Now, as Go writes a time."""
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def urns(resources: Iterable[Resource]) -> set[str]:
+    return {r.urn for r in resources}
