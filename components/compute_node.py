@@ -1,0 +1,70 @@
+"""ComputeNode: slurmd, configless, and slurmctld's word that the node is fit for jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pulumi
+
+from components.deploy import Deployed, deploy
+from components.rendering import render
+from components.slurm_conf import RESTART_SLURMD, restart_keys
+from remote.bundle import Bundle, Check, Directory, File, Package, Unit
+from remote.host import Host
+from settings import Settings
+
+ROLE = "slurmd"
+DEFAULTS = "/etc/default/slurmd"
+UNIT_CONF = "/etc/systemd/system/slurmd.service.d/slurmstack.conf"
+
+
+class ComputeNode(pulumi.ComponentResource):
+    """A compute node. It counts as done when slurmctld sees it idle (or at work) with the
+    controller's slurm.conf."""
+
+    deployed: Deployed
+
+    def __init__(
+        self,
+        host: Host,
+        settings: Settings,
+        depends_on: Sequence[pulumi.Resource],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("slurmstack:components:ComputeNode", host.name, None, opts)
+        bundle = compute_bundle(host.name, settings)
+        self.deployed = deploy(host, bundle, ROLE, self, depends_on, lost=host.lost)
+        self.register_outputs({})
+
+
+def compute_bundle(node: str, settings: Settings) -> Bundle:
+    """What a compute node gets. It holds no slurm.conf: slurmd fetches the controller's."""
+    controller = settings.hosts[settings.roles.controller]
+    defaults = render(
+        "compute_node/slurmd.default",
+        controller=controller,
+        slurmctld_port=settings.slurm.SlurmctldPort,
+    )
+    return Bundle(
+        node=node,
+        role=ROLE,
+        packages=(Package("slurm-client"), Package("slurmd")),
+        directories=(
+            Directory("/var/log/slurm", owner="slurm", group="slurm", mode=0o755),
+            Directory(settings.slurm.SlurmdSpoolDir, ephemeral=True),
+        ),
+        files=(
+            File(DEFAULTS, defaults),
+            File(UNIT_CONF, render("compute_node/slurmd.service.conf")),
+        ),
+        units=(
+            Unit(
+                "slurmd.service",
+                restart_on=(DEFAULTS, UNIT_CONF),
+                restart_key=restart_keys(settings, RESTART_SLURMD),
+            ),
+        ),
+        checks=(
+            Check("node-is-idle", render("compute_node/node-is-idle.sh", node=node), timeout=60),
+        ),
+    )

@@ -1,0 +1,92 @@
+"""slurm.conf as text, from settings and what the nodes have. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from components.rendering import render
+from settings import NodeClass, Settings
+from settings.model import Hardware, Partition
+from settings.slurm_conf import sections, text
+
+#: scontrol(1), reconfigure, 24.11: it can change neither the daemons' listening ports nor the
+#: authentication mechanism; where daemons find their state and each other is read at start, too.
+RESTART_SLURMCTLD = (
+    "AuthInfo", "AuthType", "SlurmctldHost", "SlurmctldPort", "SlurmdPort", "StateSaveLocation",
+)  # fmt: skip
+RESTART_SLURMD = ("AuthInfo", "AuthType", "SlurmdPort", "SlurmdSpoolDir")
+
+
+def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
+    """The controller's slurm.conf; compute nodes fetch it from there (configless)."""
+    return render(
+        "slurm_controller/slurm.conf",
+        cluster=settings.cluster.name,
+        sections=sections(settings.slurm, derived(settings)),
+        nodes=[
+            {
+                "name": name,
+                "parameters": _node(settings.hosts[name].address, node_class, hardware[name]),
+            }
+            for name, node_class in settings.compute.items()
+        ],
+        partitions=[
+            {"name": name, "parameters": _partition(partition)}
+            for name, partition in sorted(settings.partitions.items())
+        ],
+    )
+
+
+def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
+    """Parameter → (section, value) that follow from other settings."""
+    controller = settings.roles.controller
+    host = f"{controller}({settings.hosts[controller].address})"
+    options = settings.slurm.SlurmctldParameters or []
+    options = options.split(",") if isinstance(options, str) else list(options)
+    if "enable_configless" not in options:
+        options.append("enable_configless")
+    return {
+        "ClusterName": ("Cluster", settings.cluster.name),
+        "SlurmctldHost": ("Cluster", host),
+        "SlurmUser": ("Cluster", "slurm"),
+        "SlurmctldParameters": ("Communication", options),
+    }
+
+
+def restart_keys(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
+    """``Parameter=value`` lines whose change needs a restart instead of a reconfigure."""
+    values = {
+        name: value
+        for parameters in sections(settings.slurm, derived(settings)).values()
+        for name, value in parameters.items()
+    }
+    return tuple(f"{name}={values[name]}" for name in names if name in values)
+
+
+def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, str]:
+    parameters: dict[str, Any] = {
+        "NodeAddr": address,
+        "CPUs": hardware.CPUs,
+        "Boards": hardware.Boards,
+        "SocketsPerBoard": hardware.SocketsPerBoard,
+        "CoresPerSocket": hardware.CoresPerSocket,
+        "ThreadsPerCore": hardware.ThreadsPerCore,
+        "RealMemory": node_class.RealMemory or hardware.RealMemory,
+        "MemSpecLimit": node_class.MemSpecLimit,
+        "Feature": list(node_class.Features) or None,
+        "Weight": node_class.Weight,
+        "State": "UNKNOWN",
+    }
+    return {name: text(value) for name, value in parameters.items() if value is not None}
+
+
+def _partition(partition: Partition) -> dict[str, str]:
+    parameters: dict[str, Any] = {
+        "Nodes": partition.Nodes,
+        "Default": partition.Default,
+        "MaxTime": partition.MaxTime,
+        "State": partition.State,
+        **partition.extra,
+    }
+    return {name: text(value) for name, value in parameters.items()}

@@ -1,0 +1,79 @@
+"""SlurmController: slurmctld, and the slurm.conf that the whole cluster runs by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+
+from components.deploy import Deployed, deploy
+from components.rendering import render
+from components.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
+from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Unit
+from remote.host import Host
+from settings import Settings
+from settings.model import Hardware
+
+ROLE = "slurmctld"
+SLURM_CONF = "/etc/slurm/slurm.conf"
+
+
+class SlurmController(pulumi.ComponentResource):
+    """The controller: slurmctld with the cluster's slurm.conf, which it serves to the nodes."""
+
+    deployed: Deployed
+
+    def __init__(
+        self,
+        name: str,
+        host: Host,
+        settings: Settings,
+        hardware: Mapping[str, Hardware],
+        depends_on: Sequence[pulumi.Resource],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("slurmstack:components:SlurmController", name, None, opts)
+        bundle = controller_bundle(host.name, settings, hardware)
+        self.deployed = deploy(host, bundle, ROLE, self, depends_on)
+        self.register_outputs({})
+
+
+def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:
+    """What the controller's host gets.
+
+    A changed slurm.conf is taken up by ``scontrol reconfigure``, which starts new daemons and
+    falls back to the running ones if they do not come up (scontrol(1), since 23.11); a parameter
+    that this cannot change restarts slurmctld, which no running job notices.
+    """
+    conf = settings.slurm
+    return Bundle(
+        node=node,
+        role=ROLE,
+        guards=(
+            Guard(
+                "leaving-nodes",
+                render("slurm_controller/leaving-nodes.sh", nodes=list(settings.compute)),
+                timeout=60,
+            ),
+        ),
+        packages=(Package("slurm-client"), Package("slurmctld")),
+        directories=(
+            Directory("/etc/slurm", owner="root", group="root", mode=0o755),
+            Directory("/var/log/slurm", owner="slurm", group="slurm", mode=0o755),
+            Directory(conf.StateSaveLocation, owner="slurm", group="slurm", mode=0o700),
+        ),
+        files=(File(SLURM_CONF, slurm_conf(settings, hardware)),),
+        units=(
+            Unit(
+                "slurmctld.service",
+                reload_on=(SLURM_CONF,),
+                reload="scontrol reconfigure",
+                restart_key=restart_keys(settings, RESTART_SLURMCTLD),
+            ),
+        ),
+        checks=(
+            Check(
+                "controller-answers", render("slurm_controller/controller-answers.sh"), timeout=60
+            ),
+        ),
+    )

@@ -1,0 +1,137 @@
+"""What no single setting can get wrong alone: mistakes between settings."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from settings.hostlist import expand
+from settings.model import Hardware, Host, NodeClass, Partition, Roles
+from settings.problems import Problem
+
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) -> list[Problem]:
+    """All mistakes between those parts of the settings that could be read by themselves."""
+    hosts: dict[str, Host] | None = parts.get("hosts")
+    roles: Roles | None = parts.get("roles")
+    nodes: tuple[NodeClass, ...] | None = parts.get("nodes", () if "nodes" not in raw else None)
+    partitions: dict[str, Partition] = parts.get("partitions", {})
+    problems: list[Problem] = []
+    if hosts is not None:
+        problems += _names_and_addresses(hosts, f"{project}:hosts")
+    if hosts is not None and roles is not None:
+        problems += _controller(hosts, roles, f"{project}:roles.controller")
+    if nodes is not None:
+        problems += _node_classes(nodes, hosts, roles, f"{project}:nodes")
+        problems += _partitions(partitions, nodes, f"{project}:partitions")
+    return problems
+
+
+def _names_and_addresses(hosts: Mapping[str, Host], path: str) -> Iterator[Problem]:
+    for name, host in hosts.items():
+        if not _LABEL.fullmatch(name):
+            yield Problem(f"{path}.{name}", "a host name (letters, digits and hyphens)", repr(name))
+        if not _is_address(host.address):
+            yield Problem(f"{path}.{name}.address", "an IP address or a host name", host.address)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        # Digits and dots that are no address are a slip of the finger, not a host name.
+        return not re.fullmatch(r"[0-9.]+", text) and all(
+            _LABEL.fullmatch(label) for label in text.split(".")
+        )
+    return True
+
+
+def _controller(hosts: Mapping[str, Host], roles: Roles, path: str) -> Iterator[Problem]:
+    if roles.controller not in hosts:
+        yield Problem(path, "a host of slurmstack:hosts", roles.controller)
+    elif hosts[roles.controller].lost:
+        yield Problem(path, "a host that is not lost", f"{roles.controller}, marked lost")
+
+
+def _node_classes(
+    nodes: tuple[NodeClass, ...],
+    hosts: Mapping[str, Host] | None,
+    roles: Roles | None,
+    path: str,
+) -> Iterator[Problem]:
+    owner: dict[str, int] = {}
+    for index, node_class in enumerate(nodes):
+        where = f"{path}[{index}]"
+        for name in node_class.names:
+            if hosts is not None and name not in hosts:
+                yield Problem(f"{where}.hosts", "hosts of slurmstack:hosts", name)
+            if name in owner:
+                yield Problem(
+                    f"{where}.hosts",
+                    "each node in one class",
+                    f"{name}, already in [{owner[name]}]",
+                )
+            owner.setdefault(name, index)
+            if roles is not None and name == roles.controller:
+                yield Problem(
+                    f"{where}.hosts", "each node in one role", f"{name}, which is the controller"
+                )
+        if node_class.hardware is not None:
+            yield from hardware_problems(node_class, node_class.hardware, where)
+
+
+def hardware_problems(
+    node_class: NodeClass, hardware: Hardware, where: str, node: str | None = None
+) -> Iterator[Problem]:
+    """Where a class asks for more than the hardware, declared or discovered, has."""
+    of_node = f" of {node}" if node else ""
+    if node_class.RealMemory is not None and node_class.RealMemory > hardware.RealMemory:
+        yield Problem(
+            f"{where}.RealMemory",
+            f"at most the {hardware.RealMemory} MiB{of_node}",
+            f"{node_class.RealMemory} MiB",
+        )
+    offered = node_class.RealMemory or hardware.RealMemory
+    if node_class.MemSpecLimit is not None and node_class.MemSpecLimit >= offered:
+        yield Problem(
+            f"{where}.MemSpecLimit",
+            f"less than the {offered} MiB offered{of_node}",
+            f"{node_class.MemSpecLimit} MiB",
+        )
+    threads = (
+        hardware.Boards
+        * hardware.SocketsPerBoard
+        * hardware.CoresPerSocket
+        * hardware.ThreadsPerCore
+    )
+    cores = threads // hardware.ThreadsPerCore
+    if hardware.CPUs not in (threads, cores):
+        yield Problem(
+            f"{where}.hardware.CPUs",
+            "Boards × SocketsPerBoard × CoresPerSocket × ThreadsPerCore "
+            f"= {threads}, or {cores} cores",
+            f"{hardware.CPUs}{of_node}",
+        )
+
+
+def _partitions(
+    partitions: Mapping[str, Partition], nodes: tuple[NodeClass, ...], path: str
+) -> Iterator[Problem]:
+    known = {name for node_class in nodes for name in node_class.names}
+    for title, partition in partitions.items():
+        where = f"{path}.{title}"
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+", title) or title.upper() == "DEFAULT":
+            yield Problem(where, "a partition name (letters, digits, _ . -)", repr(title))
+        if partition.Nodes != "ALL":
+            unknown = [name for name in expand(partition.Nodes) if name not in known]
+            if unknown:
+                yield Problem(
+                    f"{where}.Nodes", "compute nodes of slurmstack:nodes", ", ".join(unknown)
+                )
+    defaults = [title for title, partition in partitions.items() if partition.Default]
+    if len(defaults) > 1:
+        yield Problem(path, "at most one partition with Default: true", ", ".join(defaults))

@@ -1,0 +1,169 @@
+"""Reading the stack configuration: every mistake in one report, before anything is contacted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin
+
+import pulumi
+from pulumi.runtime.config import CONFIG, get_config_env
+from pydantic import TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
+
+from settings.checks import cross_check
+from settings.hostlist import pair
+from settings.model import MungeKeySetting, Settings
+from settings.problems import Problem, SettingsError, shown
+
+#: Keys whose value is never quoted in a report.
+_SECRET_KEYS = {"mungeKey"}
+
+
+def load() -> Settings:
+    """The current stack's settings.
+
+    Raises:
+        SettingsError: with all mistakes at once.
+    """
+    project = pulumi.get_project()
+    values = {**get_config_env(), **CONFIG.get()}
+    raw = {
+        key.removeprefix(f"{project}:"): _value(text)
+        for key, text in values.items()
+        if key.startswith(f"{project}:")
+    }
+    return parse(raw, project=project, stack=pulumi.get_stack())
+
+
+def _value(text: Any) -> Any:
+    """Pulumi hands structured values over as JSON, scalars as they are."""
+    if isinstance(text, str) and text[:1] in "{[":
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def parse(
+    raw: Mapping[str, Any], project: str = "slurmstack", stack: str | None = None
+) -> Settings:
+    """Settings from the stack's configuration values, by key without the project's prefix.
+
+    Each key is validated by itself, then against the others, so that one mistake does not hide
+    another.
+
+    Raises:
+        SettingsError: with all mistakes at once.
+    """
+    problems: list[Problem] = []
+    parts: dict[str, Any] = {}
+    names = {to_camel(name): name for name in Settings.model_fields}
+    for key in raw:
+        if key not in names:
+            problems.append(
+                Problem(f"{project}:{key}", "one of " + ", ".join(sorted(names)), "an unknown key")
+            )
+    for key, name in names.items():
+        path = f"{project}:{key}"
+        info = Settings.model_fields[name]
+        if key not in raw:
+            if info.is_required():
+                problems.append(Problem(path, "a value", "nothing"))
+            continue
+        if key in _SECRET_KEYS:
+            _munge_key(raw[key], path, parts, problems)
+            continue
+        value = _hosts(raw[key], path, problems) if key == "hosts" else raw[key]
+        parts[name] = _validated(info.annotation, value, path, problems)
+    parts = {name: part for name, part in parts.items() if part is not None}
+    problems += cross_check(parts, raw, project)
+    if problems:
+        raise SettingsError(sorted(problems, key=lambda problem: problem.path), stack)
+    return Settings(**parts)
+
+
+def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) -> Any:
+    """A value of this type, or None and its mistakes among the problems.
+
+    Of a table or a list of things, those that are right come through: what depends on them is
+    still checked.
+    """
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict and isinstance(value, Mapping):
+        checked = {
+            str(key): _validated(arguments[1], item, f"{path}.{key}", problems)
+            for key, item in value.items()
+        }
+        return {key: item for key, item in checked.items() if item is not None}
+    if get_origin(annotation) is tuple and isinstance(value, list):
+        return tuple(
+            item
+            for index, entry in enumerate(value)
+            if (item := _validated(arguments[0], entry, f"{path}[{index}]", problems)) is not None
+        )
+    try:
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+        return adapter.validate_python(value)
+    except ValidationError as error:
+        problems += [_problem(path, item) for item in error.errors()]
+        return None
+
+
+def _munge_key(value: Any, path: str, parts: dict[str, Any], problems: list[Problem]) -> None:
+    try:
+        parts["munge_key"] = MungeKeySetting.read(str(value))
+    except ValueError as error:
+        problems.append(Problem(path, "a munge key of 32 to 1024 bytes, raw or base64", str(error)))
+
+
+def _hosts(value: Any, path: str, problems: list[Problem]) -> Any:
+    """Expand ``cn[01-64]: 10.0.0.[1-64]`` to one entry a host, and find what is named twice."""
+    if not isinstance(value, Mapping):
+        return value
+    hosts: dict[str, Any] = {}
+    by_address: dict[str, str] = {}
+    for names, entry in value.items():
+        fields = {"address": entry} if isinstance(entry, str) else entry
+        if not isinstance(fields, Mapping) or not isinstance(fields.get("address"), str):
+            hosts[str(names)] = fields
+            continue
+        try:
+            pairs = pair(str(names), fields["address"])
+        except ValueError as error:
+            problems.append(Problem(f"{path}.{names}", str(error), f"{names}: {fields['address']}"))
+            continue
+        for name, address in pairs:
+            if name in hosts:
+                problems.append(Problem(f"{path}.{names}", "each name once", f"{name} again"))
+            if address in by_address:
+                problems.append(
+                    Problem(
+                        f"{path}.{names}",
+                        "each address once",
+                        f"{address} for {name} and for {by_address[address]}",
+                    )
+                )
+            by_address[address] = name
+            hosts[name] = {**fields, "address": address}
+    return hosts
+
+
+def _problem(path: str, error: Any) -> Problem:
+    where = path
+    for part in error["loc"]:
+        where += f"[{part}]" if isinstance(part, int) else f".{part}"
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        return Problem(where, "a key that is documented in docs/settings.md", "an unknown key")
+    if kind == "missing":
+        return Problem(where, "a value", "nothing")
+    if kind == "value_error":
+        return Problem(where, str(context.get("error", error["msg"])), shown(error["input"]))
+    if kind == "literal_error":
+        return Problem(where, "one of " + str(context["expected"]), shown(error["input"]))
+    message = str(error["msg"])
+    for prefix in ("Input should be ", "String should "):
+        message = message.removeprefix(prefix)
+    return Problem(where, message, shown(error["input"]))

@@ -1,0 +1,202 @@
+"""The settings of a cluster, frozen once read. Unknown keys are refused.
+
+The shape follows the stack file: each attribute of :class:`Settings` is one configuration
+key (``slurmstack:cluster``, ``slurmstack:hosts``, …), spelled there in camelCase and inside
+Slurm's own objects as Slurm spells it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretBytes, field_validator
+from pydantic.alias_generators import to_camel
+
+from settings.hostlist import expand
+from settings.slurm_conf import SlurmConf
+
+#: munge(7), munged(8): a key has 32 to 1,024 bytes.
+MUNGE_KEY_BYTES = range(32, 1025)
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62})$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class SlurmObject(BaseModel):
+    """A node, a partition …: keys as slurm.conf spells them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _host_list(value: str) -> str:
+    expand(value)
+    return value
+
+
+class Cluster(Model):
+    """``slurmstack:cluster``."""
+
+    #: ClusterName of slurm.conf(5): lower case, since slurmdbd stores it so.
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+
+
+class Bastion(Model):
+    """A host through which the nodes are reached (OpenSSH's ProxyJump)."""
+
+    address: str
+    user: str = "root"
+    port: Port = 22
+    host_key: str | None = None
+
+
+class Ssh(Model):
+    """``slurmstack:ssh``: how nodes are reached. The keys are the SSH agent's."""
+
+    user: str = "root"
+    port: Port = 22
+    #: An OpenSSH known_hosts file, relative to the project folder.
+    known_hosts: str | None = None
+    #: Dials before a node counts as unreachable, and seconds for each.
+    dial_error_limit: Annotated[int, Field(ge=0, le=100)] = 2
+    per_dial_timeout: Annotated[int, Field(ge=1, le=600)] = 10
+    bastion: Bastion | None = None
+
+
+class Host(Model):
+    """One entry of ``slurmstack:hosts``; a bare string is its address."""
+
+    address: str
+    user: str | None = None
+    port: Port | None = None
+    #: "ssh-ed25519 AAAA…", where it is not in the known_hosts file.
+    host_key: str | None = None
+    #: The machine is gone for good: nothing is sent to it any more, and it leaves slurm.conf.
+    lost: bool = False
+
+    @field_validator("host_key")
+    @classmethod
+    def _one_key(cls, value: str | None) -> str | None:
+        if value is not None and len(value.split()) < 2:
+            raise ValueError('a public host key such as "ssh-ed25519 AAAA…"')
+        return value
+
+
+class Roles(Model):
+    """``slurmstack:roles``: who runs what, besides the compute nodes of ``slurmstack:nodes``."""
+
+    controller: Name
+
+
+class Hardware(SlurmObject):
+    """What a node has, in slurm.conf(5)'s words; what ``slurmd -C`` prints."""
+
+    CPUs: Positive
+    Boards: Positive = 1
+    SocketsPerBoard: Positive
+    CoresPerSocket: Positive
+    ThreadsPerCore: Positive
+    #: MiB.
+    RealMemory: Positive
+    #: Device files such as /dev/nvidia0, in order.
+    gpus: tuple[str, ...] = ()
+
+
+class NodeClass(SlurmObject):
+    """One entry of ``slurmstack:nodes``: a group of compute nodes that are alike."""
+
+    hosts: str
+    #: Left out, each node is asked (``slurmd -C``) before planning.
+    hardware: Hardware | None = None
+    #: MiB offered to jobs; at most what the node has. Left out: all of it.
+    RealMemory: Positive | None = None
+    #: MiB kept back for the system.
+    MemSpecLimit: Positive | None = None
+    Features: tuple[str, ...] = ()
+    Weight: Annotated[int, Field(ge=0)] | None = None
+
+    _hosts = field_validator("hosts")(_host_list)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts of this class."""
+        return expand(self.hosts)
+
+
+class Partition(SlurmObject):
+    """One entry of ``slurmstack:partitions``."""
+
+    Nodes: str
+    Default: bool = False
+    MaxTime: str | int = "UNLIMITED"
+    State: Literal["UP", "DOWN", "DRAIN", "INACTIVE"] = "UP"
+    #: Any other partition parameter of slurm.conf(5).
+    extra: dict[str, str | int | bool] = Field(default_factory=dict)
+
+    @field_validator("Nodes")
+    @classmethod
+    def _nodes(cls, value: str) -> str:
+        return value if value == "ALL" else _host_list(value)
+
+
+class MungeKeySetting(Model):
+    """``slurmstack:mungeKey``: an existing key, as bytes, and how it was written."""
+
+    value: SecretBytes
+    encoding: Literal["raw", "base64"]
+
+    @staticmethod
+    def read(text: str) -> MungeKeySetting:
+        """Take a key as base64 where it is base64 of a key's length, else as raw bytes.
+
+        Raises:
+            ValueError: neither reading has 32 to 1,024 bytes. The text is not quoted.
+        """
+        try:
+            decoded = base64.b64decode("".join(text.split()), validate=True)
+        except (binascii.Error, ValueError):
+            decoded = b""
+        if len(decoded) in MUNGE_KEY_BYTES:
+            return MungeKeySetting(value=SecretBytes(decoded), encoding="base64")
+        # A key file read with $(cat …) or piped keeps its characters; surrogates carry raw bytes.
+        raw = text.encode("utf-8", "surrogateescape")
+        if len(raw) in MUNGE_KEY_BYTES:
+            return MungeKeySetting(value=SecretBytes(raw), encoding="raw")
+        sizes = f"{len(raw)} bytes" + (f" ({len(decoded)} as base64)" if decoded else "")
+        raise ValueError(sizes)
+
+
+class Settings(Model):
+    """A whole stack's settings."""
+
+    cluster: Cluster
+    ssh: Ssh = Ssh()
+    hosts: dict[str, Host]
+    roles: Roles
+    nodes: tuple[NodeClass, ...] = ()
+    partitions: dict[str, Partition] = Field(default_factory=dict)
+    slurm: SlurmConf = SlurmConf()
+    munge_key: MungeKeySetting | None = None
+
+    @property
+    def compute(self) -> dict[str, NodeClass]:
+        """Compute node → its class, lost ones left out, in the order of the settings."""
+        return {
+            name: node_class
+            for node_class in self.nodes
+            for name in node_class.names
+            if not self.hosts[name].lost
+        }
+
+    @property
+    def lost(self) -> dict[str, Host]:
+        """Hosts that are gone for good but still listed."""
+        return {name: host for name, host in self.hosts.items() if host.lost}

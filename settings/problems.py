@@ -1,0 +1,35 @@
+"""A mistake in the settings, and the report of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: where in the YAML, what was expected there, what was found."""
+
+    path: str
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: expected {self.expected}; found {self.found}"
+
+
+class SettingsError(Exception):
+    """All mistakes in the settings of one stack."""
+
+    def __init__(self, problems: Sequence[Problem], stack: str | None = None) -> None:
+        self.problems = tuple(problems)
+        where = f"Pulumi.{stack}.yaml" if stack else "the settings"
+        count = len(self.problems)
+        head = f"{count} mistake{'s' if count != 1 else ''} in {where}; nothing was contacted:"
+        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """A found value as the report shows it: quoted, never longer than `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
