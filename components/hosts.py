@@ -1,4 +1,4 @@
-"""The hosts of the settings as they are reached: address, user, and the host key pinned for each."""
+"""The hosts of the settings as they are reached: address, user, and the pinned host key."""
 
 from __future__ import annotations
 
