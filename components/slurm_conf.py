@@ -76,7 +76,6 @@ def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, 
         "MemSpecLimit": node_class.MemSpecLimit,
         "Feature": list(node_class.Features) or None,
         "Weight": node_class.Weight,
-        "State": "UNKNOWN",
     }
     return {name: text(value) for name, value in parameters.items() if value is not None}
 

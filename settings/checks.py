@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
 from settings.hostlist import expand
@@ -26,9 +26,29 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
     if hosts is not None and roles is not None:
         problems += _controller(hosts, roles, f"{project}:roles.controller")
     if nodes is not None:
-        problems += _node_classes(nodes, hosts, roles, f"{project}:nodes")
+        named = _named(raw.get("hosts"))
+        placed = [(_index(raw, node_class), node_class) for node_class in nodes]
+        problems += _node_classes(placed, named, roles, f"{project}:nodes")
         problems += _partitions(partitions, nodes, f"{project}:partitions")
     return problems
+
+
+def _named(hosts: Any) -> set[str]:
+    """Every host that is named, also where the rest of its entry is wrong."""
+    names: set[str] = set()
+    for text in hosts if isinstance(hosts, Mapping) else ():
+        try:
+            names.update(expand(str(text)))
+        except ValueError:
+            names.add(str(text))
+    return names
+
+
+def _index(raw: Mapping[str, Any], node_class: NodeClass) -> int:
+    """Where a class stands in the list that the settings give, wrong entries counted."""
+    entries = raw.get("nodes", ())
+    wanted = [entry.get("hosts") if isinstance(entry, Mapping) else None for entry in entries]
+    return wanted.index(node_class.hosts)
 
 
 def _names_and_addresses(hosts: Mapping[str, Host], path: str) -> Iterator[Problem]:
@@ -58,16 +78,16 @@ def _controller(hosts: Mapping[str, Host], roles: Roles, path: str) -> Iterator[
 
 
 def _node_classes(
-    nodes: tuple[NodeClass, ...],
-    hosts: Mapping[str, Host] | None,
+    placed: Sequence[tuple[int, NodeClass]],
+    named: Set[str],
     roles: Roles | None,
     path: str,
 ) -> Iterator[Problem]:
     owner: dict[str, int] = {}
-    for index, node_class in enumerate(nodes):
+    for index, node_class in placed:
         where = f"{path}[{index}]"
         for name in node_class.names:
-            if hosts is not None and name not in hosts:
+            if name not in named:
                 yield Problem(f"{where}.hosts", "hosts of slurmstack:hosts", name)
             if name in owner:
                 yield Problem(
