@@ -85,7 +85,8 @@ def _partition(partition: Partition) -> dict[str, str]:
         "Nodes": partition.Nodes,
         "Default": partition.Default,
         "MaxTime": partition.MaxTime,
-        "State": partition.State,
+        # UP is the default: a partition that is up says nothing of it.
+        "State": None if partition.State == "UP" else partition.State,
         **partition.extra,
     }
-    return {name: text(value) for name, value in parameters.items()}
+    return {name: text(value) for name, value in parameters.items() if value is not None}
