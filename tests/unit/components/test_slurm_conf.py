@@ -22,8 +22,8 @@ def rendered(**changes: Any) -> str:
 
 
 def read_back(text: str) -> dict[str, Any]:
-    # slurm.conf(5) spells booleans YES and NO; slurmutils 1.3 knows only true and false there.
-    text = re.sub(r"=(YES|NO)\b", lambda it: "=true" if it[1] == "YES" else "=false", text)
+    # slurm.conf(5) spells booleans YES and NO; slurmutils 1.3 reads only Python's True and False.
+    text = re.sub(r"=(YES|NO)\b", lambda it: "=True" if it[1] == "YES" else "=False", text)
     found: dict[str, Any] = slurmconfig.loads(text).dict()
     return {name.lower(): value for name, value in found.items()}
 
