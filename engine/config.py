@@ -1,0 +1,157 @@
+"""Configuration values: paths into them, secrets within them, and the text programs see.
+
+A value is what YAML gives (text, number, boolean, list, map); a secret is the map
+``{"secure": "v1:NONCE:DATA"}``, at any depth. Rules follow Pulumi's
+sdk/go/common/resource/config: a top-level value is set as text, a value inside a structure
+becomes a boolean or an integer where it looks like one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+from engine.errors import CommandError
+
+Path = list[str | int]
+
+_SEGMENT = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|([^.\[\]"]+)')
+
+
+def go_json(value: Any) -> str:
+    """JSON as Go's encoder writes a value: sorted keys, ``<``, ``>`` and ``&`` escaped."""
+    return escape(json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":")))
+
+
+def escape(text: str) -> str:
+    """JSON text with the characters that Go's encoder hides from HTML."""
+    return re.sub("[<>&\u2028\u2029]", lambda m: f"\\u{ord(m[0]):04x}", text)
+
+
+def parse_path(text: str) -> Path:
+    """``a.b[0]["c.d"]`` → ``["a", "b", 0, "c.d"]``. Raises CommandError where it is no path."""
+    path: Path = []
+    position = 0
+    while position < len(text):
+        if path and text[position] == ".":
+            position += 1
+        match = _SEGMENT.match(text, position)
+        if not match:
+            raise CommandError(f"invalid config key path: cannot parse '{text}' at {position}")
+        quoted, index, name = match.groups()
+        if quoted is not None:
+            path.append(re.sub(r"\\(.)", r"\1", quoted))
+        else:
+            path.append(int(index) if index is not None else name)
+        position = match.end()
+    if not path or not isinstance(path[0], str):
+        raise CommandError("invalid configuration key: first path segment must be a string")
+    return path
+
+
+def parse_key(text: str, project: str, path: bool = False) -> tuple[str, Path]:
+    """The full key (``namespace:name``) and the path below it (empty without ``--path``)."""
+    namespace, rest = project, text
+    head = re.split(r"[.\[]", text, maxsplit=1)[0] if path else text
+    if ":" in head:
+        namespace, rest = text.split(":", 1)
+        if rest.startswith("config:"):
+            rest = rest.removeprefix("config:")
+    if not path:
+        if ":" in rest or not namespace:
+            raise CommandError(
+                f"invalid configuration key: could not parse {text} as a configuration key "
+                "(configuration keys should be of the form `<namespace>:<name>`)"
+            )
+        return f"{namespace}:{rest}", []
+    segments = parse_path(rest)
+    return f"{namespace}:{segments[0]}", segments[1:]
+
+
+def is_secure(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("secure"), str)
+
+
+def has_secure(value: Any) -> bool:
+    if is_secure(value):
+        return True
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(has_secure(v) for v in inner)
+
+
+def decrypt(value: Any, opened: Callable[[str], str]) -> Any:
+    """The value as plain Python, each secret replaced by what ``opened`` makes of it."""
+    if is_secure(value):
+        return opened(value["secure"])
+    if isinstance(value, dict):
+        return {str(k): decrypt(value[k], opened) for k in sorted(value, key=str)}
+    if isinstance(value, list):
+        return [decrypt(v, opened) for v in value]
+    for plain in (bool, int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
+    return value
+
+
+def to_text(value: Any) -> str:
+    """What a program gets: text as it is, everything else as JSON."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else go_json(value)
+
+
+def coerce(text: str) -> bool | int | str:
+    """A value inside a structure: true and false, and integers without leading zeros."""
+    if text in ("true", "false"):
+        return text == "true"
+    if re.fullmatch(r"-?(0|[1-9]\d*)", text) and -(2**63) <= int(text) < 2**64:
+        return int(text)
+    return text
+
+
+def get(value: Any, path: Path) -> Any:
+    """The value at the path. Raises KeyError where there is none."""
+    for step in path:
+        fits = isinstance(step, int) if isinstance(value, list) else isinstance(value, dict)
+        if not fits or is_secure(value):
+            raise KeyError(step)
+        value = value[step]
+    return value
+
+
+def put(container: Any, path: Path, value: Any, parents: str = "") -> None:
+    """Set the value at the path below ``container``, making lists and maps as needed."""
+    step: Any = path[0]
+    rest = path[1:]
+    at = f"{parents}[{step}]" if isinstance(step, int) else f"{parents}.{step}".lstrip(".")
+    if isinstance(container, list):
+        if not isinstance(step, int):
+            raise CommandError(f"could not set config: {at}: key for an array must be an int")
+        if step > len(container):
+            raise CommandError(f"could not set config: {at}: array index out of range")
+        if step == len(container):
+            container.append(None)
+    elif not isinstance(step, str):
+        raise CommandError(f"could not set config: {at}: key for a map must be a string")
+    if not rest:
+        container[step] = value
+        return
+    child = container[step] if isinstance(container, list) else container.get(step)
+    if not isinstance(child, list | dict) or is_secure(child):
+        # Only the value of a whole key is replaced by a structure; deeper it is a type error.
+        if child is not None and parents:
+            kind = "an array" if isinstance(rest[0], int) else "a map"
+            raise CommandError(f"could not set config: {at}: expected {kind}")
+        child = container[step] = [] if isinstance(rest[0], int) else {}
+    put(child, rest, value, at)
+
+
+def remove(container: Any, path: Path) -> None:
+    """Remove what is at the path; nothing happens where there is nothing."""
+    try:
+        parent = get(container, path[:-1])
+        del parent[path[-1]]
+    except (KeyError, IndexError, TypeError):
+        return
