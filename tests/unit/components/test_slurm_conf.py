@@ -22,8 +22,10 @@ def rendered(**changes: Any) -> str:
 
 
 def read_back(text: str) -> dict[str, Any]:
-    # slurm.conf(5) spells booleans YES and NO; slurmutils 1.3 reads only Python's True and False.
-    text = re.sub(r"=(YES|NO)\b", lambda it: "=True" if it[1] == "YES" else "=False", text)
+    """As slurmutils 1.3 reads it, which takes enumerated values in lower case only and
+    booleans as Python's True and False; slurm.conf(5) spells both in capitals."""
+    text = re.sub(r"=\S+", lambda it: it[0].lower(), text)
+    text = re.sub(r"=(yes|no)\b", lambda it: f"={it[1] == 'yes'}", text)
     found: dict[str, Any] = slurmconfig.loads(text).dict()
     return {name.lower(): value for name, value in found.items()}
 
