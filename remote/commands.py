@@ -1,0 +1,34 @@
+"""The constant commands of `remote.Command`, and the applier they bring to a node.
+
+The provider quotes the whole command in every error and stores it in every resource, so each is
+short and holds neither node data nor secrets: those travel on stdin. Errors have the applier's form
+`slurmstack: NODE: STEP: what was found; remedy`.
+"""
+
+from importlib.resources import files
+
+APPLIER: str = files(__package__).joinpath("applier.sh").read_text(encoding="utf-8")
+"""stdin of INSTALL: the applier. Its last line is a mark that it came whole."""
+
+_DIRECTORY = "/usr/local/lib/slurmstack"
+
+INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n); mkdir -p $d; cd $d && \
+cat >.new && tail -n1 .new|grep -q '^# end' && chmod 755 .new && sync .new && mv -f .new apply&&\
+s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; connect as \
+root, free space" >&2; exit 1; }}
+echo '{{"node":"'$n'","role":"node","files":{{"'$d/apply'":{{"sha256":"'${{s%% *}}'"}}}}}}'"""
+"""Takes the applier from stdin, puts it in place atomically, prints an answer with its sha256."""
+
+UNINSTALL = f"""r=${{SLURMSTACK_ROOT-}}; s=$(ls $r/var/lib/slurmstack 2>/dev/null|grep -v kept-)
+[ -z "$s" ]||{{ echo "slurmstack: $(uname -n): uninstall: still holds roles" $s"; remove them" >&2
+exit 1; }}; rm -rf $r{_DIRECTORY} $r/var/lib/slurmstack $r/run/slurmstack"""
+"""Removes the applier and its state; refuses while a role is still on the node."""
+
+APPLY = f"a={_DIRECTORY}/apply; [ -x $a ]||{{ " + (
+    'echo "slurmstack: $(uname -n): apply: no applier here (reinstalled?); '
+    'replace the node role" >&2; exit 1; }; exec $a apply'
+)
+"""Applies the bundle on stdin, prints the answer."""
+
+REMOVE = f"a={_DIRECTORY}/apply; [ ! -x $a ]||exec $a remove"
+"""Takes back the role of the bundle on stdin. On a node without applier there is nothing to do."""
