@@ -1,0 +1,157 @@
+"""The product on the lab: the engine, `pulumi up`, and a first job to see that it works."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab import machine, stack
+from lab.errors import LabError
+from lab.image import cache_folder
+from lab.names import Lab
+from lab.progress import Progress
+
+# The SDK's installer alone may take a minute where the way out is a black hole.
+ENGINE_SECONDS = 300
+DEPLOY_SECONDS = 1800
+
+
+def choose_engine(checkout: Path, log: Path) -> str:
+    """Choose the Pulumi engine (`engine.choose`); its last line says which one it is."""
+    command = [sys.executable, "-m", "engine.choose"]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=checkout,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=ENGINE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(
+            f"choosing the engine took over {ENGINE_SECONDS} s: PULUMI_ENGINE=embedded make lab"
+        ) from error
+    log.write_text(done.stdout + done.stderr)
+    lines = (done.stdout + done.stderr).strip().splitlines() or ["it printed nothing"]
+    if done.returncode != 0:
+        raise LabError(f"no engine could be chosen: {lines[-1]} (all of it: {log})")
+    return lines[-1]
+
+
+def settled(lab: Lab) -> bool:
+    """Whether the stack exists in the lab's state."""
+    return stack.has_stack(lab, project(lab.checkout))
+
+
+def project(checkout: Path) -> str:
+    """The project's name, as Pulumi.yaml has it."""
+    match = re.search(r"^name:\s*(\S+)", (checkout / "Pulumi.yaml").read_text(), re.MULTILINE)
+    if match is None:
+        raise LabError(f"{checkout / 'Pulumi.yaml'} names no project")
+    return match[1]
+
+
+def make_stack(lab: Lab, progress: Progress) -> bool:
+    """`pulumi stack init` where the state has no such stack; whether it was made."""
+    lab.state.mkdir(exist_ok=True)
+    lab.pulumi_home.mkdir(exist_ok=True)
+    # Plugins are large; they lie in the cache for the next lab.
+    plugins = lab.pulumi_home / "plugins"
+    if not plugins.is_symlink() and not plugins.exists():
+        target = cache_folder() / "pulumi-plugins"
+        target.mkdir(parents=True, exist_ok=True)
+        plugins.symlink_to(target)
+    stack.prepare_settings(lab, project(lab.checkout))
+    if settled(lab):
+        return False
+    stack.keep_before_init(lab)
+    _checked(lab, ["pulumi", "stack", "init", lab.name, "--non-interactive"])
+    stack.keep_after_init(lab)
+    progress.say(f"stack {lab.name} made; its state lies in {lab.state}")
+    return True
+
+
+def deploy(lab: Lab) -> None:
+    """`pulumi up`, its progress shown as it comes. Raises `LabError` when it fails."""
+    command = ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive"]
+    done = pulumi(lab, [*command[1:], "--stack", lab.name], capture=False)
+    if done.returncode != 0:
+        raise LabError(
+            f"`pulumi up --stack {lab.name}` failed: what it says above names node, step and "
+            "remedy; `make lab` again goes on from there"
+        )
+
+
+def pulumi(
+    lab: Lab, arguments: Sequence[str], *, capture: bool = True, timeout: float = DEPLOY_SECONDS
+) -> subprocess.CompletedProcess[str]:
+    """Run `pulumi` on the lab's state, from the checkout."""
+    return _run(lab, ["pulumi", *arguments], capture=capture, timeout=timeout)
+
+
+def show(lab: Lab, progress: Progress) -> None:
+    """Run a job on two nodes; print sinfo, the job's output and the inventory."""
+    computes = [node for node in lab.nodes() if node.startswith("cn")]
+    count = min(2, len(computes))
+    if count:
+        progress.title(f"srun -N{count} hostname")
+        _print(machine.ssh(lab, "ctl", f"timeout 120 srun -N{count} hostname", timeout=150).stdout)
+    progress.title("sinfo")
+    _print(machine.ssh(lab, "ctl", "sinfo").stdout)
+    progress.title(f"slurmstack inventory --stack {lab.name}")
+    done = _run(lab, ["slurmstack", "inventory", "--stack", lab.name], capture=False, timeout=120)
+    if done.returncode != 0:
+        raise LabError("`slurmstack inventory` failed; the cluster itself runs")
+
+
+def program_environment(lab: Lab) -> dict[str, str]:
+    """The environment that `make env` gives a shell."""
+    found = {
+        name: value
+        for name, value in os.environ.items()
+        # A passphrase of the caller's own would be taken instead of the lab's.
+        if name not in {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK"}
+    }
+    programs = str(lab.checkout / ".venv" / "bin")
+    found["PATH"] = os.pathsep.join([programs, found.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")])
+    return {**found, **stack.environment(lab)}
+
+
+def _run(
+    lab: Lab, command: Sequence[str], *, capture: bool, timeout: float
+) -> subprocess.CompletedProcess[str]:
+    program = lab.checkout / ".venv" / "bin" / command[0]
+    if not program.exists():
+        raise LabError(f"{program} is missing: `make lab` makes it")
+    sys.stdout.flush()
+    try:
+        return subprocess.run(
+            [str(program), *command[1:]],
+            cwd=lab.checkout,
+            env=program_environment(lab),
+            stdin=subprocess.DEVNULL,
+            capture_output=capture,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise LabError(f"`{' '.join(command)}` did not end within {timeout:.0f} s") from error
+
+
+def _checked(lab: Lab, command: Sequence[str]) -> str:
+    done = _run(lab, command, capture=True, timeout=300)
+    if done.returncode != 0:
+        raise LabError(f"`{' '.join(command)}` failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -1,0 +1,268 @@
+"""A node: an overlay over the image, booted by systemd-nspawn as a machine with its own systemd.
+
+A running node is found by the arguments of its systemd-nspawn process, never by a pid file, so
+that after a crash or a reboot no other process is taken for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import uuid
+from pathlib import Path
+
+from lab import keys, mirror
+from lab.errors import LabError
+from lab.names import Lab
+from lab.system import booted_with_systemd, environment, is_alive, processes, run, wait_for
+
+BOOT_SECONDS = 60
+POWER_OFF_SECONDS = 20
+
+# systemd(1): SIGRTMIN+4 powers a machine off.
+_POWER_OFF = signal.SIGRTMIN + 4
+
+_NETWORK = """\
+[Match]
+Name=host0
+
+[Network]
+Address={address}/24
+LinkLocalAddressing=no
+IPv6AcceptRA=no
+"""
+
+# Joins the cgroups named before `--`, then becomes what stands behind it.
+_IN_CGROUPS = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
+
+
+def make(lab: Lab, node: str, image: Path) -> bool:
+    """A node's disk over the image, with its name, address and keys; False if it has one."""
+    folder = lab.node_folder(node)
+    record = folder / "node.json"
+    if record.exists():
+        return False
+    unmount(lab, node)
+    for part in ("upper", "work"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    host_key = keys.make_host_key(lab, node)
+    upper = folder / "upper"
+    address = lab.address(node)
+    _put(upper, "etc/hostname", f"{node}\n")
+    _put(upper, "etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n{address} {node}\n")
+    _put(upper, "etc/machine-id", f"{uuid.uuid4().hex}\n")
+    _put(upper, "etc/systemd/network/10-host0.network", _NETWORK.format(address=address))
+    _put(upper, "etc/apt/apt.conf.d/90lab-mirror", f'Acquire::http::Proxy "{mirror.proxy(lab)}";\n')
+    _put(upper, "etc/ssh/ssh_host_ed25519_key", host_key.read_text(), 0o600)
+    _put(upper, "etc/ssh/ssh_host_ed25519_key.pub", f"{keys.public(host_key)}\n")
+    _put(upper, "root/.ssh/authorized_keys", f"{keys.public(lab.key)}\n", 0o600)
+    _like_image(upper, image)
+    # Written last: without it the next run makes the disk anew.
+    record.write_text(json.dumps({"image": str(image)}) + "\n")
+    return True
+
+
+def mount(lab: Lab, node: str) -> None:
+    """Mount the node's disk where it is not mounted yet."""
+    folder = lab.node_folder(node)
+    root = folder / "root"
+    if os.path.ismount(root):
+        return
+    image = Path(json.loads((folder / "node.json").read_text())["image"])
+    if not image.is_dir():
+        raise LabError(
+            f"{node}: its image {image} is gone: `make lab-down LAB={lab.name}`, then make lab"
+        )
+    for part in ("root", "work", "upper"):
+        (folder / part).mkdir(exist_ok=True)
+    options = f"lowerdir={image},upperdir={folder / 'upper'},workdir={folder / 'work'}"
+    try:
+        run(["mount", "-t", "overlay", f"slurmstack-{lab.machine(node)}", "-o", options, root])
+    except LabError as error:
+        raise LabError(
+            f"{node}: cannot mount its disk ({error}): the kernel needs overlayfs, and the "
+            "checkout must lie on a file system that can be an overlay's upper layer (ext4, xfs)"
+        ) from error
+
+
+def unmount(lab: Lab, node: str) -> None:
+    """Unmount the node's disk where it is mounted."""
+    root = lab.node_folder(node) / "root"
+    while os.path.ismount(root):
+        if run(["umount", root], check=False).returncode != 0:
+            # Something of this machine looks into it; it goes when that ends.
+            run(["umount", "--lazy", root])
+
+
+def is_running(lab: Lab, node: str) -> bool:
+    """Whether the node's machine runs."""
+    return bool(_supervisors(lab, node))
+
+
+def boot(lab: Lab, node: str) -> bool:
+    """Power the node on; False if it runs. Returns at once: `wait_until_up` waits."""
+    if is_running(lab, node):
+        return False
+    _remove_cgroups(lab, node)
+    mount(lab, node)
+    folder = lab.node_folder(node)
+    machine = lab.machine(node)
+    command = ["systemd-nspawn", "--quiet", f"--directory={folder / 'root'}", "--boot"]
+    command += ["--register=no", "--keep-unit", f"--machine={machine}", f"--hostname={node}"]
+    command += [f"--network-bridge={lab.bridge}", "--resolv-conf=off", "--timezone=off"]
+    command += ["--link-journal=no", "--console=pipe"]
+    console = folder / "console.log"
+    if booted_with_systemd():
+        # A unit of its own, so that the machine outlives the shell and owns its cgroup.
+        unit = ["systemd-run", "--quiet", "--collect", f"--unit=slurmstack-{machine}"]
+        unit += ["-p", "Delegate=yes", "-p", "KillMode=mixed", "-p", "TasksMax=infinity"]
+        unit += ["-p", f"StandardOutput=append:{console}", "-p", "StandardError=inherit"]
+        run([*unit, "--", *command])
+        return True
+    cgroups = _cgroups(lab, node)
+    for cgroup in cgroups:
+        cgroup.mkdir(exist_ok=True)
+    start = ["sh", "-c", _IN_CGROUPS, "sh", *map(str, cgroups), "--", *command]
+    with console.open("a") as sink:
+        subprocess.Popen(
+            start,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment(),
+            cwd="/",
+        )
+    return True
+
+
+def wait_until_up(lab: Lab, node: str) -> str:
+    """Wait until sshd answers and systemd has started all units; return systemd's state."""
+    console = lab.node_folder(node) / "console.log"
+    wait_for(
+        lambda: _greets(lab.address(node)) or not is_running(lab, node),
+        seconds=BOOT_SECONDS,
+        what=f"{node}: its sshd did not answer at {lab.address(node)}; see {console}",
+    )
+    if not is_running(lab, node):
+        lines = console.read_text(errors="replace").strip().splitlines()[-3:]
+        raise LabError(f"{node}: the machine ended while booting: {' | '.join(lines)} ({console})")
+    command = "systemctl is-system-running --wait"
+    return ssh(lab, node, command, timeout=BOOT_SECONDS, check=False).stdout.strip()
+
+
+def ssh(
+    lab: Lab, node: str, command: str, *, timeout: float = 60, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a shell command on a node as root, its host key checked."""
+    return run(["ssh", "-F", lab.ssh_config, node, command], timeout=timeout, check=check)
+
+
+def power_off(lab: Lab, node: str, *, hard: bool = False) -> bool:
+    """Shut the node down, or cut its power; False if it did not run. Its disk stays."""
+    supervisors = _supervisors(lab, node)
+    for supervisor in supervisors:
+        inits = _children(supervisor)
+        if not hard:
+            _signal(inits, _POWER_OFF)
+            _ended(supervisor, POWER_OFF_SECONDS)
+        # A machine's processes end with its first one.
+        _signal(inits, signal.SIGKILL)
+        if not _ended(supervisor, 5):
+            _signal([supervisor], signal.SIGKILL)
+            if not _ended(supervisor, 10):
+                raise LabError(f"{node}: its machine (process {supervisor}) cannot be ended")
+    _remove_cgroups(lab, node)
+    return bool(supervisors)
+
+
+def remove(lab: Lab, node: str) -> None:
+    """Power off, and leave nothing of the node outside its folder."""
+    power_off(lab, node)
+    unmount(lab, node)
+    runtime = Path("/run/systemd/nspawn")
+    leftovers = [runtime / part / lab.machine(node) for part in ("propagate", "unix-export")]
+    for leftover in leftovers:
+        while os.path.ismount(leftover):
+            run(["umount", leftover])
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _supervisors(lab: Lab, node: str) -> list[int]:
+    directory = f"--directory={lab.node_folder(node) / 'root'}"
+    return [
+        pid
+        for pid, words in processes()
+        if Path(words[0]).name == "systemd-nspawn" and directory in words and is_alive(pid)
+    ]
+
+
+def _children(pid: int) -> list[int]:
+    with contextlib.suppress(OSError):
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return []
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _ended(pid: int, seconds: float) -> bool:
+    try:
+        wait_for(lambda: not is_alive(pid), seconds=seconds, what=f"process {pid} did not end")
+    except LabError:
+        return False
+    return True
+
+
+def _greets(address: str) -> bool:
+    try:
+        with socket.create_connection((address, 22), timeout=1) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def _cgroups(lab: Lab, node: str) -> list[Path]:
+    """A cgroup of the machine's own in each hierarchy that a systemd inside it manages.
+
+    Two machines in one cgroup would take each other's for their own.
+    """
+    found = []
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _device, target, kind, options = line.split()[:4]
+        managed = kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(","))
+        if managed and "rw" in options.split(","):
+            found.append(Path(target) / f"slurmstack-{lab.machine(node)}")
+    return found
+
+
+def _remove_cgroups(lab: Lab, node: str) -> None:
+    if booted_with_systemd():
+        return  # systemd removes its unit's
+    for cgroup in _cgroups(lab, node):
+        for folder, _folders, _files in os.walk(cgroup, topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+
+
+def _like_image(upper: Path, image: Path) -> None:
+    """A folder of the upper layer covers the image's: give it the same mode."""
+    for path in [upper, *upper.rglob("*")]:
+        if path.is_dir():
+            covered = image / path.relative_to(upper)
+            path.chmod(covered.stat().st_mode & 0o7777 if covered.is_dir() else 0o700)
+
+
+def _put(upper: Path, name: str, text: str, mode: int = 0o644) -> None:
+    path = upper / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
