@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 import pulumi
 
@@ -46,25 +47,21 @@ def compute_bundle(node: str, settings: Settings) -> Bundle:
         slurmctld_port=settings.slurm.SlurmctldPort,
     )
     return Bundle(
-        node=node,
-        role=ROLE,
-        packages=(Package("slurm-client"), Package("slurmd")),
-        directories=(
-            Directory("/var/log/slurm", owner="slurm", group="slurm", mode=0o755),
+        node,
+        ROLE,
+        [
+            Package("slurm-client"),
+            Package("slurmd"),
+            Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(settings.slurm.SlurmdSpoolDir, ephemeral=True),
-        ),
-        files=(
+            Directory(str(PurePosixPath(UNIT_CONF).parent)),
             File(DEFAULTS, defaults),
             File(UNIT_CONF, render("compute_node/slurmd.service.conf")),
-        ),
-        units=(
             Unit(
                 "slurmd.service",
                 restart_on=(DEFAULTS, UNIT_CONF),
-                restart_key=restart_keys(settings, RESTART_SLURMD),
+                restart_keys=restart_keys(settings, RESTART_SLURMD),
             ),
-        ),
-        checks=(
-            Check("node-is-idle", render("compute_node/node-is-idle.sh", node=node), timeout=60),
-        ),
+            Check("node-is-idle", render("compute_node/node-is-idle.sh", node=node)),
+        ],
     )

@@ -11,7 +11,7 @@ from pulumi_command import remote as command
 
 from remote.answer import Answer
 from remote.bundle import Bundle
-from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL, applier_text
+from remote.commands import APPLIER, APPLY, INSTALL, REMOVE, UNINSTALL
 from remote.host import Host
 
 
@@ -50,7 +50,7 @@ def connection(host: Host) -> command.ConnectionArgs:
 
 def install_applier(host: Host, parent: pulumi.Resource, lost: bool = False) -> Deployed:
     """The first thing on every node: what all its bundles are applied by."""
-    return _command(host, "node", INSTALL, UNINSTALL, applier_text(), parent, (), False, lost)
+    return _command(host, "node", INSTALL, UNINSTALL, APPLIER, parent, (), False, lost)
 
 
 def deploy(

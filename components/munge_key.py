@@ -12,7 +12,7 @@ from pulumi_command import remote as command
 
 from components.deploy import Deployed, connection, deploy
 from components.rendering import render
-from remote.bundle import Bundle, Check, File, Package, Unit
+from remote.bundle import Bundle, Check, File, Package, Part, Unit
 from remote.host import Host
 from settings.model import MungeKeySetting
 
@@ -109,15 +109,13 @@ class MungeKey(pulumi.ComponentResource):
 
 def munge_bundle(node: str, key: bytes, credential: str | None) -> Bundle:
     """munged with this key on a node, and proof that it decodes the controller's credential."""
-    checks = [Check("munge-round-trip", render("munge_key/round-trip.sh"), timeout=20)]
+    parts: list[Part] = [
+        Package("munge"),
+        File(PATH, key, owner="munge:munge", mode="0400"),
+        Unit("munge.service", restart_on=(PATH,)),
+        Check("munge-round-trip", render("munge_key/round-trip.sh"), timeout=20),
+    ]
     if credential is not None:
         decode = render("munge_key/decodes-controller.sh", credential=credential.strip())
-        checks.append(Check("munge-decodes-controller", decode, timeout=20))
-    return Bundle(
-        node=node,
-        role=ROLE,
-        packages=(Package("munge"),),
-        files=(File(PATH, key, owner="munge", group="munge", mode=0o400),),
-        units=(Unit("munge.service", restart_on=(PATH,)),),
-        checks=tuple(checks),
-    )
+        parts.append(Check("munge-decodes-controller", decode, timeout=20))
+    return Bundle(node, ROLE, parts)

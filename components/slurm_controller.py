@@ -12,6 +12,7 @@ from components.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
 from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Unit
 from remote.host import Host
 from settings import Settings
+from settings.hostlist import fold
 from settings.model import Hardware
 
 ROLE = "slurmctld"
@@ -45,35 +46,27 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
     falls back to the running ones if they do not come up (scontrol(1), since 23.11); a parameter
     that this cannot change restarts slurmctld, which no running job notices.
     """
-    conf = settings.slurm
     return Bundle(
-        node=node,
-        role=ROLE,
-        guards=(
+        node,
+        ROLE,
+        [
             Guard(
                 "leaving-nodes",
-                render("slurm_controller/leaving-nodes.sh", nodes=list(settings.compute)),
+                render("slurm_controller/leaving-nodes.sh", nodes=fold(settings.compute)),
                 timeout=60,
             ),
-        ),
-        packages=(Package("slurm-client"), Package("slurmctld")),
-        directories=(
-            Directory("/etc/slurm", owner="root", group="root", mode=0o755),
-            Directory("/var/log/slurm", owner="slurm", group="slurm", mode=0o755),
-            Directory(conf.StateSaveLocation, owner="slurm", group="slurm", mode=0o700),
-        ),
-        files=(File(SLURM_CONF, slurm_conf(settings, hardware)),),
-        units=(
+            Package("slurm-client"),
+            Package("slurmctld"),
+            Directory("/etc/slurm"),
+            Directory("/var/log/slurm", owner="slurm:slurm"),
+            Directory(settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700"),
+            File(SLURM_CONF, slurm_conf(settings, hardware)),
             Unit(
                 "slurmctld.service",
                 reload_on=(SLURM_CONF,),
                 reload="scontrol reconfigure",
-                restart_key=restart_keys(settings, RESTART_SLURMCTLD),
+                restart_keys=restart_keys(settings, RESTART_SLURMCTLD),
             ),
-        ),
-        checks=(
-            Check(
-                "controller-answers", render("slurm_controller/controller-answers.sh"), timeout=60
-            ),
-        ),
+            Check("controller-answers", render("slurm_controller/controller-answers.sh")),
+        ],
     )
