@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -13,13 +14,15 @@ class Progress:
     """Prints lines; several threads may."""
 
     def __init__(self) -> None:
-        self._start = time.monotonic()
+        started = os.environ.get("LAB_STARTED")
+        # Of the whole command, where make says when it began.
+        self._start = float(started) if started else time.time()
         self._console = Console(highlight=False, soft_wrap=True)
         self._lock = threading.Lock()
 
     @property
     def seconds(self) -> float:
-        return time.monotonic() - self._start
+        return time.time() - self._start
 
     def say(self, text: str) -> None:
         with self._lock:
