@@ -1,0 +1,38 @@
+"""How one machine is reached."""
+
+from dataclasses import dataclass
+
+import asyncssh
+
+
+def fingerprint(key: asyncssh.SSHKey | str) -> str:
+    """`SHA256:…` as OpenSSH prints it. `key` may be a line `ssh-ed25519 AAAA… [comment]`.
+
+    Raises ValueError if the line is not a public key.
+    """
+    if isinstance(key, str):
+        try:
+            key = asyncssh.import_public_key(key)
+        except asyncssh.KeyImportError as error:
+            raise ValueError(f"not an SSH public key: {error}") from None
+    return key.get_fingerprint("sha256")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine and the one key it must show.
+
+    `name` is the node's name in the cluster, `address` what is connected to. `host_key` is an
+    authorized-key line (`ssh-ed25519 AAAA…`), the form that pulumi-command takes, too. The
+    connection goes through `bastion` if there is one.
+    """
+
+    name: str
+    address: str
+    host_key: str
+    port: int = 22
+    user: str = "root"
+    bastion: "Host | None" = None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.address}:{self.port})"
