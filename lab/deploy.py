@@ -92,7 +92,7 @@ def pulumi(
     lab: Lab, arguments: Sequence[str], *, capture: bool = True, timeout: float = DEPLOY_SECONDS
 ) -> subprocess.CompletedProcess[str]:
     """Run `pulumi` on the lab's state, from the checkout."""
-    return _run(lab, ["pulumi", *arguments], capture=capture, timeout=timeout)
+    return program(lab, ["pulumi", *arguments], capture=capture, timeout=timeout)
 
 
 def show(lab: Lab, progress: Progress) -> None:
@@ -105,7 +105,9 @@ def show(lab: Lab, progress: Progress) -> None:
     progress.title("sinfo")
     _print(machine.ssh(lab, "ctl", "sinfo").stdout)
     progress.title(f"slurmstack inventory --stack {lab.name}")
-    done = _run(lab, ["slurmstack", "inventory", "--stack", lab.name], capture=False, timeout=120)
+    done = program(
+        lab, ["slurmstack", "inventory", "--stack", lab.name], capture=False, timeout=120
+    )
     if done.returncode != 0:
         raise LabError("`slurmstack inventory` failed; the cluster itself runs")
 
@@ -123,16 +125,17 @@ def program_environment(lab: Lab) -> dict[str, str]:
     return {**found, **stack.environment(lab)}
 
 
-def _run(
-    lab: Lab, command: Sequence[str], *, capture: bool, timeout: float
+def program(
+    lab: Lab, command: Sequence[str], *, capture: bool = True, timeout: float = DEPLOY_SECONDS
 ) -> subprocess.CompletedProcess[str]:
-    program = lab.checkout / ".venv" / "bin" / command[0]
-    if not program.exists():
-        raise LabError(f"{program} is missing: `make lab` makes it")
+    """Run a program of .venv on the lab's state, from the checkout; `timeout` is in seconds."""
+    path = lab.checkout / ".venv" / "bin" / command[0]
+    if not path.exists():
+        raise LabError(f"{path} is missing: `make lab` makes it")
     sys.stdout.flush()
     try:
         return subprocess.run(
-            [str(program), *command[1:]],
+            [str(path), *command[1:]],
             cwd=lab.checkout,
             env=program_environment(lab),
             stdin=subprocess.DEVNULL,
@@ -146,7 +149,7 @@ def _run(
 
 
 def _checked(lab: Lab, command: Sequence[str]) -> str:
-    done = _run(lab, command, capture=True, timeout=300)
+    done = program(lab, command, capture=True, timeout=300)
     if done.returncode != 0:
         raise LabError(f"`{' '.join(command)}` failed: {(done.stderr or done.stdout).strip()}")
     return done.stdout

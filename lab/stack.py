@@ -17,7 +17,8 @@ _GENERATED = "# Made by `make lab` from Pulumi.lab.yaml; `make lab-down` removes
 def derive(text: str, lab: Lab) -> str:
     """Another lab's settings from the committed ones: addresses and paths replaced."""
     text = without_salt(text)
-    text = re.sub(r"\b10\.73\.0\.(?=\d)", f"10.73.{lab.subnet}.", text)
+    # An address ends in a number, a host list of addresses in numbers in brackets.
+    text = re.sub(r"\b10\.73\.0\.(?=[\d\[])", f"10.73.{lab.subnet}.", text)
     text = re.sub(rf"\.lab/{DEFAULT_NAME}(?=/|\b)", f".lab/{lab.name}", text)
     return _GENERATED + text
 
