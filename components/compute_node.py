@@ -34,7 +34,7 @@ class ComputeNode(pulumi.ComponentResource):
     ) -> None:
         super().__init__("slurmstack:components:ComputeNode", host.name, None, opts)
         bundle = compute_bundle(host.name, settings)
-        self.deployed = deploy(host, bundle, ROLE, self, depends_on, lost=host.lost)
+        self.deployed = deploy(host, bundle, ROLE, self, depends_on)
         self.register_outputs({})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 from pulumi_command import remote as command
 
-from remote.answer import Answer
+from remote.answer import Answer, AnswerError, parse_answer
 from remote.bundle import Bundle
 from remote.commands import APPLIER, APPLY, INSTALL, REMOVE, UNINSTALL
 from remote.host import Host
@@ -32,7 +32,7 @@ def connection(host: Host) -> command.ConnectionArgs:
         host=host.address,
         port=host.port,
         user=host.user,
-        host_key=host.host_key,
+        host_key=host.host_key or None,
         dial_error_limit=host.dial_error_limit,
         per_dial_timeout=host.per_dial_timeout,
         proxy=None
@@ -41,16 +41,16 @@ def connection(host: Host) -> command.ConnectionArgs:
             host=bastion.address,
             port=bastion.port,
             user=bastion.user,
-            host_key=bastion.host_key,
+            host_key=bastion.host_key or None,
             dial_error_limit=bastion.dial_error_limit,
             per_dial_timeout=bastion.per_dial_timeout,
         ),
     )
 
 
-def install_applier(host: Host, parent: pulumi.Resource, lost: bool = False) -> Deployed:
+def install_applier(host: Host, parent: pulumi.Resource) -> Deployed:
     """The first thing on every node: what all its bundles are applied by."""
-    return _command(host, "node", INSTALL, UNINSTALL, APPLIER, parent, (), False, lost)
+    return _command(host, "node", INSTALL, UNINSTALL, APPLIER, parent, (), False)
 
 
 def deploy(
@@ -60,7 +60,6 @@ def deploy(
     parent: pulumi.Resource,
     depends_on: Sequence[pulumi.Resource],
     secret: bool = False,
-    lost: bool = False,
 ) -> Deployed:
     """Apply a bundle to a host.
 
@@ -72,11 +71,10 @@ def deploy(
         depends_on: what must stand before.
         secret: the bundle holds a key: it is encrypted in the state and never shown. Its
             answer, which holds hashes only, is not.
-        lost: the machine is gone: nothing is sent to it, now or on removal.
     """
-    text: pulumi.Output[str] = pulumi.Output.from_input(bundle).apply(lambda it: it.render())
-    stdin = pulumi.Output.secret(text) if secret else text
-    return _command(host, role, APPLY, REMOVE, stdin, parent, depends_on, secret, lost)
+    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(lambda it: it.render())
+    stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
+    return _command(host, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
 
 
 #: What changes nothing on a machine that is gone.
@@ -92,7 +90,6 @@ def _command(
     parent: pulumi.Resource,
     depends_on: Sequence[pulumi.Resource],
     secret: bool,
-    lost: bool,
 ) -> Deployed:
     resource = command.Command(
         f"{host.name}-{role}",
@@ -106,10 +103,17 @@ def _command(
         opts=pulumi.ResourceOptions(
             parent=parent,
             depends_on=list(depends_on),
-            retain_on_delete=lost,
-            ignore_changes=_ALL_INPUTS if lost else None,
+            retain_on_delete=host.lost,
+            ignore_changes=_ALL_INPUTS if host.lost else None,
         ),
     )
     stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
-    answer = stdout.apply(lambda text: Answer.parse(text, host.name, role))
+    answer = stdout.apply(lambda text: _answer(text, host.name, role))
     return Deployed(host.name, role, resource, answer)
+
+
+def _answer(stdout: str, node: str, role: str) -> Answer:
+    try:
+        return parse_answer(stdout)
+    except AnswerError as error:
+        raise AnswerError(f"{node}: {role}: {error}") from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from components.rendering import render
-from remote.contact import ContactError, run_on_all
+from remote.contact import ContactError, run_on_hosts, wait_for
 from remote.host import Host
 from settings import Problem, Settings, SettingsError
 from settings.checks import hardware_problems
@@ -64,7 +64,8 @@ def hardware(
 
 
 def _ask(hosts: Mapping[str, Host]) -> dict[str, Hardware]:
-    answers = run_on_all(hosts.values(), render("facts/facts.sh"), timeout=_TIMEOUT)
+    script = render("facts/facts.sh")
+    answers = wait_for(run_on_hosts(list(hosts.values()), script, seconds=_TIMEOUT))
     found: dict[str, Hardware] = {}
     failures: list[str] = []
     for name, answer in answers.items():
@@ -72,7 +73,7 @@ def _ask(hosts: Mapping[str, Host]) -> dict[str, Hardware]:
             failures.append(str(answer))
             continue
         try:
-            found[name] = parse(answer)
+            found[name] = parse(answer.stdout)
         except (ValidationError, ValueError) as error:
             failures.append(f"{name}: its answer could not be read as hardware: {error}")
     if failures:

@@ -2,101 +2,99 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import asyncssh
 import pulumi
 
-from remote.contact import scan_keys
-from remote.host import Host
-from remote.hostkeys import HostKeyError, KnownHosts, fingerprint
+from remote.contact import scan_host_key, wait_for
+from remote.host import Host, fingerprint
+from remote.hostkeys import HostKeyError, KnownHosts
 from settings import Settings
-from settings.model import Host as HostSetting
+
+_BASTION = "bastion"
 
 
 class UnknownHostKey(Exception):
-    """Hosts for which no key is pinned: nothing is sent to them."""
+    """Hosts for which no key can be pinned: nothing is sent to them."""
 
 
 def hosts(settings: Settings, project: Path) -> dict[str, Host]:
     """Name → host with its pinned key.
 
     Raises:
-        HostKeyError: the known_hosts file cannot be read.
-        UnknownHostKey: hosts without a known key, each with the fingerprint that it shows. In a
-            preview, which sends nothing, this is a warning.
+        UnknownHostKey: hosts without a usable key, each with the reason and the fingerprint that
+            it shows. In a preview, which sends nothing, this is a warning.
     """
     known = _known_hosts(settings, project)
-    bastion = _bastion(settings, known)
+    problems: dict[str, str] = {}
+    ssh = settings.ssh
+
+    def host(
+        name: str, address: str, user: str, port: int, key: str | None, through: Host | None
+    ) -> Host:
+        if key is None:
+            try:
+                key = known.key_for(name, address, port)
+            except HostKeyError as error:
+                problems[name] = str(error)
+        return Host(
+            name=name,
+            address=address,
+            host_key=key or "",
+            port=port,
+            user=user,
+            bastion=through,
+            dial_error_limit=ssh.dial_error_limit,
+            per_dial_timeout=ssh.per_dial_timeout,
+            lost=name in settings.lost,
+        )
+
+    jump = ssh.bastion
+    bastion = None
+    if jump is not None:
+        bastion = host(_BASTION, jump.address, jump.user, jump.port, jump.host_key, None)
     found = {
-        name: _host(name, host, settings, known, bastion) for name, host in settings.hosts.items()
+        name: host(
+            name, one.address, one.user or ssh.user, one.port or ssh.port, one.host_key, bastion
+        )
+        for name, one in settings.hosts.items()
     }
-    unpinned = [host for host in found.values() if host.host_key is None and not host.lost]
+    unpinned = {name: problem for name, problem in problems.items() if name not in settings.lost}
     if unpinned:
-        _refuse(unpinned, settings.ssh.known_hosts)
+        _refuse(unpinned, found | ({_BASTION: bastion} if bastion else {}))
     return found
 
 
 def _known_hosts(settings: Settings, project: Path) -> KnownHosts:
-    if settings.ssh.known_hosts is None:
-        return KnownHosts.empty()
-    path = project / settings.ssh.known_hosts
-    if pulumi.runtime.is_dry_run() and not path.exists():
-        return KnownHosts.empty()
-    return KnownHosts.read(path)
+    named = settings.ssh.known_hosts
+    if named is None:
+        return KnownHosts.parse("", "no file (slurmstack:ssh.knownHosts names none)")
+    try:
+        return KnownHosts.read(project / named)
+    except HostKeyError as error:
+        # Hosts whose key is in the settings do without it; the others are refused one by one.
+        pulumi.log.warn(str(error))
+        return KnownHosts.parse("", named)
 
 
-def _host(
-    name: str, host: HostSetting, settings: Settings, known: KnownHosts, bastion: Host | None
-) -> Host:
-    port = host.port or settings.ssh.port
-    return Host(
-        name=name,
-        address=host.address,
-        user=host.user or settings.ssh.user,
-        port=port,
-        host_key=host.host_key or known.key(host.address, port) or known.key(name, port),
-        dial_error_limit=settings.ssh.dial_error_limit,
-        per_dial_timeout=settings.ssh.per_dial_timeout,
-        bastion=bastion,
-        lost=host.lost,
-    )
-
-
-def _bastion(settings: Settings, known: KnownHosts) -> Host | None:
-    bastion = settings.ssh.bastion
-    if bastion is None:
-        return None
-    return Host(
-        name="bastion",
-        address=bastion.address,
-        user=bastion.user,
-        port=bastion.port,
-        host_key=bastion.host_key or known.key(bastion.address, bastion.port),
-        dial_error_limit=settings.ssh.dial_error_limit,
-        per_dial_timeout=settings.ssh.per_dial_timeout,
-    )
-
-
-def _refuse(unpinned: list[Host], known_hosts: str | None) -> None:
-    where = known_hosts or "a known_hosts file named by slurmstack:ssh.knownHosts"
+def _refuse(unpinned: Mapping[str, str], found: Mapping[str, Host]) -> None:
     if pulumi.runtime.is_dry_run():
-        names = ", ".join(host.name for host in unpinned)
+        names = ", ".join(unpinned)
         pulumi.log.warn(f"no host key is known for {names}; `pulumi up` refuses them")
         return
-    lines = []
-    for host in unpinned:
-        seen = scan_keys([host]).get(host.name)
-        shows = (
-            f"it shows {fingerprint(seen)}"
-            if isinstance(seen, str)
-            else f"it could not be asked for one ({seen})"
-        )
-        lines.append(f"  - {host.name} ({host.address}): {shows}")
+    lines = [f"  - {problem}; it shows {_shown(found[name])}" for name, problem in unpinned.items()]
     raise UnknownHostKey(
-        "no host key is known for these hosts, so nothing was sent to them. Compare the "
-        f"fingerprints on the machines' consoles (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub)"
-        f" and add the keys to {where}, or to slurmstack:hosts as hostKey:\n" + "\n".join(lines)
+        "nothing was sent to any host, since these have no known key (in the file, or as "
+        "slurmstack:hosts.NAME.hostKey):\n" + "\n".join(lines)
     )
 
 
-__all__ = ["HostKeyError", "UnknownHostKey", "hosts"]
+def _shown(host: Host) -> str:
+    if host.bastion is not None:
+        return "its key to the bastion only"
+    try:
+        return fingerprint(wait_for(scan_host_key(host.address, host.port)))
+    except (OSError, asyncssh.Error) as error:
+        return f"none ({error or type(error).__name__})"

@@ -62,7 +62,7 @@ class MungeKey(pulumi.ComponentResource):
             connection=connection(hosts[controller]),
             create="timeout 20 munge --no-input",
             # A new key needs a new credential; nothing else does.
-            triggers=[first.answer.apply(lambda answer: answer.sha256(PATH))],
+            triggers=[first.answer.apply(lambda answer: answer.files[PATH].sha256)],
             logging=command.Logging.NONE,
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(
@@ -79,7 +79,7 @@ class MungeKey(pulumi.ComponentResource):
                 if host != controller
             },
         }
-        self.sha256 = first.answer.apply(lambda answer: answer.sha256(PATH))
+        self.sha256 = first.answer.apply(lambda answer: answer.files[PATH].sha256)
         self.register_outputs({"sha256": self.sha256})
 
     def _key(self, name: str, existing: MungeKeySetting | None) -> pulumi.Output[bytes]:
@@ -104,7 +104,7 @@ class MungeKey(pulumi.ComponentResource):
         bundle = pulumi.Output.all(key=key, credential=credential).apply(
             lambda it: munge_bundle(host.name, it["key"], it["credential"])
         )
-        return deploy(host, bundle, ROLE, self, depends_on, secret=True, lost=host.lost)
+        return deploy(host, bundle, ROLE, self, depends_on, secret=True)
 
 
 def munge_bundle(node: str, key: bytes, credential: str | None) -> Bundle:

@@ -15,5 +15,5 @@ class Node(pulumi.ComponentResource):
 
     def __init__(self, host: Host, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("slurmstack:components:Node", host.name, None, opts)
-        self.deployed = install_applier(host, self, lost=host.lost)
+        self.deployed = install_applier(host, self)
         self.register_outputs({"address": host.address})

@@ -235,7 +235,7 @@ read_other_roles() {
         [ "$other" = "$role" ] || [ ! -e "$manifest" ] || sed "s/^/$other /" "$manifest" >>"$work/others"
     done
     set -f
-    awk 'NR == FNR { if ($2 == "path") holder[$3] = $1; next }
+    awk 'FILENAME == ARGV[1] { if ($2 == "path") holder[$3] = $1; next }
         $1 == "path" && $2 in holder { print $2 " is held by role " holder[$2]; exit }' \
         "$work/others" "$work/claims" >"$work/out"
     [ ! -s "$work/out" ] || [ "$verb" = remove ] ||
@@ -336,7 +336,7 @@ find_missing_packages() {
     cut -d' ' -f1 "$work/package" | xargs -r dpkg-query -W \
         -f '${db:Status-Status} ${Package} ${Version}\n' 2>/dev/null |
         awk '$1 == "installed" { print $2, $3 }' >"$work/versions"
-    awk 'NR == FNR { version[$1] = version[$1] " " $2 " "; next }
+    awk 'FILENAME == ARGV[1] { version[$1] = version[$1] " " $2 " "; next }
         !($1 in version) || ($2 != "-" && !index(version[$1], " " $2 " "))' \
         "$work/versions" "$work/package" >"$work/missing"
 }
@@ -352,7 +352,7 @@ find_unavailable_packages() {
         $1 == "Candidate:" && $2 != "(none)" { print name, "-" }
         /^  Version table:/ { table = 1; next }
         table && /^ (\*\*\*|   ) [^ ]/ { print name, $(NF - 1) }' >"$work/offered"
-    awk 'NR == FNR { offered[$1, $2]; all[$1] = $2 == "-" ? all[$1] : all[$1] " " $2; next }
+    awk 'FILENAME == ARGV[1] { offered[$1, $2]; all[$1] = $2 == "-" ? all[$1] : all[$1] " " $2; next }
         !(($1, $2) in offered) { print $1 ($2 == "-" ? "" : " " $2 " (there is:" (all[$1] ? all[$1] : " none") ")") }' \
         "$work/offered" "$work/missing" >"$work/unavailable"
 }

@@ -33,6 +33,12 @@ class Host:
     port: int = 22
     user: str = "root"
     bastion: "Host | None" = None
+    #: Failed dials after which it counts as unreachable, and seconds for each; pulumi-command's
+    #: dialErrorLimit and perDialTimeout.
+    dial_error_limit: int = 2
+    per_dial_timeout: int = 10
+    #: The machine is gone for good: nothing is sent to it.
+    lost: bool = False
 
     def __str__(self) -> str:
         return f"{self.name} ({self.address}:{self.port})"
