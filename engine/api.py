@@ -77,12 +77,13 @@ class Cancel:
 class Result:
     """``snapshot`` is what to save (for a dry run: nothing is to be saved). ``changes`` counts
     steps as summaryEvent does, e.g. ``{"create": 3, "same": 1}``. ``result`` is Pulumi's word for
-    the outcome; ``message`` is the last line for the operator when it is not "succeeded"."""
+    the outcome. ``unsupported`` is not empty when the program asked for what this engine does not
+    have: the diagnostic has been emitted, the snapshot is to be saved, the exit code is 2."""
 
     snapshot: Snapshot
     changes: dict[str, int] = field(default_factory=dict)
     result: Literal["succeeded", "failed", "canceled"] = "succeeded"
-    message: str = ""
+    unsupported: str = ""
 
 
 class Crypter(Protocol):
@@ -109,8 +110,8 @@ async def run(
     ``secret_keys`` names those that are secret. ``journal`` may be None for a dry run only.
     The snapshot given is not changed. Emits every event from preludeEvent to summaryEvent.
 
-    Raises Unsupported (nothing new is started) and EngineError; a failing program or step is no
-    exception but ``Result.result == "failed"``, its diagnostics already emitted.
+    Raises EngineError when it cannot begin (nothing has been done then). A failing program or step
+    is no exception but ``Result.result == "failed"``, its diagnostics already emitted.
     """
     from engine.deployment import Deployment
 

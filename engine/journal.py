@@ -22,42 +22,38 @@ T = TypeVar("T")
 
 @dataclass
 class Entry(Generic[T]):
-    """``step`` numbers steps; ``old`` is an index into the resources at the start (or, negative,
-    the step -old-1 that made the resource now gone or changed); ``new`` what the step left."""
+    """``step`` numbers steps; several entries may be of one step, the last ``new`` counts.
+    ``old`` is an index into the resources at the start: gone, or with ``keep`` changed in place
+    into ``new``. An entry with ``pending`` says that ``operation`` is under way."""
 
     step: int
     operation: str = ""
     pending: T | None = None
+    finished: bool = False
     old: int | None = None
     new: T | None = None
-    finished: bool = False
     keep: bool = False
 
 
 def fold(base: list[T], entries: Iterable[Entry[T]]) -> tuple[list[T], list[tuple[str, T]]]:
     """The resources and pending operations after the entries: new ones in order of completion,
-    then the old ones that nothing has touched, as Pulumi's snapshot manager orders them."""
-    gone: set[int] = set()
+    then the old ones that are left, as Pulumi's snapshot manager orders them."""
+    rest: dict[int, T] = dict(enumerate(base))
     made: dict[int, T] = {}
     pending: dict[int, tuple[str, T]] = {}
     for entry in entries:
-        if not entry.finished:
-            if entry.pending is not None:
-                pending[entry.step] = (entry.operation, entry.pending)
-            continue
-        pending.pop(entry.step, None)
-        if entry.old is not None:
-            if entry.old < 0:
-                if entry.new is not None:
-                    made[-entry.old - 1] = entry.new
-                else:
-                    made.pop(-entry.old - 1, None)
-                continue
-            gone.add(entry.old)
-        if entry.new is not None:
-            made[entry.step] = entry.new
-    rest = [r for i, r in enumerate(base) if i not in gone]
-    return [*made.values(), *rest], list(pending.values())
+        if entry.pending is not None:
+            pending[entry.step] = (entry.operation, entry.pending)
+        if entry.finished:
+            pending.pop(entry.step, None)
+        if entry.keep and entry.old is not None and entry.new is not None:
+            rest[entry.old] = entry.new
+        else:
+            if entry.old is not None:
+                rest.pop(entry.old, None)
+            if entry.new is not None:
+                made[entry.step] = entry.new
+    return [*made.values(), *rest.values()], list(pending.values())
 
 
 class Journal:
@@ -78,6 +74,8 @@ class Journal:
             doc["operation"] = entry.operation
         if entry.finished:
             doc["finished"] = True
+        if entry.keep:
+            doc["keep"] = True
         if entry.old is not None:
             doc["old"] = entry.old
         if entry.pending is not None:
@@ -127,5 +125,6 @@ def recover(path: Path, base: str, deployment: dict[str, Any]) -> dict[str, Any]
             return None
     resources, pending = fold(list(deployment.get("resources") or []), entries)
     known = list(deployment.get("pending_operations") or [])
+    known = [o for o in known if o["type"] == "creating"]
     operations = known + [{"resource": r, "type": operation} for operation, r in pending]
     return deployment | {"resources": resources, "pending_operations": operations}

@@ -89,7 +89,7 @@ def to_disk(value: Value, encrypt: Callable[[str], str] | None) -> Value:
             value.ciphertext = text
         return {SIGNATURE: SECRET, "ciphertext": value.ciphertext}
     if isinstance(value, dict):
-        return {k: to_disk(v, encrypt) for k, v in value.items()}
+        return {k: to_disk(value[k], encrypt) for k in sorted(value)}
     return [to_disk(v, encrypt) for v in value] if isinstance(value, list) else value
 
 

@@ -1,0 +1,86 @@
+"""The program's process: what pulumi-language-python-exec does, over the SDK's public functions.
+
+Started by engine.program with that script's arguments; ends with 32 when the program's error has
+been reported to the engine, 1 for a pulumi.RunError, and the program's own code when it exits.
+"""
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import runpy
+import sys
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pulumi
+import pulumi.runtime
+
+
+def user_traceback(program: Path) -> str:
+    """The traceback from the program's own first frame on, or all of it."""
+    frames = traceback.extract_tb(sys.exc_info()[2])
+    for i, frame in enumerate(frames):
+        if Path(frame.filename).resolve() == program:
+            return traceback.format_exc(limit=i - len(frames))
+    return traceback.format_exc()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    names = "monitor engine project root_directory stack pwd dry_run parallel organization"
+    for name in names.split():
+        parser.add_argument(f"--{name}")
+    parser.add_argument("program")
+    args = parser.parse_args()
+
+    config = json.loads(os.environ.get("PULUMI_CONFIG", "{}"))
+    secret_keys = list(json.loads(os.environ.get("PULUMI_CONFIG_SECRET_KEYS", "[]")))
+    pulumi.runtime.set_all_config(config, secret_keys)
+    settings = pulumi.runtime.Settings(
+        project=args.project,
+        stack=args.stack,
+        monitor=args.monitor,
+        engine=args.engine,
+        parallel=int(args.parallel),
+        dry_run=args.dry_run == "true",
+        organization=args.organization,
+        root_directory=args.root_directory,
+    )
+    pulumi.runtime.configure(settings)
+    sys.argv = [args.program]
+    if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
+        sys.path.pop(0)  # run_path puts the program's own folder there
+    os.chdir(args.pwd)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    executor = ThreadPoolExecutor(max_workers=max(int(args.parallel), 1) * 4)
+    loop.set_default_executor(executor)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    program = Path(args.program).resolve()
+    program = program / "__main__.py" if program.is_dir() else program
+
+    def run() -> None:
+        runpy.run_path(args.program, run_name="__main__")
+
+    code = 1
+    try:
+        loop.run_until_complete(pulumi.runtime.run_in_stack(run))
+        code = 0
+    except pulumi.RunError as error:
+        pulumi.log.error(str(error))
+    except Exception:
+        pulumi.log.error("Program failed with an unhandled exception:\n" + user_traceback(program))
+        code = 32
+    finally:
+        executor.shutdown(wait=True)
+        loop.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

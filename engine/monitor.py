@@ -1,0 +1,269 @@
+"""The two gRPC services that a Pulumi program talks to: ResourceMonitor and Engine.
+
+Takes requests apart and puts answers together; what is done about them is engine.deployment's.
+Everything the SDK can ask and this engine has not is refused here by name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from urllib.parse import unquote, urlparse
+
+import grpc
+from google.protobuf import empty_pb2
+from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, resource_pb2_grpc
+
+from engine.api import Unsupported
+from engine.goal import Alias, Goal
+from engine.properties import AssetFound, properties_from_wire, properties_to_wire
+from engine.state import Properties
+
+if TYPE_CHECKING:
+    from engine.deployment import Deployment
+
+T = TypeVar("T")
+_LIMIT = 400 * 1024 * 1024
+_OPTIONS = [("grpc.max_receive_message_length", _LIMIT), ("grpc.max_send_message_length", _LIMIT)]
+_FEATURES = [
+    *("SECRETS", "RESOURCE_REFERENCES", "ALIAS_SPECS", "DELETED_WITH"),
+    # Announced so that the request arrives and is refused here by its name.
+    *("REPLACE_WITH", "REPLACEMENT_TRIGGER", "TRANSFORMS", "INVOKE_TRANSFORMS"),
+    *("PARAMETERIZATION", "RESOURCE_HOOKS", "ERROR_HOOKS"),
+]
+_REFUSED = {
+    "importId": "import_",
+    "transforms": "transforms",
+    "packageRef": "a parameterized package",
+    "hooks": "hooks",
+    "replace_with": "replace_with",
+    "replacement_trigger": "replacement_trigger",
+    "envVarMappings": "env_var_mappings",
+    "pluginDownloadURL": "plugin_download_url",
+    "hideDiffs": "hide_diffs",
+}
+_SEVERITY = ["debug", "info", "warning", "error"]
+Context = Any  # grpc.aio.ServicerContext, whose stubs are not typed
+
+
+class Halted(Exception):
+    """The deployment has stopped taking steps; the program is about to be ended."""
+
+
+class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineServicer):
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        self._root = ""
+        self._server = grpc.aio.server(options=_OPTIONS)
+
+    async def start(self) -> str:
+        """Serve on a loopback port; returns the address."""
+        resource_pb2_grpc.add_ResourceMonitorServicer_to_server(self, self._server)
+        engine_pb2_grpc.add_EngineServicer_to_server(self, self._server)
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        await self._server.start()
+        return f"127.0.0.1:{port}"
+
+    async def stop(self) -> None:
+        await self._server.stop(grace=0.1)
+
+    async def _answer(self, work: Awaitable[T], context: Context) -> T:
+        """The result of the work; what it raises ends the deployment and the call."""
+        try:
+            return await work
+        except Halted:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
+        except Exception as error:
+            self._deployment.fail_with(error)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        raise AssertionError("abort raises")
+
+    def _refuse(self, what: str) -> NoReturn:
+        raise Unsupported(f"{what} is not supported by the embedded engine")
+
+    # ResourceMonitor
+
+    async def GetDeploymentInfo(self, request: Any, context: Context) -> Any:
+        d = self._deployment
+        return resource_pb2.DeploymentInfo(
+            project=d.project.name,
+            stack=d.stack,
+            organization=d.options.organization,
+            config=dict(d.config),
+            configSecretKeys=sorted(d.secret_keys),
+            dryRun=d.options.dry_run,
+            parallel=d.parallel,
+            supportedFeatures=[
+                resource_pb2.ResourceMonitorFeature.Value(f"RESOURCE_MONITOR_FEATURE_{name}")
+                for name in _FEATURES
+            ],
+        )
+
+    async def SupportsFeature(self, request: Any, context: Context) -> Any:
+        name = re.sub(r"([A-Z])", r"_\1", request.id).upper()
+        return resource_pb2.SupportsFeatureResponse(hasSupport=name in _FEATURES)
+
+    async def RegisterResource(self, request: Any, context: Context) -> Any:
+        return await self._answer(self._register(request), context)
+
+    async def _register(self, request: Any) -> Any:
+        registered = await self._deployment.register(self._goal(request))
+        resource = registered.resource
+        return resource_pb2.RegisterResourceResponse(
+            urn=resource.urn,
+            id=resource.id,
+            # A component's old outputs may refer to what is not registered yet.
+            object=properties_to_wire(resource.outputs if request.custom else {}),
+            result=resource_pb2.Result.Name(registered.result),  # type: ignore[arg-type]
+            unknown=registered.unknown,
+        )
+
+    async def RegisterResourceOutputs(self, request: Any, context: Context) -> Any:
+        async def work() -> Any:
+            outputs = self._properties(request.outputs, request.urn)
+            await self._deployment.register_outputs(request.urn, outputs)
+            return empty_pb2.Empty()
+
+        return await self._answer(work(), context)
+
+    async def SignalAndWaitForShutdown(self, request: Any, context: Context) -> Any:
+        await self._deployment.program_is_done()
+        return empty_pb2.Empty()
+
+    async def Invoke(self, request: Any, context: Context) -> Any:
+        async def work() -> Any:
+            if request.tok != "pulumi:pulumi:getResource":
+                self._refuse(f"the function {request.tok}")
+            arguments = properties_from_wire(request.args)
+            found = self._deployment.known(arguments["urn"])
+            state = {"urn": found.urn, "id": found.id, "state": found.outputs}
+            answer = resource_pb2.ResourceInvokeResponse()
+            getattr(answer, "return").CopyFrom(properties_to_wire(state))
+            return answer
+
+        return await self._answer(work(), context)
+
+    async def _unsupported(self, what: str, context: Context) -> Any:
+        async def work() -> Any:
+            self._refuse(what)
+
+        return await self._answer(work(), context)
+
+    async def Call(self, request: Any, context: Context) -> Any:
+        return await self._unsupported(f"the method {request.tok}", context)
+
+    async def ReadResource(self, request: Any, context: Context) -> Any:
+        return await self._unsupported(f"reading {request.type} {request.name} (get)", context)
+
+    async def RegisterPackage(self, request: Any, context: Context) -> Any:
+        return await self._unsupported(f"the parameterized package {request.name}", context)
+
+    async def RegisterStackTransform(self, request: Any, context: Context) -> Any:
+        return await self._unsupported("a stack transform", context)
+
+    async def RegisterStackInvokeTransform(self, request: Any, context: Context) -> Any:
+        return await self._unsupported("an invoke transform", context)
+
+    async def RegisterResourceHook(self, request: Any, context: Context) -> Any:
+        return await self._unsupported(f"the resource hook {request.name}", context)
+
+    async def RegisterErrorHook(self, request: Any, context: Context) -> Any:
+        return await self._unsupported(f"the error hook {request.name}", context)
+
+    # Engine
+
+    async def Log(self, request: Any, context: Context) -> Any:
+        if not self._deployment.ending:
+            severity = _SEVERITY[request.severity]
+            self._deployment.diagnose(severity, request.message, request.urn, request.ephemeral)
+        return empty_pb2.Empty()
+
+    async def GetRootResource(self, request: Any, context: Context) -> Any:
+        return engine_pb2.GetRootResourceResponse(urn=self._root)
+
+    async def SetRootResource(self, request: Any, context: Context) -> Any:
+        self._root = request.urn
+        return engine_pb2.SetRootResourceResponse()
+
+    async def RequirePulumiVersion(self, request: Any, context: Context) -> Any:
+        return await self._unsupported("require_pulumi_version", context)
+
+    async def StartDebugging(self, request: Any, context: Context) -> Any:
+        return await self._unsupported("debugging a program", context)
+
+    # Requests taken apart
+
+    def _properties(self, struct: Any, where: str) -> Properties:
+        try:
+            found: Properties = properties_from_wire(struct)
+        except AssetFound as error:
+            self._refuse(f"the {error} in {where}")
+        return found
+
+    def _goal(self, r: Any) -> Goal:
+        where = f"{r.type} {r.name}"
+        if r.remote:
+            self._refuse(f"the component {where}, which a plugin makes,")
+        for attribute, option in _REFUSED.items():
+            value = getattr(r, attribute)
+            given = value.ByteSize() if attribute in _MESSAGES else value
+            if given:
+                self._refuse(f"the option {option} of {where}")
+        defined = r.deleteBeforeReplaceDefined or r.deleteBeforeReplace
+        properties = self._properties(r.object, where)
+        dependencies = {k: sorted(v.urns) for k, v in r.propertyDependencies.items()}
+        if not dependencies and r.dependencies:
+            dependencies = {k: sorted(r.dependencies) for k in properties}
+        return Goal(
+            type=r.type,
+            name=r.name,
+            custom=r.custom,
+            inputs=properties,
+            parent=r.parent,
+            provider=r.provider or r.providers.get(r.type.split(":")[0], ""),
+            providers=dict(r.providers),
+            version=r.version,
+            dependencies=sorted(set(r.dependencies)),
+            property_dependencies=dependencies,
+            protect=r.protect if r.HasField("protect") else None,
+            retain_on_delete=r.retainOnDelete if r.HasField("retainOnDelete") else None,
+            delete_before_replace=r.deleteBeforeReplace if defined else None,
+            deleted_with=r.deletedWith,
+            ignore_changes=list(r.ignoreChanges),
+            replace_on_changes=list(r.replaceOnChanges),
+            additional_secret_outputs=list(r.additionalSecretOutputs),
+            aliases=[_alias(a) for a in r.aliases] + [Alias(urn=u) for u in r.aliasURNs],
+            custom_timeouts={
+                name: _seconds(text)
+                for name in ("create", "update", "delete", "read")
+                if (text := getattr(r.customTimeouts, name))
+            },
+            source_position=self._position(r.sourcePosition),
+        )
+
+    def _position(self, position: Any) -> str:
+        if not position.uri:
+            return ""
+        path = unquote(urlparse(position.uri).path)
+        return f"project:///{os.path.relpath(path, self._deployment.project.root)}#{position.line}"
+
+
+_MESSAGES = {"hooks", "replacement_trigger"}
+
+
+def _alias(alias: Any) -> Alias:
+    if alias.urn:
+        return Alias(urn=alias.urn)
+    s = alias.spec
+    return Alias("", s.name, s.type, s.stack, s.project, s.parentUrn, s.noParent)
+
+
+def _seconds(text: str) -> float:
+    """A duration as Go writes it ("1h5m30s"), in seconds. Raises Unsupported on anything else."""
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+    found = re.findall(r"(\d+(?:\.\d+)?)(ms|h|m|s)", text)
+    if not found or "".join(n + u for n, u in found) != text:
+        raise Unsupported(f"the duration {text!r} in custom_timeouts: write it as 10m or 1h30m")
+    return sum(float(number) * units[unit] for number, unit in found)

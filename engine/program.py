@@ -1,0 +1,122 @@
+"""Runs the program in a process of its own, as Pulumi's Python language host does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from engine.api import EngineError, Project
+
+SHOWN = 32
+"""The exit code of a program that has reported its error itself (pulumi-language-python-exec)."""
+
+
+class Program:
+    """``on_line(text, is_stderr)`` gets each line of output, its newline included."""
+
+    def __init__(self, on_line: Callable[[str, bool], None]) -> None:
+        self._on_line = on_line
+        self._process: asyncio.subprocess.Process | None = None
+        self._pumps: list[asyncio.Task[None]] = []
+
+    async def start(
+        self,
+        project: Project,
+        stack: str,
+        organization: str,
+        address: str,
+        config: Mapping[str, str],
+        secret_keys: frozenset[str],
+        dry_run: bool,
+        parallel: int,
+    ) -> None:
+        """Raises EngineError when the program or its interpreter is not there."""
+        main = (project.root / project.main).resolve()
+        folder, entry = (main, ".") if main.is_dir() else (main.parent, main.name)
+        if not main.exists() or (main.is_dir() and not (main / "__main__.py").exists()):
+            raise EngineError(f"{main} has no Python program: expected __main__.py")
+        python = _interpreter(project)
+        arguments = {
+            "monitor": address,
+            "engine": address,
+            "project": project.name,
+            "root_directory": str(project.root),
+            "stack": stack,
+            "pwd": str(folder),
+            "dry_run": "true" if dry_run else "false",
+            "parallel": str(parallel),
+            "organization": organization,
+        }
+        command = [python, str(Path(__file__).with_name("language_exec.py"))]
+        for name, value in arguments.items():
+            command += [f"--{name}", value]
+        environment = dict(os.environ)
+        environment["PULUMI_CONFIG"] = json.dumps(dict(config))
+        environment["PULUMI_CONFIG_SECRET_KEYS"] = json.dumps(sorted(secret_keys))
+        if project.virtualenv:
+            venv = (project.root / project.virtualenv).resolve()
+            environment["VIRTUAL_ENV"] = str(venv)
+            environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{environment.get('PATH', '')}"
+            environment.pop("PYTHONHOME", None)
+        self._process = await asyncio.create_subprocess_exec(
+            *command,
+            entry,
+            cwd=folder,
+            env=environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # the terminal's Ctrl-C is for the engine, not for it
+        )
+        streams = ((self._process.stdout, False), (self._process.stderr, True))
+        self._pumps = [asyncio.create_task(self._pump(s, e)) for s, e in streams if s]
+
+    async def _pump(self, stream: asyncio.StreamReader, is_stderr: bool) -> None:
+        rest = b""
+        while data := await stream.read(65536):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._on_line(line.decode("utf-8", "replace") + "\n", is_stderr)
+        if rest:
+            self._on_line(rest.decode("utf-8", "replace"), is_stderr)
+
+    async def wait(self) -> int:
+        """The exit code, after all output has been passed on; negative for a signal."""
+        assert self._process
+        code = await self._process.wait()
+        await asyncio.wait(self._pumps, timeout=5)  # a child of the program may hold the pipe
+        return code
+
+    async def stop(self, grace: float = 5) -> None:
+        """End it: SIGINT, and SIGKILL to its whole session after ``grace`` seconds."""
+        if self._process is None:
+            return
+        self._on_line = lambda text, is_stderr: None
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(signal.SIGINT)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), grace)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+        for pump in self._pumps:
+            pump.cancel()
+
+
+def _interpreter(project: Project) -> str:
+    if not project.virtualenv:
+        return sys.executable
+    python = (project.root / project.virtualenv).resolve() / "bin" / "python"
+    if not python.exists():
+        raise EngineError(
+            f'The "virtualenv" option in Pulumi.yaml is set to {project.virtualenv!r}, but '
+            f"{python} does not exist; make the virtual environment and install the requirements"
+        )
+    return str(python)

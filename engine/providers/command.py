@@ -1,0 +1,270 @@
+"""pulumi-command 1.2.1: remote.Command and local.Command.
+
+Behaviour is that of the provider's provider/pkg/provider (commandController.go,
+commandOutputs.go) and, for check, difference and preview, of pulumi-go-provider's infer package.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import json
+import os
+import secrets
+import signal
+from typing import Any
+
+from engine.properties import diff
+from engine.providers import Context, Difference, ProviderError, Refused, top_level
+from engine.providers.ssh import Pool, SshError
+from engine.state import UNKNOWN, Properties, Secret, Value, has_unknown, reveal
+
+REMOTE = "command:remote:Command"
+LOCAL = "command:local:Command"
+INPUTS = ["addPreviousOutputInEnv", "create", "delete", "environment", "logging", "stdin", "update"]
+INPUTS += ["connection", "triggers", "interpreter", "dir"]
+DEFAULTS = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDialTimeout": 15}
+SECRETS = ("password", "privateKey", "privateKeyPassword")
+LOGGING = ("stdout", "stderr", "stdoutAndStderr", "none")
+KILL_AFTER = 5
+
+
+class CommandProvider:
+    types = frozenset({REMOTE, LOCAL})
+
+    def __init__(self) -> None:
+        self._pool = Pool()
+
+    def configuration(self, version: str) -> tuple[Properties, Properties]:
+        library = {"__pulumi-go-provider-version": "1.2.0"}
+        return library, library | {"version": version}
+
+    def check(self, kind: str, inputs: Properties) -> Properties:
+        checked = {k: v for k, v in inputs.items() if v is not None}
+        failures = []
+        for key, value in checked.items():
+            plain = reveal(value)
+            if key not in INPUTS or (
+                (kind == LOCAL) != (key in ("interpreter", "dir"))
+                and key
+                in (
+                    "interpreter",
+                    "dir",
+                    "connection",
+                )
+            ):
+                failures.append((key, f"the embedded engine does not support {kind}'s {key}"))
+            elif plain == UNKNOWN:
+                continue
+            elif key in ("create", "update", "delete", "stdin", "dir") and not _is(plain, str):
+                failures.append((key, f"expected a string, got {type(plain).__name__}"))
+            elif key == "logging" and plain not in LOGGING:
+                failures.append((key, f"expected one of {', '.join(LOGGING)}"))
+            elif key in ("connection", "environment") and not _is(plain, dict):
+                failures.append((key, f"expected an object, got {type(plain).__name__}"))
+            elif key in ("triggers", "interpreter") and not _is(plain, list):
+                failures.append((key, f"expected a list, got {type(plain).__name__}"))
+        if kind == REMOTE and "connection" not in checked:
+            failures.append(("connection", "missing required field"))
+        elif kind == REMOTE and not failures:
+            connection = reveal_outer(checked["connection"])
+            if isinstance(connection, dict) and not connection.get("host"):
+                failures.append(("connection", "missing required field 'host'"))
+            checked["connection"] = Secret(_connection(connection))
+        if failures:
+            raise Refused(*failures)
+        return checked
+
+    def difference(self, kind: str, old: Properties, new: Properties) -> Difference:
+        detail = diff(old, new)
+        if "triggers" in detail:
+            detail["triggers"] += "-replace"
+        return Difference(
+            changes=bool(detail),
+            replace_keys=["triggers"] if "triggers" in detail else [],
+            changed_keys=top_level(detail),
+            detail=detail,
+        )
+
+    def preview(
+        self, context: Context, new: Properties, old_outputs: Properties | None
+    ) -> tuple[str, Properties]:
+        if old_outputs is None:
+            return _new_id(context), {**new, "stderr": UNKNOWN, "stdout": UNKNOWN}
+        changed = any(
+            new.get(key) == UNKNOWN or (key in old_outputs and new.get(key) != old_outputs[key])
+            for key in INPUTS
+        )
+        run = {k: UNKNOWN if changed else old_outputs.get(k, "") for k in ("stderr", "stdout")}
+        return "", {**new, **run}
+
+    async def create(self, context: Context, inputs: Properties) -> tuple[str, Properties]:
+        outputs = {**inputs, "stderr": "", "stdout": ""}
+        if "create" in inputs:
+            outputs |= await self._run(context, reveal(inputs["create"]), outputs)
+        return _new_id(context), outputs
+
+    async def update(
+        self, context: Context, inputs: Properties, old_outputs: Properties
+    ) -> Properties:
+        before = {k: old_outputs.get(k, "") for k in ("stderr", "stdout")}
+        outputs = {**inputs, **before}
+        command = reveal(inputs.get("update", inputs.get("create")))
+        if command is not None:
+            outputs |= await self._run(context, command, outputs)
+        return outputs
+
+    async def delete(self, context: Context, outputs: Properties) -> None:
+        command = reveal(outputs.get("delete"))
+        if command is not None:
+            await self._run(context, command, outputs)
+
+    async def close(self) -> None:
+        await self._pool.close()
+
+    async def _run(self, context: Context, command: str, state: Properties) -> Properties:
+        """Run a command with the state's settings; returns stdout and stderr."""
+        plain = reveal(state)
+        previous = {}
+        if plain.get("addPreviousOutputInEnv", True):
+            for name in ("stdout", "stderr"):
+                if plain.get(name):
+                    previous[f"PULUMI_COMMAND_{name.upper()}"] = str(plain[name])
+        lines = _Lines(context, plain.get("logging", "stdoutAndStderr"))
+        try:
+            if context.type == REMOTE:
+                ran = await self._pool.run(
+                    plain["connection"],
+                    command,
+                    plain.get("stdin", ""),
+                    plain.get("environment", {}),
+                    previous,
+                    lines.add,
+                    context.log,
+                )
+                code, by_signal, out, err, both = (
+                    ran.status, ran.signal, ran.stdout, ran.stderr, ran.both,
+                )  # fmt: skip
+                failure = f"Process exited with status {code}"
+                if by_signal:
+                    failure = f"Process exited with status 128 from signal {by_signal}"
+            else:
+                status, out, err, both = await _run_here(context, command, plain, previous, lines)
+                code = status
+                failure = f"exit status {status}" if status >= 0 else _signal_text(-status)
+        except SshError as error:
+            raise ProviderError(f"{context.name}: {error}") from None
+        lines.end()
+        if code != 0:
+            raise ProviderError(f"{failure}: running {_quote(command)}:\n{_text(both)}")
+        return {"stdout": _text(out).removesuffix("\n"), "stderr": _text(err).removesuffix("\n")}
+
+
+class _Lines:
+    """Output as it comes, line by line, as far as the resource's `logging` lets it be shown."""
+
+    def __init__(self, context: Context, logging: str) -> None:
+        self._log = context.log
+        self._shown = (logging in ("stdout", "stdoutAndStderr"), "std" in logging)
+        self._shown = (self._shown[0], logging in ("stderr", "stdoutAndStderr"))
+        self._rest = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+
+    def add(self, data: bytes, is_stderr: bool) -> None:
+        if self._shown[is_stderr]:
+            *lines, self._rest = (self._rest + self._decode(data)).split("\n")
+            for line in lines:
+                self._log(line)
+
+    def end(self) -> None:
+        if self._rest:
+            self._log(self._rest)
+
+
+async def _run_here(
+    context: Context, command: str, plain: Any, previous: dict[str, str], lines: _Lines
+) -> tuple[int, bytes, bytes, bytes]:
+    interpreter = plain.get("interpreter") or ["/bin/sh", "-c"]
+    streams: tuple[list[bytes], list[bytes]] = ([], [])
+    both: list[bytes] = []
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *interpreter,
+            command,
+            cwd=plain.get("dir") or context.folder,
+            env=os.environ | plain.get("environment", {}) | previous,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise ProviderError(f"{error}: running {_quote(command)}:\n") from None
+
+    async def pump(reader: asyncio.StreamReader, is_stderr: bool) -> None:
+        while data := await reader.read(65536):
+            streams[is_stderr].append(data)
+            both.append(data)
+            lines.add(data, is_stderr)
+
+    async def feed(writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            writer.write(plain.get("stdin", "").encode("utf-8", "surrogatepass"))
+            await writer.drain()
+        writer.close()
+
+    assert process.stdin
+    assert process.stdout
+    assert process.stderr
+    try:
+        await asyncio.gather(
+            feed(process.stdin), pump(process.stdout, False), pump(process.stderr, True)
+        )
+        status = await process.wait()
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        raise
+    return status, b"".join(streams[0]), b"".join(streams[1]), b"".join(both)
+
+
+def reveal_outer(value: Value) -> Value:
+    """The value itself where it is a secret as a whole."""
+    while isinstance(value, Secret):
+        value = value.value
+    return value
+
+
+def _connection(value: Value) -> Value:
+    """A connection with the provider's defaults, its credentials secret; its proxy likewise."""
+    if not isinstance(value, dict):
+        return value
+    found = DEFAULTS | {k: v for k, v in value.items() if v is not None}
+    for key in SECRETS:
+        if key in found and not isinstance(found[key], Secret):
+            found[key] = Secret(found[key])
+    if "proxy" in found:
+        found["proxy"] = _connection(found["proxy"])
+    return found
+
+
+def _is(value: Value, kind: type) -> bool:
+    return isinstance(value, kind) or (kind is not str and has_unknown(value) and value == UNKNOWN)
+
+
+def _new_id(context: Context) -> str:
+    return context.name + secrets.token_hex(4)
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def _quote(text: str) -> str:
+    """As Go's %q, near enough: a reader sees one line."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _signal_text(number: int) -> str:
+    return f"signal: {signal.strsignal(number) or number}".lower()

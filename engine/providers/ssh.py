@@ -1,0 +1,245 @@
+"""Commands over SSH: one connection for each host and way of logging in, shared by its commands.
+
+Follows pulumi-command's provider/pkg/provider/remote/connection.go: the same inputs, the same
+retries of a failing dial. Unlike it, a connection is reused, a dial that hangs after TCP's answer
+is bounded by perDialTimeout too, and a peer gone silent is noticed within about a minute.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import asyncssh
+
+SESSIONS = 8
+"""Commands at once on one connection: OpenSSH's MaxSessions is 10 by default."""
+KEEPALIVE = 15
+"""Seconds between keepalives; four without an answer end the connection."""
+
+Connection = dict[str, Any]
+
+
+class SshError(Exception):
+    """A connection that cannot be had or was lost; the message names the host."""
+
+
+class HostKeyMismatch(SshError):
+    """Not retried, and nothing has been sent but the key exchange."""
+
+
+@dataclass
+class Outcome:
+    """What a remote command left: ``status`` is None when a signal ended it."""
+
+    status: int | None
+    signal: str
+    stdout: bytes
+    stderr: bytes
+    both: bytes
+
+
+class _Client(asyncssh.SSHClient):
+    """Accepts the pinned host key only, or any key where none is pinned."""
+
+    def __init__(self, pinned: asyncssh.SSHKey | None, password: str | None) -> None:
+        self._pinned = pinned
+        self._password = password
+        self.seen: asyncssh.SSHKey | None = None
+
+    def validate_host_public_key(
+        self, host: str, addr: str, port: int, key: asyncssh.SSHKey
+    ) -> bool:
+        self.seen = key
+        return self._pinned is None or key.public_data == self._pinned.public_data
+
+    def kbdint_auth_requested(self) -> str | None:
+        return "" if self._password is not None else None
+
+    def kbdint_challenge_received(
+        self, name: str, instructions: str, lang: str, prompts: Any
+    ) -> list[str]:
+        return [self._password or ""] * len(prompts)
+
+
+class Pool:
+    """The connections of one operation. Use within one event loop; close at the end."""
+
+    def __init__(self) -> None:
+        self._connections: dict[str, asyncio.Task[asyncssh.SSHClientConnection]] = {}
+        self._slots: dict[str, asyncio.Semaphore] = {}
+
+    async def run(
+        self,
+        connection: Connection,
+        command: str,
+        stdin: str,
+        environment: dict[str, str],
+        optional_environment: dict[str, str],
+        on_output: Callable[[bytes, bool], None],
+        log: Callable[[str], None],
+    ) -> Outcome:
+        """Run a command. ``connection`` is the provider's input, secrets laid bare, defaults
+        filled in. ``optional_environment`` may be refused by the server, ``environment`` not.
+        ``on_output`` gets pieces of output and whether they are standard error.
+
+        Raises SshError.
+        """
+        key = json.dumps(connection, sort_keys=True)
+        slots = self._slots.setdefault(key, asyncio.Semaphore(SESSIONS))
+        async with slots:
+            ssh = await self._connect(key, connection, log)
+            where = f"{connection['user']}@{connection['host']}:{int(connection['port'])}"
+            both: list[bytes] = []
+            streams: tuple[list[bytes], list[bytes]] = ([], [])
+            try:
+                process = await ssh.create_process(
+                    command, env=optional_environment | environment, encoding=None
+                )
+                process.stdin.write(stdin.encode("utf-8", "surrogatepass"))
+                process.stdin.write_eof()
+
+                async def pump(reader: asyncssh.SSHReader[bytes], is_stderr: bool) -> None:
+                    while data := await reader.read(65536):
+                        streams[is_stderr].append(data)
+                        both.append(data)
+                        on_output(data, is_stderr)
+
+                async with process:
+                    await asyncio.gather(pump(process.stdout, False), pump(process.stderr, True))
+                    await process.wait_closed()
+            except (asyncssh.Error, OSError) as error:
+                raise SshError(f"connection to {where} lost: {_reason(error)}") from None
+            if process.exit_status is None and process.exit_signal is None:
+                raise SshError(f"connection to {where} lost before the command ended")
+            return Outcome(
+                None if process.exit_signal else process.exit_status,
+                process.exit_signal[0] if process.exit_signal else "",
+                b"".join(streams[0]),
+                b"".join(streams[1]),
+                b"".join(both),
+            )
+
+    async def _connect(
+        self, key: str, connection: Connection, log: Callable[[str], None]
+    ) -> asyncssh.SSHClientConnection:
+        task = self._connections.get(key)
+        if task is not None and task.done():
+            failed = task.cancelled() or task.exception() is not None
+            if failed or task.result().is_closed():
+                task = None
+        if task is None:
+            task = asyncio.create_task(self._dial_with_retry(connection, log))
+            self._connections[key] = task
+        return await asyncio.shield(task)
+
+    async def _dial_with_retry(
+        self, connection: Connection, log: Callable[[str], None]
+    ) -> asyncssh.SSHClientConnection:
+        tunnel = None
+        if proxy := connection.get("proxy"):
+            try:
+                tunnel = await self._retry("Dial proxy", proxy, None, log)
+            except SshError as error:
+                raise type(error)(f"proxy: {error}") from None
+        return await self._retry("Dial", connection, tunnel, log)
+
+    async def _retry(
+        self,
+        what: str,
+        connection: Connection,
+        tunnel: asyncssh.SSHClientConnection | None,
+        log: Callable[[str], None],
+    ) -> asyncssh.SSHClientConnection:
+        limit = int(connection.get("dialErrorLimit", 10))
+        delay, failures = 0.1, 0
+        while True:
+            try:
+                return await _dial(connection, tunnel)
+            except HostKeyMismatch:
+                raise
+            except SshError as error:
+                failures += 1
+                if limit > -1 and failures > limit:
+                    raise SshError(f"after {failures - 1} failed attempts: {error}") from None
+                shown = "inf" if limit == -1 else str(limit)
+                log(f"{what} {failures}/{shown} failed: retrying")
+            await asyncio.sleep(delay)
+            delay = min(delay * 1.5, 5)
+
+    async def close(self) -> None:
+        for task in self._connections.values():
+            task.cancel()
+            with contextlib.suppress(BaseException):
+                (await task).close()
+
+
+async def _dial(
+    connection: Connection, tunnel: asyncssh.SSHClientConnection | None
+) -> asyncssh.SSHClientConnection:
+    host, port = str(connection["host"]), int(connection["port"])
+    where = f"{host}:{port}"
+    timeout = int(connection.get("perDialTimeout", 15)) or None
+    try:
+        pinned = connection.get("hostKey")
+        pin = asyncssh.import_public_key(pinned) if pinned else None
+    except (asyncssh.KeyImportError, ValueError) as error:
+        raise HostKeyMismatch(f"{where}: failed to parse host key: {error}") from None
+    keys = []
+    if private := connection.get("privateKey"):
+        try:
+            keys = [asyncssh.import_private_key(private, connection.get("privateKeyPassword"))]
+        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+            raise HostKeyMismatch(f"{where}: private key: {error}") from None
+    password = connection.get("password")
+    agent = connection.get("agentSocketPath") or os.environ.get("SSH_AUTH_SOCK") or None
+    client = _Client(pin, password)
+    try:
+        async with asyncio.timeout(timeout):
+            return await asyncssh.connect(
+                host,
+                port,
+                tunnel=tunnel or (),
+                config=[],
+                username=str(connection["user"]),
+                password=password,
+                client_keys=keys or None,
+                agent_path=agent,
+                known_hosts=([], [], []),
+                server_host_key_algs=_algorithms(pin),
+                client_factory=lambda: client,
+                keepalive_interval=KEEPALIVE,
+                keepalive_count_max=4,
+                gss_host=None,
+            )
+    except asyncssh.HostKeyNotVerifiable:
+        seen = client.seen.get_fingerprint() if client.seen else "none"
+        expected = pin.get_fingerprint() if pin else "any"
+        raise HostKeyMismatch(
+            f"{where}: host key mismatch: expected {expected}, the host showed {seen}; nothing was "
+            "sent. Find out why the key changed before you pin the new one"
+        ) from None
+    except TimeoutError:
+        raise SshError(f"dial {where}: no SSH answer within {timeout} s") from None
+    except (asyncssh.Error, OSError) as error:
+        raise SshError(f"dial {where}: {_reason(error)}") from None
+
+
+def _algorithms(pin: asyncssh.SSHKey | None) -> Any:
+    """The pinned key's algorithms first, so that a host with several keys shows that one."""
+    if pin is None:
+        return ()
+    name = pin.get_algorithm()
+    first = ["rsa-sha2-512", "rsa-sha2-256"] if name == "ssh-rsa" else [name]
+    others = ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "rsa-sha2-512"]
+    return first + [a for a in others if a not in first]
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "reason", "") or getattr(error, "strerror", "") or str(error)
+    return text or type(error).__name__
