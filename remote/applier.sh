@@ -208,7 +208,7 @@ parse() {
         if (!(("the word", "node") in seen && ("the word", "role") in seen)) bad("no node or role")
         for (w in wanted) {
             n = split(wanted[w], on, ",")
-            for (i = 1; i <= n; i++) if (!(on[i] in held)) bad(w "=" on[i] " is not in this bundle")
+            for (i = 1; i <= n; i++) if (!(on[i] in held)) bad(substr(w, index(w, " ") + 1) "=" on[i] " is not in this bundle")
         }
     }' "$work/bundle" >"$work/out" 2>&1 || {
         read -r node <"$work/node" 2>/dev/null
@@ -310,23 +310,27 @@ apply_users() {
         step="user $name" present=$(getent passwd "$name")
         gid=$(getent group "$group" | cut -d: -f3)
         [ -n "$gid" ] || fail "$step" "its group $group does not exist" 'declare the group in the bundle'
-        set -- -g "$group"
-        [ "$home" = - ] || set -- "$@" -d "$home"
-        [ "$shell" = - ] || set -- "$@" -s "$shell"
         if [ -z "$present" ]; then
+            set -- useradd --system -M -g "$group"
             [ "$uid" = - ] || set -- "$@" -u "$uid"
-            tool='useradd --system -M' deed="created user $name"
+            [ "$home" = - ] || set -- "$@" -d "$home"
+            [ "$shell" = - ] || set -- "$@" -s "$shell"
+            deed="created user $name"
         else
-            number=$(echo "$present" | cut -d: -f3)
+            IFS=: read -r _ _ number primary _ directory login <<END
+$present
+END
             [ "$uid" = - ] || [ "$uid" = "$number" ] || fail "$step" "exists with uid $number, not $uid" \
                 "usermod -u $uid $name while it runs nothing, and give its files to it"
-            echo "$present" | awk -F: -v gid="$gid" -v home="$home" -v shell="$shell" \
-                '{ exit !($4 == gid && (home == "-" || $6 == home) && (shell == "-" || $7 == shell)) }' && continue
-            tool=usermod deed="changed user $name"
+            set -- usermod
+            [ "$gid" = "$primary" ] || set -- "$@" -g "$group"
+            [ "$home" = - ] || [ "$home" = "$directory" ] || set -- "$@" -d "$home"
+            [ "$shell" = - ] || [ "$shell" = "$login" ] || set -- "$@" -s "$shell"
+            [ $# -gt 1 ] || continue
+            deed="changed user $name"
         fi
-        # shellcheck disable=SC2086 # the tool is a word with its options
-        bounded 60 $tool "$@" "$name" >"$work/out" 2>&1 ||
-            fail "$step" "$tool: $(last_line)" 'correct it on the node and run again'
+        bounded 60 "$@" "$name" >"$work/out" 2>&1 ||
+            fail "$step" "$1: $(last_line)" 'correct it on the node and run again'
         did "$deed"
     done <"$work/user"
 }

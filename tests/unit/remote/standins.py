@@ -1,0 +1,246 @@
+"""Stand-ins for systemd, apt and the user database, one program under many names.
+
+A unit test must not start daemons or install packages on the machine it runs on, so these keep a
+small model in `$STANDIN/state.json` and record every changing call in its `calls`. What can really
+run in a scratch root (awk, sha256sum, mv, flock, useradd --prefix, …) is the real thing.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(os.environ.get("STANDIN", "."))
+ROOT = Path(os.environ.get("SLURMSTACK_ROOT", "."))
+STATE = FOLDER / "state.json"
+NAMES = [
+    "systemctl",
+    "journalctl",
+    "apt-get",
+    "apt-cache",
+    "apt-mark",
+    "dpkg",
+    "dpkg-query",
+    "getent",
+    "groupadd",
+    "useradd",
+    "usermod",
+]
+
+
+def systemctl(state: dict[str, Any], args: list[str]) -> int:
+    units = state.setdefault("units", {})
+    verb, names = args[0], [arg for arg in args[1:] if arg.endswith((".service", ".timer"))]
+    if verb == "show":
+        blocks = []
+        for name in names:
+            unit = units.get(name, {"load": "not-found", "active": "inactive", "enabled": ""})
+            blocks.append(
+                f"LoadState={unit.get('load', 'loaded')}\nActiveState={unit['active']}\n"
+                f"UnitFileState={unit['enabled']}\n"
+            )
+        print("\n".join(blocks), end="")
+        return 0
+    if verb in ("is-active", "is-enabled"):
+        want = verb.removeprefix("is-")
+        return 0 if units.get(names[0], {}).get(want) == want else 3
+    state["calls"].append(" ".join(["systemctl", *args]))
+    failure = state.get("fails", {}).get(" ".join(args))
+    if failure:
+        print(failure, file=sys.stderr)
+        if verb in ("start", "restart") and names:
+            units[names[0]]["active"] = "failed"
+        return 1
+    for name in names:
+        unit = units[name]
+        if verb in ("start", "restart"):
+            unit["active"] = unit.get("becomes", "active")
+        if verb in ("start", "restart", "reload"):
+            unit["loaded"] = {path: _content(path) for path in unit.get("reads", [])}
+        if verb == "stop":
+            unit["active"] = "inactive"
+        if verb in ("enable", "disable"):
+            unit["enabled"] = f"{verb}d"
+    return 0
+
+
+def _content(path: str) -> str | None:
+    target = Path(f"{ROOT}{path}")
+    return target.read_text() if target.is_file() else None
+
+
+def journalctl(state: dict[str, Any], args: list[str]) -> int:
+    for line in state.get("journal", {}).get(args[args.index("-u") + 1], []):
+        print(line)
+    return 0
+
+
+def getent(state: dict[str, Any], args: list[str]) -> int:
+    database = ROOT / "etc" / args[0]
+    for line in database.read_text().splitlines() if database.exists() else []:
+        if line.split(":")[0] == args[1]:
+            print(line)
+            return 0
+    return 2
+
+
+def account_tool(state: dict[str, Any], args: list[str], name: str) -> int:
+    state["calls"].append(" ".join([name, *args]))
+    return subprocess.run([f"/usr/sbin/{name}", "--prefix", str(ROOT), *args]).returncode
+
+
+def dpkg_query(state: dict[str, Any], args: list[str]) -> int:
+    packages = state.setdefault("packages", {})
+    template = args[args.index("-f") + 1]
+    wanted = [arg for arg in args if arg not in ("-W", "-f", template, "--")]
+    status = 0
+    for name in wanted or sorted(packages):
+        package = packages.get(name)
+        if package is None:
+            status = 1
+            continue
+        line = template.replace("${db:Status-Status}", package.get("status", "installed"))
+        line = line.replace("${Package}", name).replace("${Version}", package["version"])
+        print(line.replace("\\n", "\n"), end="")
+    return status
+
+
+def dpkg(state: dict[str, Any], args: list[str]) -> int:
+    state["calls"].append("dpkg --configure -a")
+    if _locked(state, "dpkg: error: dpkg frontend lock was locked by another process with pid {}"):
+        return 2
+    for name, package in state["packages"].items():
+        if package.get("status", "installed") != "installed":
+            package["status"] = "installed"
+            _start_daemon(state, name)
+    return 0
+
+
+def apt_cache(state: dict[str, Any], args: list[str]) -> int:
+    for name in args[1:]:
+        versions = state.get("lists", {}).get(name, {}).get("versions", [])
+        if versions:
+            print(f"{name}:\n  Installed: (none)\n  Candidate: {versions[0]}\n  Version table:")
+            for version in versions:
+                print(f"     {version} 500\n        500 http://mirror.invalid x/main Packages")
+    return 0
+
+
+def apt_mark(state: dict[str, Any], args: list[str]) -> int:
+    for name in args[1:]:
+        if name != "--":
+            state["packages"][name]["auto"] = args[0] == "auto"
+    return 0
+
+
+def apt_get(state: dict[str, Any], args: list[str]) -> int:
+    options = {args[i + 1] for i, arg in enumerate(args) if arg == "-o"}
+    words = [a for i, a in enumerate(args) if not a.startswith("-") and args[i - 1] != "-o"]
+    verb, names = words[0], words[1:]
+    if "-s" in args:
+        for name in _garbage(state):
+            print(f"Remv {name} [{state['packages'][name]['version']}]")
+        return 0
+    assert "Dpkg::Options::=--force-confold" in options
+    assert any(option.startswith("DPkg::Lock::Timeout=") for option in options)
+    assert os.environ["DEBIAN_FRONTEND"] == "noninteractive"
+    state["calls"].append(" ".join(["apt-get", verb, *names]))
+    if _locked(
+        state,
+        "E: Could not get lock /var/lib/dpkg/lock-frontend. It is held by process {} (apt-get)",
+    ):
+        return 100
+    failure = state.get("fails", {}).get(f"apt-get {verb}")
+    if failure:
+        print(failure, file=sys.stderr)
+        return 100
+    if verb == "update":
+        state["lists"] = state.get("upstream", state.get("lists", {}))
+    elif verb == "install":
+        for spec in names:
+            name, _, version = spec.partition("=")
+            _install(state, name, version, auto=False)
+    elif verb == "purge":
+        for name in names:
+            del state["packages"][name]
+    return 0
+
+
+def _locked(state: dict[str, Any], message: str) -> bool:
+    if state.get("locked_for", 0) <= 0:
+        return False
+    state["locked_for"] -= 1
+    print(message.format(os.getppid()), file=sys.stderr)
+    return True
+
+
+def _install(state: dict[str, Any], name: str, version: str, *, auto: bool) -> None:
+    offer = state["lists"][name]
+    for needed in offer.get("depends", []):
+        if needed not in state["packages"]:
+            _install(state, needed, "", auto=True)
+    state["packages"][name] = {
+        "version": version or offer["versions"][0],
+        "auto": auto,
+        "depends": offer.get("depends", []),
+    }
+    for unit in offer.get("units", []):
+        state.setdefault("units", {}).setdefault(unit, {"active": "inactive", "enabled": "enabled"})
+    for path, text in offer.get("files", {}).items():
+        target = Path(f"{ROOT}{path}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    _start_daemon(state, name)
+
+
+def _start_daemon(state: dict[str, Any], name: str) -> None:
+    """What a package script does, after it has asked the policy."""
+    policy = ROOT / "usr/sbin/policy-rc.d"
+    for unit in state.get("lists", {}).get(name, {}).get("units", []):
+        if policy.exists() and subprocess.run([str(policy), unit, "start"]).returncode == 101:
+            continue
+        state["calls"].append(f"package script starts {unit}")
+        state["units"][unit]["active"] = "active"
+
+
+def _garbage(state: dict[str, Any]) -> list[str]:
+    packages = state["packages"]
+    needed: set[str] = set()
+    waiting = [name for name, package in packages.items() if not package.get("auto")]
+    while waiting:
+        name = waiting.pop()
+        if name in packages and name not in needed:
+            needed.add(name)
+            waiting += packages[name].get("depends", [])
+    return sorted(set(packages) - needed)
+
+
+def main() -> int:
+    name, args = Path(sys.argv[1]).name, sys.argv[2:]
+    state = json.loads(STATE.read_text())
+    state.setdefault("calls", [])
+    state.setdefault("packages", {})
+    tools = {
+        "systemctl": systemctl,
+        "journalctl": journalctl,
+        "getent": getent,
+        "dpkg": dpkg,
+        "dpkg-query": dpkg_query,
+        "apt-get": apt_get,
+        "apt-cache": apt_cache,
+        "apt-mark": apt_mark,
+    }
+    if name in tools:
+        status = tools[name](state, args)
+    else:
+        status = account_tool(state, args, name)
+    new = STATE.with_suffix(f".{os.getpid()}")
+    new.write_text(json.dumps(state, indent=1))
+    new.replace(STATE)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
