@@ -1,0 +1,163 @@
+"""The cluster's resources, with Pulumi's mocks standing for the engine and the nodes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pulumi
+import pytest
+from pulumi.runtime.rpc import _special_secret_sig, _special_sig_key
+
+from components.cluster import SlurmCluster
+from remote.host import Host
+from settings import parse
+from settings.model import Hardware
+from tests.unit.settings.test_settings import lab
+
+KEY = bytes(range(256)) * 4
+MADE = bytes(reversed(range(256))) * 4
+SHA = "ab" * 32
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGbM0S0Qe0nGJm3XTXpXh1XgFzqQ2J1mZb0v2p4M3b6N"
+HARDWARE = Hardware(CPUs=2, SocketsPerBoard=1, CoresPerSocket=2, ThreadsPerCore=1, RealMemory=2000)
+
+
+class Node(pulumi.runtime.Mocks):
+    """Answers each command as a node would that took the bundle."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, pulumi.runtime.MockResourceArgs] = {}
+
+    def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.made[args.name] = args
+        outputs = dict(args.inputs)
+        if args.typ == "random:index/randomBytes:RandomBytes":
+            outputs["base64"] = base64.b64encode(MADE).decode()
+        if args.typ == "command:remote:Command":
+            outputs["stdout"] = self.answer(args.name, args.inputs)
+        return f"{args.name}-id", outputs
+
+    def answer(self, name: str, inputs: dict[str, Any]) -> str:
+        if name == "munge-credential":
+            return "MUNGE:credential:"
+        node, _, role = name.partition("-")
+        lines = plain(inputs["stdin"]).splitlines()
+        paths = [line.split()[1] for line in lines if line.startswith(("file ", "file-base64 "))]
+        packages = [line.split()[1] for line in lines if line.startswith("package ")]
+        return json.dumps(
+            {
+                "node": node,
+                "role": role,
+                "files": {path: {"sha256": SHA} for path in paths},
+                "packages": dict.fromkeys(packages, "1.0"),
+                "units": {},
+            }
+        )
+
+    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+        raise AssertionError(f"no function is to be called: {args.token}")
+
+
+def deploy(**changes: Any) -> tuple[Node, dict[str, Any]]:
+    """The resources made, and the outputs, of the lab's settings with some keys changed."""
+    node, outputs = Node(), dict[str, Any]()
+    settings = parse({**lab(), **changes})
+    hosts = {
+        name: Host(name, one.address, HOST_KEY, lost=one.lost)
+        for name, one in settings.hosts.items()
+    }
+    pulumi.runtime.set_mocks(node, project="slurmstack", stack="lab")
+
+    @pulumi.runtime.test
+    def run() -> Any:
+        cluster = SlurmCluster(settings, hosts, dict.fromkeys(settings.compute, HARDWARE))
+
+        def keep(values: list[Any]) -> None:
+            outputs.update(inventory=values[0], cluster=values[1])
+
+        return pulumi.Output.all(cluster.inventory, cluster.cluster).apply(keep)
+
+    run()
+    return node, outputs
+
+
+def is_secret(value: Any) -> bool:
+    return isinstance(value, dict) and value.get(_special_sig_key) == _special_secret_sig
+
+
+def plain(value: Any) -> Any:
+    return value["value"] if is_secret(value) else value
+
+
+def commands(node: Node) -> dict[str, dict[str, Any]]:
+    return {
+        name: args.inputs
+        for name, args in node.made.items()
+        if args.typ == "command:remote:Command"
+    }
+
+
+def test_three_commands_a_node_and_one_credential() -> None:
+    node, _ = deploy()
+    assert set(commands(node)) == {
+        "ctl-node", "ctl-munge-key", "ctl-slurmctld", "munge-credential",
+        "cn01-node", "cn01-munge-key", "cn01-slurmd",
+        "cn02-node", "cn02-munge-key", "cn02-slurmd",
+    }  # fmt: skip
+
+
+def test_every_connection_is_pinned() -> None:
+    node, _ = deploy()
+    for name, inputs in commands(node).items():
+        assert plain(inputs["connection"])["hostKey"] == HOST_KEY, name
+
+
+def test_the_controllers_credential_reaches_the_others() -> None:
+    node, _ = deploy()
+    found = commands(node)
+    assert "MUNGE:credential:" in plain(found["cn01-munge-key"]["stdin"])
+    assert "MUNGE:credential:" not in plain(found["ctl-munge-key"]["stdin"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [({}, MADE), ({"mungeKey": base64.b64encode(KEY).decode()}, KEY)],
+    ids=["made", "existing"],
+)
+def test_the_key_is_in_a_secret_stdin_alone(changes: dict[str, Any], key: bytes) -> None:
+    node, outputs = deploy(**changes)
+    first_line = base64.b64encode(key).decode()[:60]
+    for name, inputs in commands(node).items():
+        stdin = inputs.pop("stdin", "")
+        assert first_line not in json.dumps(inputs), name
+        assert (first_line in plain(stdin)) == name.endswith("-munge-key"), name
+        assert is_secret(stdin) == name.endswith("-munge-key"), name
+    assert first_line not in json.dumps(outputs)
+
+
+def test_an_existing_key_makes_none() -> None:
+    node, _ = deploy(mungeKey=base64.b64encode(KEY).decode())
+    assert not [args for args in node.made.values() if "random" in args.typ]
+
+
+def test_the_inventory_is_what_the_nodes_said() -> None:
+    _, outputs = deploy()
+    assert outputs["inventory"]["cn01"]["roles"] == ["munge-key", "node", "slurmd"]
+    assert outputs["inventory"]["cn01"]["keys"] == {"munge": SHA}
+    assert outputs["inventory"]["ctl"]["files"]["/etc/slurm/slurm.conf"] == SHA
+    assert outputs["cluster"] == {
+        "name": "lab", "controller": "ctl", "login": [], "slurmVersion": "1.0", "restUrl": None,
+    }  # fmt: skip
+
+
+def test_a_lost_node_is_listed_as_such() -> None:
+    hosts = {
+        "ctl": "10.73.0.10",
+        "cn01": "10.73.0.21",
+        "cn02": {"address": "10.73.0.22", "lost": True},
+    }
+    node, outputs = deploy(hosts=hosts)
+    assert outputs["inventory"]["cn02"] == {"lost": True}
+    assert "NodeName=cn02" not in commands(node)["ctl-slurmctld"]["stdin"]
+    assert "NodeName=cn01" in commands(node)["ctl-slurmctld"]["stdin"]
