@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from lab.progress import Progress
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, 1 with one line on what failed, or ssh's."""
     options = _parser().parse_args(arguments)
+    # Told to end, it ends what it runs, as it does after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     try:
         return int(options.run(options))
     except LabError as error:
@@ -89,7 +92,7 @@ def _up(options: argparse.Namespace) -> int:
         # May try a download; the machines boot meanwhile.
         engine = pool.submit(deploy.choose_engine, checkout, log)
         lab, changed = lifecycle.up(name, nodes, progress)
-        progress.say(f"engine: {engine.result()}")
+        progress.say(engine.result())
     with lifecycle.locked(lab):
         changed = deploy.make_stack(lab, progress) or changed
         progress.title(f"pulumi up --yes --stack {lab.name}")

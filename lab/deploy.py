@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,10 +16,12 @@ from lab.errors import LabError
 from lab.image import cache_folder
 from lab.names import Lab
 from lab.progress import Progress
+from lab.system import is_alive, processes, wait_for
 
 # The SDK's installer alone may take a minute where the way out is a black hole.
 ENGINE_SECONDS = 300
 DEPLOY_SECONDS = 1800
+ENGINE_GRACE_SECONDS = 30
 
 
 def choose_engine(checkout: Path, log: Path) -> str:
@@ -133,19 +137,54 @@ def program(
     if not path.exists():
         raise LabError(f"{path} is missing: `make lab` makes it")
     sys.stdout.flush()
+    pipe = subprocess.PIPE if capture else None
+    process = subprocess.Popen(
+        [str(path), *command[1:]],
+        cwd=lab.checkout,
+        env=program_environment(lab),
+        stdin=subprocess.DEVNULL,
+        stdout=pipe,
+        stderr=pipe,
+        text=True,
+    )
     try:
-        return subprocess.run(
-            [str(path), *command[1:]],
-            cwd=lab.checkout,
-            env=program_environment(lab),
-            stdin=subprocess.DEVNULL,
-            capture_output=capture,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired as error:
+        _end(process)
         raise LabError(f"`{' '.join(command)}` did not end within {timeout:.0f} s") from error
+    except BaseException:
+        _end(process)
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, out or "", err or "")
+
+
+def end_leftovers(lab: Lab) -> None:
+    """End engines that still work on the lab's state, as after a `make lab` that was killed."""
+    mark = f"PULUMI_HOME={lab.pulumi_home}".encode()
+    found = []
+    for pid, words in processes():
+        engine = any(Path(word).name.startswith("pulumi") for word in words[:3])
+        engine = engine or any(word.split(".")[0] == "engine" for word in words[1:4])
+        with contextlib.suppress(OSError):
+            if engine and mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                found.append(pid)
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        with contextlib.suppress(LabError):
+            wait_for(lambda: not any(map(is_alive, found)), seconds=10, what="")
+            return
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Let an engine end its step and save its state (it heard of Ctrl-C, too), then kill it."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.communicate(timeout=ENGINE_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
 
 
 def _checked(lab: Lab, command: Sequence[str]) -> str:

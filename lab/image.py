@@ -77,7 +77,16 @@ def build(lab: Lab, cache: Path, options: Mapping[str, str], log: Path) -> Path:
             shutil.rmtree(partial)
         partial = cache / f"partial-{os.getpid()}"
         apt = {"Acquire::http::Proxy": mirror.proxy(lab), "Acquire::Languages": "none", **options}
-        command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory"]
+        # It ends with this process, however that ends.
+        command = [
+            "setpriv",
+            "--pdeathsig",
+            "TERM",
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=minbase",
+            "--format=directory",
+        ]
         command += [f"--include={','.join(PACKAGES)}", "--skip=cleanup/apt/lists"]
         command += [f'--aptopt={name} "{value}"' for name, value in apt.items()]
         run([*command, SUITE, partial, *mirror.source_lines(SUITE)], timeout=900, log=log)

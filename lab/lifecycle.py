@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import image, keys, machine, mirror, network, packages, stack
+from lab import deploy, image, keys, machine, mirror, network, packages, stack
 from lab.errors import LabError
 from lab.names import Lab, bridge_name, check_name, choose_subnet, host_part, lab_folder
 from lab.progress import Progress
@@ -130,6 +130,7 @@ def down(name: str, progress: Progress) -> bool:
         progress.say(f"no lab named {name}: nothing to take down")
         return False
     with locked(lab):
+        deploy.end_leftovers(lab)
         nodes = lab.nodes()
         _each(nodes, lambda node: machine.remove(lab, node))
         if nodes:

@@ -194,12 +194,9 @@ def remove(lab: Lab, node: str) -> None:
 
 
 def _supervisors(lab: Lab, node: str) -> list[int]:
+    # The shell that is about to become systemd-nspawn has the argument, too.
     directory = f"--directory={lab.node_folder(node) / 'root'}"
-    return [
-        pid
-        for pid, words in processes()
-        if Path(words[0]).name == "systemd-nspawn" and directory in words and is_alive(pid)
-    ]
+    return [pid for pid, words in processes() if directory in words and is_alive(pid)]
 
 
 def _children(pid: int) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,11 @@ from lab import deploy, lifecycle, machine
 from lab.names import Lab
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def pytest_configure() -> None:
+    """Told to end, pytest still takes its labs down, as it does after Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
 
 
 def why_not() -> str | None:
