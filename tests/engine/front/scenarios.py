@@ -214,7 +214,11 @@ config rm --path 'n.x[0]'
 config rm a
 config set-all --plaintext x1=1 --secret x2=two --plaintext a.b=dotted
 config set-all --path --plaintext p.q=1
-config set-all --json '{"small:j1":{"value":"1","secret":false},"small:j2":{"value":"sec","secret":true},"small:j3":{"value":"{\"a\":[1,2]}","secret":false,"objectValue":{"a":[1,2]}}}'
+config set-all --json '{"small:j1":{"value":"1","secret":false}}'
+config set-all --json '{"small:j2":{"value":"sec","secret":true}}'
+config set-all --json '{"small:j3":{"value":"{\"a\":[1,2]}","secret":false,"objectValue":{"a":[1,2]}}}'
+config set-all --json '{"small:j4":{"secret":true}}'
+config set-all --json nonsense
 config rm-all x1 x2
 config set token foo
 config set token abcd1234EFGH5678ijkl9012MNOP3456qrst

@@ -1,0 +1,265 @@
+"""Progress without a terminal: a line for each thing that happens, then what it came to.
+
+Follows pkg/backend/display/progress.go and rows.go. :mod:`engine.display.tree` draws the same
+rows as a live tree.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.display import steps
+from engine.display.diff import outputs
+from engine.display.steps import Metadata
+from engine.display.values import Printer, detailed, difference, properties
+
+
+@dataclass
+class Row:
+    """A resource as the operator sees it. ``finished`` names the operations that are over."""
+
+    step: Metadata
+    hidden: bool = True
+    failed: bool = False
+    finished: dict[str, Metadata] = field(default_factory=dict)
+    diagnostics: list[dict[str, Any]] = field(default_factory=list)
+    last: str = ""
+    started: float = 0.0
+    ended: float | None = None
+
+    def count(self, *severities: str) -> int:
+        return sum(d["severity"] in severities for d in self.diagnostics)
+
+
+class ProgressDisplay:
+    """``action`` is shown while nothing else is (``updating``, ``previewing update``)."""
+
+    terminal = False
+
+    def __init__(
+        self, project: str, stack: str, action: str, preview: bool, color: bool = False,
+        show_secrets: bool = False, outputs: bool = True, sames: bool = False,
+        progress: bool = True, debug: bool = False, truncate: bool = True,
+    ) -> None:  # fmt: skip
+        self.action, self.preview, self.color = action, preview, color
+        self.show_secrets, self.outputs, self.sames = show_secrets, outputs, sames
+        self.progress, self.debug = progress, debug
+        self.truncate = truncate
+        self._default_urn = f"urn:pulumi:{stack}::{project}::{steps.ROOT}::{project}-{stack}"
+        # The stack's row; "" until the stack itself is the first to be heard of.
+        self.stack_urn = ""
+        self.rows: dict[str, Row] = {}
+        self.closing: dict[str, Any] | None = None
+        self.done = False
+        self.failed = False
+        self._waiting = False
+
+    def println(self, line: str = "") -> None:
+        if self._waiting:
+            print()
+            self._waiting = False
+        print(line, flush=True)
+
+    def tick(self) -> None:
+        """A second has passed: say that work goes on."""
+        if self.progress:
+            print("." if self._waiting else f"@ {self.action}....", end="", flush=True)
+            self._waiting = True
+
+    def show(self, event: dict[str, Any]) -> None:
+        if steps.default_provider(event):
+            return
+        if "preludeEvent" in event:
+            self.println()
+        elif "summaryEvent" in event:
+            self.closing = event["summaryEvent"]
+        elif "stdoutEvent" in event:
+            self.println(event["stdoutEvent"]["message"].rstrip("\n"))
+        elif diagnostic := event.get("diagnosticEvent"):
+            self._diagnostic(diagnostic)
+        elif pre := event.get("resourcePreEvent"):
+            row = self._row(pre["metadata"])
+            row.step, row.started, row.ended = pre["metadata"], time.monotonic(), None
+            self.updated(row)
+        elif found := event.get("resOutputsEvent"):
+            step = found["metadata"]
+            row = self._row(step)
+            refresh = row.step["op"] == "refresh"
+            row.step, row.ended = step, time.monotonic()
+            row.finished[step["op"]] = step
+            custom = (step.get("new") or step.get("old") or {}).get("custom")
+            if refresh or self.terminal or (not self.preview and custom and step["op"] != "same"):
+                self.updated(row)
+        elif failure := event.get("resOpFailedEvent"):
+            row = self._row(failure["metadata"])
+            row.failed = self.failed = True
+            row.ended = time.monotonic()
+            self.updated(row)
+
+    def _diagnostic(self, diagnostic: dict[str, Any]) -> None:
+        if diagnostic["severity"] == "debug" and not self.debug:
+            return
+        text = (diagnostic.get("prefix", "") + diagnostic["message"]).rstrip()
+        if not text:
+            return
+        urn = diagnostic.get("urn") or self.stack_urn
+        row = self._row({"urn": urn, "op": "same"}, heard=False)
+        row.last = text
+        row.hidden = False
+        if not diagnostic.get("ephemeral"):
+            row.diagnostics.append(diagnostic)
+        self.updated(row)
+
+    def _row(self, step: Metadata, heard: bool = True) -> Row:
+        """The resource's row. A parent that was not heard of yet gets a hidden one."""
+        urn, root = step["urn"], step["urn"] == self.stack_urn
+        row = self.rows.get(urn)
+        if row is None and heard and steps.is_root(step):
+            self.stack_urn = urn
+            if row := self.rows.pop("", None):
+                self.rows[urn] = row
+        if row is None:
+            row = self.rows[urn] = Row(step)
+        parent = (step.get("new") or step.get("old") or {}).get("parent")
+        if parent and parent not in self.rows:
+            self.rows[parent] = Row({"urn": parent, "op": "same"})
+        self.rows.setdefault(self.stack_urn, Row({"urn": "", "op": "same"}, hidden=False))
+        if heard and (root or steps.should_show(step, sames=self.sames)):
+            row.hidden = False
+        return row
+
+    def updated(self, row: Row) -> None:
+        if not row.hidden:
+            self.println(" " + " ".join(self.columns(row)))
+
+    def is_done(self, row: Row) -> bool:
+        if row.failed or self.done:
+            return True
+        return not steps.is_root(row.step) and row.step["op"] in row.finished
+
+    def columns(self, row: Row) -> list[str]:
+        """Sign, type, name, status, info."""
+        step, done = row.step, self.is_done(row)
+        op = self.shown_op(row)
+        failed = row.failed or row.count("error") > 0
+        running = steps.is_root(step) and op == "same" and not done
+        # A stack of which nothing has been heard yet has no status.
+        status = "running" if running and row.started else steps.words(
+            op, self.preview, done, failed and done)  # fmt: skip
+        if running and not row.started:
+            status = ""
+        if done and not failed and not self.preview and self._interrupted(row):
+            status = steps.words(op, False, False, False) + " (interrupted)"
+        elif row.started and op != "same" and not self.preview and status:
+            end = row.ended if done else time.monotonic()
+            if end is not None and not (done and row.failed):
+                seconds = end - row.started
+                fine = f"{seconds:.2f}s" if done and seconds < 1 else f"{int(seconds)}s"
+                status = f"{status} ({fine})"
+        return [
+            steps.paint(op, steps.sign(op), self.color),
+            *self.label(row),
+            steps.paint(op, status, self.color),
+            self._info(row),
+        ]
+
+    def label(self, row: Row) -> tuple[str, str]:
+        """The resource's own type, without its parents', and its name."""
+        kind, name = (row.step["urn"] or self._default_urn).split("::")[2:4]
+        return kind.rsplit("$", 1)[-1], name
+
+    def shown_op(self, row: Row) -> str:
+        return str(row.step["op"])
+
+    def _interrupted(self, row: Row) -> bool:
+        step = row.step
+        state = step.get("new") or step.get("old") or {}
+        if not self.done or not state.get("custom"):
+            return False
+        return step["op"] not in ("same", "remove-pending-replace") and (
+            step["op"] not in row.finished
+        )
+
+    def _info(self, row: Row) -> str:
+        step = row.step
+        if step["op"] in ("create-replacement", "delete-replaced"):
+            step = row.finished.get("replace", step)
+        pieces = [f"[{found}]"] if (found := short_diff(step)) else []
+        if self.done:
+            for word, severities in (("error", ["error"]), ("warning", ["warning"]),
+                                     ("message", ["info", "info#err"]),
+                                     ("debug", ["debug"])):  # fmt: skip
+                if count := row.count(*severities):
+                    pieces.append(f"{count} {word}{'s' if count > 1 else ''}")
+        elif row.last:
+            pieces.append(row.last)
+        return "; ".join(pieces).partition("\n")[0]
+
+    def close(self) -> None:
+        """Everything after the last event: rows still open, diagnostics, outputs, summary."""
+        open_rows = [row for row in self.rows.values() if not self.is_done(row)]
+        self.done = True
+        self._finish(open_rows)
+        self._diagnostics()
+        if self.outputs and self.stack_urn:
+            step = self.rows[self.stack_urn].step
+            printer = Printer(1, step["op"], False, self.truncate, self.show_secrets, self.color)
+            if text := outputs(step, printer, self.preview):
+                self.println(steps.headline("Outputs:", self.color))
+                self.println(text)
+        if self.closing:
+            errored = sum(row.count("error") > 0 for row in self.rows.values())
+            self.println(steps.summary(self.closing, errored, self.color))
+            self.println()
+
+    def _finish(self, rows: list[Row]) -> None:
+        for row in rows:
+            self.updated(row)
+
+    def _diagnostics(self) -> None:
+        written = False
+        for row in self.rows.values():
+            # What the program itself printed comes as a stream of its own.
+            streams: dict[str, list[str]] = {}
+            for diagnostic in row.diagnostics:
+                printed = diagnostic["message"].endswith("\n\n") and not diagnostic.get("prefix")
+                text = (diagnostic.get("prefix", "") + diagnostic["message"]).rstrip()
+                key = diagnostic["severity"] if printed else ""
+                streams.setdefault(key, []).extend(text.split("\n"))
+            for number, lines in enumerate(streams.values()):
+                if not written:
+                    self.println(steps.headline("Diagnostics:", self.color))
+                    written = True
+                if number == 0:
+                    kind, name = self.label(row)
+                    self.println(f"  {kind} ({name}):")
+                for line in lines:
+                    self.println(f"    {line.rstrip()}")
+                self.println()
+
+
+def short_diff(step: Metadata) -> str:
+    """``diff: +added-removed~changed``: which properties make the step necessary."""
+    old, new = step.get("old"), step.get("new")
+    if not old or not new:
+        return ""
+    changed: dict[str, set[str]] = {"add": set(), "delete": set(), "update": set()}
+    if step["op"] != "same":
+        if step.get("detailedDiff") is not None:
+            found = detailed(step, properties(old.get("outputs")), properties(new.get("inputs")))
+        else:
+            found = difference(properties(old.get("inputs")), properties(new.get("inputs")))  # type: ignore[assignment]
+        for key, (kind, _) in ((found.items if found else None) or {}).items():
+            if kind in changed:
+                changed[kind].add(key)
+    for key in ("provider", "protect"):
+        if (old.get(key) or "") != (new.get(key) or ""):
+            changed["update"].add(key)
+    include = step.get("diffs")
+    text = ""
+    for kind, mark in (("add", "+"), ("delete", "-"), ("update", "~")):
+        keys = sorted(k for k in changed[kind] if not include or k in include)
+        text += mark + ",".join(keys) if keys else ""
+    return f"diff: {text}" if text or any(changed.values()) else ""

@@ -1,0 +1,117 @@
+"""Steps: the words, signs and colours of each kind, and the summary at the end."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+ROOT = "pulumi:pulumi:Stack"
+UPDATE_KINDS = {"update": "Updating", "refresh": "Refreshing", "destroy": "Destroying"}
+
+# Sign, ANSI colour, in progress, done, failed; as pkg/resource/deploy/step.go has them.
+_KINDS: dict[str, tuple[str, str, str, str, str]] = {
+    "same": ("  ", "", "", "", "failed"),
+    "create": ("+ ", "32", "creating", "created", "creating failed"),
+    "update": ("~ ", "33", "updating", "updated", "updating failed"),
+    "delete": ("- ", "31", "deleting", "deleted", "deleting failed"),
+    "replace": ("+-", "93", "replacing", "replaced", "replacing failed"),
+    "create-replacement": (
+        "++", "92", "creating replacement", "created replacement", "creating failed"
+    ),
+    "delete-replaced": ("--", "91", "deleting original", "deleted original", "deleting failed"),
+    "read": ("> ", "36", "reading", "read", "reading failed"),
+    "refresh": ("~ ", "33", "refreshing", "refresh", "refreshing failed"),
+    "discard": ("< ", "31", "discarding", "discarded", "discarding failed"),
+    "discard-replaced": (
+        "<<", "91", "discarding original", "discarded original", "discarding failed"
+    ),
+    "remove-pending-replace": ("~ ", "33", "", "", ""),
+    "import": ("= ", "36", "importing", "imported", "importing failed"),
+}  # fmt: skip
+_PLANNED = {
+    "same": "",
+    "create-replacement": "create replacement",
+    "delete-replaced": "delete original",
+    "discard-replaced": "discard original",
+    "refresh": "refreshing",
+}
+REPLACEMENTS = {
+    "replace", "create-replacement", "delete-replaced", "discard-replaced", "remove-pending-replace"
+}  # fmt: skip
+
+Metadata = dict[str, Any]
+
+
+def sign(op: str) -> str:
+    return _KINDS[op][0]
+
+
+def paint(op: str, text: str, color: bool) -> str:
+    code = _KINDS[op][1]
+    return f"\x1b[{code}m{text}\x1b[0m" if color and code and text else text
+
+
+def headline(text: str, color: bool) -> str:
+    return f"\x1b[95m\x1b[1m{text}\x1b[0m" if color else text
+
+
+def words(op: str, preview: bool, done: bool, failed: bool) -> str:
+    """What is happening to a resource, or has happened."""
+    _, _, progress, finished, failure = _KINDS[op]
+    if preview:
+        return _PLANNED.get(op, op)
+    return f"**{failure}**" if failed else finished if done else progress
+
+
+def is_root(step: Metadata) -> bool:
+    return str(step.get("type")) == ROOT or f"::{ROOT}::" in str(step.get("urn"))
+
+
+def default_provider(event: dict[str, Any]) -> bool:
+    """Whether the event is of a provider nobody wrote down: it is not for operators."""
+    for payload in event.values():
+        if isinstance(payload, dict) and (step := payload.get("metadata")):
+            name = str(step["urn"]).rsplit("::", 1)[1]
+            return str(step["type"]).startswith("pulumi:providers:") and name.startswith("default")
+    return False
+
+
+def should_show(step: Metadata, diff: bool = False, sames: bool = False) -> bool:
+    """Whether the step is worth a line: no sames (but changes of protection), and in a diff a
+    replacement is shown once."""
+    if step["op"] == "same":
+        old, new = step.get("old") or {}, step.get("new") or {}
+        return sames or bool(old.get("protect")) != bool(new.get("protect"))
+    return not (diff and not step.get("logical") and step["op"] in REPLACEMENTS)
+
+
+def summary(event: dict[str, Any], errored: int, color: bool) -> str:
+    """The closing `Resources:` section, with the duration of a real operation."""
+    changes: dict[str, int] = event.get("resourceChanges") or {}
+    preview = bool(event.get("isPreview"))
+    lines = [headline("Resources:", color)]
+    kinds = [op for op in _KINDS if changes.get(op) and op not in ("same", "read", "discard")]
+    for op in kinds:
+        past = {"refresh": "refreshed", "delete-replaced": "deleted"}.get(op, _past(op))
+        what = f"to {op}" if preview else past
+        lines.append("    " + paint(op, f"{sign(op)}{changes[op]} {what}", color))
+    pieces = []
+    if len(kinds) > 1:
+        pieces.append(f"{sum(changes[op] for op in kinds)} changes")
+    if changes.get("same"):
+        pieces.append(f"{changes['same']} unchanged")
+    if pieces:
+        lines.append("    " + ". ".join(pieces))
+    if errored:
+        lines.append(f"    {errored} errored")
+    if not preview:
+        seconds = math.ceil(event.get("durationSeconds") or 0)
+        minutes, rest = divmod(seconds, 60)
+        hours, minutes = divmod(minutes, 60)
+        text = (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or hours else "")
+        lines += ["", f"{headline('Duration:', color)} {text}{rest}s"]
+    return "\n".join(lines)
+
+
+def _past(op: str) -> str:
+    return f"{op}d" if op.endswith("e") or op == "create-replacement" else f"{op}ed"

@@ -1,0 +1,355 @@
+"""Property values and their differences, as Pulumi prints them.
+
+Text of several lines is shown by the lines that change, JSON and YAML texts as what they hold,
+secrets as ``[secret]``, what a preview cannot know as ``[unknown]``. Follows
+pkg/backend/display/object_diff.go and sdk/go/common/resource/properties_diff.go.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from engine.config import parse_path
+from engine.display.steps import paint, sign
+from engine.errors import CommandError
+from engine.state import UNKNOWN, Secret, from_disk, reveal
+
+Title = Callable[["Printer"], None]
+_LIMIT = 150
+_LINES = 3
+
+
+def properties(disk: dict[str, Any] | None) -> dict[str, Any]:
+    """The properties of an event's state; blinded secrets stay secrets."""
+    found: dict[str, Any] = from_disk(disk or {}, lambda _: '"[secret]"')
+    return found
+
+
+@dataclass
+class Diff:
+    """``items`` maps a key or index to ``("add", new)``, ``("delete", old)``, ``("same", both)``
+    or ``("update", Diff)``; None for values without parts."""
+
+    old: Any
+    new: Any
+    items: dict[Any, tuple[str, Any]] | None = None
+
+
+def internal(key: Any) -> bool:
+    return isinstance(key, str) and key.startswith("__")
+
+
+def difference(old: Any, new: Any) -> Diff | None:
+    """None when the values are equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        pairs = {k: (old.get(k), new.get(k)) for k in sorted({*old, *new}) if not internal(k)}
+    elif isinstance(old, list) and isinstance(new, list):
+        pairs = {
+            i: (old[i] if i < len(old) else None, new[i] if i < len(new) else None)
+            for i in range(max(len(old), len(new)))
+        }
+    else:
+        same = type(old) is type(new) and old == new
+        return None if same or _same_number(old, new) else Diff(old, new)
+    items: dict[Any, tuple[str, Any]] = {}
+    for key, (before, after) in pairs.items():
+        if before is None or after is None:
+            if before is not after:
+                items[key] = ("add", after) if before is None else ("delete", before)
+            continue
+        inner = difference(before, after)
+        items[key] = ("same", before) if inner is None else ("update", inner)
+    changed = any(kind != "same" for kind, _ in items.values())
+    return Diff(old, new, items) if changed else None
+
+
+def _same_number(old: Any, new: Any) -> bool:
+    plain = isinstance(old, int | float) and isinstance(new, int | float)
+    return plain and not isinstance(old, bool) and not isinstance(new, bool) and old == new
+
+
+def detailed(step: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> Diff:
+    """The difference that a provider described, path by path."""
+    root = Diff(None, None, {})
+    for text, how in sorted(step["detailedDiff"].items()):
+        try:
+            path = parse_path(text)
+        except CommandError:
+            path = [text]
+        kind = str(how.get("diffKind") or how.get("kind")).removesuffix("-replace")
+        before: Any = properties(step["old"].get("inputs" if how.get("inputDiff") else "outputs"))
+        after: Any = new
+        at = root
+        for position, key in enumerate(path):
+            before, after = _part(before, key), _part(after, key)
+            assert at.items is not None
+            if position + 1 == len(path):
+                if kind == "add":
+                    at.items[key] = ("add", UNKNOWN if after is None else after)
+                elif kind == "delete":
+                    at.items[key] = ("delete", UNKNOWN if before is None else before)
+                else:
+                    at.items[key] = ("update", difference(before, after) or Diff(before, after))
+            elif before is None and after is not None:
+                at.items[key] = ("add", after)
+                break
+            elif before is not None and after is None:
+                at.items[key] = ("delete", before)
+                break
+            else:
+                known = at.items.get(key, ("", None))[1]
+                inner = known if isinstance(known, Diff) and known.items else Diff(None, None, {})
+                at.items[key] = ("update", inner)
+                at = inner
+    return root
+
+
+def _part(value: Any, key: Any) -> Any:
+    value = value.value if isinstance(value, Secret) else value
+    if isinstance(value, dict):
+        return value.get(key)
+    fits = isinstance(value, list) and isinstance(key, int) and key < len(value)
+    return value[key] if fits else None
+
+
+def quote(text: str) -> str:
+    """As Go's %q."""
+    body = json.dumps(text, ensure_ascii=False)
+    for code in (*range(0x20), 0x7F):
+        body = body.replace(f"\\u{code:04x}", f"\\x{code:02x}")
+    return body.replace("\x7f", "\\x7f")
+
+
+def shorten(text: str) -> str:
+    lines = text.split("\n")
+    cut = [line[:_LIMIT] + "..." if len(line) > _LIMIT else line for line in lines[:_LINES]]
+    return "\n".join(cut) + ("\n..." if len(lines) > _LINES else "")
+
+
+def _structure(text: str) -> tuple[str, Any] | None:
+    """JSON, or YAML of several lines, when it holds a map or a list."""
+    text = text.strip()
+    value: Any = None
+    kind = "json"
+    if text.startswith(("{", "[")):
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = None
+    first = text.partition("\n")[0]
+    if (
+        value is None
+        and "\n" in text
+        and (": " in first or first.endswith(":") or first.startswith(("- ", "{", "[", "#", "---")))
+    ):
+        import yaml
+
+        kind = "yaml"
+        try:
+            value = json.loads(json.dumps(yaml.safe_load(text), default=str))
+        except (yaml.YAMLError, ValueError, TypeError):
+            value = None
+    return (kind, value) if isinstance(value, dict | list) else None
+
+
+def _lines(text: str) -> list[str]:
+    """Lines with their ends: a last line without one differs from one with it."""
+    return [line for line in re.split(r"(?<=\n)", text) if line]
+
+
+def _worth_printing(value: Any) -> bool:
+    return value is not None and not (isinstance(value, str | list | dict) and not value)
+
+
+@dataclass
+class Printer:
+    """Collects lines in ``out``; the copies that its methods make share it."""
+
+    indent: int
+    op: str = "same"
+    prefix: bool = False
+    truncate: bool = True
+    show_secrets: bool = False
+    color: bool = False
+    out: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        return "".join(self.out)
+
+    def with_op(self, op: str, prefix: bool = True) -> Printer:
+        return replace(self, op=op, prefix=prefix)
+
+    def indented(self, by: int) -> Printer:
+        return replace(self, indent=self.indent + by)
+
+    def write(self, text: str) -> None:
+        self.out.append(paint(self.op, text, self.color))
+
+    def margin(self, text: str, prefix: bool | None = None) -> None:
+        space = "    " * self.indent
+        if self.prefix if prefix is None else prefix:
+            space = space[:-2] + sign(self.op)
+        self.write(space + text)
+
+    def title(self, key: Any, width: int) -> None:
+        name = shorten(str(key)) if self.truncate else str(key)
+        self.margin(f"{name.ljust(width)}: ")
+
+    def object(self, value: dict[str, Any]) -> None:
+        width = max((len(k) for k in value), default=0)
+        for key in sorted(value):
+            if not internal(key):
+                self.title(key, width)
+                self.value(value[key])
+
+    def value(self, value: Any) -> None:
+        self._value(value)
+        self.write("\n")
+
+    def _value(self, value: Any) -> None:
+        if isinstance(value, Secret):
+            if self.show_secrets:
+                self._value(value.value)
+            else:
+                self.write("[secret]")
+        elif isinstance(value, list):
+            if not value:
+                self.write("[]")
+                return
+            self.write("[\n")
+            for index, item in enumerate(value):
+                self.margin(f"    [{index}]: ")
+                self.indented(1).value(item)
+            self.margin("]", prefix=False)
+        elif isinstance(value, dict):
+            if not value:
+                self.write("{}")
+                return
+            self.write("{\n")
+            self.indented(1).object(value)
+            self.margin("}", prefix=False)
+        elif isinstance(value, str) and value != UNKNOWN and (found := _structure(value)):
+            self.write(f"({found[0]}) ")
+            self.value(found[1])
+        else:
+            self.write(self._primitive(value))
+
+    def _primitive(self, value: Any) -> str:
+        if value is None:
+            return "<null>"
+        if isinstance(value, bool):
+            return str(value).lower()
+        if isinstance(value, str):
+            if value == UNKNOWN:
+                return "[unknown]"
+            return quote(shorten(value) if self.truncate else value)
+        if isinstance(value, float):
+            return str(int(value)) if value.is_integer() else repr(value)
+        return "[secret]" if isinstance(value, Secret) else str(value)
+
+    def object_diff(self, diff: Diff, include: list[str] | None = None) -> None:
+        items = diff.items or {}
+        keys = [k for k in sorted(items, key=str) if include is None or k in include]
+        width = max((len(str(k)) for k in keys), default=0)
+        for key in keys:
+            self.item(items[key], lambda p, k=key: p.title(k, width))  # type: ignore[misc]
+
+    def item(self, item: tuple[str, Any], title: Title) -> None:
+        kind, value = item
+        if kind == "update":
+            self.diff(title, value)
+        elif kind != "same" or _worth_printing(value):
+            op = {"add": "create", "delete": "delete"}.get(kind, "same")
+            printer = self.with_op(op, prefix=kind != "same")
+            title(printer)
+            printer.value(value)
+
+    def diff(self, title: Title, diff: Diff) -> None:
+        here = self.with_op("update")
+        if self.show_secrets and (isinstance(diff.old, Secret) or isinstance(diff.new, Secret)):
+            inner = difference(reveal(diff.old), reveal(diff.new))
+            if inner:
+                self.diff(title, inner)
+                return
+        if diff.items is not None:
+            is_list = any(isinstance(key, int) for key in diff.items)
+            title(here)
+            here.write("[\n" if is_list else "{\n")
+            if is_list:
+                for index, item in sorted(diff.items.items()):
+                    here.indented(2).item(
+                        item,
+                        lambda p, i=index: p.indented(-1).margin(f"[{i}]: "),  # type: ignore[misc]
+                    )
+            else:
+                here.indented(1).object_diff(diff)
+            here.margin("]\n" if is_list else "}\n", prefix=False)
+            return
+        old, new = diff.old, diff.new
+        if (
+            _worth_printing(old)
+            and _worth_printing(new)
+            and not isinstance(old, list | dict)
+            and (not isinstance(new, list | dict))
+        ):
+            title(here)
+            if isinstance(old, str) and isinstance(new, str) and UNKNOWN not in (old, new):
+                here.text_diff(old, new)
+            else:
+                here.with_op("delete").write(here._primitive(old))
+                here.write(" => ")
+                here.with_op("create").write(here._primitive(new))
+                here.write("\n")
+            return
+        for kind, value in (("delete", old), ("add", new)):
+            if _worth_printing(value):
+                self.item((kind, value), title)
+
+    def text_diff(self, old: str, new: str) -> None:
+        before, after = _structure(old), _structure(new)
+        if before and after:
+            inner = difference(before[1], after[1])
+            if inner is None:
+                old, new = quote(old), quote(new)
+            else:
+                kinds = before[0] if before[0] == after[0] else f"{before[0]} => {after[0]}"
+                self.write(f"({kinds}) ")
+                self.diff(lambda _: None, inner)
+                return
+        if "\n" not in old and "\n" not in new:
+            self.with_op("delete").write(quote(old))
+            self.write(" => ")
+            self.with_op("create").write(quote(new))
+            self.write("\n")
+            return
+        self.write("\n")
+        self.indented(1).line_diff(_lines(old), _lines(new))
+
+    def line_diff(self, old: list[str], new: list[str]) -> None:
+        """Changed lines with two unchanged ones around; empty lines are left out."""
+        blocks = difflib.SequenceMatcher(None, old, new, autojunk=False).get_opcodes()
+
+        def lines(op: str, found: list[str]) -> None:
+            for line in found:
+                if line.strip():
+                    text = line.removesuffix("\n")
+                    text = shorten(text) if self.truncate else text
+                    self.with_op(op, prefix=op != "same").margin(text + "\n")
+
+        for at, (kind, start, end, new_start, new_end) in enumerate(blocks):
+            if kind != "equal":
+                lines("delete", old[start:end])
+                lines("create", new[new_start:new_end])
+                continue
+            same = [line for line in old[start:end] if line.strip()]
+            head = [] if at == 0 else same[:2]
+            tail = [] if at == len(blocks) - 1 else same[-2:]
+            if len(same) > len(head) + len(tail) + 1:
+                lines("same", [*head, "...", *tail])
+            else:
+                lines("same", same)

@@ -1,0 +1,155 @@
+"""Small programs whose events and texts are recorded from the real Pulumi.
+
+``python -m tests.engine.front.displays`` records anew; it needs the real `pulumi` on PATH with
+its Python host and `pulumi-resource-command` beside it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.engine.front.scenarios import RECORDED, REPOSITORY, Sandbox, real_pulumi
+
+COMMON = """\
+import pulumi
+from pulumi_command import local
+O = pulumi.ResourceOptions
+"""
+FIRST = (
+    COMMON
+    + """\
+a = local.Command("a", create="cat", update="cat", stdin="ClusterName=x\\nA=1\\nB=2\\n",
+                  environment={"K": "v", "L": "w"}, add_previous_output_in_env=False)
+b = local.Command("b", create="cat", stdin=pulumi.Output.secret("hush"), triggers=[1, "x"],
+                  logging=local.Logging.NONE, opts=O(depends_on=[a], additional_secret_outputs=["stdout"]))
+local.Command("c", create="true", delete="true", opts=O(depends_on=[b]))
+pulumi.export("a", a.stdout)
+pulumi.export("b", b.stdout)
+pulumi.export("tree", {"list": [1, 2, 3], "text": "1\\n2\\n3\\n4\\n5\\n", "deep": {"x": True, "y": 2.5}})
+pulumi.export("gone", "yes")
+pulumi.export("json", '{"a": 1, "b": [1]}')
+"""
+)
+SECOND = (
+    COMMON
+    + """\
+a = local.Command("a", create="cat", update="cat", stdin="ClusterName=x\\nA=9\\nB=2\\nC=3\\n",
+                  environment={"K": "w", "M": "n"}, add_previous_output_in_env=False)
+b = local.Command("b", create="cat", stdin=pulumi.Output.secret("hush2"), triggers=[2, "x"],
+                  logging=local.Logging.NONE, opts=O(depends_on=[a], additional_secret_outputs=["stdout"]))
+local.Command("d", create="echo hi", dir="/tmp", opts=O(depends_on=[b]))
+pulumi.log.warn("watch out", b)
+pulumi.export("a", a.stdout)
+pulumi.export("b", b.stdout)
+pulumi.export("tree", {"list": [1, 4], "text": "1\\n2\\n3\\n4\\n5\\nsix\\n", "deep": {"x": True, "y": 3}})
+pulumi.export("more", "<&> \\t \\u00e9")
+pulumi.export("json", '{"a": 2, "b": [1]}')
+"""
+)
+FAILING = (
+    COMMON
+    + """\
+local.Command("e", create="echo boom >&2; exit 3")
+"""
+)
+BROKEN = (
+    COMMON
+    + """\
+pulumi.log.info("a note")
+raise Exception("program broke")
+"""
+)
+COMPONENT = (
+    COMMON
+    + """\
+class Thing(pulumi.ComponentResource):
+    def __init__(self, name, opts=None):
+        super().__init__("small:index:Thing", name, None, opts)
+        self.c = local.Command("c", create="echo in; echo side >&2", opts=O(parent=self, protect=True))
+        self.register_outputs({})
+Thing("one")
+"""
+)
+UNPROTECTED = COMPONENT.replace(", protect=True", "")
+
+# Name, program, command line; the state goes from one to the next.
+STEPS: list[tuple[str, str, list[str]]] = [
+    ("create-preview", FIRST, ["preview"]),
+    ("create-preview-diff", FIRST, ["preview", "--diff"]),
+    ("create-up", FIRST, ["up", "-yf"]),
+    ("same-preview", FIRST, ["preview"]),
+    ("same-up-diff", FIRST, ["up", "-yf", "--diff"]),
+    ("change-preview", SECOND, ["preview"]),
+    ("change-preview-diff", SECOND, ["preview", "--diff"]),
+    ("change-up", SECOND, ["up", "-yf"]),
+    ("back-up-diff", FIRST, ["up", "-yf", "--diff"]),
+    ("failing-up", FAILING, ["up", "-yf"]),
+    ("broken-preview", BROKEN, ["preview"]),
+    ("refresh", FIRST, ["refresh", "-yf"]),
+    ("refresh-diff", FIRST, ["refresh", "-yf", "--diff"]),
+    ("component-up", COMPONENT, ["up", "-yf"]),
+    ("unprotect-preview-diff", UNPROTECTED, ["preview", "--diff"]),
+    ("unprotect-up", UNPROTECTED, ["up", "-yf", "--suppress-outputs"]),
+    ("destroy-preview-diff", UNPROTECTED, ["destroy", "--preview-only", "--diff"]),
+    ("destroy", UNPROTECTED, ["destroy", "-yf"]),
+]
+FILE = RECORDED / "displays.json.gz"
+
+
+def normalise(text: str) -> list[str]:
+    """Durations, and dots that show that time passes, differ from run to run."""
+    text = re.sub(r"\(\d+(\.\d+)?s\)", "(TIME)", text)
+    text = re.sub(r"Duration: \w+", "Duration: TIME", text)
+    text = re.sub(r"^@ .*\n", "", text, flags=re.MULTILINE)
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
+
+
+def record() -> None:
+    pulumi = real_pulumi()
+    assert pulumi is not None, "no real pulumi on PATH"
+    root = Path(tempfile.mkdtemp())
+    sandbox = Sandbox(root, pulumi)
+    plugin = root / "home" / "plugins" / "resource-command-v1.2.1"
+    plugin.mkdir(parents=True)
+    shutil.copy(pulumi.parent / "pulumi-resource-command", plugin)
+    assert sandbox.run("stack", "init", "dev").code == 0
+    found: list[dict[str, Any]] = []
+    for name, program, argv in STEPS:
+        (sandbox.project / "__main__.py").write_text(program)
+        log = root / "events.json"
+        done = sandbox.run(*argv, "--event-log", str(log), PULUMI_DEBUG_COMMANDS="true")
+        events = [json.loads(line) for line in log.read_text().splitlines()]
+        events = [e for e in events if (e.get("diagnosticEvent") or {}).get("severity") != "debug"]
+        for event in events:
+            event.pop("timestamp", None)
+        places = {str(root): "ROOT", str(pulumi.parent): "BIN", sys.prefix: "VENV",
+                  sys.base_prefix: "PYTHON", str(REPOSITORY): "REPOSITORY"}  # fmt: skip
+
+        def anonymous(text: str, places: dict[str, str] = places) -> str:
+            for place, word in places.items():
+                text = text.replace(place, word)
+            return text
+
+        clean = json.loads(anonymous(json.dumps(events)))
+        found.append({"name": name, "argv": argv, "code": done.code, "events": clean,
+                      "out": normalise(anonymous(done.out)),
+                      "err": normalise(anonymous(done.err))})  # fmt: skip
+    shutil.rmtree(root)
+    with gzip.GzipFile(FILE, "wb", mtime=0) as file:
+        file.write(json.dumps(found, ensure_ascii=False).encode())
+
+
+def recorded() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(gzip.decompress(FILE.read_bytes()))
+    return found
+
+
+if __name__ == "__main__":
+    record()
