@@ -46,7 +46,7 @@ class Project:
 class Options:
     """``targets`` are URNs, with `*` and `**` as Pulumi matches them; ``parallel`` is the greatest
     number of steps at once (None: Pulumi's default, four times the processors); ``show_secrets``
-    leaves secrets readable in events."""
+    leaves secrets readable in events; ``debug`` adds the SDK's debug messages to them."""
 
     operation: Literal["update", "refresh", "destroy"] = "update"
     dry_run: bool = False
@@ -55,6 +55,7 @@ class Options:
     target_dependents: bool = False
     continue_on_error: bool = False
     show_secrets: bool = False
+    debug: bool = False
     organization: str = "organization"
 
 

@@ -166,6 +166,7 @@ class Deployment:
                 self.secret_keys,
                 self.options.dry_run,
                 self.parallel,
+                self.options.debug,
             )
             ended = asyncio.create_task(program.wait())
             events = [asyncio.create_task(e.wait()) for e in (self._done, self._halt)]

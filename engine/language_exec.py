@@ -14,9 +14,14 @@ import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pulumi
 import pulumi.runtime
+from google.protobuf import empty_pb2
+from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
+from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
 
 
 def user_traceback(program: Path) -> str:
@@ -28,9 +33,26 @@ def user_traceback(program: Path) -> str:
     return traceback.format_exc()
 
 
+class QuietEngine:
+    """The Engine service without the SDK's debug messages: about five calls a resource that
+    nobody sees, a third of the time of an update without changes."""
+
+    def __init__(self, address: str) -> None:
+        channel = grpc.insecure_channel(address, options=_GRPC_CHANNEL_OPTIONS)
+        self._stub = engine_pb2_grpc.EngineStub(channel)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stub, name)
+
+    def Log(self, request: engine_pb2.LogRequest) -> Any:
+        if request.severity == engine_pb2.DEBUG:
+            return empty_pb2.Empty()
+        return self._stub.Log(request)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
-    names = "monitor engine project root_directory stack pwd dry_run parallel organization"
+    names = "monitor engine project root_directory stack pwd dry_run parallel organization debug"
     for name in names.split():
         parser.add_argument(f"--{name}")
     parser.add_argument("program")
@@ -43,7 +65,7 @@ def main() -> int:
         project=args.project,
         stack=args.stack,
         monitor=args.monitor,
-        engine=args.engine,
+        engine=args.engine if args.debug == "true" else QuietEngine(args.engine),
         parallel=int(args.parallel),
         dry_run=args.dry_run == "true",
         organization=args.organization,

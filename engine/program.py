@@ -35,6 +35,7 @@ class Program:
         secret_keys: frozenset[str],
         dry_run: bool,
         parallel: int,
+        debug: bool,
     ) -> None:
         """Raises EngineError when the program or its interpreter is not there."""
         main = (project.root / project.main).resolve()
@@ -52,6 +53,7 @@ class Program:
             "dry_run": "true" if dry_run else "false",
             "parallel": str(parallel),
             "organization": organization,
+            "debug": "true" if debug else "false",
         }
         command = [python, str(Path(__file__).with_name("language_exec.py"))]
         for name, value in arguments.items():
