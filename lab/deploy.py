@@ -48,9 +48,17 @@ def choose_engine(checkout: Path, log: Path) -> str:
     return lines[-1]
 
 
-def settled(lab: Lab) -> bool:
-    """Whether the stack exists in the lab's state."""
-    return stack.has_stack(lab, project(lab.checkout))
+def prepare(lab: Lab) -> None:
+    """Make the folders and the settings file that the stack of the lab needs."""
+    lab.state.mkdir(exist_ok=True)
+    lab.pulumi_home.mkdir(exist_ok=True)
+    # Plugins are large; they lie in the cache for the next lab.
+    plugins = lab.pulumi_home / "plugins"
+    if not plugins.is_symlink() and not plugins.exists():
+        target = cache_folder() / "pulumi-plugins"
+        target.mkdir(parents=True, exist_ok=True)
+        plugins.symlink_to(target)
+    stack.prepare_settings(lab, project(lab.checkout))
 
 
 def project(checkout: Path) -> str:
@@ -63,16 +71,7 @@ def project(checkout: Path) -> str:
 
 def make_stack(lab: Lab, progress: Progress) -> bool:
     """`pulumi stack init` where the state has no such stack; whether it was made."""
-    lab.state.mkdir(exist_ok=True)
-    lab.pulumi_home.mkdir(exist_ok=True)
-    # Plugins are large; they lie in the cache for the next lab.
-    plugins = lab.pulumi_home / "plugins"
-    if not plugins.is_symlink() and not plugins.exists():
-        target = cache_folder() / "pulumi-plugins"
-        target.mkdir(parents=True, exist_ok=True)
-        plugins.symlink_to(target)
-    stack.prepare_settings(lab, project(lab.checkout))
-    if settled(lab):
+    if stack.has_stack(lab, project(lab.checkout)):
         return False
     stack.keep_before_init(lab)
     _checked(lab, ["pulumi", "stack", "init", lab.name, "--non-interactive"])

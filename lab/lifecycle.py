@@ -69,6 +69,7 @@ def up(name: str, nodes: Sequence[str], progress: Progress) -> tuple[Lab, bool]:
                 f"package mirror at {mirror.proxy(lab)} in front of {_shown(mirrors.archive)}"
             )
             changed = True
+        deploy.prepare(lab)
         keys.make_passphrase(lab)
         keys.make_user_key(lab)
         if keys.agent_up(lab):
