@@ -1,0 +1,134 @@
+"""The make targets that README and docs show, as a user types them, on the whole product."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.lab.conftest import CHECKOUT, RunningLab, own_name, why_not
+from tests.lab.snapshot import leftovers, snapshot
+
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.skipif(why_not() is not None, reason=str(why_not())),
+]
+
+
+def make(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("MAKE") and key not in {"LAB", "NODES", "LAB_STARTED"}
+    }
+    done = subprocess.run(
+        ["make", *words],
+        cwd=CHECKOUT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    if check and done.returncode != 0:
+        pytest.fail(f"make {' '.join(words)}:\n{done.stdout}\n{done.stderr}", pytrace=False)
+    return done
+
+
+@pytest.fixture(scope="module")
+def first() -> Iterator[tuple[str, str]]:
+    """A lab made by `make lab`: its name and what was printed; gone without a trace after."""
+    name = own_name("k")
+    before = snapshot(CHECKOUT)
+    try:
+        yield name, make("lab", f"LAB={name}").stdout
+    finally:
+        make("lab-down", f"LAB={name}")
+    assert leftovers(before, snapshot(CHECKOUT)) == {}
+
+
+def test_make_lab_ends_with_a_job_on_two_nodes_and_the_inventory(first: tuple[str, str]) -> None:
+    name, printed = first
+    lines = printed.splitlines()
+    assert {"cn01", "cn02"} <= set(lines)  # of srun -N2 hostname
+    assert re.search(r"^main\*\s+up\s+\S+\s+2\s+idle\s+cn\[01-02\]", printed, re.MULTILINE)
+    for node in ("ctl", "cn01", "cn02"):
+        assert re.search(rf"{node} 10\.73\.\d+\.\d+ is up, systemd says running", printed)
+    assert f"slurmstack inventory --stack {name}" in printed
+    # Every step says how long it took so far.
+    assert len(re.findall(r"^\[ *\d+\.\ds\] ", printed, re.MULTILINE)) > 8
+
+
+def test_make_lab_again_changes_nothing_and_says_so(first: tuple[str, str]) -> None:
+    name, _printed = first
+    again = make("lab", f"LAB={name}").stdout
+    assert "machines run already" in again
+    assert "its machines, network and keys are unchanged" in again
+    assert re.search(r"^\s+\d+ unchanged", again, re.MULTILINE)
+    assert not re.search(r"^\s+[+~-] \d+ (created|updated|deleted)", again, re.MULTILINE)
+
+
+def test_a_shell_with_the_labs_environment_works_on_its_stack(first: tuple[str, str]) -> None:
+    name, _printed = first
+    script = f"""
+        set -eu
+        eval "$(make -s env LAB={name})"
+        cd /  # the environment needs no folder
+        command -v pulumi
+        cd {CHECKOUT}
+        pulumi stack ls
+        pulumi stack output cluster --stack {name}
+        pulumi preview --stack {name} --non-interactive
+        ssh-add -l
+    """
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{CHECKOUT}/.venv/bin/pulumi" in done.stdout
+    assert "unchanged" in done.stdout
+    assert f"slurmstack lab {name}" in done.stdout
+
+
+def test_the_environment_holds_no_secret(first: tuple[str, str]) -> None:
+    name, _printed = first
+    printed = make("-s", "env", f"LAB={name}").stdout
+    folder = CHECKOUT / ".lab" / name
+    for secret in ("passphrase", "key"):
+        text = (folder / secret).read_text().strip()
+        assert not any(line in printed for line in text.splitlines() if len(line) > 8)
+        assert (folder / secret).stat().st_mode & 0o077 == 0
+
+
+def test_the_environment_of_a_lab_that_is_not_up_is_refused() -> None:
+    done = make("-s", "env", f"LAB={own_name('n')}", check=False)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert "there is no lab named" in done.stderr
+
+
+def test_a_lab_in_use_is_seen_by_a_second_lab_only_as_taken(
+    first: tuple[str, str], machines: RunningLab
+) -> None:
+    """The whole lab and the bare machines stand side by side in this run."""
+    name, _printed = first
+    assert name != machines.name
+    assert f"10.73.{machines.lab.subnet}." not in (CHECKOUT / f"Pulumi.{name}.yaml").read_text()
+
+
+def test_help_explains_every_target() -> None:
+    text = (CHECKOUT / "Makefile").read_text()
+    targets = set(re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE))
+    shown = set(re.findall(r"^  ([a-z-]+) +\S", make("help").stdout, re.MULTILINE))
+    assert shown == targets
+    assert {"lab", "lab-down", "env", "test", "lint", "bench"} <= shown
