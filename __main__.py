@@ -5,16 +5,20 @@ from pathlib import Path
 import pulumi
 
 from components.cluster import SlurmCluster
-from components.facts import hardware
-from components.hosts import hosts
-from settings import load
+from components.facts import FactsError, hardware
+from components.hosts import UnknownHostKey, hosts
+from settings import SettingsError, load
 
 project = Path(__file__).parent
 stack = pulumi.get_stack()
 
-settings = load()
-reached = hosts(settings, project)
-found = hardware(settings, reached, project / ".slurmstack" / stack / "facts.json", stack)
+try:
+    settings = load()
+    reached = hosts(settings, project)
+    found = hardware(settings, reached, project / ".slurmstack" / stack / "facts.json", stack)
+except (SettingsError, UnknownHostKey, FactsError) as error:
+    # A report for the operator, without a traceback.
+    raise pulumi.RunError(str(error)) from None
 cluster = SlurmCluster(settings, reached, found)
 
 pulumi.export("inventory", cluster.inventory)

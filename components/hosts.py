@@ -59,7 +59,7 @@ def hosts(settings: Settings, project: Path) -> dict[str, Host]:
         name: host(
             name, one.address, one.user or ssh.user, one.port or ssh.port, one.host_key, bastion
         )
-        for name, one in settings.hosts.items()
+        for name, one in settings.members.items()
     }
     unpinned = {name: problem for name, problem in problems.items() if name not in settings.lost}
     if unpinned:

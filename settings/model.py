@@ -197,6 +197,12 @@ class Settings(Model):
         }
 
     @property
+    def members(self) -> dict[str, Host]:
+        """The hosts that have a role, lost ones included; others may be listed for later."""
+        used = {self.roles.controller, *(name for one in self.nodes for name in one.names)}
+        return {name: host for name, host in self.hosts.items() if name in used}
+
+    @property
     def lost(self) -> dict[str, Host]:
-        """Hosts that are gone for good but still listed."""
-        return {name: host for name, host in self.hosts.items() if host.lost}
+        """Members that are gone for good but still listed."""
+        return {name: host for name, host in self.members.items() if host.lost}
