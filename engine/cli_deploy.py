@@ -1,0 +1,304 @@
+"""`pulumi preview`, `up`, `refresh` and `destroy`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import Any, Literal, Protocol
+
+from engine import VERSION, config
+from engine.api import Cancel, EngineError, Options, Project, Result, run
+from engine.backend import manifest
+from engine.cli import Invocation
+from engine.cli_stack import crypter_of
+from engine.display.steps import UPDATE_KINDS, headline
+from engine.errors import CANCELED, CHANGES_UNEXPECTED, FAILED, REFUSED, CommandError
+from engine.secrets import PassphraseCrypter
+from engine.state import Snapshot
+
+Operation = Literal["update", "refresh", "destroy"]
+
+
+class Display(Protocol):
+    def show(self, event: dict[str, Any]) -> None: ...
+    def tick(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def preview(call: Invocation) -> int:
+    return _Operation(call, "update").preview()
+
+
+def up(call: Invocation) -> int:
+    return _Operation(call, "update").carry_out()
+
+
+def refresh(call: Invocation) -> int:
+    return _Operation(call, "refresh").carry_out()
+
+
+def destroy(call: Invocation) -> int:
+    code = _Operation(call, "destroy").carry_out()
+    if code or call.flag("preview-only") or call.flag("json"):
+        return code
+    if call.flag("remove"):
+        from engine.cli_stack import remove
+
+        call.flags |= {"yes": True, "stack": call.stack.full}
+        call.arguments = []
+        return remove(call)
+    if not call.flag("target"):
+        print(
+            "The resources in the stack have been deleted, but the history and configuration "
+            "associated with the stack are still maintained. \nIf you want to remove the stack "
+            f"completely, run `pulumi stack rm {call.stack.name}`."
+        )
+    return 0
+
+
+class _Operation:
+    """One operation on one stack: what it works on, and its preview and execution."""
+
+    def __init__(self, call: Invocation, kind: Operation) -> None:
+        self.call, self.kind = call, kind
+        self.yes = bool(call.flag("yes") or call.flag("skip-preview"))
+        if call.verb != "preview" and not (
+            self.yes or call.flag("preview-only") or call.interactive
+        ):
+            raise CommandError(
+                "--yes or --skip-preview or --preview-only must be passed in to proceed when "
+                "running in non-interactive mode",
+                FAILED if kind == "refresh" else REFUSED,
+            )
+        if call.flag("event-log") and not os.environ.get("PULUMI_DEBUG_COMMANDS"):
+            raise CommandError("unknown flag: --event-log")
+        self.ref = call.stack
+        tty = sys.stdout.isatty() and not call.flag("non-interactive")
+        wish = call.flag("color", "auto")
+        self.color = wish == "always" or (wish == "auto" and tty and not os.environ.get("NO_COLOR"))
+        self.tree = tty and os.environ.get("TERM", "dumb") != "dumb"
+        try:
+            self.file = call.stack_file
+            had_salt = self.file.salt
+            self.crypter = self.file.crypter.check()
+            self.config, self.secret_keys = self.file.decrypted()
+        except CommandError as error:
+            prefix = "getting stack configuration: get stack secrets manager: "
+            raise CommandError(prefix + str(error)) from error
+        if not had_salt:
+            self.file.save()
+
+    def preview(self) -> int:
+        """Run dry and say what would be done."""
+        snapshot = self._snapshot(self.call.backend.load(self.ref).deployment)
+        return self._exit_code(asyncio.run(self._run(snapshot, dry_run=True)), "preview")
+
+    def carry_out(self) -> int:
+        """Preview, ask, do it, save it."""
+        call, backend = self.call, self.call.backend
+        if call.flag("preview-only"):
+            return self.preview()
+        with backend.lock(self.ref):
+            checkpoint = backend.load(self.ref)
+            snapshot = self._snapshot(checkpoint.deployment)
+            if not call.flag("skip-preview"):
+                result = asyncio.run(self._run(snapshot, dry_run=True))
+                if code := self._exit_code(result, self.kind, final=False):
+                    return code
+                if not self.yes and not self._agreed():
+                    return FAILED
+            # An interrupted operation's journal becomes part of the checkpoint before the next
+            # one begins a journal of its own.
+            digest = checkpoint.digest
+            if checkpoint.recovered:
+                digest = backend.save(self.ref, self._deployment(snapshot))
+            started = int(time.time())
+            result = asyncio.run(self._run(snapshot, dry_run=False, digest=digest))
+            self._save(result, started)
+        return self._exit_code(result, self.kind)
+
+    def _snapshot(self, deployment: dict[str, Any] | None) -> Snapshot:
+        """Raises CommandError where the deployment is not one, or of another secrets provider."""
+        try:
+            before: PassphraseCrypter = self.crypter
+            if deployment and deployment.get("secrets_providers"):
+                before = crypter_of(deployment)
+                if before.state == self.crypter.state:
+                    before = self.crypter
+            snapshot = Snapshot.load(deployment, before)
+            if before is not self.crypter and deployment:
+                # Other secrets provider: every secret is written anew.
+                snapshot = Snapshot.load(snapshot.dump(None), self.crypter)
+            return snapshot
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CommandError(
+                f"failed to load checkpoint of {self.ref.name}: {type(error).__name__}: {error}"
+            ) from error
+
+    def _deployment(self, snapshot: Snapshot) -> dict[str, Any]:
+        provider = {"type": "passphrase", "state": {"salt": self.crypter.state}}
+        dumped = snapshot.dump(self.crypter)
+        head = {"manifest": manifest(), "secrets_providers": provider}
+        return head | {k: v for k, v in dumped.items() if k not in head}
+
+    def _save(self, result: Result, started: int) -> None:
+        call, backend = self.call, self.call.backend
+        try:
+            backend.save(self.ref, self._deployment(result.snapshot))
+        except CommandError as error:
+            raise CommandError(
+                f"writing snapshot: {error}; what was done is kept in "
+                f"{backend.journal(self.ref)} and is taken up by the next operation"
+            ) from error
+        values = self.file.values
+        flags = {f"pulumi.flag.{k}": "true" for k, v in call.flags.items() if v is True}
+        environment = {
+            "exec.kind": call.flag("exec-kind", "cli"),
+            "pulumi.engine": "slurmstack embedded",
+            "pulumi.arch": platform.machine(),
+            "pulumi.os": platform.system().lower(),
+            "pulumi.version": f"v{VERSION}",
+            "runtime.name": "python",
+            "runtime.version": platform.python_version(),
+        }
+        backend.record(self.ref, {
+            "kind": self.kind,
+            "startTime": started,
+            "message": call.flag("message", ""),
+            "environment": environment | flags,
+            "config": {k: config.decrypt(v, lambda c: {"secure": c}) for k, v in values.items()},  # type: ignore[arg-type, return-value]
+            "version": 0,
+            "result": "succeeded" if result.result == "succeeded" else "failed",
+            "endTime": int(time.time()),
+            "resourceChanges": result.changes,
+        })  # fmt: skip
+
+    def _display(self, dry_run: bool) -> Display:
+        call = self.call
+        outputs = not call.flag("suppress-outputs")
+        if call.flag("json"):
+            from engine.display.events import JsonDisplay, PreviewJsonDisplay
+
+            return PreviewJsonDisplay(outputs) if call.verb == "preview" else JsonDisplay()
+        label = "Previewing" if dry_run else UPDATE_KINDS[self.kind]
+        label += f" {self.kind}" if dry_run else ""
+        print(headline(f"{label} ({self.ref.name}):", self.color), flush=True)
+        truncate, sames = self.kind == "update", bool(call.flag("show-sames"))
+        secrets, debug = bool(call.flag("show-secrets")), bool(call.flag("debug"))
+        if call.flag("diff"):
+            from engine.display.diff import DiffDisplay
+
+            return DiffDisplay(self.color, secrets, outputs, sames, debug, dry_run, truncate)
+        from engine.display.progress import ProgressDisplay
+
+        shape: type[ProgressDisplay] = ProgressDisplay
+        if self.tree:
+            from engine.display.tree import TreeDisplay as shape
+        progress = not call.flag("suppress-progress")
+        return shape(self.call.project.name, self.ref.name, label.lower(), dry_run, self.color,
+                     secrets, outputs, sames, progress, debug, truncate)  # fmt: skip
+
+    async def _run(self, snapshot: Snapshot, dry_run: bool, digest: str = "") -> Result:
+        from engine.display.events import EventLog, Stamp
+        from engine.journal import Journal
+
+        call, project = self.call, self.call.project
+        display, stamp, cancel = self._display(dry_run), Stamp(), Cancel()
+        log = EventLog(call.flag("event-log")) if call.flag("event-log") else None
+        journal: Journal | None = None
+        ticker = asyncio.create_task(_tick(display))
+
+        def emit(event: dict[str, Any]) -> None:
+            if log:
+                log.write(stamp(event))
+            display.show(event)
+
+        def interrupted() -> None:
+            cancel.set()
+            if cancel.level == 1:
+                message = (
+                    "^C received; cancelling. If you would like to terminate immediately, press "
+                    "^C again.\nNote that terminating immediately may lead to orphaned resources "
+                    "and other inconsistencies.\n"
+                )
+                emit({"stdoutEvent": {"message": message, "color": "never"}})
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, interrupted)
+        try:
+            if not dry_run:
+                path = call.backend.journal(self.ref)
+                try:
+                    journal = Journal(path, self.crypter, digest)
+                except OSError as error:
+                    raise CommandError(f"cannot write {path}: {error.strerror}") from error
+            parallel = call.flag("parallel")
+            return await run(
+                Project(project.name, project.root, project.main, project.virtualenv),
+                self.ref.name,
+                self.config,
+                self.secret_keys,
+                snapshot,
+                Options(
+                    operation=self.kind,
+                    dry_run=dry_run,
+                    parallel=parallel if parallel and parallel > 0 else None,
+                    targets=tuple(call.flag("target", ())),
+                    target_dependents=bool(call.flag("target-dependents")),
+                    continue_on_error=bool(call.flag("continue-on-error")),
+                    # Displays compare secrets; none shows them, and no event leaves unblinded.
+                    show_secrets=True,
+                    debug=bool(call.flag("debug")),
+                ),
+                emit,
+                journal,
+                cancel,
+            )
+        except EngineError as error:
+            raise CommandError(str(error)) from error
+        finally:
+            ticker.cancel()
+            with suppress(asyncio.CancelledError):
+                await ticker
+            display.close()
+            if journal:
+                journal.close()
+            if log:
+                log.close()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    def _agreed(self) -> bool:
+        """Ask whether to go on. Only `yes` is yes."""
+        print(f"Do you want to perform this {self.kind}? [yes/no] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() == "yes":
+            return True
+        print(f"confirmation declined, not proceeding with the {self.kind}")
+        return False
+
+    def _exit_code(self, result: Result, what: str, final: bool = True) -> int:
+        if result.unsupported:
+            raise CommandError(result.unsupported, REFUSED)
+        if result.result == "canceled":
+            raise CommandError(f"{what} cancelled", CANCELED)
+        if result.result == "failed":
+            return FAILED
+        changed = any(count for op, count in result.changes.items() if op not in ("same", "read"))
+        if final and changed and self.call.flag("expect-no-changes"):
+            raise CommandError(
+                f"no changes were expected for {what} but changes were proposed",
+                CHANGES_UNEXPECTED,
+            )
+        return 0
+
+
+async def _tick(display: Display) -> None:
+    while True:
+        await asyncio.sleep(1)
+        display.tick()
