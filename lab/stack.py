@@ -95,6 +95,8 @@ def environment(lab: Lab) -> dict[str, str]:
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(lab.passphrase),
         "PULUMI_HOME": str(lab.pulumi_home),
         "PULUMI_SKIP_UPDATE_CHECK": "true",
+        # One node that fails must not keep the others from being changed.
+        "PULUMI_CONTINUE_ON_ERROR": "true",
         "SSH_AUTH_SOCK": str(lab.agent_socket),
     }
 

@@ -1,0 +1,347 @@
+"""The cluster on real nodes: what stands there after `up`, and what a change touches."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.lab.conftest import RunningLab
+
+pytestmark = pytest.mark.lab
+
+Edit = Callable[[str, Any], None]
+
+
+def outputs(lab: RunningLab) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(lab.pulumi("stack", "output", "--json").stdout)
+    return found
+
+
+def invocation(lab: RunningLab, node: str, unit: str) -> str:
+    """Changes when the unit is restarted, and stays when it is reconfigured."""
+    shown = lab.ssh(node, f"systemctl show --property=InvocationID --value {unit}")
+    return shown.stdout.strip()
+
+
+def parameter(lab: RunningLab, node: str, name: str) -> str:
+    """What a node's daemons run by; compute nodes ask their own copy."""
+    shown = lab.ssh(node, "scontrol show config").stdout
+    match = re.search(rf"^{name}\s*=\s*(.*?)\s*$", shown, re.MULTILINE)
+    assert match, f"{node} knows no {name}"
+    return match[1]
+
+
+def has(lab: RunningLab, node: str, name: str, value: str) -> bool:
+    return parameter(lab, node, name) == value
+
+
+def touched(text: str) -> dict[str, str]:
+    """Resource → what was done to it, of the commands that `up` reports as done."""
+    done = re.findall(
+        r"^ *([-+~]+) +command:remote:Command (\S+) (created|updated|deleted|replaced)", text, re.M
+    )
+    return {name: verb for _, name, verb in done}
+
+
+def await_that(condition: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def edit(lab: RunningLab) -> Iterator[Edit]:
+    """Changes values of the settings; afterwards the lab is as it was, and `up` says so."""
+    before = lab.settings.read_text()
+
+    def change(path: str, value: Any) -> None:
+        content = yaml.safe_load(lab.settings.read_text())
+        at = content["config"]
+        *parents, last = path.split(".")
+        for key in parents:
+            at = at[int(key)] if isinstance(at, list) else at[key]
+        if value is None:
+            at.pop(last)
+        else:
+            at[last] = value
+        lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    yield change
+    lab.settings.write_text(before)
+    lab.pulumi("up", "--yes", "--skip-preview")
+
+
+def add_cn03(lab: RunningLab, edit: Edit) -> None:
+    edit("slurmstack:hosts.cn03", lab.address("cn03"))
+    edit("slurmstack:nodes.0.hosts", "cn[01-03]")
+
+
+def remove_cn03(edit: Edit) -> None:
+    edit("slurmstack:hosts.cn03", None)
+    edit("slurmstack:nodes.0.hosts", "cn[01-02]")
+
+
+def submit(lab: RunningLab, script: str, *options: str) -> str:
+    words = " ".join(options)
+    return lab.ssh("ctl", f"sbatch --parsable {words} --wrap '{script}'").stdout.strip()
+
+
+def state_of(lab: RunningLab, job: str) -> str:
+    shown = lab.ssh("ctl", f"scontrol show job {job}").stdout
+    match = re.search(r"JobState=(\S+)", shown)
+    assert match
+    return match[1]
+
+
+def test_a_job_runs_on_both_nodes(lab: RunningLab) -> None:
+    assert sorted(lab.ssh("ctl", "srun -N2 hostname").stdout.split()) == ["cn01", "cn02"]
+
+
+def test_a_second_up_changes_nothing(lab: RunningLab) -> None:
+    units = [("ctl", "slurmctld"), ("cn01", "slurmd"), ("cn02", "slurmd"), ("ctl", "munge")]
+    before = [invocation(lab, *unit) for unit in units]
+    assert "unchanged" in lab.pulumi("up", "--yes", "--expect-no-changes").stdout
+    assert [invocation(lab, *unit) for unit in units] == before
+
+
+def test_the_state_says_who_holds_what(lab: RunningLab) -> None:
+    found = outputs(lab)
+    for node, held in found["inventory"].items():
+        for path, sha256 in held["files"].items():
+            read = lab.ssh(node, f"sha256sum {path}").stdout.split()[0]
+            assert read == sha256, f"{node}:{path}"
+        for package, version in held["packages"].items():
+            query = f"dpkg-query --show --showformat='${{Version}}' {package}"
+            assert lab.ssh(node, query).stdout == version, f"{node}:{package}"
+        assert set(held["units"].values()) == {"active"}
+    assert found["inventory"]["cn01"]["roles"] == ["munge-key", "node", "slurmd"]
+    keys = {held["keys"]["munge"] for held in found["inventory"].values()}
+    assert len(keys) == 1
+    assert found["cluster"]["controller"] == "ctl"
+    version = lab.ssh("ctl", "sinfo --version").stdout.split()[1]
+    assert found["cluster"]["slurmVersion"].startswith(version)
+
+
+def test_compute_nodes_hold_no_slurm_conf(lab: RunningLab) -> None:
+    assert lab.ssh("cn01", "test -e /etc/slurm/slurm.conf", check=False).returncode != 0
+    assert parameter(lab, "cn01", "HASH_VAL") == "Match"
+
+
+def test_key_before_daemons_and_controller_before_nodes(lab: RunningLab) -> None:
+    def first_start(node: str, unit: str) -> float:
+        line = lab.ssh(
+            node, f"journalctl -u {unit} -o short-unix --no-pager | grep -m1 Started"
+        ).stdout
+        return float(line.split()[0])
+
+    for node in ("cn01", "cn02"):
+        assert first_start(node, "munge") < first_start(node, "slurmd")
+        assert first_start("ctl", "slurmctld") < first_start(node, "slurmd")
+
+
+def test_one_value_is_one_line_and_no_job_notices(lab: RunningLab, edit: Edit) -> None:
+    job = submit(lab, "sleep 300", "-N2")
+    await_that(lambda: state_of(lab, job) == "RUNNING")
+    daemons = [("ctl", "slurmctld"), ("cn01", "slurmd"), ("cn02", "slurmd")]
+    before = [invocation(lab, *daemon) for daemon in daemons]
+    old = parameter(lab, "ctl", "MessageTimeout").split()[0]
+    edit("slurmstack:slurm.MessageTimeout", 47)
+
+    preview = lab.pulumi("preview", "--diff").stdout
+    changed = [line.strip() for line in preview.splitlines() if "MessageTimeout" in line]
+    assert [re.sub(r"\s+", " ", line) for line in changed] == [
+        f"- MessageTimeout={old}",
+        "+ MessageTimeout=47",
+    ]
+
+    assert touched(lab.pulumi("up", "--yes", "--skip-preview").stdout) == {
+        "ctl-slurmctld": "updated"
+    }
+    for node in ("ctl", "cn01", "cn02"):
+        await_that(partial(has, lab, node, "MessageTimeout", "47 sec"))
+    assert [invocation(lab, *daemon) for daemon in daemons] == before
+    assert state_of(lab, job) == "RUNNING"
+    lab.ssh("ctl", f"scancel {job}")
+
+
+def test_what_reconfigure_cannot_change_restarts(lab: RunningLab, edit: Edit) -> None:
+    job = submit(lab, "sleep 300", "-N2")
+    await_that(lambda: state_of(lab, job) == "RUNNING")
+    before = invocation(lab, "ctl", "slurmctld"), invocation(lab, "cn01", "slurmd")
+    edit("slurmstack:slurm.AuthInfo", "ttl=240")
+    done = touched(lab.pulumi("up", "--yes", "--skip-preview").stdout)
+    assert set(done) == {"ctl-slurmctld", "cn01-slurmd", "cn02-slurmd"}
+    assert invocation(lab, "ctl", "slurmctld") != before[0]
+    assert invocation(lab, "cn01", "slurmd") != before[1]
+    assert state_of(lab, job) == "RUNNING"
+    lab.ssh("ctl", f"scancel {job}")
+
+
+def test_a_node_comes_and_goes(lab: RunningLab, edit: Edit) -> None:
+    lab.boot("cn03")
+    installed = lab.ssh("cn03", "dpkg-query --show; find /etc -type f | sort").stdout
+    before = [invocation(lab, node, "slurmd") for node in ("cn01", "cn02")]
+    add_cn03(lab, edit)
+    assert touched(lab.pulumi("up", "--yes", "--skip-preview").stdout) == {
+        "ctl-slurmctld": "updated",
+        "cn03-node": "created",
+        "cn03-munge-key": "created",
+        "cn03-slurmd": "created",
+    }
+    assert lab.ssh("ctl", "srun -w cn03 hostname").stdout.strip() == "cn03"
+    assert [invocation(lab, node, "slurmd") for node in ("cn01", "cn02")] == before
+
+    # It is not taken from under a job: the job ends first.
+    job = submit(lab, "sleep 300", "-w", "cn03")
+    await_that(lambda: state_of(lab, job) == "RUNNING")
+    remove_cn03(edit)
+    refused = lab.pulumi("up", "--yes", "--skip-preview", check=False)
+    assert refused.returncode != 0
+    assert f"cn03 (jobs {job})" in refused.stdout + refused.stderr
+    assert state_of(lab, job) == "RUNNING"
+    assert "cn03" in lab.ssh("ctl", "cat /etc/slurm/slurm.conf").stdout
+
+    lab.ssh("ctl", f"scancel {job}")
+    await_that(lambda: state_of(lab, job) == "CANCELLED")
+    lab.pulumi("up", "--yes", "--skip-preview")
+    assert "cn03" not in lab.ssh("ctl", "cat /etc/slurm/slurm.conf").stdout
+    assert "cn03" not in lab.ssh("ctl", "sinfo --Node").stdout
+    # What was put there is gone, and nothing else.
+    now = lab.ssh("cn03", "dpkg-query --show; find /etc -type f | sort").stdout
+    assert set(installed.splitlines()) - set(now.splitlines()) == set()
+    left = set(now.splitlines()) - set(installed.splitlines())
+    assert not [line for line in left if re.search("slurm|munge", line)], left
+    assert lab.ssh("cn03", "pgrep -l 'slurmd|munged'", check=False).stdout == ""
+
+
+def test_a_node_that_dies_in_the_middle(lab: RunningLab, edit: Edit) -> None:
+    lab.boot("cn03", fresh=True)
+    add_cn03(lab, edit)
+    edit("slurmstack:slurm.MessageTimeout", 53)
+    with ThreadPoolExecutor(1) as pool:
+        up = pool.submit(lab.pulumi, "up", "--yes", "--skip-preview", check=False)
+        await_that(
+            lambda: lab.ssh("cn03", "test -e /run/slurmstack/holder", check=False).returncode == 0
+        )
+        lab.kill("cn03")
+        failed = up.result()
+    assert failed.returncode != 0
+    assert "cn03" in failed.stdout + failed.stderr
+    # The others are changed all the same.
+    assert parameter(lab, "ctl", "MessageTimeout") == "53 sec"
+    assert sorted(lab.ssh("ctl", "srun -N2 -w cn01,cn02 hostname").stdout.split()) == [
+        "cn01",
+        "cn02",
+    ]
+    # The next run finishes the rest.
+    lab.boot("cn03")
+    lab.pulumi("up", "--yes", "--skip-preview")
+    assert lab.ssh("ctl", "srun -w cn03 hostname").stdout.strip() == "cn03"
+
+    # And one that never comes back can be taken out.
+    lab.kill("cn03")
+    edit("slurmstack:hosts.cn03", {"address": lab.address("cn03"), "lost": True})
+    assert touched(lab.pulumi("up", "--yes", "--skip-preview").stdout) == {
+        "ctl-slurmctld": "updated"
+    }
+    assert outputs(lab)["inventory"]["cn03"] == {"lost": True}
+    assert "cn03" not in lab.ssh("ctl", "sinfo --Node").stdout
+    remove_cn03(edit)
+    lab.pulumi("up", "--yes", "--skip-preview")
+    assert "cn03" not in outputs(lab)["inventory"]
+
+
+def test_a_host_with_another_key_is_refused(lab: RunningLab, edit: Edit, tmp_path: Path) -> None:
+    known = (lab.lab.checkout / f".lab/{lab.name}/known_hosts").read_text()
+    other = next(line for line in known.splitlines() if lab.address("cn01") in line).split()[-2:]
+    lines = [
+        f"{lab.address('cn02')} {' '.join(other)}" if lab.address("cn02") in line else line
+        for line in known.splitlines()
+    ]
+    (tmp_path / "known_hosts").write_text("\n".join(lines) + "\n")
+    mark = lab.ssh("cn02", "date +%s").stdout.strip()
+    edit("slurmstack:ssh.knownHosts", str(tmp_path / "known_hosts"))
+    refused = lab.pulumi("up", "--yes", "--skip-preview", check=False)
+    text = refused.stdout + refused.stderr
+    assert refused.returncode != 0
+    assert "cn02" in text
+    seen = lab.ssh("cn02", "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").stdout.split()[1]
+    assert seen in text
+    # Our own look at the journal is the only one that was let in.
+    accepted = lab.ssh("cn02", f"journalctl -u ssh --since @{mark} | grep -c Accepted").stdout
+    assert int(accepted) <= 2
+
+
+def test_a_host_without_a_key_is_refused(lab: RunningLab, edit: Edit, tmp_path: Path) -> None:
+    known = (lab.lab.checkout / f".lab/{lab.name}/known_hosts").read_text()
+    lines = [line for line in known.splitlines() if lab.address("cn02") not in line]
+    (tmp_path / "known_hosts").write_text("\n".join(lines) + "\n")
+    edit("slurmstack:ssh.knownHosts", str(tmp_path / "known_hosts"))
+    refused = lab.pulumi("up", "--yes", "--skip-preview", check=False)
+    text = refused.stdout + refused.stderr
+    seen = lab.ssh("cn02", "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub").stdout.split()[1]
+    assert refused.returncode != 0
+    assert "cn02" in text
+    assert seen in text
+    assert "Traceback" not in text
+
+
+def test_mistakes_in_the_settings_come_all_at_once(lab: RunningLab, edit: Edit) -> None:
+    edit("slurmstack:slurm.MessageTimeout", "soon")
+    edit("slurmstack:roles.controller", "sm02")
+    refused = lab.pulumi("preview", check=False)
+    text = refused.stdout + refused.stderr
+    assert refused.returncode != 0
+    assert "slurmstack:slurm.MessageTimeout" in text
+    assert "slurmstack:roles.controller" in text
+    assert "Traceback" not in text
+
+
+def test_the_munge_key_is_nowhere_to_be_read(lab: RunningLab, edit: Edit) -> None:
+    key = lab.ssh("ctl", "base64 -w0 /etc/munge/munge.key").stdout.strip()
+    # What a line of base64, or a stretch of hex digits, of the key would hold.
+    marks = [key[:48], key[100:148]]
+    marks.append(lab.ssh("ctl", "od -An -tx1 -N24 /etc/munge/munge.key | tr -d ' \\n'").stdout)
+
+    lab.boot("cn03", fresh=True)
+    watch = (
+        "rm -f /tmp/stop; while [ ! -e /tmp/stop ]; do"
+        " cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null;"
+        " done | tr '\\0' '\\n' | sort -u"
+    )
+    with ThreadPoolExecutor(2) as pool:
+        watched = [pool.submit(lab.ssh, node, watch, timeout=300) for node in ("ctl", "cn03")]
+        add_cn03(lab, edit)
+        edit("slurmstack:slurm.MessageTimeout", 59)
+        said = lab.pulumi("preview", "--diff").stdout
+        done = lab.pulumi("up", "--yes", "--skip-preview", "--diff")
+        said += done.stdout + done.stderr
+        for node in ("ctl", "cn03"):
+            lab.ssh(node, "touch /tmp/stop")
+        said += "".join(one.result().stdout for one in watched)
+    said += lab.pulumi("stack", "output", "--json").stdout
+    said += lab.pulumi("stack", "export").stdout
+    folder = lab.lab.checkout / ".lab" / lab.name
+    for path in folder.rglob("*"):
+        if path.is_file() and "nodes" not in path.relative_to(folder).parts:
+            said += path.read_bytes().decode(errors="replace")
+    for mark in marks:
+        assert mark not in said
+        for node in ("ctl", "cn01", "cn03"):
+            search = (
+                f"grep -rlsF -e '{mark}' /tmp /var/tmp /run /root /var/log /var/lib/slurmstack; "
+                f"journalctl --no-pager | grep -F -e '{mark}' | grep -v grep"
+            )
+            found = lab.ssh(node, search, check=False).stdout
+            assert found.strip() == "", f"{node}: {found}"
+    lab.ssh("ctl", "rm -f /tmp/stop")
