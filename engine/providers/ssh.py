@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncssh
+from asyncssh.channel import SSHClientChannel
 
 SESSIONS = 8
 """Commands at once on one connection: OpenSSH's MaxSessions is 10 by default."""
@@ -26,6 +27,12 @@ CIPHERS = [
     *("aes128-gcm@openssh.com", "aes256-gcm@openssh.com"),  # one call a packet: the quickest here
     *("chacha20-poly1305@openssh.com", "aes256-ctr", "aes192-ctr", "aes128-ctr"),
 ]
+
+OPTIONAL = "PULUMI_COMMAND_"
+ENV_HELP = (
+    ": the SSH server has to accept it (AcceptEnv); or write the variable before the command, in "
+    "the form 'VAR=value command'"
+)
 
 Connection = dict[str, Any]
 
@@ -55,6 +62,7 @@ class _Client(asyncssh.SSHClient):
     def __init__(self, pinned: asyncssh.SSHKey | None, password: str | None) -> None:
         self._pinned = pinned
         self._password = password
+        self._asked = False
         self.seen: asyncssh.SSHKey | None = None
 
     def validate_host_public_key(
@@ -64,12 +72,46 @@ class _Client(asyncssh.SSHClient):
         return self._pinned is None or key.public_data == self._pinned.public_data
 
     def kbdint_auth_requested(self) -> str | None:
-        return "" if self._password is not None else None
+        """Once: asking again with the same password would go on for ever."""
+        again, self._asked = self._asked, True
+        return "" if self._password is not None and not again else None
 
     def kbdint_challenge_received(
         self, name: str, instructions: str, lang: str, prompts: Any
     ) -> list[str]:
         return [self._password or ""] * len(prompts)
+
+
+class EnvironmentRefused(Exception):
+    """The server does not accept the variable of this name (its AcceptEnv)."""
+
+
+class _Channel(SSHClientChannel[bytes]):
+    """Asks for an answer to each environment variable before the command is run; asyncssh itself
+    sends them without asking. Variables of the provider's own may be refused."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._variables: list[tuple[str, asyncio.Future[bool]]] = []
+        self.refused: list[str] = []
+
+    def _send_request(self, request: bytes, *args: bytes, want_reply: bool = False) -> None:
+        if request == b"env":
+            answer: asyncio.Future[bool] = self._loop.create_future()
+            self._variables.append((args[0][4:].decode(), answer))  # after its length
+            self._request_waiters.append(answer)
+            want_reply = True
+        super()._send_request(request, *args, want_reply=want_reply)
+
+    async def _make_request(self, request: bytes, *args: bytes) -> bool | None:
+        self.refused = [name for name, answer in self._variables if not await answer]
+        for name in self.refused:
+            if not name.startswith(OPTIONAL):
+                raise EnvironmentRefused(name)
+        return await super()._make_request(request, *args)
+
+
+asyncssh.connection.SSHClientChannel = _Channel
 
 
 class Pool:
@@ -85,13 +127,11 @@ class Pool:
         command: str,
         stdin: str,
         environment: dict[str, str],
-        optional_environment: dict[str, str],
         on_output: Callable[[bytes, bool], None],
         log: Callable[[str], None],
     ) -> Outcome:
         """Run a command. ``connection`` is the provider's input, secrets laid bare, defaults
-        filled in. ``optional_environment`` may be refused by the server, ``environment`` not.
-        ``on_output`` gets pieces of output and whether they are standard error.
+        filled in. ``on_output`` gets pieces of output and whether they are standard error.
 
         Raises SshError.
         """
@@ -103,9 +143,7 @@ class Pool:
             both: list[bytes] = []
             streams: tuple[list[bytes], list[bytes]] = ([], [])
             try:
-                process = await ssh.create_process(
-                    command, env=optional_environment | environment, encoding=None
-                )
+                process = await ssh.create_process(command, env=environment, encoding=None)
                 process.stdin.write(stdin.encode("utf-8", "surrogatepass"))
                 process.stdin.write_eof()
 
@@ -118,10 +156,16 @@ class Pool:
                 async with process:
                     await asyncio.gather(pump(process.stdout, False), pump(process.stderr, True))
                     await process.wait_closed()
+            except EnvironmentRefused as refused:
+                raise SshError(
+                    f'could not set environment variable "{refused}"{ENV_HELP}'
+                ) from None
             except (asyncssh.Error, OSError) as error:
                 raise SshError(f"connection to {where} lost: {_reason(error)}") from None
             if process.exit_status is None and process.exit_signal is None:
                 raise SshError(f"connection to {where} lost before the command ended")
+            for name in process.channel.refused:
+                log(f"Unable to set '{name}'{ENV_HELP}")
             return Outcome(
                 None if process.exit_signal else process.exit_status,
                 process.exit_signal[0] if process.exit_signal else "",
@@ -195,16 +239,18 @@ async def _dial(
         pin = asyncssh.import_public_key(pinned) if pinned else None
     except (asyncssh.KeyImportError, ValueError) as error:
         raise HostKeyMismatch(f"{where}: failed to parse host key: {error}") from None
-    keys = []
+    keys: list[asyncssh.SSHKey | asyncssh.SSHKeyPair] = []
     if private := connection.get("privateKey"):
         try:
             keys = [asyncssh.import_private_key(private, connection.get("privateKeyPassword"))]
         except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
             raise HostKeyMismatch(f"{where}: private key: {error}") from None
     password = connection.get("password")
-    agent = connection.get("agentSocketPath") or os.environ.get("SSH_AUTH_SOCK") or None
+    agent = await _agent(connection)
     client = _Client(pin, password)
     try:
+        if agent is not None:
+            keys += await agent.get_keys()
         async with asyncio.timeout(timeout):
             return await asyncssh.connect(
                 host,
@@ -214,7 +260,7 @@ async def _dial(
                 username=str(connection["user"]),
                 password=password,
                 client_keys=keys or None,
-                agent_path=agent,
+                agent_path=None,
                 known_hosts=([], [], []),
                 server_host_key_algs=_algorithms(pin),
                 client_factory=lambda: client,
@@ -234,6 +280,21 @@ async def _dial(
         raise SshError(f"dial {where}: no SSH answer within {timeout} s") from None
     except (asyncssh.Error, OSError) as error:
         raise SshError(f"dial {where}: {_reason(error)}") from None
+    finally:
+        if agent is not None:
+            agent.close()
+
+
+async def _agent(connection: Connection) -> asyncssh.SSHAgentClient | None:
+    """The SSH agent, where there is one; one that does not answer fails the dial, as with the
+    provider. (asyncssh asks it by itself only together with the key files of ~/.ssh.)"""
+    path = connection.get("agentSocketPath") or os.environ.get("SSH_AUTH_SOCK")
+    if not path:
+        return None
+    try:
+        return await asyncssh.connect_agent(str(path))
+    except (OSError, asyncssh.Error) as error:
+        raise SshError(f"SSH agent {path}: {_reason(error)}") from None
 
 
 def _algorithms(pin: asyncssh.SSHKey | None) -> Any:
