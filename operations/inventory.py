@@ -12,29 +12,26 @@ _SHORT = 12
 
 
 def table(inventory: Mapping[str, Any]) -> Table:
-    """One row a node; files with the first twelve digits of their SHA-256."""
-    found = Table(title="inventory: who holds what, as read back from each node")
-    for column in ("node", "roles", "keys", "files", "packages", "units"):
+    """One line for each thing that a node holds; hashes by their first twelve digits."""
+    found = Table(title="who holds what, as read back from each node", title_justify="left")
+    for column in ("node", "", "what", "is"):
         found.add_column(column, overflow="fold")
     for name, node in sorted(inventory.items()):
+        found.add_section()
         if node.get("lost"):
-            found.add_row(name, "lost", "", "", "", "")
+            found.add_row(name, "lost", "", "")
             continue
-        found.add_row(
-            name,
-            "\n".join(node["roles"]),
-            _lines(_short(node["keys"])),
-            _lines(_short(node["files"])),
-            _lines(node["packages"]),
-            _lines(node["units"]),
-            end_section=True,
-        )
+        found.add_row(name, "roles", ", ".join(node["roles"]), "")
+        for kind, held in (
+            ("key", _short(node["keys"])),
+            ("file", _short(node["files"])),
+            ("package", node["packages"]),
+            ("unit", node["units"]),
+        ):
+            for what, value in sorted(held.items()):
+                found.add_row("", kind, what, value)
     return found
 
 
 def _short(hashes: Mapping[str, str]) -> dict[str, str]:
     return {name: value[:_SHORT] for name, value in hashes.items()}
-
-
-def _lines(values: Mapping[str, str]) -> str:
-    return "\n".join(f"{name} {value}" for name, value in sorted(values.items()))
