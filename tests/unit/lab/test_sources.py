@@ -134,3 +134,13 @@ def test_a_mirror_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mirror_that_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(LabError, match="LAB_MIRROR"):
         parse_override(text)
+
+
+def test_without_debian_sources_mmdebstraps_own_mirror_is_taken() -> None:
+    """As on Ubuntu; nothing is downloaded."""
+    if shutil.which("mmdebstrap") is None:
+        pytest.skip("needs mmdebstrap")
+    options = ["-o", "Dir::Etc::sourcelist=/dev/null", "-o", "Dir::Etc::sourceparts=/dev/null"]
+    found = find_mirrors(options)
+    assert found.archive.endswith("/debian")
+    assert found.security.endswith("/debian-security")
