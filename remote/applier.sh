@@ -413,7 +413,7 @@ apply_packages() {
     [ -s "$work/package" ] || return
     find_missing_packages
     [ -s "$work/missing" ] || return
-    while read -r name _; do append_state pending "changed package:$name"; done <"$work/missing"
+    append_state pending "$(sed 's/^\([^ ]*\) .*/changed package:\1/' "$work/missing")"
     forbid_daemon_starts
     list_installed >"$work/before"
     replace_state packages-before "$work/before"
@@ -486,7 +486,7 @@ END
 }
 
 restore_policy() {
-    rm -f "$policy.slurmstack-new"
+    [ ! -e "$policy.slurmstack-new" ] || rm -f "$policy.slurmstack-new"
     [ ! -e "$policy" ] || ! grep -q '^# slurmstack:' "$policy" || rm -f "$policy"
     [ ! -e "$policy.before-slurmstack" ] || mv -f "$policy.before-slurmstack" "$policy"
 }
@@ -570,14 +570,14 @@ apply_files() {
     awk '$1 != "drop" { print $2 }' "$work/todo" >"$work/staging"
     replace_state staging "$work/staging"
     : >"$work/sync"
+    : >"$work/remember"
     while read -r kind path number owner mode; do
         [ "$kind" = drop ] || stage "$kind" "$root$path"
     done <"$work/todo"
     step=files
     must_write xargs -r sync <"$work/sync"
-    append_to=$state/pending
-    must_write append "$(awk '{ print "changed " $2 }' "$work/todo")"
-    must_write sync "$state/pending" "$state/created" "$state"
+    [ ! -s "$work/remember" ] || append_state created "$(cat "$work/remember")"
+    append_state pending "$(awk '{ print "changed " $2 }' "$work/todo")"
     while read -r kind path _; do
         step="$kind $path"
         case $kind in
@@ -615,7 +615,7 @@ write_new() { (set -C; cat "$1" >"$2"); } # noclobber: never through a link put 
 # What stood there last is kept in previous/; what stood there before slurmstack in original/.
 keep_previous() { # target
     if [ ! -e "$1" ] && [ ! -L "$1" ]; then
-        remember "path $path"
+        grep -qxF -e "path $path" "$state/created" || echo "path $path" >>"$work/remember"
     else
         keep "$1" "$state/previous$path"
         grep -qxF -e "path $path" "$state/created" || [ -e "$state/original$path" ] ||
@@ -683,7 +683,8 @@ find_due() {
 
 is_due() { grep -qxF -e "$*" "$work/due"; }
 
-done_with() { [ ! -e "$state/pending" ] || append_state pending "done $1"; }
+# Not synced: if it is lost, something is restarted once too often.
+done_with() { [ ! -e "$state/pending" ] || { append_to=$state/pending; must_write append "done $1"; }; }
 
 reload_systemd() {
     is_due daemon-reload || return

@@ -90,7 +90,7 @@ class Machine:
     environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.root.mkdir()
+        self.root.mkdir(parents=True)
         tools = self.folder / "bin"
         tools.mkdir(parents=True)
         self.system({})

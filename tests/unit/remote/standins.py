@@ -232,10 +232,8 @@ def main() -> int:
         "apt-cache": apt_cache,
         "apt-mark": apt_mark,
     }
-    if name in tools:
-        status = tools[name](state, args)
-    else:
-        status = account_tool(state, args, name)
+    tool = tools.get(name)
+    status = tool(state, args) if tool else account_tool(state, args, name)
     new = STATE.with_suffix(f".{os.getpid()}")
     new.write_text(json.dumps(state, indent=1))
     new.replace(STATE)
