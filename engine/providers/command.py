@@ -138,8 +138,7 @@ class CommandProvider:
                     plain["connection"],
                     command,
                     plain.get("stdin", ""),
-                    plain.get("environment", {}),
-                    previous,
+                    previous | plain.get("environment", {}),
                     lines.add,
                     context.log,
                 )

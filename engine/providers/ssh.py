@@ -111,7 +111,7 @@ class _Channel(SSHClientChannel[bytes]):
         return await super()._make_request(request, *args)
 
 
-asyncssh.connection.SSHClientChannel = _Channel
+vars(asyncssh.connection)["SSHClientChannel"] = _Channel
 
 
 class Pool:
@@ -164,7 +164,7 @@ class Pool:
                 raise SshError(f"connection to {where} lost: {_reason(error)}") from None
             if process.exit_status is None and process.exit_signal is None:
                 raise SshError(f"connection to {where} lost before the command ended")
-            for name in process.channel.refused:
+            for name in getattr(process.channel, "refused", ()):
                 log(f"Unable to set '{name}'{ENV_HELP}")
             return Outcome(
                 None if process.exit_signal else process.exit_status,
