@@ -188,6 +188,7 @@ class Stack:
     secrets: frozenset[str] = frozenset()
     document: Json | None = None
     cancel: Cancel | None = None
+    on_event: Callable[[Event], None] = lambda event: None
 
     @property
     def project(self) -> Project:
@@ -199,6 +200,11 @@ class Stack:
 
     async def operate(self, **options: Any) -> Outcome:
         events: list[Event] = []
+
+        def emit(event: Event) -> None:
+            events.append(event)
+            self.on_event(event)
+
         crypter = Reversible()
         chosen = Options(**options)
         journal = None if chosen.dry_run else Journal(self.journal_file, crypter, "base")
@@ -213,7 +219,7 @@ class Stack:
             frozenset(f"{self.program}:{k}" for k in self.secrets),
             Snapshot.load(self.document, crypter),
             chosen,
-            events.append,
+            emit,
             journal,
             self.cancel,
         )

@@ -29,7 +29,7 @@ async def test_connection_is_secret_and_has_its_defaults(stack: Stack, server: S
     assert '"perDialTimeout":15' in text
     assert '"user":"admin"' in text
     assert (
-        '{"4dabf18193072939515e22adb298388d":"1b47061264138c4ac30d75fd1eb44270","plaintext"' in text
+        f'{{"{SIGNATURE}":"{SECRET}","plaintext"' in text  # a secret within the secret
     )
     key = server.connection["privateKey"].splitlines()[1]
     assert key not in done.text

@@ -9,7 +9,7 @@ from pulumi_command import local
 
 how = pulumi.Config().require("how")
 local.Command("before", create="echo before")
-print("said on stdout")
+print("said on stdout", flush=True)
 print("said on stderr", file=sys.stderr)
 if how == "raise":
     raise ValueError("this went wrong")
@@ -32,5 +32,4 @@ if how == "asset":
 if how == "import":
     local.Command("imported", create="true", opts=pulumi.ResourceOptions(import_="some-id"))
 if how == "hang":
-    local.Command("fails", create="exit 1")
     time.sleep(600)
