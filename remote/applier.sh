@@ -8,6 +8,9 @@
 #  - Paths and names are of a narrow set of characters (checked in `parse`), so lists of them
 #    may be split on white space; file contents are only ever passed from file to file.
 #  - A function that cannot go on calls `fail`; the EXIT trap cleans up.
+#
+# Some functions are only named (trap, must_write), and dpkg-query's formats have a $ of their own:
+# shellcheck disable=SC2016,SC2329
 set -uf
 umask 077
 PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -17,6 +20,7 @@ export PATH LC_ALL DEBIAN_FRONTEND APT_LISTCHANGES_FRONTEND NEEDRESTART_SUSPEND
 # usual SIGPIPE (an ignored one confuses package scripts); their output goes to files anyway.
 trap '' HUP
 trap : PIPE
+exec 3>&2 # where errors go, also out of a step whose output is being caught
 
 root=${SLURMSTACK_ROOT:-}
 run=$root/run/slurmstack base=$root/var/lib/slurmstack work=$run/work
@@ -31,7 +35,7 @@ say() { printf '%s\n' "$node: $role: $*" >&2 2>/dev/null || :; }
 did() { changed=true; printf '%s\n' "$*" >>"$work/actions"; say "$*"; }
 
 fail() { # step, what was found, remedy
-    printf 'slurmstack: %s: %s: %s; %s\n' "$node" "$1" "$2" "$3" >&2
+    printf 'slurmstack: %s: %s: %s; %s\n' "$node" "$1" "$2" "$3" >&3
     exit 1
 }
 
@@ -62,7 +66,7 @@ show_output() { tail -n 20 "$work/out" | withhold_secrets | sed 's/^/    /' >&2;
 last_line() { grep -v '^[[:space:]]*$' "$work/out" | tail -n 1 | withhold_secrets; }
 
 bounded() { # seconds, command…; ends in time, cannot keep the lock, sees no bundle
-    (umask 022; exec timeout -k 10 "$@" </dev/null 9>&-)
+    (umask 022; exec timeout -k 10 "$@" </dev/null 3>&- 9>&-)
 }
 
 run_script() { # seconds, block; output in $work/out
