@@ -1,0 +1,1 @@
+"""Figures of slurmstack: how long a change takes, and what it costs in memory and commands."""

@@ -1,0 +1,76 @@
+"""One command measured as a whole: wall time, and the memory of all its processes together."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Seconds between two looks at the memory.
+_INTERVAL = 0.05
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds, and MiB of the process tree at its peak (proportional set size)."""
+
+    seconds: float
+    peak_mib: float
+    output: str
+
+
+def measure(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Measured:
+    """Run a command to its end.
+
+    Raises:
+        RuntimeError: it failed; the message holds what it printed.
+    """
+    began = time.monotonic()
+    with subprocess.Popen(
+        command,
+        cwd=cwd,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        peak, done = [0.0], threading.Event()
+
+        def watch() -> None:
+            while not done.wait(_INTERVAL):
+                peak[0] = max(peak[0], _tree_mib(process.pid))
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        output, _ = process.communicate()
+        seconds = time.monotonic() - began
+        done.set()
+        watcher.join()
+    if process.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{output}")
+    return Measured(seconds, peak[0], output)
+
+
+def _tree_mib(root: int) -> float:
+    parents: dict[int, int] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+            parents[int(status.parent.name)] = int(fields[1])
+        except OSError:
+            continue
+    tree = {root}
+    while grown := {child for child, parent in parents.items() if parent in tree} - tree:
+        tree |= grown
+    total = 0
+    for process in tree:
+        try:
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1024
