@@ -57,13 +57,22 @@ def hardware(
             found[name] = remembered[name]
     unknown = [name for name in settings.compute if name not in found]
     if unknown:
-        found.update(_ask({name: hosts[name] for name in unknown}))
-        _remember(memory, remembered | {name: found[name] for name in unknown})
+        answers, failures = _ask({name: hosts[name] for name in unknown})
+        if answers:
+            _remember(memory, remembered | answers)
+        if failures:
+            raise FactsError(
+                "the hardware of these nodes is not known; bring them back, declare their "
+                "hardware under slurmstack:nodes, or take them out of it:\n"
+                + "\n".join(f"  - {failure}" for failure in failures)
+            )
+        found.update(answers)
     _compare(settings, found, stack)
     return {name: found[name] for name in settings.compute}
 
 
-def _ask(hosts: Mapping[str, Host]) -> dict[str, Hardware]:
+def _ask(hosts: Mapping[str, Host]) -> tuple[dict[str, Hardware], list[str]]:
+    """What answered, and why the others did not."""
     script = render("facts/facts.sh")
     answers = wait_for(run_on_hosts(list(hosts.values()), script, seconds=_TIMEOUT))
     found: dict[str, Hardware] = {}
@@ -76,13 +85,7 @@ def _ask(hosts: Mapping[str, Host]) -> dict[str, Hardware]:
             found[name] = parse(answer.stdout)
         except (ValidationError, ValueError) as error:
             failures.append(f"{name}: its answer could not be read as hardware: {error}")
-    if failures:
-        raise FactsError(
-            "the hardware of these nodes is not known; bring them back, declare their hardware "
-            "under slurmstack:nodes, or take them out of it:\n"
-            + "\n".join(f"  - {failure}" for failure in failures)
-        )
-    return found
+    return found, failures
 
 
 def parse(answer: str) -> Hardware:

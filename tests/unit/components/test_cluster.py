@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import pulumi
 import pytest
@@ -55,7 +55,7 @@ class Node(pulumi.runtime.Mocks):
             }
         )
 
-    def call(self, args: pulumi.runtime.MockCallArgs) -> dict[str, Any]:
+    def call(self, args: pulumi.runtime.MockCallArgs) -> NoReturn:
         raise AssertionError(f"no function is to be called: {args.token}")
 
 
@@ -69,7 +69,7 @@ def deploy(**changes: Any) -> tuple[Node, dict[str, Any]]:
     }
     pulumi.runtime.set_mocks(node, project="slurmstack", stack="lab")
 
-    @pulumi.runtime.test
+    @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def run() -> Any:
         cluster = SlurmCluster(settings, hosts, dict.fromkeys(settings.compute, HARDWARE))
 

@@ -42,7 +42,7 @@ def test_slurmutils_reads_what_was_meant() -> None:
 
 
 def test_configless_is_always_on() -> None:
-    slurm = {"SlurmctldParameters": ["idle_on_node_suspend"]}
+    slurm: dict[str, Any] = {"SlurmctldParameters": ["idle_on_node_suspend"]}
     assert "SlurmctldParameters=idle_on_node_suspend,enable_configless" in rendered(slurm=slurm)
     slurm = {"SlurmctldParameters": "enable_configless"}
     assert "SlurmctldParameters=enable_configless\n" in rendered(slurm=slurm)

@@ -1,0 +1,72 @@
+"""A node in trouble: the error names node, step and remedy, the others converge, and the next
+`up` finishes the rest."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+
+from tests.lab.conftest import RunningLab
+from tests.lab.test_cluster import Edit, add_cn03, edit, parameter
+
+__all__ = ["edit"]
+
+pytestmark = pytest.mark.lab
+
+#: dpkg takes record locks, which flock(1) does not; perl-base is on every Debian.
+LOCK = (
+    'use Fcntl; open F, ">>", "/var/lib/dpkg/lock-frontend"; '
+    'fcntl(F, F_SETLK, pack("s s x4 q q l", F_WRLCK, 0, 0, 0, 0)) or die; '
+    'open D, ">", "/run/locked"; sleep 600'
+)
+
+TROUBLES = {
+    "locked dpkg": (
+        "echo SLURMSTACK_DPKG_WAIT=3 >>/etc/environment;"
+        f" systemd-run --quiet --unit=locker perl -e {shlex.quote(LOCK)};"
+        " timeout 20 sh -c 'until [ -e /run/locked ]; do sleep 0.1; done'",
+        "systemctl stop locker; sed -i /SLURMSTACK/d /etc/environment",
+        "dpkg is locked by process",
+        "wait until it has ended",
+    ),
+    "full disk": (
+        "mkdir -p /run/kept && cp -a /etc/default/. /run/kept/"
+        " && mount -t tmpfs -o size=64k tmpfs /etc/default && cp -a /run/kept/. /etc/default/;"
+        " dd if=/dev/zero of=/etc/default/fill 2>/dev/null; true",
+        "umount /etc/default",
+        "No space left on device",
+        "free space",
+    ),
+    "missing package": (
+        "mkdir -p /root/kept; rm -rf /var/lib/apt/lists/*;"
+        " mv /etc/apt/sources.list* /root/kept/ 2>/dev/null; mkdir -p /etc/apt/sources.list.d",
+        "rm -rf /etc/apt/sources.list.d; mv /root/kept/* /etc/apt/",
+        "not in the package lists of this node",
+        "give the node a package source that has it",
+    ),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_node_in_trouble(lab: RunningLab, edit: Edit, trouble: str) -> None:
+    make, mend, found, remedy = TROUBLES[trouble]
+    lab.boot("cn03", fresh=True)
+    lab.ssh("cn03", make)
+    add_cn03(lab, edit)
+    timeout = 61 + list(TROUBLES).index(trouble)
+    edit("slurmstack:slurm.MessageTimeout", timeout)
+    failed = lab.pulumi("up", "--yes", "--skip-preview", check=False)
+    text = failed.stdout + failed.stderr
+    assert failed.returncode != 0
+    said = next(line for line in text.splitlines() if "slurmstack: cn03:" in line)
+    assert found in said
+    assert remedy in said
+    # Nothing half-written stays on it.
+    left = lab.ssh("cn03", "find / -xdev -name '*.slurmstack-new'").stdout
+    assert left == ""
+    # The others have changed.
+    assert parameter(lab, "ctl", "MessageTimeout") == f"{timeout} sec"
+    lab.ssh("cn03", mend)
+    lab.pulumi("up", "--yes", "--skip-preview")
+    assert lab.ssh("ctl", "srun -w cn03 hostname").stdout.strip() == "cn03"
