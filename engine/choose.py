@@ -67,9 +67,10 @@ def _path() -> list[Path]:
 
 
 def on_path(own: Path, wanted: str) -> Found | None:
-    """The first usable command on PATH; last, the one that ``own`` already points to."""
+    """The first usable command on PATH; last, the one that ``own`` already points to
+    outside .venv."""
     candidates = [folder / "pulumi" for folder in _path() if folder / "pulumi" != own]
-    if own.is_symlink():
+    if own.is_symlink() and own.parent.parent not in own.resolve().parents:
         candidates.append(own.resolve())
     return next(filter(None, (usable(c, wanted) for c in candidates if c.is_file())), None)
 

@@ -298,7 +298,7 @@ def list_stacks(call: Invocation) -> int:
         project = call.project.name
     except CommandError as error:
         if not everywhere and not wanted:
-            raise CommandError(f"could not detect current project: {error}") from error
+            raise CommandError(f"could not detect current project: {error}", error.code) from error
         project = ""
     current = call.project.selected(call.backend.url) if project else None
     found: list[dict[str, Any]] = []

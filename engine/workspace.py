@@ -240,9 +240,8 @@ class StackFile:
         """What the program gets, and which keys are secret. Raises IncorrectPassphrase."""
         values = self.values
         secret = frozenset(k for k, v in values.items() if config.has_secure(v))
-        return {
-            k: config.to_text(config.decrypt(v, self.crypter.decrypt)) for k, v in values.items()
-        }, secret
+        plain = {k: config.decrypt(v, lambda c: self.crypter.decrypt(c)) for k, v in values.items()}
+        return {k: config.to_text(v) for k, v in plain.items()}, secret
 
     def save(self) -> None:
         from io import StringIO
@@ -269,7 +268,8 @@ def _scalars(value: Any) -> Any:
     if isinstance(value, str):
         if "\n" in value and value.strip() and not value.startswith((" ", "\n")):
             return LiteralScalarString(value)
-        return DoubleQuotedScalarString(value) if _AMBIGUOUS.match(value) else value
+        odd = "\n" in value or _AMBIGUOUS.match(value)
+        return DoubleQuotedScalarString(value) if odd else value
     if isinstance(value, dict):
         return {k: _scalars(v) for k, v in value.items()}
     return [_scalars(v) for v in value] if isinstance(value, list) else value

@@ -98,7 +98,7 @@ class TreeDisplay(ProgressDisplay):
         widths = [max(row[i] for row in lengths) for i in range(5)]
         return [
             ("".join(
-                f"{' ' if i == 0 else ''}{cell}{' ' * (widths[i] - length + (1 if i == 0 else 2))}"
+                f"{' ' if i == 0 else ''}{cell}{' ' * (widths[i] - length + 2)}"
                 for i, (cell, length) in enumerate(zip(columns, sizes, strict=True))
             ).rstrip(), row)
             for (columns, row), sizes in zip(table, lengths, strict=True)

@@ -4,6 +4,9 @@
 its Python host and `pulumi-resource-command` beside it.
 """
 
+# Programs and commands are written as they are typed.
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 import gzip

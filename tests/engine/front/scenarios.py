@@ -4,6 +4,9 @@ The same scenarios are run by the real Pulumi (recorded in ``recorded/`` by ``py
 tests.engine.front.scenarios``, and run again by the tests where it is on PATH) and by ours.
 """
 
+# Programs and commands are written as they are typed.
+# ruff: noqa: E501
+
 from __future__ import annotations
 
 import json
@@ -61,9 +64,10 @@ class Sandbox:
     def __post_init__(self) -> None:
         for name in ("project", "state", "home", "bin"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
-        venv = Path(sys.executable).parent.parent
-        (self.project / "Pulumi.yaml").write_text(PROJECT.replace("VIRTUALENV", str(venv)))
-        (self.project / "__main__.py").write_text(PROGRAM)
+        if not (self.project / "Pulumi.yaml").exists():
+            settings = PROJECT.replace("VIRTUALENV", sys.prefix)
+            (self.project / "Pulumi.yaml").write_text(settings)
+            (self.project / "__main__.py").write_text(PROGRAM)
         self.env = {
             "PATH": f"{self.pulumi.parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self.root),
@@ -83,10 +87,10 @@ class Sandbox:
     def state(self) -> Path:
         return self.root / "state" / ".pulumi"
 
-    def run(self, *argv: str, stdin: str = "", timeout: float = 120, **env: str) -> Outcome:
+    def run(self, *argv: str, stdin: str = "", **env: str) -> Outcome:
         done = subprocess.run(
             [str(self.pulumi), *argv], cwd=self.project, env=self.env | env, input=stdin,
-            capture_output=True, text=True, timeout=timeout, check=False,
+            capture_output=True, text=True, timeout=120, check=False,
         )  # fmt: skip
         return Outcome(done.returncode, done.stdout, done.stderr)
 
@@ -218,7 +222,6 @@ config set-all --json '{"small:j1":{"value":"1","secret":false}}'
 config set-all --json '{"small:j2":{"value":"sec","secret":true}}'
 config set-all --json '{"small:j3":{"value":"{\"a\":[1,2]}","secret":false,"objectValue":{"a":[1,2]}}}'
 config set-all --json '{"small:j4":{"secret":true}}'
-config set-all --json nonsense
 config rm-all x1 x2
 config set token foo
 config set token abcd1234EFGH5678ijkl9012MNOP3456qrst

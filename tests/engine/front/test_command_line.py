@@ -1,0 +1,90 @@
+"""Each verb's exit code and text against what the real Pulumi printed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.front.scenarios import RECORDED, SCENARIOS, Sandbox, embedded_pulumi, play
+
+
+def recorded(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((RECORDED / f"{name}.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_same_as_recorded(name: str, tmp_path: Path) -> None:
+    for expected, found in zip(
+        recorded(name), play(name, embedded_pulumi(tmp_path), tmp_path), strict=True
+    ):
+        assert found == expected
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_recorded_is_what_pulumi_does(name: str, real: Path, tmp_path: Path) -> None:
+    for expected, found in zip(recorded(name), play(name, real, tmp_path), strict=True):
+        assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["watch"], "`pulumi watch`"),
+        (["import"], "`pulumi import`"),
+        (["stack", "tag", "ls"], "`pulumi stack tag`"),
+        (["config", "env", "ls"], "`pulumi config env`"),
+        (["login"], "`pulumi login`"),
+        (["up", "--yes", "--refresh"], "--refresh"),
+        (["up", "--yes", "--run-program"], "--run-program"),
+        (["up", "--yes", "--client=127.0.0.1:1"], "--client"),
+        (["up", "--yes", "--policy-pack", "x"], "--policy-pack"),
+        (["preview", "--save-plan", "x"], "--save-plan"),
+        (["destroy", "-x"], "-x"),
+        (["stack", "init", "s", "--secrets-provider", "awskms://x"], "awskms"),
+    ],
+)
+def test_what_it_lacks_is_refused_by_name(argv: list[str], named: str, ours: Sandbox) -> None:
+    ours.run("stack", "init", "dev")
+    outcome = ours.run(*argv)
+    assert outcome.code == 2
+    assert named in outcome.err
+    assert "not supported by the slurmstack embedded engine" in outcome.err
+    assert not list(ours.state.glob("history/*/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("addition", "named"),
+    [("plugins: {providers: [{name: x, path: y}]}", "'plugins'"), ("config: {a: 1}", "'config'")],
+)
+def test_project_file_with_more(addition: str, named: str, ours: Sandbox) -> None:
+    path = ours.project / "Pulumi.yaml"
+    path.write_text(path.read_text() + addition + "\n")
+    outcome = ours.run("stack", "ls")
+    assert (outcome.code, named in outcome.err) == (2, True)
+
+
+def test_other_runtime_and_other_backend(ours: Sandbox) -> None:
+    assert "s3://" in ours.run("stack", "ls", PULUMI_BACKEND_URL="s3://bucket").err
+    (ours.project / "Pulumi.yaml").write_text("name: small\nruntime: nodejs\n")
+    outcome = ours.run("stack", "ls")
+    assert (outcome.code, "nodejs" in outcome.err) == (2, True)
+
+
+def test_about_says_which_engine_runs(ours: Sandbox) -> None:
+    assert "slurmstack embedded engine" in ours.run("about").out.splitlines()[0]
+    document = json.loads(ours.run("about", "--json").out)
+    assert document["cliAbout"] == {"version": "3.260.0", "engine": "slurmstack embedded engine"}
+
+
+def test_stack_from_environment_and_directory_from_flag(ours: Sandbox, tmp_path: Path) -> None:
+    ours.run("stack", "init", "one")
+    ours.run("stack", "init", "two")
+    assert ours.run("stack", "--show-name").out == "two\n"
+    assert ours.run("stack", "--show-name", PULUMI_STACK="one").out == "one\n"
+    elsewhere = ours.run("-C", str(tmp_path), "stack", "--show-name")
+    assert (elsewhere.code, "no Pulumi.yaml" in elsewhere.err) == (1, True)
+    assert ours.run("stack", "--show-name", "--cwd", str(ours.project)).out == "two\n"

@@ -1,0 +1,173 @@
+"""Displays fed with events of the real engine against the text that it printed for them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.display.diff import DiffDisplay
+from engine.display.events import EventLog, PreviewJsonDisplay, Stamp, blind
+from engine.display.progress import ProgressDisplay
+from engine.display.tree import TreeDisplay
+from engine.display.values import Printer, difference, quote
+from engine.state import Secret, to_disk
+from tests.engine.front.displays import normalise, recorded
+
+FRAME = re.compile(r"^(Previewing|Updating|Refreshing|Destroying) .*:$|^The resources|^If you want")
+
+
+def replayed(case: dict[str, Any], **options: Any) -> DiffDisplay | ProgressDisplay:
+    argv = case["argv"]
+    common = {
+        "outputs": "--suppress-outputs" not in argv,
+        "preview": argv[0] == "preview" or "--preview-only" in argv,
+        "truncate": argv[0] in ("up", "preview"),
+    } | options
+    if "--diff" in argv:
+        display: DiffDisplay | ProgressDisplay = DiffDisplay(**common)
+    else:
+        display = ProgressDisplay("small", "dev", "updating", **common)
+    for event in case["events"]:
+        display.show(event)
+    display.close()
+    return display
+
+
+@pytest.mark.parametrize("case", recorded(), ids=lambda case: case["name"])
+def test_same_text(case: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    replayed(case)
+    printed = capsys.readouterr()
+    assert normalise(printed.out) == [line for line in case["out"] if not FRAME.match(line)]
+    assert normalise(printed.err) == case["err"]
+
+
+def case_named(name: str) -> dict[str, Any]:
+    return next(case for case in recorded() if case["name"] == name)
+
+
+def test_tree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    display = TreeDisplay("small", "dev", "updating", False)
+    events = case_named("component-up")["events"]
+    for event in events:
+        display.show(event)
+    live = display.draw().plain
+    display.close()
+    assert re.search(r"^     Type +Name +Status +Info$", live, re.MULTILINE)
+    assert re.search(r"^     pulumi:pulumi:Stack +small-dev +running$", live, re.MULTILINE)
+    assert re.search(r"^ \+   [├└]─ small:index:Thing +one +creat", live, re.MULTILINE)
+    assert re.search(
+        r"^ \+   [│ ]  └─ command:local:Command +c +created \(.*s\) +side$", live, re.MULTILINE
+    )
+    assert "Resources:\n    + 2 created\n    - 3 deleted" in capsys.readouterr().out
+
+
+def test_tree_higher_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINES", "5")
+    display = TreeDisplay("small", "dev", "updating", False)
+    for event in case_named("change-up")["events"]:
+        if "summaryEvent" not in event and "cancelEvent" not in event:
+            display.show(event)
+    lines = display.draw().plain.splitlines()
+    display.close()
+    assert len(lines) <= 5
+    assert re.search(r"and \d+ more", lines[-1])
+
+
+SECRET_STEP = {
+    "op": "update",
+    "urn": "urn:pulumi:dev::small::a:b:C::n",
+    "type": "a:b:C",
+    "logical": True,
+    "old": {
+        "urn": "urn:pulumi:dev::small::a:b:C::n",
+        "custom": True,
+        "inputs": to_disk({"k": Secret("hush-1"), "l": ["x"]}, None),
+    },
+    "new": {
+        "urn": "urn:pulumi:dev::small::a:b:C::n",
+        "custom": True,
+        "inputs": to_disk({"k": Secret("hush-2"), "l": [Secret("hush-3")]}, None),
+    },
+    "detailedDiff": None,
+}
+
+
+def test_secrets_are_compared_but_not_shown(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    events: list[dict[str, Any]] = [
+        {"preludeEvent": {"config": {}}},
+        {"resourcePreEvent": {"metadata": SECRET_STEP}},
+        {"summaryEvent": {"resourceChanges": {"update": 1}, "isPreview": True}},
+    ]
+    stamp, log = Stamp(), EventLog(str(tmp_path / "log"))
+    displays: list[Any] = [
+        DiffDisplay(),
+        ProgressDisplay("small", "dev", "x", True),
+        PreviewJsonDisplay(),
+    ]
+    for event in events:
+        log.write(stamp(event))
+        for display in displays:
+            display.show(event)
+    for display in displays:
+        display.close()
+    log.close()
+    text = capsys.readouterr().out
+    assert "~ k: [secret] => [secret]" in text
+    assert "[diff: ~k,l]" in text
+    written = (tmp_path / "log").read_text()
+    assert json.loads(written.splitlines()[1])["sequence"] == 1
+    assert "hush" not in text + written
+    assert "hush" not in json.dumps(blind(events))
+    DiffDisplay(show_secrets=True).show(events[1])
+    assert '"hush-1" => "hush-2"' in capsys.readouterr().out
+
+
+def test_preview_json(capsys: pytest.CaptureFixture[str]) -> None:
+    display = PreviewJsonDisplay()
+    for event in case_named("change-preview")["events"]:
+        display.show(event)
+    display.close()
+    document = json.loads(capsys.readouterr().out)
+    # A replacement is one step; a default provider is none.
+    assert [step["op"] for step in document["steps"]] == [
+        "same", "update", "replace", "create", "delete",
+    ]  # fmt: skip
+    update = document["steps"][1]
+    assert update["detailedDiff"]["stdin"] == {"kind": "update", "inputDiff": False}
+    assert update["newState"]["inputs"]["stdin"] == "ClusterName=x\nA=9\nB=2\nC=3\n"
+    assert document["steps"][2]["newState"]["inputs"]["stdin"] == "[secret]"
+    assert document["changeSummary"] == {
+        "create": 1, "delete": 1, "replace": 1, "same": 1, "update": 1,
+    }  # fmt: skip
+    assert document["diagnostics"][0]["severity"] == "warning"
+
+
+def test_long_texts() -> None:
+    old = "\n".join(f"line {n}" for n in range(40)) + "\n"
+    new = old.replace("line 20\n", "line twenty\n")
+    printer = Printer(1, "update", True)
+    change = difference({"text": old}, {"text": new})
+    assert change is not None
+    printer.object_diff(change)
+    assert printer.text().splitlines() == [
+        "  ~ text: ",
+        "        ...",
+        "        line 18",
+        "        line 19",
+        "      - line 20",
+        "      + line twenty",
+        "        line 21",
+        "        line 22",
+        "        ...",
+    ]
+
+
+def test_quote() -> None:
+    assert quote('a"\x00\x1f\x7fé\n') == '"a\\"\\x00\\x1f\\x7fé\\n"'

@@ -1,0 +1,291 @@
+"""Checkpoints, locks and history on disk, and what happens when the disk says no."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.backend import Backend, StackRef
+from engine.errors import CommandError
+from engine.journal import Entry, Journal
+from engine.state import Resource
+from tests.engine.front.scenarios import Sandbox, real_pulumi
+
+REF = StackRef("small", "dev")
+STACK_URN = "urn:pulumi:dev::small::pulumi:pulumi:Stack::small-dev"
+
+
+def lock_of(sandbox: Sandbox, **content: Any) -> Path:
+    path = sandbox.state / "locks/organization/small/dev/0b0a.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = {"pid": os.getpid(), "username": "somebody", "hostname": socket.gethostname(),
+               "timestamp": "2026-01-02T03:04:05.678+01:00"}  # fmt: skip
+    path.write_text(json.dumps(written | content))
+    return path
+
+
+def test_second_operation_is_refused(ours: Sandbox) -> None:
+    ours.run("stack", "init", "dev")
+    lock = lock_of(ours)
+    before = (ours.state / "stacks/small/dev.json").read_bytes()
+    for argv in (["up", "-yf"], ["destroy", "-yf"], ["refresh", "-yf"], ["stack", "rm", "--yes"]):
+        outcome = ours.run(*argv)
+        assert outcome.code == 1
+        assert outcome.err == (
+            "error: the stack is currently locked by 1 lock(s). Either wait for the other "
+            "process(es) to end or delete the lock file with `pulumi cancel`.\n"
+            f"  file://{lock}: created by somebody@{socket.gethostname()} (pid {os.getpid()}) "
+            "at 2026-01-02T03:04:05+01:00\n"
+        )
+    assert ours.run("preview").code == 0, "a preview changes nothing and needs no lock"
+    assert (ours.state / "stacks/small/dev.json").read_bytes() == before
+    assert list(lock.parent.iterdir()) == [lock]
+
+
+def test_pulumi_refuses_with_the_same_text(ours: Sandbox, real: Path) -> None:
+    ours.run("stack", "init", "dev")
+    lock_of(ours)
+    own = ours.run("up", "-yf")
+    ours.pulumi = real
+    assert ours.run("up", "-yf").err.replace("?no_tmp_dir=true", "") == own.err
+
+
+def test_stale_lock_is_explained_and_cancel_removes_it(ours: Sandbox) -> None:
+    ours.run("stack", "init", "dev")
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    lock = lock_of(ours, pid=gone.pid)
+    assert "that process is gone" in ours.run("up", "-yf").err
+    assert ours.run("cancel").code == 0
+    assert not lock.exists()
+    assert ours.run("up", "-yf").code == 0
+
+
+def test_pulumi_is_refused_while_ours_runs(ours: Sandbox) -> None:
+    (ours.project / "__main__.py").write_text("import time\ntime.sleep(600)\n")
+    ours.run("stack", "init", "dev")
+    with subprocess.Popen(
+        [ours.pulumi, "up", "-yf"], cwd=ours.project, env=ours.env, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    ) as running:  # fmt: skip
+        try:
+            locks = ours.state / "locks/organization/small/dev"
+            deadline = time.monotonic() + 60
+            while not (locks.exists() and list(locks.glob("*.json"))):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            for pulumi in filter(None, (ours.pulumi, real_pulumi())):
+                outcome = Sandbox(ours.root, pulumi).run("up", "-yf")
+                assert (outcome.code, f"(pid {running.pid})" in outcome.err) == (1, True)
+        finally:
+            os.killpg(running.pid, signal.SIGKILL)
+
+
+def test_what_an_update_leaves(ours: Sandbox) -> None:
+    ours.run("stack", "init", "dev")
+    outcome = ours.run("up", "-yf", "--message", "why")
+    assert outcome.code == 0, outcome.err
+    files = sorted(str(p.relative_to(ours.state)) for p in ours.state.rglob("*") if p.is_file())
+    kinds = [".".join(f.replace("dev-", "dev.").split(".")[2:]) for f in files if "history" in f]
+    assert kinds == ["checkpoint.json", "history.json"]
+    assert [f for f in files if not f.startswith(("history", "backups"))] == [
+        "meta.yaml", "stacks/small/dev.json", "stacks/small/dev.json.bak",
+    ]  # fmt: skip
+    document = json.loads((ours.state / "stacks/small/dev.json").read_text())
+    assert document["version"] == 3
+    assert document["checkpoint"]["stack"] == "organization/small/dev"
+    latest = document["checkpoint"]["latest"]
+    assert latest["resources"][0]["urn"] == STACK_URN
+    (history,) = json.loads(ours.run("stack", "history", "--json").out)
+    assert (history["message"], history["result"], history["resourceChanges"]) == (
+        "why", "succeeded", {"create": 3},
+    )  # fmt: skip
+    assert "s3cret" not in "".join(p.read_text() for p in ours.state.rglob("*") if p.is_file())
+    assert all(p.stat().st_mode & 0o77 == 0 for p in ours.state.rglob("*.json"))
+
+
+def test_pulumi_goes_on_from_our_state(ours: Sandbox, real: Path) -> None:
+    ours.run("stack", "init", "dev")
+    assert ours.run("up", "-yf").code == 0
+    ours.pulumi = real
+    for argv in (["preview", "--expect-no-changes"], ["up", "-yf", "--expect-no-changes"]):
+        outcome = ours.run(*argv)
+        assert outcome.code == 0, outcome.out + outcome.err
+    assert "s3cret" in ours.run("stack", "output", "hidden", "--show-secrets").out
+    assert len(json.loads(ours.run("stack", "history", "--json", "--show-secrets").out)) == 2
+
+
+def test_export_and_import(ours: Sandbox) -> None:
+    ours.run("stack", "init", "dev")
+    assert ours.run("up", "-yf").code == 0
+    exported = ours.run("stack", "export").out
+    assert "s3cret" not in exported
+    plain = ours.run("stack", "export", "--show-secrets").out
+    assert '"plaintext": "\\"s3cret\\""' in plain
+    for text in (exported, plain):
+        assert ours.run("stack", "import", stdin=text).out == "Import complete.\n"
+        again = json.loads(ours.run("stack", "export", "--show-secrets").out)
+        assert again["deployment"]["resources"] == json.loads(plain)["deployment"]["resources"]
+        assert "s3cret" not in (ours.state / "stacks/small/dev.json").read_text()
+    assert ours.run("preview", "--expect-no-changes").code == 0
+    other = exported.replace(":dev::", ":other::")
+    outcome = ours.run("stack", "import", stdin=other)
+    assert (outcome.code, "from a different stack (other != dev)" in outcome.err) == (1, True)
+    for text, said in (("{", "could not deserialize"), ("[]", "could not deserialize"),
+                       ('{"version": 4, "deployment": {}}', "version 4"),
+                       ('{"deployment": {}}', "too old")):  # fmt: skip
+        outcome = ours.run("stack", "import", stdin=text)
+        assert outcome.code in (1, 2)
+        assert said in outcome.err
+
+
+def initialised(sandbox: Sandbox) -> Backend:
+    sandbox.run("stack", "init", "dev")
+    return Backend(sandbox.env["PULUMI_BACKEND_URL"])
+
+
+class Plain:
+    def encrypt(self, plaintext: str) -> str:
+        return plaintext
+
+    def decrypt(self, ciphertext: str) -> str:
+        return ciphertext
+
+
+def leave_journal(backend: Backend, base: str) -> Path:
+    """What an engine killed in the middle of an `up` leaves: one step done, one under way."""
+    path = backend.journal(REF)
+    journal = Journal(path, Plain(), base)
+    done = Resource(urn=STACK_URN, type="pulumi:pulumi:Stack", custom=False)
+    under_way = Resource(urn=f"{STACK_URN[:-9]}x", type="a:b:C")
+    journal.add(Entry(0, new=done, finished=True))
+    journal.add(Entry(1, operation="creating", pending=under_way))
+    asyncio.run(journal.sync())
+    journal.close()
+    return path
+
+
+def test_interrupted_operation_is_taken_up(ours: Sandbox) -> None:
+    backend = initialised(ours)
+    journal = leave_journal(backend, backend.load(REF).digest)
+    found = backend.load(REF)
+    assert found.recovered
+    assert found.deployment is not None
+    assert [r["urn"] for r in found.deployment["resources"]] == [STACK_URN]
+    assert [o["type"] for o in found.deployment["pending_operations"]] == ["creating"]
+    assert json.loads(ours.run("stack", "export").out)["deployment"]["pending_operations"]
+    assert journal.exists(), "reading does not take the journal away"
+    outcome = ours.run("up", "-yf")
+    assert outcome.code == 0
+    assert "1 pending operation" in outcome.out
+    assert not journal.exists()
+
+
+def test_journal_of_another_checkpoint_is_ignored(ours: Sandbox) -> None:
+    backend = initialised(ours)
+    leave_journal(backend, "0" * 64)
+    assert not backend.load(REF).recovered
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is not a checkpoint"),
+        ('{"version": 3, "checkpoint": {"stack": "organiz', "is not a checkpoint"),
+        ('{"version": 3, "checkpoint": {"latest": []}}', "is not a checkpoint"),
+        ('{"version": 9, "checkpoint": {"latest": {"resources": []}}}', "has version 9"),
+        ('{"version": 3, "checkpoint": {"latest": {"resources": [{"id": "x"}]}}}', "checkpoint"),
+    ],
+)
+def test_checkpoint_that_is_none(text: str, said: str, ours: Sandbox) -> None:
+    initialised(ours)
+    path = ours.state / "stacks/small/dev.json"
+    path.write_text(text)
+    for argv in (["up", "-yf"], ["preview"], ["destroy", "-yf"]):
+        outcome = ours.run(*argv)
+        assert outcome.code == 1
+        assert said in outcome.err
+        assert "Traceback" not in outcome.err
+    assert path.read_text() == text, "nothing is written over it"
+
+
+def test_saving_keeps_the_one_before_and_ends_the_journal(ours: Sandbox) -> None:
+    backend = initialised(ours)
+    journal = leave_journal(backend, backend.load(REF).digest)
+    path = ours.state / "stacks/small/dev.json"
+    before = path.read_bytes()
+    (path.parent / "dev.json.attrs").write_text("Pulumi's note")
+    digest = backend.save(REF, {"resources": []})
+    assert digest == backend.load(REF).digest
+    assert (path.parent / "dev.json.bak").read_bytes() == before
+    assert not journal.exists()
+    assert not (path.parent / "dev.json.attrs").exists()
+    assert sorted(p.name for p in path.parent.iterdir()) == ["dev.json", "dev.json.bak"]
+
+
+def test_full_disk(ours: Sandbox) -> None:
+    """A file size limit stands for a full disk: writes fail the same way."""
+    initialised(ours)
+    path = ours.state / "stacks/small/dev.json"
+    before = path.read_bytes()
+    limited = ours.root / "limited"
+    limited.write_text(f'#!/bin/sh\nulimit -f 1\nexec "{ours.pulumi}" "$@"\n')
+    limited.chmod(0o755)
+    text = json.dumps({"version": 3, "deployment": {"resources": [
+        {"urn": STACK_URN, "custom": False, "type": "pulumi:pulumi:Stack",
+         "outputs": {"big": "x" * 5000}}]}})  # fmt: skip
+    sandbox = Sandbox(ours.root, limited)
+    outcome = sandbox.run("stack", "import", stdin=text)
+    assert outcome.code == 1
+    assert f"cannot write {path}" in outcome.err
+    assert "file too large" in outcome.err
+    assert path.read_bytes() == before
+    assert not list(path.parent.glob(".*"))
+    assert not list((ours.state / "locks").rglob("*.json"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root")
+def test_read_only_state_folder(ours: Sandbox) -> None:
+    initialised(ours)
+    state = ours.root / "state"
+    read_only = ours.root / "read-only"
+    read_only.write_text(
+        f'#!/bin/sh\nexec unshare -m sh -c \'mount --bind "{state}" "{state}" && '
+        f'mount -o remount,ro,bind "{state}" && exec "$0" "$@"\' "{ours.pulumi}" "$@"\n'
+    )
+    read_only.chmod(0o755)
+    sandbox = Sandbox(ours.root, read_only)
+    if sandbox.run("version").code:
+        pytest.skip("no mount namespaces here")
+    outcome = sandbox.run("up", "-yf")
+    assert outcome.code == 1
+    assert "read-only file system" in outcome.err.lower()
+    assert "Traceback" not in outcome.err
+    assert sandbox.run("stack", "output").code == 0
+
+
+def test_folder_that_is_not_there_or_of_another_layout(ours: Sandbox) -> None:
+    outcome = ours.run("stack", "ls", PULUMI_BACKEND_URL="file:///nowhere/at/all")
+    assert outcome.err == (
+        'error: unable to open state directory "file:///nowhere/at/all": '
+        "stat /nowhere/at/all: no such file or directory\n"
+    )
+    initialised(ours)
+    (ours.state / "meta.yaml").write_text("version: 2\n")
+    assert "not of version 1" in ours.run("stack", "ls").err
+
+
+@pytest.mark.parametrize("name", ["a/b", "x/y/z", "a/b/c/d", "", "bad name", "a:b"])
+def test_bad_stack_names(name: str) -> None:
+    with pytest.raises(CommandError):
+        StackRef.parse(name, "small")
