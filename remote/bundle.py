@@ -421,8 +421,8 @@ class Bundle:
                     self._check_triggers(part)
                     lines.extend(part.lines())
                 except BundleError as error:
-                    name = part.key if " " in part.key else f"{part.kind} {part.key}"
-                    raise BundleError(f"{where}: {name}: {error}") from None
+                    name = part.key.removeprefix(f"{part.kind}:").removeprefix(f"{part.kind} ")
+                    raise BundleError(f"{where}: {part.kind} {name}: {error}") from None
         lines.append("end")
         return "\n".join(lines) + "\n"
 
