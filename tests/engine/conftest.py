@@ -291,7 +291,7 @@ class Real:
 
     def __call__(self, *arguments: str, check: bool = True) -> str:
         done = subprocess.run(
-            ["pulumi", *arguments, "--non-interactive"],
+            ["pulumi", "--non-interactive", *arguments],
             cwd=self.folder,
             env=self._env,
             capture_output=True,
@@ -328,7 +328,12 @@ class Real:
 
     def take(self, snapshot: Snapshot) -> None:
         """Go on from a state of the embedded engine."""
-        document = {"version": 3, "deployment": snapshot.dump(None)}
+        settings = (self.folder / "Pulumi.test.yaml").read_text()
+        salt = re.search(r"encryptionsalt: (.*)", settings)
+        assert salt
+        secrets = {"type": "passphrase", "state": {"salt": salt[1]}}
+        deployment = snapshot.dump(None) | {"secrets_providers": secrets}
+        document = {"version": 3, "deployment": deployment}
         (self.folder / "state.json").write_text(json.dumps(document))
         self("stack", "import", "--file", "state.json")
 

@@ -1,0 +1,175 @@
+"""Held against the real engine: each goes on where the other stopped, and says the same."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from engine.api import Event
+from engine.state import Snapshot
+from tests.engine.conftest import Json, Real, Reversible, Stack, local, remote
+
+GRAPH: list[Json] = [
+    {"name": "g", "kind": "group", "args": {"n": 1, "t": "x"}, "outputs": {"out": "${a.stdout}"}},
+    remote("a", "cat", stdin="one\ntwo\n", delete="true", parent="g", triggers=["1", 2]),
+    remote("s", "cat", stdin="${secret:s3cret}", logging="none", depends_on=["g"],
+           additional_secret_outputs=["stdout"]),
+    local("b", "echo $A; echo err >&2", environment={"A": "${a.stdout}", "B.c": "1"}),
+    local("c", update="echo upd", protect=True, ignore_changes=["environment"],
+          custom_timeouts={"create": "5m"}),
+    local("d", delete="true", retain_on_delete=True, deleted_with="b"),
+]  # fmt: skip
+EXPORTS = {"a": "${a.stdout}", "s": "${s.stdout}", "list": [1, 2.5, None, True, {"k": "v"}]}
+NOISE = {"manifest", "created", "modified", "stackTrace", "sourcePosition", "secrets_providers"}
+
+
+def normal(value: Any, ids: dict[str, str]) -> Any:
+    """A checkpoint or event without what differs from run to run; ids by order of appearance."""
+    if isinstance(value, dict):
+        return {k: normal(v, ids) for k, v in sorted(value.items()) if k not in NOISE}
+    if isinstance(value, list):
+        return [normal(v, ids) for v in value]
+    if isinstance(value, str):
+        for identity, name in ids.items():
+            value = value.replace(identity, name)
+    return value
+
+
+def identities(resources: list[Json]) -> dict[str, str]:
+    return {r["id"]: f"id of {r['urn']}" for r in resources if r.get("id")}
+
+
+def normal_state(deployment: Json) -> Json:
+    resources = sorted(deployment["resources"], key=lambda r: (r["urn"], r.get("delete", False)))
+    found: Json = normal({"resources": resources}, identities(resources))
+    for r in found["resources"]:
+        for key in ("dependencies", "additionalSecretOutputs"):
+            r[key] = sorted(r.get(key, []))
+        r["propertyDependencies"] = {
+            k: sorted(v) for k, v in r.get("propertyDependencies", {}).items()
+        }
+    return found
+
+
+def normal_events(events: list[Event]) -> list[str]:
+    """Steps as text, sorted: what runs in parallel has no order."""
+    found = []
+    for event in events:
+        for kind in ("resourcePreEvent", "resOutputsEvent", "resOpFailedEvent"):
+            if kind in event:
+                m = json.loads(json.dumps(event[kind]))
+                ids = {}
+                for side in ("old", "new"):
+                    state = m["metadata"][side]
+                    if state and len(state["id"]) > 8:
+                        ids[state["id"]] = f"ID {side}"
+                    if state and state["provider"]:
+                        ids[state["provider"].rpartition("::")[2]] = "PROVIDER"
+                if m["metadata"].get("diffs"):
+                    m["metadata"]["diffs"].sort()
+                found.append(kind + json.dumps(normal(m, ids), sort_keys=True))
+        if "summaryEvent" in event:
+            summary = {k: v for k, v in event["summaryEvent"].items() if k != "durationSeconds"}
+            found.append(json.dumps(summary, sort_keys=True))
+    return sorted(found)
+
+
+def take(stack: Stack, deployment: Json) -> None:
+    """Go on from a state of the real engine."""
+    stack.document = Snapshot.load(deployment, Reversible()).dump(Reversible())
+
+
+def plain(stack: Stack) -> Json:
+    return Snapshot.load(stack.document, Reversible()).dump(None)
+
+
+@pytest.fixture
+def graph(stack: Stack) -> Stack:
+    stack.config |= {"resources": json.loads(json.dumps(GRAPH)), "exports": EXPORTS}
+    return stack
+
+
+async def test_create_is_the_same(graph: Stack, real: Real) -> None:
+    assert normal_events((await graph.preview()).events) == normal_events(real.preview())
+    assert normal_events((await graph.up()).events) == normal_events(real.up())
+    assert normal_state(plain(graph)) == normal_state(real.export())
+
+
+async def test_the_real_engine_goes_on_without_a_change(graph: Stack, real: Real) -> None:
+    graph.config["resources"].append({"name": "late", "kind": "group"})
+    await graph.up()
+    real.take(Snapshot.load(graph.document, Reversible()))
+    events = real.operate("preview", "--expect-no-changes")
+    summary = next(e["summaryEvent"] for e in events if "summaryEvent" in e)
+    assert set(summary["resourceChanges"]) == {"same"}
+    real.operate("up", "--yes", "--skip-preview", "--expect-no-changes")
+    assert normal_state(plain(graph)) == normal_state(real.export())
+
+
+async def test_this_engine_goes_on_from_the_real_one_without_a_change(
+    graph: Stack, real: Real
+) -> None:
+    real.up()
+    take(graph, real.export())
+    done = await graph.up()
+    assert done.steps == []
+    assert normal_state(plain(graph)) == normal_state(real.export())
+
+
+CHANGES: dict[str, Any] = {
+    "update stdin": lambda r: r[1]["args"].update(stdin="one\n2\n"),
+    "update of an update command only": lambda r: r[4]["args"].update(update="echo other"),
+    "replace by trigger": lambda r: r[1]["args"].update(triggers=["1", 3]),
+    "first trigger": lambda r: r[3]["args"].update(triggers=["x"]),
+    "delete before replace": lambda r: (
+        r[1]["args"].update(triggers=[]),
+        r[1]["options"].update(delete_before_replace=True),
+    ),
+    "component's own input": lambda r: r[0]["args"].update(n=2),
+    "ignored change": lambda r: r[4]["args"].update(environment={"X": "1"}),
+    "map key added and removed": lambda r: r[3]["args"].update(environment={"B.c": "1", "N": "2"}),
+    "secret changed": lambda r: r[2]["args"].update(stdin="${secret:other}"),
+    "resource gone": lambda r: r.pop(5),
+    "options only": lambda r: r[4]["options"].update(protect=False),
+    "alias": lambda r: r[5].update(
+        name="renamed", options=r[5]["options"] | {"aliases": [{"name": "d"}]}
+    ),
+    "replace on changes": lambda r: (
+        r[3]["args"].update(environment={"A": "now", "B.c": "2"}),
+        r[3]["options"].update(replace_on_changes=["environment"]),
+    ),
+    "failing update": lambda r: r[3]["args"].update(create="echo $A; exit 3"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_is_the_same(graph: Stack, real: Real, change: str) -> None:
+    real.up()
+    take(graph, real.export())
+    CHANGES[change](graph.config["resources"])
+    assert normal_events((await graph.preview()).events) == normal_events(real.preview())
+    mine = await graph.up()
+    theirs = real.up(check=False)
+    if change != "failing update":  # how far the others came is a matter of time
+        assert normal_events(mine.events) == normal_events(theirs)
+        assert normal_state(plain(graph)) == normal_state(real.export())
+    assert mine.events[-2]["summaryEvent"]["result"] == theirs[-2]["summaryEvent"]["result"] or any(
+        e["summaryEvent"]["result"] == "failed" for e in theirs if "summaryEvent" in e
+    )
+
+
+async def test_destroy_and_refresh_are_the_same(graph: Stack, real: Real) -> None:
+    graph.config["resources"][4]["options"]["protect"] = False
+    real.up()
+    take(graph, real.export())
+    refreshed = await graph.operate(operation="refresh")
+    assert normal_events(refreshed.events) == normal_events(
+        real.operate("refresh", "--yes", "--skip-preview")
+    )
+    gone = await graph.destroy()
+    assert normal_events(gone.events) == normal_events(
+        real.operate("destroy", "--yes", "--skip-preview")
+    )
+    assert (graph.document or {})["resources"] == []
