@@ -95,6 +95,7 @@ def build(lab: Lab, cache: Path, options: Mapping[str, str], log: Path) -> Path:
         image = cache / f"image-{_digest(options)}-{stamp}"
         os.utime(partial)
         partial.rename(image)
+        _prune(cache)
         return image
 
 
@@ -122,6 +123,15 @@ def _finish(root: Path, options: Mapping[str, str], log: Path) -> None:
     # /usr is as new as /etc and /var know it: no update services at the first boot.
     for folder in ("etc", "var"):
         (root / folder / ".updated").touch()
+
+
+def _prune(cache: Path) -> None:
+    """Delete images that are too old to be taken again and that no node's disk lies over."""
+    mounts = Path("/proc/self/mounts").read_text()
+    for image in cache.glob("image-*"):
+        old = time.time() - image.stat().st_mtime >= MAXIMUM_AGE
+        if old and f"lowerdir={image}," not in mounts:
+            shutil.rmtree(image)
 
 
 def _digest(options: Mapping[str, str]) -> str:
