@@ -78,6 +78,7 @@ class _Operation:
         if call.flag("event-log") and not os.environ.get("PULUMI_DEBUG_COMMANDS"):
             raise CommandError("unknown flag: --event-log")
         self.ref = call.stack
+        self.previewed: list[dict[str, Any]] = []
         tty = sys.stdout.isatty() and not call.flag("non-interactive")
         wish = call.flag("color", "auto")
         self.color = wish == "always" or (wish == "auto" and tty and not os.environ.get("NO_COLOR"))
@@ -216,6 +217,8 @@ class _Operation:
         def emit(event: dict[str, Any]) -> None:
             if log:
                 log.write(stamp(event))
+            if dry_run and call.interactive:
+                self.previewed.append(event)
             display.show(event)
 
         def interrupted() -> None:
@@ -276,11 +279,24 @@ class _Operation:
 
     def _agreed(self) -> bool:
         """Ask whether to go on. Only `yes` is yes."""
-        print(f"Do you want to perform this {self.kind}? [yes/no] ", end="", flush=True)
-        if sys.stdin.readline().strip().lower() == "yes":
-            return True
-        print(f"confirmation declined, not proceeding with the {self.kind}")
-        return False
+        while True:
+            print(f"Do you want to perform this {self.kind}? [yes/no/details] ", end="", flush=True)
+            answer = sys.stdin.readline().strip().lower()
+            if answer == "yes":
+                return True
+            if answer != "details":
+                print(f"confirmation declined, not proceeding with the {self.kind}")
+                return False
+            self._show_details()
+
+    def _show_details(self) -> None:
+        """What the preview found, as `--diff` shows it."""
+        from engine.display.diff import DiffDisplay
+
+        details = DiffDisplay(self.color, bool(self.call.flag("show-secrets")), preview=True)
+        for event in self.previewed:
+            if "diagnosticEvent" not in event and "summaryEvent" not in event:
+                details.show(event)
 
     def _exit_code(self, result: Result, what: str, final: bool = True) -> int:
         if result.unsupported:

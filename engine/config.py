@@ -8,7 +8,9 @@ becomes a boolean or an integer where it looks like one.
 
 from __future__ import annotations
 
+import datetime
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -86,13 +88,30 @@ def decrypt(value: Any, opened: Callable[[str], str]) -> Any:
     if is_secure(value):
         return opened(value["secure"])
     if isinstance(value, dict):
-        return {str(k): decrypt(value[k], opened) for k in sorted(value, key=str)}
+        pairs = sorted((to_text(plain(k)), v) for k, v in value.items())
+        return {k: decrypt(v, opened) for k, v in pairs}
     if isinstance(value, list):
         return [decrypt(v, opened) for v in value]
-    for plain in (bool, int, float, str):
-        if isinstance(value, plain):
-            return plain(value)
-    return value
+    return plain(value)
+
+
+def plain(value: Any) -> Any:
+    """A YAML scalar as Pulumi's YAML library reads it: ``0644`` is octal, ``3.0`` and 1e3 are
+    integers, a date is text. Raises CommandError for what it has no JSON for."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        # The YAML library keeps the width of numbers with leading zeros.
+        octal = type(value).__name__ == "ScalarInt" and getattr(value, "_width", None)
+        digits = str(int(value))
+        return int(digits, 8) if octal and not set(digits) & set("-89") else int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value.is_integer() else float(value)
+    if isinstance(value, str):
+        return str(value)
+    if type(value) is datetime.date:
+        return f"{value} 00:00:00 +0000 UTC"
+    raise CommandError(f"configuration value {value!r} has no form in JSON; quote it in the YAML")
 
 
 def to_text(value: Any) -> str:

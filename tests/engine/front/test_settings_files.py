@@ -175,6 +175,32 @@ def test_paths() -> None:
     assert found == [True, 12, -3, 0, "012", "1.5", "x", str(2**64)]
 
 
+# What Pulumi 3.260.0 makes of YAML scalars within a structure (`config --json`).
+SCALARS = {
+    "0644": "420", "0o644": "420", "1_000": "1000", "0x1F": "31", "089": "89", "-0": "0",
+    "1.50": "1.5", "1e3": "1000", "3.0": "3", "on": '"on"', "yes": '"yes"', "~": "null",
+    "": "null", "true": "true", '"1"': '"1"', "1-00:00:00": '"1-00:00:00"',
+    "12:30:45": '"12:30:45"', "2024-01-02": '"2024-01-02 00:00:00 +0000 UTC"',
+    "{<<: {x: 1}, 5: five, true: t}": '{"5":"five","true":"t","x":1}',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("written", "read"), SCALARS.items())
+def test_yaml_scalars(written: str, read: str, tmp_path: Path) -> None:
+    path = tmp_path / "Pulumi.s.yaml"
+    path.write_text(f"config:\n  p:x:\n    k: {written}\n")
+    config, _ = StackFile(path, "p").decrypted()
+    assert config == {"p:x": f'{{"k":{read}}}'}
+
+
+@pytest.mark.parametrize("written", [".inf", "!!binary aGVsbG8=", "2024-01-02T03:04:05Z"])
+def test_yaml_scalars_without_json(written: str, tmp_path: Path) -> None:
+    path = tmp_path / "Pulumi.s.yaml"
+    path.write_text(f"config:\n  p:x:\n    k: {written}\n")
+    with pytest.raises(CommandError, match="no form in JSON"):
+        StackFile(path, "p").decrypted()
+
+
 def test_json_of_pulumi_and_ours_is_the_same(tmp_path: Path) -> None:
     path = tmp_path / "Pulumi.s.yaml"
     path.write_text("config:\n  p:x:\n    b: <&>\n    a: [1, 2.5, true, null]\n")

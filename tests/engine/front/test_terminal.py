@@ -1,0 +1,76 @@
+"""On a terminal: the live tree, and the question before anything is changed."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import time
+
+import pytest
+
+from tests.engine.front.scenarios import Sandbox
+
+
+def converse(sandbox: Sandbox, argv: list[str], answers: list[str]) -> tuple[int, str]:
+    """Run on a terminal of its own; answer each question when it is asked."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sandbox.pulumi, *argv], cwd=sandbox.project, stdin=slave, stdout=slave, stderr=slave,
+        env=sandbox.env | {"TERM": "xterm", "COLUMNS": "160", "LINES": "50"}, close_fds=True,
+    )  # fmt: skip
+    os.close(slave)
+    text, answered = "", 0
+    deadline = time.monotonic() + 120
+    try:
+        while time.monotonic() < deadline:
+            if select.select([master], [], [], 0.2)[0]:
+                try:
+                    data = os.read(master, 65536)
+                except OSError:
+                    break
+                text += data.decode(errors="replace")
+                if text.count("[yes/no/details] ") > answered and answered < len(answers):
+                    os.write(master, f"{answers[answered]}\n".encode())
+                    answered += 1
+            elif process.poll() is not None:
+                break
+    finally:
+        if process.poll() is None:
+            process.kill()
+        code = process.wait()
+        os.close(master)
+    return code, re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text).replace("\r", "")
+
+
+@pytest.fixture
+def sandbox(ours: Sandbox) -> Sandbox:
+    assert ours.run("stack", "init", "dev").code == 0
+    return ours
+
+
+def test_no_means_nothing_is_done(sandbox: Sandbox) -> None:
+    code, text = converse(sandbox, ["up"], ["no"])
+    assert code == 1
+    assert "Do you want to perform this update?" in text
+    assert "confirmation declined, not proceeding with the update" in text
+    assert sandbox.run("stack", "history").out == "Stack has never been updated\n"
+    assert not list((sandbox.state / "locks").rglob("*.json"))
+
+
+def test_details_then_yes(sandbox: Sandbox) -> None:
+    code, text = converse(sandbox, ["up"], ["details", "yes"])
+    assert code == 0
+    assert "+ small:index:Thing: (create)" in text
+    assert "Updating (dev):" in text
+    assert re.search(r"^ \+   └─ small:index:Thing +one +create", text, re.MULTILINE)
+    assert re.search(r"^ \+      └─ small:index:Thing +two +create", text, re.MULTILINE)
+    assert "s3cret" not in text
+
+
+def test_non_interactive_flag_asks_nothing(sandbox: Sandbox) -> None:
+    code, text = converse(sandbox, ["up", "--non-interactive"], [])
+    assert code == 2
+    assert "--yes or --skip-preview" in text
