@@ -395,7 +395,7 @@ apt_get() { # step, arguments…
 
 package_failure() { # step
     show_output
-    found=$(grep -E '^(E|dpkg): |No space left' "$work/out" | head -n 1)
+    found=$(grep -m 1 'No space left' "$work/out" || grep -m 1 -E '^(E|dpkg): ' "$work/out")
     case $(cat "$work/out") in
         *'No space left'* | *'enough free space'*) remedy='free space on / and /var and run again' ;;
         *'Failed to fetch'* | *'Could not resolve'* | *'Could not connect'*)
@@ -735,7 +735,30 @@ unit_failure() { # what was found; beside: unit
     found="$1: $(last_line)"
     bounded 20 journalctl -u "$unit" -n 20 --no-pager -o cat >"$work/out" 2>&1
     show_output
-    fail "unit $unit" "$found" "see the journal above (journalctl -u $unit), correct the cause and run again"
+    put_back
+    fail "unit $unit" "$found${returned:+; put back the last version of$returned}" \
+        "see the journal above (journalctl -u $unit), correct the cause and run again"
+}
+
+# What the unit was to take up and could not gives way to the version before: a daemon that goes on
+# must not find it at its next start, and one that fell gets its last chance. The next run writes
+# the new version again.
+put_back() { # beside: unit, time; sets returned
+    returned=''
+    [ -e "$state/pending" ] || return 0
+    awk -v unit="$unit" 'FILENAME ~ /pending$/ { if ($1 == "changed") changed[$2]; next }
+        $2 == unit { n = split($5 "," $6, on, ","); for (i = 1; i <= n; i++) if (on[i] in changed && on[i] ~ /^\//) print on[i] }' \
+        "$state/pending" "$work/unit" | sort -u >"$work/put-back"
+    while read -r path; do
+        [ -f "$state/previous$path" ] || continue
+        temporary_name "$root$path"
+        must_write cp -a "$state/previous$path" "$temporary"
+        must_write sync "$temporary"
+        must_write mv -fT "$temporary" "$root$path"
+        returned="$returned $path"
+    done <"$work/put-back"
+    [ -z "$returned" ] || bounded 20 systemctl is-active -q "$unit" ||
+        bounded "$time" systemctl restart "$unit" >/dev/null 2>&1 || :
 }
 
 # → $work/states: `unit load-state active-state unit-file-state`, one line for each of the bundle

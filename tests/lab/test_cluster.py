@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import time
@@ -265,6 +267,34 @@ def test_a_node_that_dies_in_the_middle(lab: RunningLab, edit: Edit) -> None:
     remove_cn03(edit)
     lab.pulumi("up", "--yes", "--skip-preview")
     assert "cn03" not in outputs(lab)["inventory"]
+
+
+def test_an_existing_munge_key_takes_the_place_of_the_made_one(lab: RunningLab, edit: Edit) -> None:
+    job = submit(lab, "sleep 25", "-N2")
+    await_that(lambda: state_of(lab, job) == "RUNNING")
+    key = bytes(range(256)) * 4
+    lab.pulumi("config", "set", "--secret", "slurmstack:mungeKey", base64.b64encode(key).decode())
+    assert base64.b64encode(key).decode()[:40] not in lab.settings.read_text()
+    said = lab.pulumi("up", "--yes", "--skip-preview").stdout
+    assert "taken as base64: 1024 bytes" in said
+    held = outputs(lab)["inventory"].values()
+    assert {node["keys"]["munge"] for node in held} == {hashlib.sha256(key).hexdigest()}
+    await_that(lambda: state_of(lab, job) == "COMPLETED")
+    assert sorted(lab.ssh("ctl", "srun -N2 hostname").stdout.split()) == ["cn01", "cn02"]
+
+
+def test_a_bad_parameter_leaves_the_running_configuration(lab: RunningLab, edit: Edit) -> None:
+    before = lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout
+    edit("slurmstack:slurm.extra", {"NoSuchParameter": 1})
+    failed = lab.pulumi("up", "--yes", "--skip-preview", check=False)
+    text = failed.stdout + failed.stderr
+    assert failed.returncode != 0
+    assert "slurmstack: ctl: unit slurmctld.service" in text
+    # slurmctld goes on, and finds the last good file should it be restarted.
+    assert lab.ssh("ctl", "srun -N2 hostname").stdout
+    assert lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout == before
+    lab.ssh("ctl", "systemctl restart slurmctld")
+    await_that(lambda: "is UP" in lab.ssh("ctl", "scontrol ping", check=False).stdout)
 
 
 def test_a_host_with_another_key_is_refused(lab: RunningLab, edit: Edit, tmp_path: Path) -> None:
