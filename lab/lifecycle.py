@@ -56,13 +56,14 @@ def up(name: str, nodes: Sequence[str], progress: Progress) -> tuple[Lab, bool]:
     for node in nodes:
         host_part(node)
     changed = _install_packages(name, progress)
-    lab = _claim(name)
-    with locked(lab):
-        options = acquire_options()
-        mirrors = find_mirrors()
+    with network.claiming():
+        lab = _claim(name)
         if network.up(lab):
             progress.say(f"bridge {lab.bridge} with {lab.gateway}/24")
             changed = True
+    with locked(lab):
+        options = acquire_options()
+        mirrors = find_mirrors()
         cache = image.cache_folder()
         if mirror.up(lab, mirrors, cache):
             progress.say(
@@ -183,23 +184,17 @@ def _claim(name: str) -> Lab:
     if lab is not None:
         return lab
     labs = checkout() / ".lab"
-    labs.mkdir(exist_ok=True)
-    descriptor = os.open(labs, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        taken = network.taken_networks(without=bridge_name(name))
-        for record in labs.glob("*/lab.json"):
-            other = existing(record.parent.name)
-            if other is not None:
-                taken.append(ipaddress.IPv4Network(f"10.73.{other.subnet}.0/24"))
-        lab = Lab(name, checkout(), choose_subnet(name, taken))
-        lab.folder.mkdir(exist_ok=True)
-        # Root's alone: the key and the logs lie in it.
-        lab.folder.chmod(0o700)
-        (lab.folder / "lab.json").write_text(json.dumps({"subnet": lab.subnet}) + "\n")
-        return lab
-    finally:
-        os.close(descriptor)
+    taken = network.taken_networks(without=bridge_name(name))
+    for record in labs.glob("*/lab.json"):
+        other = existing(record.parent.name)
+        if other is not None:
+            taken.append(ipaddress.IPv4Network(f"10.73.{other.subnet}.0/24"))
+    lab = Lab(name, checkout(), choose_subnet(name, taken))
+    # Root's alone: the key and the logs lie in it.
+    lab.folder.mkdir(parents=True, exist_ok=True)
+    lab.folder.chmod(0o700)
+    (lab.folder / "lab.json").write_text(json.dumps({"subnet": lab.subnet}) + "\n")
+    return lab
 
 
 def _install_packages(name: str, progress: Progress) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import ipaddress
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +50,12 @@ def up(lab: Lab) -> bool:
     """
     found = owner(lab.bridge)
     if found is None:
+        own = ipaddress.IPv4Network(f"{lab.gateway}/24", strict=False)
+        if any(own.overlaps(other) for other in taken_networks(without=lab.bridge)):
+            raise LabError(
+                f"{own}, the subnet of the lab {lab.name}, is in use on this machine by now: find "
+                f"it with `ip route`, or make the lab anew: make lab-down LAB={lab.name}"
+            )
         _make(lab)
     elif found != str(lab.checkout):
         raise LabError(
@@ -67,6 +76,18 @@ def down(lab: Lab) -> bool:
     _filter("-D", lab.bridge)
     run(["ip", "link", "delete", "dev", lab.bridge], check=False)
     return True
+
+
+@contextlib.contextmanager
+def claiming() -> Iterator[None]:
+    """One lab of this machine at a time chooses its subnet and makes its bridge."""
+    # A folder that is always there; the lock leaves no file.
+    descriptor = os.open("/run", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _make(lab: Lab) -> None:

@@ -169,6 +169,22 @@ def test_after_a_restart_of_this_machine_the_lab_goes_on(machines: RunningLab) -
         lab_command(name, "down")
 
 
+def test_a_subnet_that_was_taken_meanwhile_is_refused(machines: RunningLab) -> None:
+    name = own_name("t")
+    lab_command(name, "up", "--machines-only", "--nodes", "cn01")
+    lab = lifecycle.require(name)
+    try:
+        machine.power_off(lab, "cn01", hard=True)
+        run(["ip", "link", "delete", "dev", lab.bridge])
+        run(["ip", "route", "add", f"10.73.{lab.subnet}.0/24", "dev", machines.lab.bridge])
+        done = lab_command(name, "up", "--machines-only", "--nodes", "cn01", check=False)
+        assert done.returncode == 1
+        assert f"10.73.{lab.subnet}.0/24, the subnet of the lab {name}, is in use" in done.stderr
+    finally:
+        run(["ip", "route", "delete", f"10.73.{lab.subnet}.0/24"], check=False)
+        lab_command(name, "down")
+
+
 def test_a_bridge_of_somebody_else_is_left_alone(machines: RunningLab) -> None:
     name = own_name("b")
     bridge = Lab(name, CHECKOUT, choose_subnet(name, [])).bridge
