@@ -142,7 +142,10 @@ def boot(lab: Lab, node: str) -> bool:
 
 
 def wait_until_up(lab: Lab, node: str) -> str:
-    """Wait until sshd answers and systemd has started all units; return systemd's state."""
+    """Wait until sshd answers and systemd has started all units.
+
+    Returns systemd's state, `running`, or another with the units that failed.
+    """
     console = lab.node_folder(node) / "console.log"
     wait_for(
         lambda: _greets(lab.address(node)) or not is_running(lab, node),
@@ -152,8 +155,9 @@ def wait_until_up(lab: Lab, node: str) -> str:
     if not is_running(lab, node):
         lines = console.read_text(errors="replace").strip().splitlines()[-3:]
         raise LabError(f"{node}: the machine ended while booting: {' | '.join(lines)} ({console})")
-    command = "systemctl is-system-running --wait"
-    return ssh(lab, node, command, timeout=BOOT_SECONDS, check=False).stdout.strip()
+    command = "systemctl is-system-running --wait || systemctl list-units --failed --plain --quiet"
+    answer = ssh(lab, node, command, timeout=BOOT_SECONDS, check=False)
+    return " ".join((answer.stdout or answer.stderr).split())
 
 
 def ssh(

@@ -1,53 +1,67 @@
-"""What a machine holds that a lab could leave behind, to compare before and after."""
+"""What a lab could leave behind on a machine, to compare before and after."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
+from lab.names import bridge_name
 from lab.system import is_alive, processes
 
-# Where the lab's tools write at all, beside the checkout and the image cache.
-FOLDERS = (
-    "/etc/systemd",
-    "/run/lock",
-    "/run/netns",
-    "/run/systemd",
-    "/var/lib/machines",
-    "/var/lib/nginx",
-    "/var/log/nginx",
-)
-TEMPORARY = ("mmdebstrap*", "nginx*", "ssh-*", "systemd-*")
+# Where the lab's tools could write at all, beside the checkout and the image cache.
+FOLDERS = ("/etc/systemd", "/run/lock", "/run/netns", "/var/lib/machines", "/var/lib/nginx")
+TEMPORARY = ("mmdebstrap*", "nginx*")
+# What other labs of this machine change, too: only what names the lab is looked at.
+SHARED = ("/run/systemd",)
 CGROUPS = Path("/sys/fs/cgroup")
 
 
-def snapshot(checkout: Path) -> dict[str, set[str]]:
-    """Processes of the lab's kind, mounts, links, addresses, cgroups and files, as text.
+def snapshot(checkout: Path, name: str) -> dict[str, set[str]]:
+    """Processes, mounts, links, addresses, cgroups and files that a lab of this name can have.
 
-    What other programs of this machine do meanwhile is not looked at.
+    What other programs and other labs of this machine do meanwhile is not looked at.
     """
-    labs = f"{checkout}/.lab/"
+    own = (f"{checkout}/.lab/{name}", bridge_name(name), f"{name}-", f"Pulumi.{name}.")
+    links = {
+        link["ifname"]: f"{link['ifname']} {link.get('altnames', '')}"
+        for link in json.loads(_output("ip", "-json", "link"))
+    }
+    links = {ifname: text for ifname, text in links.items() if _mentions(text, own)}
     return {
         "processes": {
             f"{pid} {words}"
             for pid, words in processes()
-            if is_alive(pid)
-            and (any(tool in words[0] for tool in ("nspawn", "nginx")) or labs in " ".join(words))
+            if is_alive(pid) and _mentions(" ".join(words), own) and "pytest" not in words
         },
-        "mounts": set(Path("/proc/self/mounts").read_text().splitlines()),
-        "links": _lines("ip", "-brief", "link"),
-        "addresses": _lines("ip", "-brief", "address"),
-        "rules": _lines("sh", "-c", "iptables -S 2>/dev/null || true"),
+        "mounts": _lines(own, "cat", "/proc/self/mounts"),
+        "links": set(links),
+        "addresses": {
+            line
+            for line in _output("ip", "-brief", "address").splitlines()
+            if line.split()[0].partition("@")[0] in links
+        },
+        "rules": _lines(own, "sh", "-c", "iptables -S 2>/dev/null || true"),
         "cgroups": {
-            str(path) for kind in ("slurmstack", "payload") for path in CGROUPS.glob(f"*/*{kind}*")
+            str(path)
+            for pattern in ("*", "*/*", "*/*/*")
+            for path in CGROUPS.glob(pattern)
+            if _mentions(str(path), own)
         },
         "checkout": {
             str(path)
             for pattern in (".lab/*", ".slurmstack/*", "Pulumi.*")
             for path in checkout.glob(pattern)
+            if _mentions(f"{path}-", own)
         },
         "files": {str(path) for folder in FOLDERS for path in Path(folder).rglob("*")}
-        | {str(path) for pattern in TEMPORARY for path in Path("/tmp").glob(pattern)},
+        | {str(path) for pattern in TEMPORARY for path in Path("/tmp").glob(pattern)}
+        | {
+            str(path)
+            for folder in SHARED
+            for path in Path(folder).rglob("*")
+            if _mentions(str(path), own)
+        },
     }
 
 
@@ -56,6 +70,13 @@ def leftovers(before: dict[str, set[str]], after: dict[str, set[str]]) -> dict[s
     return {kind: new for kind in after if (new := after[kind] - before[kind])}
 
 
-def _lines(*command: str) -> set[str]:
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return set(done.stdout.splitlines())
+def _mentions(text: str, marks: tuple[str, ...]) -> bool:
+    return any(mark in text for mark in marks)
+
+
+def _lines(marks: tuple[str, ...], *command: str) -> set[str]:
+    return {line for line in _output(*command).splitlines() if _mentions(line, marks)}
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -109,7 +109,7 @@ def test_ssh_gives_back_the_commands_exit_code(machines: RunningLab) -> None:
 
 def test_two_labs_stand_side_by_side_and_one_goes_without_a_trace(machines: RunningLab) -> None:
     name = own_name("s")
-    before = snapshot(CHECKOUT)
+    before = snapshot(CHECKOUT, name)
     try:
         lab_command(name, "up", "--machines-only", "--nodes", "cn01")
         second = RunningLab(lifecycle.require(name))
@@ -120,12 +120,12 @@ def test_two_labs_stand_side_by_side_and_one_goes_without_a_trace(machines: Runn
         # One lab's nodes are not in the other's network.
         ping = f"ping -c1 -W1 {second.address('cn01')}"
         assert machines.ssh("cn01", ping, check=False).returncode != 0
-        during = leftovers(before, snapshot(CHECKOUT))
-        for kind in ("processes", "mounts", "links", "addresses", "checkout"):
+        during = leftovers(before, snapshot(CHECKOUT, name))
+        for kind in ("processes", "mounts", "links", "addresses", "cgroups", "checkout"):
             assert during.get(kind), f"the comparison does not see {kind}"
     finally:
         lab_command(name, "down")
-    assert leftovers(before, snapshot(CHECKOUT)) == {}
+    assert leftovers(before, snapshot(CHECKOUT, name)) == {}
     assert machines.ssh("cn01", "hostname").stdout == "cn01\n"
     # Nothing to take down is no error.
     assert "nothing to take down" in lab_command(name, "down").stdout
@@ -135,7 +135,7 @@ def test_two_labs_stand_side_by_side_and_one_goes_without_a_trace(machines: Runn
 def test_a_lab_cut_off_half_way_goes_without_a_trace(machines: RunningLab, begun: str) -> None:
     """`machines` has installed packages and made the image, which stay."""
     name = own_name("c")
-    before = snapshot(CHECKOUT)
+    before = snapshot(CHECKOUT, name)
     folder = CHECKOUT / ".lab" / name
     command = [sys.executable, "-m", "lab", "--lab", name, "up", "--machines-only"]
     child = subprocess.Popen(
@@ -147,7 +147,7 @@ def test_a_lab_cut_off_half_way_goes_without_a_trace(machines: RunningLab, begun
         child.wait()
     finally:
         lab_command(name, "down")
-    assert leftovers(before, snapshot(CHECKOUT)) == {}
+    assert leftovers(before, snapshot(CHECKOUT, name)) == {}
 
 
 def test_after_a_restart_of_this_machine_the_lab_goes_on(machines: RunningLab) -> None:

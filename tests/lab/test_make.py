@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.lab.conftest import CHECKOUT, RunningLab, own_name, why_not
+from tests.lab.conftest import CHECKOUT, own_name, why_not
 from tests.lab.snapshot import leftovers, snapshot
 
 pytestmark = [
@@ -43,12 +43,12 @@ def make(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
 def first() -> Iterator[tuple[str, str]]:
     """A lab made by `make lab`: its name and what was printed; gone without a trace after."""
     name = own_name("k")
-    before = snapshot(CHECKOUT)
+    before = snapshot(CHECKOUT, name)
     try:
         yield name, make("lab", f"LAB={name}").stdout
     finally:
         make("lab-down", f"LAB={name}")
-    assert leftovers(before, snapshot(CHECKOUT)) == {}
+    assert leftovers(before, snapshot(CHECKOUT, name)) == {}
 
 
 def test_make_lab_ends_with_a_job_on_two_nodes_and_the_inventory(first: tuple[str, str]) -> None:
@@ -57,7 +57,7 @@ def test_make_lab_ends_with_a_job_on_two_nodes_and_the_inventory(first: tuple[st
     assert {"cn01", "cn02"} <= set(lines)  # of srun -N2 hostname
     assert re.search(r"^main\*\s+up\s+\S+\s+2\s+idle\s+cn\[01-02\]", printed, re.MULTILINE)
     for node in ("ctl", "cn01", "cn02"):
-        assert re.search(rf"{node} 10\.73\.\d+\.\d+ is up, systemd says running", printed)
+        assert re.search(rf"{node} 10\.73\.\d+\.\d+ is up, systemd says running", printed), printed
     assert f"slurmstack inventory --stack {name}" in printed
     # Every step says how long it took so far.
     assert len(re.findall(r"^\[ *\d+\.\ds\] ", printed, re.MULTILINE)) > 8
@@ -115,15 +115,6 @@ def test_the_environment_of_a_lab_that_is_not_up_is_refused() -> None:
     assert done.returncode != 0
     assert done.stdout == ""
     assert "there is no lab named" in done.stderr
-
-
-def test_a_lab_in_use_is_seen_by_a_second_lab_only_as_taken(
-    first: tuple[str, str], machines: RunningLab
-) -> None:
-    """The whole lab and the bare machines stand side by side in this run."""
-    name, _printed = first
-    assert name != machines.name
-    assert f"10.73.{machines.lab.subnet}." not in (CHECKOUT / f"Pulumi.{name}.yaml").read_text()
 
 
 def test_help_explains_every_target() -> None:
