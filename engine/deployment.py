@@ -78,7 +78,7 @@ class Deployment:
         self._step_number: dict[int, int] = {}
         self._providers = known_providers()
         self._planner = Planner(
-            stack, project.name, options, self._base, self._providers, self.diagnose
+            stack, project.name, options, in_order(self._base), self._providers, self.diagnose
         )
         self._slots = asyncio.Semaphore(self.parallel)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -236,10 +236,15 @@ class Deployment:
         return self._over.is_set() and (self._halt.is_set() or self._bailed)
 
     async def register(self, goal: Goal) -> Registered:
-        """Bring a resource to its goal. Raises Halted when the deployment stops before it."""
-        if self._halt.is_set():
+        """Bring a resource to its goal. Raises Halted when the deployment stops before it, at the
+        end of the deployment: the program learns it by being ended."""
+        try:
+            return await self._register(goal)
+        except Halted:
             await self._over.wait()
-            raise Halted
+            raise
+
+    async def _register(self, goal: Goal) -> Registered:
         if goal.parent in self._goals:
             goal.inherit(self._goals[goal.parent])
         if goal.type.startswith(PROVIDER_PREFIX):
@@ -247,19 +252,19 @@ class Deployment:
             goal.inputs = {**self._provider_inputs(package, goal.version), **goal.inputs}
         elif goal.custom and not goal.provider:
             goal.provider = await self._default_provider(goal)
+        if self._halt.is_set():
+            raise Halted
         try:
             steps = self._planner.plan(goal)
         except Bail:
             self._bailed = True
             self._halt.set()
-            await self._over.wait()
             raise Halted from None
-        urn = steps[-1].resource.urn
-        self._goals[urn] = goal
         new = next(s.new for s in steps if s.new and s.goal)
+        self._goals[new.urn] = goal
         skipped = self._skipped | {s.resource.urn for s in self._erred}
         if self._erred and new.all_dependencies() & skipped:
-            self._skipped.add(urn)
+            self._skipped.add(new.urn)
             return Registered(new, SKIP)
         await self._in_own_task(steps)
         if any(s.failed for s in steps):
@@ -311,7 +316,7 @@ class Deployment:
     def _provider_inputs(self, package: str, version: str) -> Properties:
         if package not in self._providers:
             raise Unsupported(f"the provider {package} is not supported by the embedded engine")
-        inputs, _ = self._providers[package].configuration(version)
+        inputs = self._providers[package].configuration()
         return {"__internal": {}, **inputs} | ({"version": version} if version else {})
 
     async def _default_provider(self, goal: Goal) -> str:
@@ -336,7 +341,7 @@ class Deployment:
     # Steps
 
     async def _in_own_task(self, steps: list[Step]) -> None:
-        """Run a chain of steps to its end even when the caller goes away."""
+        """Run a chain of steps to its end even when the caller goes away. Raises Halted."""
         task = asyncio.create_task(self._chain(steps))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -345,11 +350,7 @@ class Deployment:
         except asyncio.CancelledError:
             if not task.cancelled():
                 raise
-            await self._over.wait()
             raise Halted from None
-        except Halted:
-            await self._over.wait()
-            raise
 
     async def _chain(self, steps: list[Step]) -> None:
         cheap = all(s.op == "same" for s in steps)
@@ -390,23 +391,16 @@ class Deployment:
             self._changes[step.op] += 1
         if self.options.dry_run or r.custom or step.op == "delete":
             self._show("resOutputsEvent", step)
+        done = Entry(number, finished=True, new=None if step.op == "replace" else new)
         kept: list[Entry[Resource]] = []
-        done = Entry(number, finished=True, new=new)
-        if old is not None and step.op in ("same", "update", "delete", "remove-pending-replace"):
-            done.old = self._index[id(old)]
-        elif step.op == "delete-replaced" and old is not None:
-            if step.pending_replacement and not old.delete:
-                old.pending_replacement = True
-                kept.append(Entry(number, old=self._index[id(old)], new=old.copy(), keep=True))
+        if old is not None and step.op != "replace":
+            index = self._index[id(old)]
+            early = step.pending_replacement and not old.delete
+            old.pending_replacement = old.pending_replacement or early
+            if early or step.pending_delete:
+                kept.append(Entry(number, old=index, new=old.copy(), keep=True))
             else:
-                done.old = self._index[id(old)]
-        elif step.op == "create-replacement" and old is not None:
-            if step.pending_delete:
-                kept.append(Entry(number, old=self._index[id(old)], new=old.copy(), keep=True))
-            else:
-                done.old = self._index[id(old)]
-        elif step.op == "replace":
-            done.new = None
+                done.old = index
         if step.skipped_create:
             done.new = None
         await self._note(done, *kept, lazily=step.op == "same")
@@ -514,22 +508,14 @@ class Deployment:
             going = [s for s in group if s.resource.urn not in needed]
             if self._halt.is_set():
                 raise Halted
-            chains = [self._delete_one(s) for s in going]
-            await asyncio.gather(*chains)
+            await asyncio.gather(*(self._delete_one(s) for s in going))
 
     async def _delete_one(self, step: Step) -> None:
         if step.resource.protect and step.op == "delete":  # reported, and others go on
             await self._take(step)
         else:
             with contextlib.suppress(Halted):
-                await self._in_own_task_now([step])
-
-    async def _in_own_task_now(self, steps: list[Step]) -> None:
-        task = asyncio.create_task(self._chain(steps))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+                await self._in_own_task([step])
 
     def _dependencies_of(self, r: Resource) -> set[str]:
         found: set[str] = set()

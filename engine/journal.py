@@ -91,13 +91,22 @@ class Journal:
                 return
             lines, self._buffer = self._buffer, []
             data = ("\n".join(lines) + "\n").encode("utf-8", "surrogatepass")
-            await asyncio.to_thread(self._write, data)
+            try:
+                await asyncio.to_thread(self._write, data)
+            except OSError:
+                self._buffer = lines + self._buffer
+                raise
 
     def _write(self, data: bytes) -> None:
+        rest = data
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fsync(self._file)
+        except OSError:  # a torn line would hide the ones after it
+            os.ftruncate(self._file, self.bytes_written)
+            raise
         self.bytes_written += len(data)
-        while data:
-            data = data[os.write(self._file, data) :]
-        os.fsync(self._file)
 
     def close(self) -> None:
         """The front removes the file after it has saved the checkpoint."""

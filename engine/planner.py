@@ -126,6 +126,8 @@ class Planner:
     def _difference(self, goal: Goal, old: Resource, new: Resource) -> Difference:
         if new.deleted_with and new.deleted_with in self._replaces:
             return Difference(True, ["deletedWith"])
+        if old.taint:
+            return Difference(True, ["id"])
         if bool(old.provider) != bool(new.provider):
             return Difference(True, ["provider"])
         if not goal.custom:
@@ -457,9 +459,7 @@ def _glob(pattern: str, urn: str) -> bool:
 def in_order(resources: Iterable[Resource]) -> list[Resource]:
     """The same resources, each after all that it depends on; otherwise the order is kept."""
     listed = list(resources)
-    by_urn: dict[str, list[Resource]] = {}
-    for r in listed:
-        by_urn.setdefault(r.urn, []).append(r)
+    by_urn = {r.urn: r for r in sorted(listed, key=lambda r: not r.delete)}
     done: set[int] = set()
     ordered: list[Resource] = []
     for start in listed:
@@ -471,6 +471,6 @@ def in_order(resources: Iterable[Resource]) -> list[Resource]:
             elif id(r) not in done:
                 done.add(id(r))
                 stack.append((r, True))
-                for urn in sorted(r.all_dependencies(), reverse=True):
-                    stack += [(d, False) for d in by_urn.get(urn, []) if id(d) not in done]
+                needed = (by_urn.get(urn) for urn in sorted(r.all_dependencies(), reverse=True))
+                stack += [(d, False) for d in needed if d is not None and id(d) not in done]
     return ordered

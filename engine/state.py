@@ -9,8 +9,8 @@ sdk/go/common/apitype/core.go and pkg/resource/stack/deployment.go.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -58,22 +58,11 @@ def reveal(value: Value) -> Value:
     return [reveal(v) for v in value] if isinstance(value, list) else value
 
 
-def any_value(test: Callable[[Value], bool], value: Value) -> bool:
-    """Whether the value or any value in it (within secrets, too) passes the test."""
-    if test(value):
-        return True
-    if isinstance(value, Secret):
-        return any_value(test, value.value)
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(any_value(test, v) for v in inner)
-
-
 def has_unknown(value: Value) -> bool:
-    return any_value(lambda v: isinstance(v, str) and v == UNKNOWN, value)
-
-
-def has_secret(value: Value) -> bool:
-    return any_value(lambda v: isinstance(v, Secret), value)
+    """Whether anything in the value (within secrets, too) is unknown."""
+    value = reveal(value)
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(value == UNKNOWN) or any(has_unknown(v) for v in inner)
 
 
 def to_disk(value: Value, encrypt: Callable[[str], str] | None) -> Value:
@@ -185,50 +174,28 @@ class Resource:
     @classmethod
     def load(cls, doc: dict[str, Any], crypter: Crypter) -> Resource:
         """Raises KeyError or ValueError on a document that is not a resource."""
-        known = {key: attribute for attribute, key in FIELDS.items()}
         found: dict[str, Any] = {"extra": {}}
         for key, value in doc.items():
             if key in ("inputs", "outputs"):
                 value = from_disk(value, crypter.decrypt)
             if key in ("urn", "custom"):
                 found[key] = value
-            elif key in known:
-                found[known[key]] = value
+            elif key in KEYS:
+                found[KEYS[key]] = value
             else:
                 found["extra"][key] = value
         return cls(**found)
 
 
+def _camel(attribute: str) -> str:
+    head, *tail = attribute.split("_")
+    return head + "".join("ID" if word == "id" else word.capitalize() for word in tail)
+
+
 FIELDS = {
-    "delete": "delete",
-    "id": "id",
-    "type": "type",
-    "inputs": "inputs",
-    "outputs": "outputs",
-    "parent": "parent",
-    "protect": "protect",
-    "taint": "taint",
-    "external": "external",
-    "dependencies": "dependencies",
-    "init_errors": "initErrors",
-    "provider": "provider",
-    "property_dependencies": "propertyDependencies",
-    "pending_replacement": "pendingReplacement",
-    "additional_secret_outputs": "additionalSecretOutputs",
-    "aliases": "aliases",
-    "custom_timeouts": "customTimeouts",
-    "import_id": "importID",
-    "retain_on_delete": "retainOnDelete",
-    "deleted_with": "deletedWith",
-    "replace_with": "replaceWith",
-    "created": "created",
-    "modified": "modified",
-    "source_position": "sourcePosition",
-    "stack_trace": "stackTrace",
-    "ignore_changes": "ignoreChanges",
-    "hide_diff": "hideDiff",
-    "replace_on_changes": "replaceOnChanges",
+    f.name: _camel(f.name) for f in fields(Resource) if f.name not in ("urn", "custom", "extra")
 }
+KEYS = {key: attribute for attribute, key in FIELDS.items()}
 
 
 @dataclass
@@ -284,7 +251,3 @@ class Snapshot:
 def now() -> str:
     """Now, as Go writes a time."""
     return datetime.now(UTC).isoformat().replace("+00:00", "Z")
-
-
-def urns(resources: Iterable[Resource]) -> set[str]:
-    return {r.urn for r in resources}

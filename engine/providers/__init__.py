@@ -60,8 +60,8 @@ class ProviderError(Exception):
 class Provider(Protocol):
     types: frozenset[str]
 
-    def configuration(self, version: str) -> tuple[Properties, Properties]:
-        """Inputs (beside those of the engine) and outputs of the provider resource itself."""
+    def configuration(self) -> Properties:
+        """Inputs of the provider resource itself, beside those of the engine."""
         ...
 
     def check(self, kind: str, inputs: Properties) -> Properties:

@@ -15,15 +15,20 @@ import secrets
 import signal
 from typing import Any
 
+from engine.api import Unsupported
 from engine.properties import diff
 from engine.providers import Context, Difference, ProviderError, Refused, top_level
 from engine.providers.ssh import Pool, SshError
-from engine.state import UNKNOWN, Properties, Secret, Value, has_unknown, reveal
+from engine.state import UNKNOWN, Properties, Secret, Value, reveal
 
 REMOTE = "command:remote:Command"
 LOCAL = "command:local:Command"
-INPUTS = ["addPreviousOutputInEnv", "create", "delete", "environment", "logging", "stdin", "update"]
-INPUTS += ["connection", "triggers", "interpreter", "dir"]
+COMMON: dict[str, type] = dict.fromkeys(("create", "delete", "logging", "stdin", "update"), str)
+COMMON |= {"addPreviousOutputInEnv": bool, "environment": dict, "triggers": list}
+INPUTS: dict[str, dict[str, type]] = {
+    REMOTE: {**COMMON, "connection": dict},
+    LOCAL: {**COMMON, "dir": str, "interpreter": list},
+}
 DEFAULTS = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDialTimeout": 15}
 SECRETS = ("password", "privateKey", "privateKeyPassword")
 LOGGING = ("stdout", "stderr", "stdoutAndStderr", "none")
@@ -36,35 +41,21 @@ class CommandProvider:
     def __init__(self) -> None:
         self._pool = Pool()
 
-    def configuration(self, version: str) -> tuple[Properties, Properties]:
-        library = {"__pulumi-go-provider-version": "1.2.0"}
-        return library, library | {"version": version}
+    def configuration(self) -> Properties:
+        return {"__pulumi-go-provider-version": "1.2.0"}
 
     def check(self, kind: str, inputs: Properties) -> Properties:
         checked = {k: v for k, v in inputs.items() if v is not None}
         failures = []
         for key, value in checked.items():
-            plain = reveal(value)
-            if key not in INPUTS or (
-                (kind == LOCAL) != (key in ("interpreter", "dir"))
-                and key
-                in (
-                    "interpreter",
-                    "dir",
-                    "connection",
-                )
-            ):
-                failures.append((key, f"the embedded engine does not support {kind}'s {key}"))
-            elif plain == UNKNOWN:
-                continue
-            elif key in ("create", "update", "delete", "stdin", "dir") and not _is(plain, str):
-                failures.append((key, f"expected a string, got {type(plain).__name__}"))
-            elif key == "logging" and plain not in LOGGING:
+            if key not in INPUTS[kind]:
+                raise Unsupported(f"{key} of {kind} is not supported by the embedded engine")
+            plain, expected = reveal(value), INPUTS[kind][key]
+            if plain != UNKNOWN and not isinstance(plain, expected):
+                found = type(plain).__name__
+                failures.append((key, f"expected {expected.__name__}, got {found}"))
+            elif key == "logging" and plain not in (*LOGGING, UNKNOWN):
                 failures.append((key, f"expected one of {', '.join(LOGGING)}"))
-            elif key in ("connection", "environment") and not _is(plain, dict):
-                failures.append((key, f"expected an object, got {type(plain).__name__}"))
-            elif key in ("triggers", "interpreter") and not _is(plain, list):
-                failures.append((key, f"expected a list, got {type(plain).__name__}"))
         if kind == REMOTE and "connection" not in checked:
             failures.append(("connection", "missing required field"))
         elif kind == REMOTE and not failures:
@@ -94,7 +85,7 @@ class CommandProvider:
             return _new_id(context), {**new, "stderr": UNKNOWN, "stdout": UNKNOWN}
         changed = any(
             new.get(key) == UNKNOWN or (key in old_outputs and new.get(key) != old_outputs[key])
-            for key in INPUTS
+            for key in INPUTS[context.type]
         )
         run = {k: UNKNOWN if changed else old_outputs.get(k, "") for k in ("stderr", "stdout")}
         return "", {**new, **run}
@@ -165,8 +156,7 @@ class _Lines:
 
     def __init__(self, context: Context, logging: str) -> None:
         self._log = context.log
-        self._shown = (logging in ("stdout", "stdoutAndStderr"), "std" in logging)
-        self._shown = (self._shown[0], logging in ("stderr", "stdoutAndStderr"))
+        self._shown = ("stdout" in logging, logging in ("stderr", "stdoutAndStderr"))
         self._rest = ""
         self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
 
@@ -246,10 +236,6 @@ def _connection(value: Value) -> Value:
     if "proxy" in found:
         found["proxy"] = _connection(found["proxy"])
     return found
-
-
-def _is(value: Value, kind: type) -> bool:
-    return isinstance(value, kind) or (kind is not str and has_unknown(value) and value == UNKNOWN)
 
 
 def _new_id(context: Context) -> str:

@@ -42,8 +42,8 @@ COMPUTED = {
 class RandomProvider:
     types = frozenset(INPUTS)
 
-    def configuration(self, version: str) -> tuple[Properties, Properties]:
-        return {}, {"version": version}
+    def configuration(self) -> Properties:
+        return {}
 
     def check(self, kind: str, inputs: Properties) -> Properties:
         checked = {k: v for k, v in inputs.items() if v is not None}
