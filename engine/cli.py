@@ -170,13 +170,11 @@ def parse(argv: list[str]) -> Invocation:
                 call.arguments.append(word)
             continue
         name, equals, value = word.partition("=")
-        if not word.startswith("--") and name not in table and name[:2] in table:
-            name, equals, value = word[:2], "=", word[2:]
-        elif not word.startswith("--") and len(name) > 2:
+        if not word.startswith("--") and len(name) > 2:
             name, equals, value = word[:2], "=", word[2:].removeprefix("=")
         flag = table.get(name)
         if flag is None:
-            raise refuse(f"unknown flag: {name}: it")
+            raise refuse(f"flag {name}")
         if not flag.takes:
             if equals and not word.startswith("--"):
                 words.insert(0, f"-{value}")  # several short flags in one word
@@ -233,8 +231,6 @@ def _help(call: Invocation) -> int:
 
 def main(argv: list[str]) -> int:
     """Run one command; returns its exit code."""
-    from engine.errors import CommandError as Failure
-
     try:
         call = parse(argv)
         if call.flag("cwd"):
@@ -247,7 +243,7 @@ def main(argv: list[str]) -> int:
         code = getattr(importlib.import_module(f"engine.{module}"), function)(call)
         sys.stdout.flush()
         return int(code or 0)
-    except Failure as error:
+    except CommandError as error:
         return _fail(str(error), error.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

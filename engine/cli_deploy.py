@@ -86,7 +86,12 @@ class _Operation:
         try:
             self.file = call.stack_file
             had_salt = self.file.salt
-            self.crypter = self.file.crypter.check()
+            self.crypter = self.file.crypter
+            self.crypter.start()
+            # The slow imports of an operation, beside the slow key.
+            import engine.deployment  # noqa: F401
+
+            self.crypter.check()
             self.config, self.secret_keys = self.file.decrypted()
         except CommandError as error:
             prefix = "getting stack configuration: get stack secrets manager: "

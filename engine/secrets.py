@@ -12,6 +12,7 @@ import sys
 from base64 import b64decode, b64encode
 from functools import cached_property
 from pathlib import Path
+from threading import Thread
 
 from engine.errors import CommandError
 
@@ -34,6 +35,7 @@ class PassphraseCrypter:
             raise CommandError("malformed encryptionsalt: expected v1:SALT:v1:NONCE:CIPHERTEXT")
         self.state = state
         self._salt, self._proof, self._phrase = salt, proof, phrase
+        self._deriving: Thread | None = None
 
     @classmethod
     def new(cls, phrase: str | None = None) -> PassphraseCrypter:
@@ -45,6 +47,13 @@ class PassphraseCrypter:
         fresh.state = f"v1:{salt}:{fresh._proof}"
         return fresh
 
+    def start(self) -> None:
+        """Ask for the passphrase if need be, and derive the key while other work goes on."""
+        if self._phrase is None:
+            self._phrase = read_passphrase("Enter your passphrase to unlock")
+        self._deriving = Thread(target=lambda: self._key)
+        self._deriving.start()
+
     @cached_property
     def _key(self) -> bytes:
         if self._phrase is None:
@@ -54,6 +63,8 @@ class PassphraseCrypter:
 
     @cached_property
     def _checked(self) -> bool:
+        if self._deriving:
+            self._deriving.join()
         if self._open(self._proof) != "pulumi":
             raise IncorrectPassphrase
         return True
