@@ -378,7 +378,7 @@ package_tool() { # step, command…
         if [ "$(date +%s)" -ge "$until" ]; then
             holder=$(echo "$lock" | sed -n 's/.*process \(with pid \)\{0,1\}\([0-9][0-9]*\).*/\2/p')
             command=$(cat "/proc/${holder:-none}/comm" 2>/dev/null)
-            fail "$step" "dpkg is locked by ${holder:+process $holder }${command:+($command)}: $lock" \
+            fail "$step" "dpkg is locked${holder:+ by process $holder}${command:+ ($command)}: $lock" \
                 'wait until it has ended, or end it, and run again'
         fi
         sleep 1

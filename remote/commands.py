@@ -19,14 +19,16 @@ root, free space" >&2; exit 1; }}
 echo '{{"node":"'$n'","role":"node","files":{{"'$d/apply'":{{"sha256":"'${{s%% *}}'"}}}}}}'"""
 """Takes the applier from stdin, puts it in place atomically, prints an answer with its sha256."""
 
-UNINSTALL = f"""r=${{SLURMSTACK_ROOT-}}; s=$(ls $r/var/lib/slurmstack 2>/dev/null|grep -v kept-)
-[ -z "$s" ]||{{ echo "slurmstack: $(uname -n): uninstall: still holds roles" $s"; remove them" >&2
-exit 1; }}; rm -rf $r{_DIRECTORY} $r/var/lib/slurmstack $r/run/slurmstack"""
-"""Removes the applier and its state; refuses while a role is still on the node."""
+UNINSTALL = f"""r=${{SLURMSTACK_ROOT-}}; a=$r{_DIRECTORY}/apply; n=$(uname -n)
+for s in $(ls -t $r/var/lib/slurmstack 2>/dev/null|grep -v kept-); do
+printf 'slurmstack-bundle 1\\nnode %s\\nrole %s\\nend\\n' $n $s|$a remove >/dev/null||exit 1; done
+rm -rf $r{_DIRECTORY} $r/var/lib/slurmstack $r/run/slurmstack"""
+"""Removes the applier and its state. A role that is still there, since it never came to its end and
+so is not in Pulumi's state, is taken back first, the latest before the others."""
 
 APPLY = f"a={_DIRECTORY}/apply; [ -x $a ]||{{ " + (
     'echo "slurmstack: $(uname -n): apply: no applier here (reinstalled?); '
-    'replace the node role" >&2; exit 1; }; exec $a apply'
+    'take the node out of the settings, pulumi up, and put it back" >&2; exit 1; }; exec $a apply'
 )
 """Applies the bundle on stdin, prints the answer."""
 

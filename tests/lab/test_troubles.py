@@ -23,7 +23,7 @@ TROUBLES = {
         f" systemd-run --quiet --unit=locker sh -c {shlex.quote(LOCK)};"
         " timeout 20 sh -c 'until [ -e /run/locked ]; do sleep 0.1; done'",
         "systemctl stop locker; sed -i /SLURMSTACK/d /etc/environment",
-        "dpkg is locked by process",
+        "dpkg is locked",
         "wait until it has ended",
     ),
     "full disk": (

@@ -348,14 +348,30 @@ def test_install_and_uninstall(tmp_path: Path) -> None:
     assert place.read_text() == APPLIER
     assert place.stat().st_mode & 0o7777 == 0o755
     assert [path.name for path in place.parent.iterdir()] == ["apply"]
-    (tmp_path / "var/lib/slurmstack/slurmd").mkdir(parents=True)
-    refused = sh(UNINSTALL, "")
-    assert refused.returncode == 1
-    assert "still holds roles slurmd" in refused.stderr
-    (tmp_path / "var/lib/slurmstack/slurmd").rmdir()
     assert sh(UNINSTALL, "").returncode == 0
     assert not place.parent.exists()
     assert not (tmp_path / "var/lib/slurmstack").exists()
+
+
+def test_uninstall_takes_back_what_never_came_to_its_end(machine: Machine) -> None:
+    place = machine.write("/usr/local/lib/slurmstack/apply", APPLIER, 0o755)
+    bundle = demo(File("/etc/one/a", "a\n"), more=(Directory("/etc/one"), Check("c", "false", 1)))
+    assert machine.apply(bundle).status == 1
+    assert machine.path("/etc/one/a").exists()
+    done = subprocess.run(
+        ["dash", "-c", UNINSTALL],
+        capture_output=True,
+        text=True,
+        env={
+            "PATH": f"{machine.folder}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "SLURMSTACK_ROOT": str(machine.root),
+            "STANDIN": str(machine.folder),
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert not machine.path("/etc/one").exists()
+    assert not place.parent.exists()
+    assert not machine.path("/var/lib/slurmstack").exists()
 
 
 def test_nothing_to_do_is_fast(machine: Machine) -> None:
