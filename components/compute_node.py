@@ -7,9 +7,9 @@ from pathlib import PurePosixPath
 
 import pulumi
 
-from components.deploy import Deployed, deploy
 from components import health
-from components.node_conf import TASK_PROLOG, served_files, slurmd_restart_lines, task_prolog
+from components.deploy import Deployed, deploy
+from components.node_conf import TASK_PROLOG, slurmd_restart_lines, task_prolog
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMD, restart_keys
 from remote.bundle import Bundle, Check, Directory, File, Package, Part, Unit
@@ -62,13 +62,13 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             File(DEFAULTS, defaults),
             File(UNIT_CONF, render("compute_node/slurmd.service.conf", limits=settings.limits)),
             *_task_prolog(settings),
-            *health.parts(settings, hardware),
+            *health.parts(node, settings, hardware),
             Unit(
                 "slurmd.service",
                 restart_on=(DEFAULTS, UNIT_CONF),
                 restart_keys=(
                     *restart_keys(settings, RESTART_SLURMD),
-                    *slurmd_restart_lines(settings, served_files(settings, hardware)),
+                    *slurmd_restart_lines(settings),
                 ),
             ),
             Check("node-is-idle", render("compute_node/node-is-idle.sh", node=node)),

@@ -14,6 +14,7 @@ from components.rendering import render
 from settings import Settings
 from settings.gres import Gres
 from settings.hostlist import fold
+from settings.jobs import Cgroup
 from settings.model import Hardware
 from settings.slurm_conf import text
 
@@ -77,20 +78,22 @@ def gres(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, tupl
 
 def served_files(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, str]:
     """File beside slurm.conf → its text."""
-    found = {"cgroup.conf": cgroup_conf(settings), "gres.conf": gres_conf(gres(settings, hardware))}
+    found: dict[str, str | None] = {
+        "cgroup.conf": cgroup_conf(settings),
+        "gres.conf": gres_conf(gres(settings, hardware)),
+    }
     if settings.topology is not None:
-        found["topology.conf"] = render("slurm_controller/topology.conf", topology=settings.topology)
+        found["topology.conf"] = render(
+            "slurm_controller/topology.conf", topology=settings.topology
+        )
     if settings.mpi is not None and settings.mpi.conf.parameters():
         found["mpi.conf"] = _parameters(settings.mpi.conf.parameters())
-    if settings.job_container is not None:
-        found["job_container.conf"] = _parameters(settings.job_container.parameters())
+    found["job_container.conf"] = job_container_conf(settings)
     return {f"/etc/slurm/{name}": content for name, content in sorted(found.items()) if content}
 
 
 def cgroup_conf(settings: Settings) -> str | None:
     """cgroup.conf; none where nothing was said and nothing in slurm.conf asks for cgroups."""
-    from settings.jobs import Cgroup
-
     said = settings.cgroup
     slurm = settings.slurm
     uses = slurm.ProctrackType == "proctrack/cgroup" or "task/cgroup" in options(slurm.TaskPlugin)
@@ -126,7 +129,9 @@ def _gres_lines(found: tuple[Gres, ...]) -> list[str]:
             "Links": one.Links,
             "Flags": list(one.Flags) or (["CountOnly"] if one.standIn else None),
         }
-        line = " ".join(f"{key}={text(value)}" for key, value in values.items() if value is not None)
+        line = " ".join(
+            f"{key}={text(value)}" for key, value in values.items() if value is not None
+        )
         lines.append(line + ("  # a stand-in: no device" if one.standIn else ""))
     return lines
 
@@ -158,14 +163,18 @@ def _lower(value: Any) -> str:
     return text(value)
 
 
-def slurmd_restart_lines(settings: Settings, files: Mapping[str, str]) -> tuple[str, ...]:
+def job_container_conf(settings: Settings) -> str | None:
+    """job_container.conf, where jobs have a /tmp of their own."""
+    container = settings.job_container
+    return None if container is None else _parameters(container.parameters())
+
+
+def slurmd_restart_lines(settings: Settings) -> tuple[str, ...]:
     """What slurmd reads when it starts and at no other time (job_container.conf(5))."""
-    content = files.get("/etc/slurm/job_container.conf")
-    return (
-        ()
-        if content is None
-        else (f"job_container.conf={hashlib.sha256(content.encode()).hexdigest()[:16]}",)
-    )
+    content = job_container_conf(settings)
+    if content is None:
+        return ()
+    return (f"job_container.conf={hashlib.sha256(content.encode()).hexdigest()[:16]}",)
 
 
 def task_prolog(settings: Settings) -> str | None:

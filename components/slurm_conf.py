@@ -27,7 +27,10 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
         cluster=settings.cluster.name,
         sections=sections(
             settings.slurm,
-            {**derived(settings), **node_conf.parameters(settings, _gres_types(settings, hardware))},
+            {
+                **derived(settings),
+                **node_conf.parameters(settings, _gres_types(settings, hardware)),
+            },
         ),
         nodes=[
             {

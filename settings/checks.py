@@ -31,7 +31,7 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
         named = _named(raw.get("hosts"))
         placed = [(_index(raw, node_class), node_class) for node_class in nodes]
         problems += _node_classes(placed, named, roles, f"{project}:nodes")
-        problems += _partitions(partitions, nodes, f"{project}:partitions")
+        problems += _partitions(partitions, nodes, bool(raw.get("nodes")), f"{project}:partitions")
     problems += node_checks.problems(parts, raw, project)
     return problems
 
@@ -143,14 +143,14 @@ def hardware_problems(
 
 
 def _partitions(
-    partitions: Mapping[str, Partition], nodes: tuple[NodeClass, ...], path: str
+    partitions: Mapping[str, Partition], nodes: tuple[NodeClass, ...], declared: bool, path: str
 ) -> Iterator[Problem]:
     known = {name for node_class in nodes for name in node_class.names}
     for title, partition in partitions.items():
         where = f"{path}.{title}"
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", title) or title.upper() == "DEFAULT":
             yield Problem(where, "a partition name (letters, digits, _ . -)", repr(title))
-        if partition.Nodes == "ALL" and not known:
+        if partition.Nodes == "ALL" and not declared:
             yield Problem(f"{where}.Nodes", "compute nodes", "none in slurmstack:nodes")
         if partition.Nodes != "ALL":
             unknown = [name for name in expand(partition.Nodes) if name not in known]

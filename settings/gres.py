@@ -152,9 +152,8 @@ class Gpus(BaseModel):
     @property
     def type(self) -> str | None:
         """The one type of all of them, from the driver, else from the bus; None if mixed."""
-        kinds = {type_of(model) for model in self.models} or {
-            PCI_TYPES.get(card) for card in self.pci
-        }
+        kinds: set[str | None] = {type_of(model) for model in self.models}
+        kinds = kinds or {PCI_TYPES.get(card) for card in self.pci}
         return kinds.pop() if len(kinds) == 1 else None
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretBytes, field_validator
@@ -101,10 +102,8 @@ class Roles(Model):
     controller: Name
     #: Host list: where users log in. May be left out.
     login: str | None = None
-    #: Hosts that export file systems and are nothing else.
-    storage: str | None = None
 
-    @field_validator("login", "storage")
+    @field_validator("login")
     @classmethod
     def _lists(cls, value: str | None) -> str | None:
         return value if value is None else _host_list(value)
@@ -218,13 +217,13 @@ class Settings(Model):
     modules: Modules | None = None
     precheck: Precheck = Precheck()
 
-    @property
+    @cached_property
     def login(self) -> tuple[str, ...]:
         """Hosts where users log in, lost ones left out."""
         names = expand(self.roles.login) if self.roles.login else ()
         return tuple(name for name in names if not self.hosts[name].lost)
 
-    @property
+    @cached_property
     def compute(self) -> dict[str, NodeClass]:
         """Compute node → its class, lost ones left out, in the order of the settings."""
         return {
@@ -234,10 +233,15 @@ class Settings(Model):
             if not self.hosts[name].lost
         }
 
-    @property
+    @cached_property
     def members(self) -> dict[str, Host]:
         """The hosts that have a role, lost ones included; others may be listed for later."""
-        used = {self.roles.controller, *(name for one in self.nodes for name in one.names)}
+        used = {
+            self.roles.controller,
+            *(expand(self.roles.login) if self.roles.login else ()),
+            *(share.server for share in self.storage.values()),
+            *(name for one in self.nodes for name in one.names),
+        }
         return {name: host for name, host in self.hosts.items() if name in used}
 
     @property

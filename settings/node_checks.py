@@ -26,9 +26,7 @@ _FOLLOWS = {
 }
 
 
-def problems(
-    parts: Mapping[str, Any], raw: Mapping[str, Any], project: str
-) -> Iterator[Problem]:
+def problems(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) -> Iterator[Problem]:
     """All of them, of the parts that could be read by themselves."""
     hosts: dict[str, Host] = parts.get("hosts", {})
     roles: Roles | None = parts.get("roles")
@@ -61,16 +59,13 @@ def problems(
 def _roles(
     roles: Roles, hosts: Mapping[str, Host], compute: list[str], path: str
 ) -> Iterator[Problem]:
-    for role, text in (("login", roles.login), ("storage", roles.storage)):
-        for name in expand(text) if text else ():
-            if name not in hosts:
-                yield Problem(f"{path}.{role}", "hosts of slurmstack:hosts", name)
-            elif name in compute:
-                yield Problem(f"{path}.{role}", "hosts that are no compute nodes", name)
-            elif role == "login" and name == roles.controller:
-                yield Problem(
-                    f"{path}.{role}", "other hosts than the controller, which has the commands", name
-                )
+    for name in expand(roles.login) if roles.login else ():
+        if name not in hosts:
+            yield Problem(f"{path}.login", "hosts of slurmstack:hosts", name)
+        elif name in compute:
+            yield Problem(f"{path}.login", "hosts that are no compute nodes", name)
+        elif name == roles.controller:
+            yield Problem(f"{path}.login", "other hosts than the controller", name)
 
 
 def _gres(nodes: tuple[NodeClass, ...], project: str) -> Iterator[Problem]:
@@ -117,15 +112,17 @@ def _mpi(mpi: Mpi, slurm: SlurmConf, path: str) -> Iterator[Problem]:
         try:
             low, high = port_range(slurm.SrunPortRange)
         except ValueError as error:
-            yield Problem(path.replace(":mpi", ":slurm.SrunPortRange"), str(error), slurm.SrunPortRange)
+            yield Problem(
+                path.replace(":mpi", ":slurm.SrunPortRange"), str(error), slurm.SrunPortRange
+            )
             return
         if low <= last and first <= high:
-            yield Problem(f"{path}.ports", f"none of SrunPortRange {slurm.SrunPortRange}", mpi.ports)
+            yield Problem(
+                f"{path}.ports", f"none of SrunPortRange {slurm.SrunPortRange}", mpi.ports
+            )
 
 
-def _job_container(
-    container: JobContainer, slurm: SlurmConf, path: str
-) -> Iterator[Problem]:
+def _job_container(container: JobContainer, slurm: SlurmConf, path: str) -> Iterator[Problem]:
     if container.BasePath == slurm.SlurmdSpoolDir:
         yield Problem(f"{path}.BasePath", "another folder than SlurmdSpoolDir", container.BasePath)
 
@@ -146,6 +143,8 @@ def _storage(
                 yield Problem(f"{path}.{name}.clients", "hosts of slurmstack:hosts", client)
         if share.server in compute:
             yield Problem(f"{path}.{name}.server", "a host that runs no jobs", share.server)
+        if share.server in hosts and hosts[share.server].lost:
+            yield Problem(f"{path}.{name}.server", "a host that is not lost", share.server)
         if share.mounted_at in taken:
             yield Problem(
                 f"{path}.{name}.mount",

@@ -52,9 +52,10 @@ class HealthCheck(Model):
     program: Path = "/usr/sbin/nhc"
     #: Seconds.
     interval: Annotated[int, Field(ge=60, le=65533)] = 300
-    node_state: tuple[
-        Literal["ALLOC", "ANY", "CYCLE", "IDLE", "NONDRAINED_IDLE", "MIXED"], ...
-    ] = ("ANY", "CYCLE")
+    node_state: tuple[Literal["ALLOC", "ANY", "CYCLE", "IDLE", "NONDRAINED_IDLE", "MIXED"], ...] = (
+        "ANY",
+        "CYCLE",
+    )
     #: Further lines of nhc.conf, after those that follow from the settings.
     rules: tuple[Annotated[str, Field(pattern=r"^[^\n]*\|\|[^\n]*$")], ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
@@ -96,7 +97,9 @@ def _tree(switches: Mapping[str, Switch], path: str) -> Iterator[Problem]:
             if child not in switches:
                 yield Problem(where, "switches of this topology", child)
             elif child in above:
-                yield Problem(where, "each switch below one", f"{child}, already below {above[child]}")
+                yield Problem(
+                    where, "each switch below one", f"{child}, already below {above[child]}"
+                )
             above.setdefault(child, name)
     for name in switches:
         seen, at = {name}, name
@@ -117,7 +120,7 @@ def _blocks(topology: Topology, path: str) -> Iterator[Problem]:
                 f"at least the {sizes[0]} nodes of the base block size",
                 f"{len(expand(block.Nodes))}",
             )
-    for smaller, larger in zip(sizes, sizes[1:], strict=False):
+    for smaller, larger in itertools.pairwise(sizes):
         factor, rest = divmod(larger, smaller)
         if rest or factor < 2 or factor & (factor - 1):
             yield Problem(
