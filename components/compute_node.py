@@ -9,7 +9,14 @@ import pulumi
 
 from components import health
 from components.deploy import Deployed, deploy
-from components.node_conf import TASK_PROLOG, slurmd_restart_lines, task_prolog
+from components.node_conf import (
+    OWN_FILES,
+    STAND_INS,
+    TASK_PROLOG,
+    slurmd_restart_lines,
+    stand_ins,
+    task_prolog,
+)
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMD, restart_keys
 from remote.bundle import Bundle, Check, Directory, File, Package, Part, Unit
@@ -61,7 +68,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
             File(DEFAULTS, defaults),
             File(UNIT_CONF, render("compute_node/slurmd.service.conf", limits=settings.limits)),
-            *_task_prolog(settings),
+            *_own_files(node, settings, hardware),
             *health.parts(node, settings, hardware),
             Unit(
                 "slurmd.service",
@@ -76,11 +83,18 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
     )
 
 
-def _task_prolog(settings: Settings) -> list[Part]:
+def _own_files(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> list[Part]:
+    """What configless does not serve: the task prolog, and files that stand for GPUs."""
+    if node not in settings.compute:
+        return []  # lost: nothing is sent to it
     script = task_prolog(settings)
-    if script is None:
+    files = stand_ins(settings.compute[node].gres(hardware[node]))
+    if script is None and not files:
         return []
-    return [
-        Directory(str(PurePosixPath(TASK_PROLOG).parent)),
-        File(TASK_PROLOG, script, mode="0755"),
-    ]
+    parts: list[Part] = [Directory(OWN_FILES)]
+    if script is not None:
+        parts.append(File(TASK_PROLOG, script, mode="0755"))
+    if files:
+        parts.append(Directory(STAND_INS))
+        parts += [File(path, "No device: it stands for a GPU.\n") for path in files]
+    return parts

@@ -18,7 +18,10 @@ from settings.jobs import Cgroup
 from settings.model import Hardware
 from settings.slurm_conf import text
 
-TASK_PROLOG = "/etc/slurmstack/task-prolog"
+OWN_FILES = "/etc/slurmstack"
+TASK_PROLOG = f"{OWN_FILES}/task-prolog"
+#: Plain files that stand for GPUs: slurmd drops a gpu without File from a node's list.
+STAND_INS = f"{OWN_FILES}/stand-in"
 _TASKS = "Processes and tasks"
 _NODES = "Nodes and power"
 
@@ -116,18 +119,19 @@ def _gres_lines(found: tuple[Gres, ...]) -> list[str]:
     automatic = [one.AutoDetect for one in found if one.AutoDetect is not None]
     if automatic:
         lines.append(f"AutoDetect={automatic[0]}")
-    for one in found:
-        device = _device(one)
+    for one, stand_ins in zip(found, _stand_ins(found), strict=True):
+        device = _device(one, stand_ins)
         if one.AutoDetect not in (None, "off") and not device and one.Name == "gpu":
             continue  # found by slurmd, and compared with slurm.conf's Type and number
         values: dict[str, Any] = {
             "Name": one.Name,
             "Type": one.type,
-            "Count": None if one.devices else one.count,
+            "Count": None if one.devices or stand_ins else one.count,
             **device,
             "Cores": one.Cores,
             "Links": one.Links,
-            "Flags": list(one.Flags) or (["CountOnly"] if one.standIn else None),
+            "Flags": list(one.Flags)
+            or (["CountOnly"] if one.standIn and one.Name != "gpu" else None),
         }
         line = " ".join(
             f"{key}={text(value)}" for key, value in values.items() if value is not None
@@ -136,14 +140,37 @@ def _gres_lines(found: tuple[Gres, ...]) -> list[str]:
     return lines
 
 
-def _device(one: Gres) -> dict[str, str]:
+def _stand_ins(found: tuple[Gres, ...]) -> list[tuple[str, ...]]:
+    """The files that stand for the GPUs of each entry, numbered through a node."""
+    files, number = [], 0
+    for one in found:
+        count = (one.count or 0) if one.standIn and one.Name == "gpu" else 0
+        files.append(tuple(f"{STAND_INS}/gpu{number + index}" for index in range(count)))
+        number += count
+    return files
+
+
+def stand_ins(found: tuple[Gres, ...]) -> tuple[str, ...]:
+    """All of a node's files that stand for GPUs."""
+    return tuple(path for files in _stand_ins(found) for path in files)
+
+
+def _range(paths: tuple[str, ...]) -> str:
+    """``…/gpu[0-7]``, as gres.conf(5) takes numbered files."""
+    stem = paths[0].rstrip("0123456789")
+    numbers = [path.removeprefix(stem) for path in paths]
+    return paths[0] if len(paths) == 1 else f"{stem}[{numbers[0]}-{numbers[-1]}]"
+
+
+def _device(one: Gres, stand_ins: tuple[str, ...]) -> dict[str, str]:
+    if stand_ins:
+        return {"File": _range(stand_ins)}
     if one.MultipleFiles:
         return {"MultipleFiles": one.MultipleFiles}
     if one.File:
         return {"File": one.File}
     if one.pci:
-        last = len(one.pci) - 1
-        return {"File": f"/dev/nvidia[0-{last}]" if last else "/dev/nvidia0"}
+        return {"File": _range(one.devices)}
     return {}
 
 
