@@ -10,9 +10,12 @@ import pulumi
 from components.compute_node import ComputeNode
 from components.deploy import Deployed
 from components.inventory import inventory
+from components.login import LoginNode
 from components.munge_key import MungeKey
 from components.node import Node
 from components.slurm_controller import SlurmController
+from components.storage import Storage, servers
+from components.system import System
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -37,7 +40,16 @@ class SlurmCluster(pulumi.ComponentResource):
         child = pulumi.ResourceOptions(parent=self)
         head = settings.roles.controller
         nodes = {name: Node(host, child).deployed for name, host in hosts.items()}
-        key = MungeKey("munge-key", hosts, head, nodes, settings.munge_key, child)
+        storage = {
+            name: Storage(hosts[name], settings, [nodes[name].resource], child).deployed
+            for name in servers(settings)
+        }
+        exports = [one.resource for one in storage.values()]
+        systems = {
+            name: System(host, settings, [nodes[name].resource, *exports], child).deployed
+            for name, host in hosts.items()
+        }
+        key = MungeKey("munge-key", hosts, head, systems, settings.munge_key, child)
         controller = SlurmController(
             head, hosts[head], settings, hardware, [key.deployed[head].resource], child
         )
@@ -45,14 +57,27 @@ class SlurmCluster(pulumi.ComponentResource):
             name: ComputeNode(
                 hosts[name],
                 settings,
+                hardware,
                 [key.deployed[name].resource, controller.deployed.resource],
                 child,
             )
             for node_class in settings.nodes
             for name in node_class.names
         }
+        logins = {
+            name: LoginNode(
+                hosts[name],
+                settings,
+                [key.deployed[name].resource, controller.deployed.resource],
+                child,
+            )
+            for name in settings.login
+        }
         deployed: list[Deployed] = [
             *nodes.values(),
+            *storage.values(),
+            *systems.values(),
+            *(login.deployed for login in logins.values()),
             *key.deployed.values(),
             controller.deployed,
             *(worker.deployed for worker in workers.values()),
@@ -64,7 +89,7 @@ class SlurmCluster(pulumi.ComponentResource):
             lambda answer: {
                 "name": settings.cluster.name,
                 "controller": head,
-                "login": [],
+                "login": list(settings.login),
                 "slurmVersion": answer.packages.get("slurmctld"),
                 "restUrl": None,
             }

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 import pulumi
 
+from components import health
 from components.deploy import Deployed, deploy
+from components.node_conf import (
+    OWN_FILES,
+    STAND_INS,
+    TASK_PROLOG,
+    slurmd_restart_lines,
+    stand_ins,
+    task_prolog,
+)
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMD, restart_keys
-from remote.bundle import Bundle, Check, Directory, File, Package, Unit
+from remote.bundle import Bundle, Check, Directory, File, Package, Part, Unit
 from remote.host import Host
 from settings import Settings
+from settings.model import Hardware
 
 ROLE = "slurmd"
 DEFAULTS = "/etc/default/slurmd"
@@ -29,16 +39,17 @@ class ComputeNode(pulumi.ComponentResource):
         self,
         host: Host,
         settings: Settings,
+        hardware: Mapping[str, Hardware],
         depends_on: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("slurmstack:components:ComputeNode", host.name, None, opts)
-        bundle = compute_bundle(host.name, settings)
+        bundle = compute_bundle(host.name, settings, hardware)
         self.deployed = deploy(host, bundle, ROLE, self, depends_on)
         self.register_outputs({})
 
 
-def compute_bundle(node: str, settings: Settings) -> Bundle:
+def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:
     """What a compute node gets. It holds no slurm.conf: slurmd fetches the controller's."""
     controller = settings.hosts[settings.roles.controller]
     defaults = render(
@@ -56,12 +67,34 @@ def compute_bundle(node: str, settings: Settings) -> Bundle:
             Directory(settings.slurm.SlurmdSpoolDir, ephemeral=True),
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
             File(DEFAULTS, defaults),
-            File(UNIT_CONF, render("compute_node/slurmd.service.conf")),
+            File(UNIT_CONF, render("compute_node/slurmd.service.conf", limits=settings.limits)),
+            *_own_files(node, settings, hardware),
+            *health.parts(node, settings, hardware),
             Unit(
                 "slurmd.service",
                 restart_on=(DEFAULTS, UNIT_CONF),
-                restart_keys=restart_keys(settings, RESTART_SLURMD),
+                restart_keys=(
+                    *restart_keys(settings, RESTART_SLURMD),
+                    *slurmd_restart_lines(settings),
+                ),
             ),
             Check("node-is-idle", render("compute_node/node-is-idle.sh", node=node)),
         ],
     )
+
+
+def _own_files(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> list[Part]:
+    """What configless does not serve: the task prolog, and files that stand for GPUs."""
+    if node not in settings.compute:
+        return []  # lost: nothing is sent to it
+    script = task_prolog(settings)
+    files = stand_ins(settings.compute[node].gres(hardware[node]))
+    if script is None and not files:
+        return []
+    parts: list[Part] = [Directory(OWN_FILES)]
+    if script is not None:
+        parts.append(File(TASK_PROLOG, script, mode="0755"))
+    if files:
+        parts.append(Directory(STAND_INS))
+        parts += [File(path, "No device: it stands for a GPU.\n") for path in files]
+    return parts

@@ -95,15 +95,20 @@ def parse(answer: str) -> Hardware:
         ValueError, pydantic.ValidationError: a figure is missing or no number.
     """
     values: dict[str, str] = {}
-    gpus: list[str] = []
+    gpus: dict[str, list[str]] = {"gpu": [], "gpu_model": [], "gpu_pci": [], "gpu_profile": []}
     for line in answer.splitlines():
         key, separator, value = line.strip().partition("=")
-        if key == "gpu":
-            gpus.append(value)
-        elif separator and key in Hardware.model_fields:
+        if key in gpus:
+            gpus[key].append(value)
+        elif separator and key in Hardware.model_fields and key != "gpus":
             values[key] = value
-    gpus.sort(key=lambda path: int(path.removeprefix("/dev/nvidia")))
-    return Hardware.model_validate({**values, "gpus": tuple(gpus)})
+    found = {
+        "files": sorted(gpus["gpu"], key=lambda path: int(path.removeprefix("/dev/nvidia"))),
+        "models": gpus["gpu_model"],
+        "pci": [entry.split()[1] for entry in sorted(gpus["gpu_pci"])],
+        "profiles": gpus["gpu_profile"],
+    }
+    return Hardware.model_validate({**values, "gpus": found})
 
 
 def _compare(settings: Settings, found: Mapping[str, Hardware], stack: str) -> None:

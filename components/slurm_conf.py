@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from components import node_conf
 from components.rendering import render
 from settings import NodeClass, Settings
+from settings.hostlist import expand, fold
 from settings.model import Hardware, Partition
 from settings.slurm_conf import sections, text
 
@@ -23,7 +25,13 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     return render(
         "slurm_controller/slurm.conf",
         cluster=settings.cluster.name,
-        sections=sections(settings.slurm, derived(settings)),
+        sections=sections(
+            settings.slurm,
+            {
+                **derived(settings),
+                **node_conf.parameters(settings, _gres_types(settings, hardware)),
+            },
+        ),
         nodes=[
             {
                 "name": name,
@@ -32,10 +40,14 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
             for name, node_class in settings.compute.items()
         ],
         partitions=[
-            {"name": name, "parameters": _partition(partition)}
+            {"name": name, "parameters": _partition(partition, settings)}
             for name, partition in sorted(settings.partitions.items())
         ],
     )
+
+
+def _gres_types(settings: Settings, hardware: Mapping[str, Hardware]) -> set[str]:
+    return {one.Name for found in node_conf.gres(settings, hardware).values() for one in found}
 
 
 def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
@@ -74,15 +86,17 @@ def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, 
         "ThreadsPerCore": hardware.ThreadsPerCore,
         "RealMemory": node_class.RealMemory or hardware.RealMemory,
         "MemSpecLimit": node_class.MemSpecLimit,
-        "Feature": list(node_class.Features) or None,
+        "Features": list(node_class.Features) or None,
         "Weight": node_class.Weight,
+        "Gres": [one.text for one in node_class.gres(hardware)] or None,
+        **node_class.extra,
     }
     return {name: text(value) for name, value in parameters.items() if value is not None}
 
 
-def _partition(partition: Partition) -> dict[str, str]:
+def _partition(partition: Partition, settings: Settings) -> dict[str, str]:
     parameters: dict[str, Any] = {
-        "Nodes": partition.Nodes,
+        "Nodes": _present(partition.Nodes, settings),
         "Default": partition.Default,
         "MaxTime": partition.MaxTime,
         # UP is the default: a partition that is up says nothing of it.
@@ -90,3 +104,12 @@ def _partition(partition: Partition) -> dict[str, str]:
         **partition.extra,
     }
     return {name: text(value) for name, value in parameters.items() if value is not None}
+
+
+def _present(nodes: str, settings: Settings) -> str:
+    """A partition's nodes without lost ones, which slurm.conf has no more; else as written."""
+    if nodes == "ALL":
+        return nodes
+    names = expand(nodes)
+    present = [name for name in names if name in settings.compute]
+    return nodes if len(present) == len(names) else fold(present)

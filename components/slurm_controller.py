@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import pulumi
 
 from components.deploy import Deployed, deploy
+from components.node_conf import served_files
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
 from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Unit
@@ -46,6 +47,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
     falls back to the running ones if they do not come up (scontrol(1), since 23.11); a parameter
     that this cannot change restarts slurmctld, which no running job notices.
     """
+    files = {SLURM_CONF: slurm_conf(settings, hardware), **served_files(settings, hardware)}
     return Bundle(
         node,
         ROLE,
@@ -60,10 +62,10 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             Directory("/etc/slurm"),
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700"),
-            File(SLURM_CONF, slurm_conf(settings, hardware)),
+            *(File(path, text) for path, text in files.items()),
             Unit(
                 "slurmctld.service",
-                reload_on=(SLURM_CONF,),
+                reload_on=tuple(files),
                 reload="scontrol reconfigure",
                 restart_keys=restart_keys(settings, RESTART_SLURMCTLD),
             ),

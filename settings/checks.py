@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from settings import node_checks
+from settings.gres import contradictions
 from settings.hostlist import expand
 from settings.model import Hardware, Host, NodeClass, Partition, Roles
 from settings.problems import Problem
@@ -29,7 +31,8 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
         named = _named(raw.get("hosts"))
         placed = [(_index(raw, node_class), node_class) for node_class in nodes]
         problems += _node_classes(placed, named, roles, f"{project}:nodes")
-        problems += _partitions(partitions, nodes, f"{project}:partitions")
+        problems += _partitions(partitions, nodes, bool(raw.get("nodes")), f"{project}:partitions")
+    problems += node_checks.problems(parts, raw, project)
     return problems
 
 
@@ -136,16 +139,19 @@ def hardware_problems(
             f"= {threads}, or {cores} cores",
             f"{hardware.CPUs}{of_node}",
         )
+    yield from contradictions(node_class.Gres or (), hardware.gpus, where, node)
 
 
 def _partitions(
-    partitions: Mapping[str, Partition], nodes: tuple[NodeClass, ...], path: str
+    partitions: Mapping[str, Partition], nodes: tuple[NodeClass, ...], declared: bool, path: str
 ) -> Iterator[Problem]:
     known = {name for node_class in nodes for name in node_class.names}
     for title, partition in partitions.items():
         where = f"{path}.{title}"
         if not re.fullmatch(r"[A-Za-z0-9_.-]+", title) or title.upper() == "DEFAULT":
             yield Problem(where, "a partition name (letters, digits, _ . -)", repr(title))
+        if partition.Nodes == "ALL" and not declared:
+            yield Problem(f"{where}.Nodes", "compute nodes", "none in slurmstack:nodes")
         if partition.Nodes != "ALL":
             unknown = [name for name in expand(partition.Nodes) if name not in known]
             if unknown:

@@ -95,6 +95,7 @@ def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) 
         checked = {
             str(key): _validated(arguments[1], item, f"{path}.{key}", problems)
             for key, item in value.items()
+            if _validated(arguments[0], str(key), f"{path}.{key}", problems) is not None
         }
         return {key: item for key, item in checked.items() if item is not None}
     if get_origin(annotation) is tuple and isinstance(value, list):

@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import base64
 import binascii
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretBytes, field_validator
 from pydantic.alias_generators import to_camel
 
+from settings.gres import Gpus, discovered
+from settings.gres import Gres as GresSetting
 from settings.hostlist import expand
+from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
+from settings.services import HealthCheck, Modules, Precheck, Share
 from settings.slurm_conf import SlurmConf
+from settings.topology import Topology
 
 #: munge(7), munged(8): a key has 32 to 1,024 bytes.
 MUNGE_KEY_BYTES = range(32, 1025)
@@ -94,6 +100,13 @@ class Roles(Model):
     """``slurmstack:roles``: who runs what, besides the compute nodes of ``slurmstack:nodes``."""
 
     controller: Name
+    #: Host list: where users log in. May be left out.
+    login: str | None = None
+
+    @field_validator("login")
+    @classmethod
+    def _lists(cls, value: str | None) -> str | None:
+        return value if value is None else _host_list(value)
 
 
 class Hardware(SlurmObject):
@@ -106,8 +119,8 @@ class Hardware(SlurmObject):
     ThreadsPerCore: Positive
     #: MiB.
     RealMemory: Positive
-    #: Device files such as /dev/nvidia0, in order.
-    gpus: tuple[str, ...] = ()
+    #: Device files, the driver's names, PCI ids and MIG profiles.
+    gpus: Gpus = Gpus()
 
 
 class NodeClass(SlurmObject):
@@ -122,8 +135,16 @@ class NodeClass(SlurmObject):
     MemSpecLimit: Positive | None = None
     Features: tuple[str, ...] = ()
     Weight: Annotated[int, Field(ge=0)] | None = None
+    #: Left out, it is what the nodes are found to have.
+    Gres: tuple[GresSetting, ...] | None = None
+    #: Any other node parameter of slurm.conf(5).
+    extra: dict[str, str | int | bool] = Field(default_factory=dict)
 
     _hosts = field_validator("hosts")(_host_list)
+
+    def gres(self, hardware: Hardware) -> tuple[GresSetting, ...]:
+        """Declared GRES, or what a node with this hardware has."""
+        return discovered(hardware.gpus) if self.Gres is None else self.Gres
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -185,8 +206,24 @@ class Settings(Model):
     partitions: dict[str, Partition] = Field(default_factory=dict)
     slurm: SlurmConf = SlurmConf()
     munge_key: MungeKeySetting | None = None
+    cgroup: Cgroup | None = None
+    topology: Topology | None = None
+    mpi: Mpi | None = None
+    job_container: JobContainer | None = None
+    limits: Limits | None = None
+    job_environment: Environment = Field(default_factory=dict)
+    storage: dict[Name, Share] = Field(default_factory=dict)
+    health_check: HealthCheck | None = None
+    modules: Modules | None = None
+    precheck: Precheck = Precheck()
 
-    @property
+    @cached_property
+    def login(self) -> tuple[str, ...]:
+        """Hosts where users log in, lost ones left out."""
+        names = expand(self.roles.login) if self.roles.login else ()
+        return tuple(name for name in names if not self.hosts[name].lost)
+
+    @cached_property
     def compute(self) -> dict[str, NodeClass]:
         """Compute node → its class, lost ones left out, in the order of the settings."""
         return {
@@ -196,10 +233,15 @@ class Settings(Model):
             if not self.hosts[name].lost
         }
 
-    @property
+    @cached_property
     def members(self) -> dict[str, Host]:
         """The hosts that have a role, lost ones included; others may be listed for later."""
-        used = {self.roles.controller, *(name for one in self.nodes for name in one.names)}
+        used = {
+            self.roles.controller,
+            *(expand(self.roles.login) if self.roles.login else ()),
+            *(share.server for share in self.storage.values()),
+            *(name for one in self.nodes for name in one.names),
+        }
         return {name: host for name, host in self.hosts.items() if name in used}
 
     @property

@@ -98,12 +98,12 @@ def commands(node: Node) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_three_commands_a_node_and_one_credential() -> None:
+def test_four_commands_a_node_and_one_credential() -> None:
     node, _ = deploy()
     assert set(commands(node)) == {
-        "ctl-node", "ctl-munge-key", "ctl-slurmctld", "munge-credential",
-        "cn01-node", "cn01-munge-key", "cn01-slurmd",
-        "cn02-node", "cn02-munge-key", "cn02-slurmd",
+        "ctl-node", "ctl-system", "ctl-munge-key", "ctl-slurmctld", "munge-credential",
+        "cn01-node", "cn01-system", "cn01-munge-key", "cn01-slurmd",
+        "cn02-node", "cn02-system", "cn02-munge-key", "cn02-slurmd",
     }  # fmt: skip
 
 
@@ -143,7 +143,7 @@ def test_an_existing_key_makes_none() -> None:
 
 def test_the_inventory_is_what_the_nodes_said() -> None:
     _, outputs = deploy()
-    assert outputs["inventory"]["cn01"]["roles"] == ["munge-key", "node", "slurmd"]
+    assert outputs["inventory"]["cn01"]["roles"] == ["munge-key", "node", "slurmd", "system"]
     assert outputs["inventory"]["cn01"]["keys"] == {"munge": SHA}
     assert outputs["inventory"]["ctl"]["files"]["/etc/slurm/slurm.conf"] == SHA
     assert outputs["cluster"] == {

@@ -63,7 +63,7 @@ def test_before_slurmd_is_there_the_kernel_says_it(tmp_path: Path) -> None:
 def test_gpus_in_the_order_of_their_numbers() -> None:
     devices = "".join(f"gpu=/dev/nvidia{number}\n" for number in (0, 1, 10, 2))
     found = facts.parse(SLURMD.replace(" ", "\n") + devices)
-    assert found.gpus == ("/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia2", "/dev/nvidia10")
+    assert found.gpus.files == ("/dev/nvidia0", "/dev/nvidia1", "/dev/nvidia2", "/dev/nvidia10")
 
 
 @pytest.mark.parametrize("missing", ["CPUs", "RealMemory", "CoresPerSocket"])

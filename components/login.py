@@ -1,0 +1,53 @@
+"""LoginNode: the client commands, with the controller's configuration kept by sackd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pulumi
+
+from components.deploy import Deployed, deploy
+from components.rendering import render
+from remote.bundle import Bundle, Check, Directory, File, Package, Unit
+from remote.host import Host
+from settings import Settings
+
+ROLE = "login"
+DEFAULTS = "/etc/default/sackd"
+UNIT_CONF = "/etc/systemd/system/sackd.service.d/slurmstack.conf"
+
+
+class LoginNode(pulumi.ComponentResource):
+    """A host where users submit jobs. It counts as done when its commands reach slurmctld."""
+
+    deployed: Deployed
+
+    def __init__(
+        self,
+        host: Host,
+        settings: Settings,
+        depends_on: Sequence[pulumi.Resource],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("slurmstack:components:LoginNode", host.name, None, opts)
+        self.deployed = deploy(host, login_bundle(host.name, settings), ROLE, self, depends_on)
+        self.register_outputs({})
+
+
+def login_bundle(node: str, settings: Settings) -> Bundle:
+    """What a login node gets. It holds no slurm.conf: sackd fetches it, and each change of it."""
+    controller = settings.hosts[settings.roles.controller]
+    port = settings.slurm.SlurmctldPort
+    return Bundle(
+        node,
+        ROLE,
+        [
+            Package("slurm-client"),
+            Package("sackd"),
+            File(DEFAULTS, render("login/sackd.default", controller=controller, port=port)),
+            Directory("/etc/systemd/system/sackd.service.d"),
+            File(UNIT_CONF, render("login/sackd.service.conf")),
+            Unit("sackd.service", restart_on=(DEFAULTS, UNIT_CONF)),
+            Check("commands-reach-the-controller", render("login/reaches-controller.sh")),
+        ],
+    )

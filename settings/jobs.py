@@ -1,0 +1,164 @@
+"""How jobs run on compute nodes: confinement, MPI, private /tmp, limits, environment."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic.alias_generators import to_camel
+
+#: cgroup.conf(5) of 24.11 and 25.05 has these no more; what slurmd says of each is in
+#: src/interfaces/cgroup.c.
+OBSOLETE_CGROUP = {
+    "CgroupAutomount": "gone: systemd mounts cgroups",
+    "CgroupReleaseAgentDir": "gone: slurmd refuses to start with it",
+    "AllowedDevicesFile": "gone: allowed devices follow from GRES (gres.conf)",
+    "TaskAffinity": "gone: it is TaskPlugin=task/affinity of slurm.conf",
+    "AllowedKmemSpace": "gone with ConstrainKmemSpace",
+    "ConstrainKmemSpace": "gone: kernel memory counts as memory in cgroup v2",
+    "MemorySwappiness": "of cgroup v1 only",
+}
+
+Percent = Annotated[float, Field(ge=0)]
+
+
+class SlurmFile(BaseModel):
+    """Parameters of one of Slurm's files, spelled as there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def parameters(self) -> dict[str, Any]:
+        """Those that are set, in the order of the model."""
+        return {
+            name: value
+            for name in type(self).model_fields
+            if (value := getattr(self, name)) is not None and value != ()
+        }
+
+
+class Cgroup(SlurmFile):
+    """``slurmstack:cgroup``: cgroup.conf(5)."""
+
+    CgroupPlugin: Literal["cgroup/v2", "autodetect", "disabled"] = "cgroup/v2"
+    ConstrainCores: bool = True
+    ConstrainDevices: bool = True
+    ConstrainRAMSpace: bool = True
+    ConstrainSwapSpace: bool | None = None
+    AllowedRAMSpace: Percent | None = None
+    AllowedSwapSpace: Percent | None = None
+    MaxRAMPercent: Percent | None = None
+    MaxSwapPercent: Percent | None = None
+    #: MiB.
+    MinRAMSpace: Annotated[int, Field(ge=0)] | None = None
+    EnableControllers: bool | None = None
+    #: 25.05 and later.
+    EnableExtraControllers: str | None = None
+    SignalChildrenProcesses: bool | None = None
+    #: Milliseconds.
+    SystemdTimeout: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _obsolete(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            gone = {name.lower(): (name, why) for name, why in OBSOLETE_CGROUP.items()}
+            for name in value:
+                if str(name).lower() in gone:
+                    spelled, why = gone[str(name).lower()]
+                    raise ValueError(f"no {spelled}, which is {why}")
+        return value
+
+
+class MpiConf(SlurmFile):
+    """mpi.conf(5)."""
+
+    PMIxCliTmpDirBase: str | None = None
+    PMIxCollFence: Literal["mixed", "tree", "ring"] | None = None
+    PMIxDebug: Literal[0, 1] | None = None
+    PMIxDirectConn: bool | None = None
+    PMIxDirectConnEarly: bool | None = None
+    PMIxDirectConnUCX: bool | None = None
+    PMIxDirectSameArch: bool | None = None
+    PMIxEnv: str | None = None
+    PMIxFenceBarrier: bool | None = None
+    PMIxNetDevicesUCX: str | None = None
+    #: Seconds.
+    PMIxTimeout: Annotated[int, Field(ge=1)] | None = None
+    PMIxTlsUCX: str | None = None
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class Mpi(Model):
+    """``slurmstack:mpi``."""
+
+    default: Literal["pmix", "pmi2", "none"] = "pmix"
+    #: What ``srun --resv-ports`` takes from.
+    ports: str | None = "12000-12999"
+    conf: MpiConf = MpiConf()
+
+    @field_validator("ports")
+    @classmethod
+    def _range(cls, value: str | None) -> str | None:
+        if value is not None:
+            first, last = port_range(value)
+            if not 1024 <= first < last <= 65535:
+                raise ValueError("a range of ports from 1024 to 65535, such as 12000-12999")
+        return value
+
+
+def port_range(text: str) -> tuple[int, int]:
+    """First and last port of ``12000-12999``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    if not found:
+        raise ValueError("a range of ports such as 12000-12999")
+    return int(found[1]), int(found[2])
+
+
+class JobContainer(SlurmFile):
+    """``slurmstack:jobContainer``: job_container.conf(5), a /tmp of each job's own."""
+
+    BasePath: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/%-]+$")]
+    AutoBasePath: bool = True
+    Dirs: tuple[Annotated[str, Field(pattern=r"^/")], ...] = ()
+    EntireStepInNS: bool | None = None
+    InitScript: str | None = None
+    CloneNSScript: str | None = None
+    CloneNSEpilog: str | None = None
+    Shared: bool | None = None
+
+    @model_validator(mode="after")
+    def _apart(self) -> JobContainer:
+        if self.BasePath in (self.Dirs or ("/tmp", "/dev/shm")):
+            raise ValueError("a BasePath that is none of Dirs (job_container.conf(5))")
+        return self
+
+
+Limit = int | Literal["infinity"]
+
+
+class Limits(Model):
+    """``slurmstack:limits``: what slurmd, and so each job, may take; also at login."""
+
+    #: Bytes that may be locked: RDMA registers its buffers by locking them.
+    memlock: Limit = "infinity"
+    #: Open files.
+    nofile: Limit = 1048576
+    #: Bytes of stack.
+    stack: Limit | None = "infinity"
+
+
+#: Environment of jobs: a name as the shell takes it, a value on one line.
+Environment = dict[
+    Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")],
+    int | Annotated[str, Field(pattern=r"^[^\n]*$")],
+]

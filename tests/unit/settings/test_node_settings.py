@@ -1,0 +1,148 @@
+"""Mistakes in the settings of nodes and of how jobs run on them, each with its path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from settings import parse
+from tests.unit.settings.test_settings import PI, lab, mistakes
+
+HOSTS = {"ctl": "10.73.0.10", "cn[01-02]": "10.73.0.[21-22]", "login": "10.73.0.12"}
+H100 = {"Name": "gpu", "Type": "h100", "Count": 8, "AutoDetect": "nvml"}
+TREE = {
+    "plugin": "tree",
+    "switches": {"l1": {"Nodes": "cn01"}, "l2": {"Nodes": "cn02"}, "top": {"Switches": "l[1-2]"}},
+}
+
+
+def gres(*entries: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"nodes": [{"hosts": "cn[01-02]", "Gres": list(entries), **more}]}
+
+
+def tree(**changes: Any) -> dict[str, Any]:
+    return {"topology": {**TREE, "switches": {**TREE["switches"], **changes}}}
+
+
+NODE = "slurmstack:nodes[0]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "says"),
+    [
+        (gres({"Name": "gpu", "Count": 8}), f"{NODE}.Gres[0]", "File, pci or AutoDetect"),
+        (gres({"Name": "gpu", "AutoDetect": "nvml"}), f"{NODE}.Gres[0]", "Count"),
+        (
+            gres({"File": "/dev/nvidia[0-3]", "Count": 8}),
+            f"{NODE}.Gres[0]",
+            "a Count of 4, as many as File names (it is 8)",
+        ),
+        (gres({**H100, "standIn": True}), f"{NODE}.Gres[0]", "either standIn"),
+        (gres({"pci": ["10de:ffff"]}), f"{NODE}.Gres[0]", "10de:ffff is not one known card"),
+        (
+            gres({"Count": 7, "profile": "1g.10gb", "File": "/dev/nvidia[0-6]"}),
+            f"{NODE}.Gres[0]",
+            "AutoDetect: nvml with a MIG profile",
+        ),
+        (gres({"Name": "shard", "Count": 8}), f"{NODE}.Gres[0]", "a gpu beside shard"),
+        (gres(H100, H100), f"{NODE}.Gres[1]", "gpu:h100:8 again"),
+        (gres({**H100, "Colour": "green"}), f"{NODE}.Gres[0].Colour", "unknown key"),
+        (
+            gres(H100, hardware={**PI, "gpus": {"files": [f"/dev/nvidia{i}" for i in range(4)]}}),
+            f"{NODE}.Gres",
+            "expected gpu:h100:8 as declared; found in hardware.gpus: 4 device files",
+        ),
+        ({"cgroup": {"CgroupAutomount": True}}, "slurmstack:cgroup", "systemd mounts cgroups"),
+        (
+            {"cgroup": {"CgroupReleaseAgentDir": "/x"}},
+            "slurmstack:cgroup",
+            "slurmd refuses to start",
+        ),
+        ({"cgroup": {"TaskAffinity": True}}, "slurmstack:cgroup", "TaskPlugin=task/affinity"),
+        ({"cgroup": {"AllowedDevicesFile": "/x"}}, "slurmstack:cgroup", "follow from GRES"),
+        (tree(l2={"Nodes": "cn01"}), "slurmstack:topology.switches.l2.Nodes", "already in l1"),
+        (tree(l2={"Nodes": "cn09"}), "slurmstack:topology.switches.l2.Nodes", "found cn09"),
+        (tree(top={"Switches": "l[1-3]"}), "slurmstack:topology.switches.top.Switches", "found l3"),
+        (
+            tree(top={"Switches": "l[1-2],x"}, x={"Switches": "top"}),
+            "slurmstack:topology.switches.top",
+            "a ring",
+        ),
+        (tree(l2={"Nodes": "cn02", "Switches": "l1"}), "slurmstack:topology.switches.l2", "either"),
+        (
+            {"topology": {"plugin": "tree", "switches": {"l1": {"Nodes": "cn01"}}}},
+            "slurmstack:topology.switches",
+            "none for cn02",
+        ),
+        (
+            {
+                "topology": {
+                    "plugin": "block",
+                    "blocks": {"a": {"Nodes": "cn01"}, "b": {"Nodes": "cn02"}},
+                    "BlockSizes": [1, 3],
+                }
+            },
+            "slurmstack:topology.BlockSizes",
+            "a power of two times 1",
+        ),
+        ({"mpi": {"ports": "6800-6817"}}, "slurmstack:mpi.ports", "without the SlurmctldPort 6817"),
+        ({"mpi": {"ports": "12000"}}, "slurmstack:mpi.ports", "such as 12000-12999"),
+        ({"jobContainer": {"BasePath": "/tmp"}}, "slurmstack:jobContainer", "none of Dirs"),
+        ({"jobEnvironment": {"A B": "x"}}, "slurmstack:jobEnvironment.A B", "pattern"),
+        ({"roles": {"controller": "ctl", "login": "cn01"}}, "slurmstack:roles.login", "no compute"),
+        ({"roles": {"controller": "ctl", "login": "sm9"}}, "slurmstack:roles.login", "found sm9"),
+        (
+            {"storage": {"home": {"server": "cn01", "path": "/srv/home"}}},
+            "slurmstack:storage.home.server",
+            "a host that runs no jobs",
+        ),
+        (
+            {
+                "storage": {
+                    "a": {"server": "nas", "path": "/a", "mount": "/home"},
+                    "b": {"server": "nas", "path": "/b", "mount": "/home"},
+                }
+            },
+            "slurmstack:storage.b.mount",
+            "/home, already of a",
+        ),
+        ({"nodes": [], "partitions": {"main": {"Nodes": "ALL"}}},
+         "slurmstack:partitions.main.Nodes", "found none"),
+        (
+            {
+                "hosts": {**HOSTS, "cn03": {"address": "10.73.0.23", "lost": True}},
+                "nodes": [{"hosts": "cn[01-03]"}],
+                "partitions": {"old": {"Nodes": "cn03"}},
+            },
+            "slurmstack:partitions.old.Nodes",
+            "a node that is not lost",
+        ),
+    ],
+)  # fmt: skip
+def test_one_mistake(changes: dict[str, Any], path: str, says: str) -> None:
+    found = mistakes({"hosts": HOSTS, **changes})
+    where = next((where for where in found if where.startswith(path)), "")
+    assert says in found.get(where, ""), found
+
+
+def test_said_in_two_places() -> None:
+    found = mistakes({"mpi": {}, "slurm": {"MpiDefault": "pmi2"}})
+    assert found == {
+        "slurmstack:slurm.MpiDefault": "expected it in slurmstack:mpi alone; found both"
+    }
+
+
+def test_a_lost_node_leaves_its_partition() -> None:
+    from components.slurm_conf import slurm_conf
+    from settings.model import Hardware
+
+    changes = {
+        "hosts": {"ctl": "10.73.0.10", "cn01": "10.73.0.21",
+                  "cn02": {"address": "10.73.0.22", "lost": True}},
+        "partitions": {"main": {"Nodes": "cn[01-02]"}},
+    }  # fmt: skip
+    settings = parse({**lab(), **changes})
+    text = slurm_conf(settings, {"cn01": Hardware.model_validate(PI)})
+    assert "PartitionName=main Nodes=cn01 " in text
+    assert "cn02" not in text
