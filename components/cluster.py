@@ -10,9 +10,11 @@ import pulumi
 from components.compute_node import ComputeNode
 from components.deploy import Deployed
 from components.inventory import inventory
+from components.jwt_key_pair import JwtKeyPair
 from components.munge_key import MungeKey
 from components.node import Node
 from components.slurm_controller import SlurmController
+from components.slurm_restd import SlurmRestd
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -38,9 +40,20 @@ class SlurmCluster(pulumi.ComponentResource):
         head = settings.roles.controller
         nodes = {name: Node(host, child).deployed for name, host in hosts.items()}
         key = MungeKey("munge-key", hosts, head, nodes, settings.munge_key, child)
+        tokens = None
+        if settings.jwt is not None:
+            tokens = JwtKeyPair(
+                "jwt-key-pair", hosts[head], settings.jwt, [nodes[head].resource], child
+            )
+        ready = [key.deployed[head], *([tokens.deployed] if tokens else [])]
         controller = SlurmController(
-            head, hosts[head], settings, hardware, [key.deployed[head].resource], child
+            head, hosts[head], settings, hardware, [one.resource for one in ready], child
         )
+        rest = None
+        if settings.rest is not None:
+            rest = SlurmRestd(
+                "slurmrestd", hosts[head], settings, [controller.deployed.resource], child
+            )
         workers = {
             name: ComputeNode(
                 hosts[name],
@@ -55,18 +68,23 @@ class SlurmCluster(pulumi.ComponentResource):
             *nodes.values(),
             *key.deployed.values(),
             controller.deployed,
+            *([tokens.deployed] if tokens else []),
+            *(rest.deployed if rest else []),
             *(worker.deployed for worker in workers.values()),
         ]
         self.inventory = inventory(
             [one for one in deployed if not hosts[one.node].lost], list(settings.lost)
         )
-        self.cluster = controller.deployed.answer.apply(
-            lambda answer: {
+        self.cluster = pulumi.Output.all(
+            answer=controller.deployed.answer, ca=rest.ca if rest else None
+        ).apply(
+            lambda found: {
                 "name": settings.cluster.name,
                 "controller": head,
                 "login": [],
-                "slurmVersion": answer.packages.get("slurmctld"),
-                "restUrl": None,
+                "slurmVersion": found["answer"].packages.get("slurmctld"),
+                "restUrl": rest.url if rest else None,
+                "restCa": found["ca"],
             }
         )
         self.register_outputs({"inventory": self.inventory, "cluster": self.cluster})

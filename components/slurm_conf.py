@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from components.jwt_key_pair import auth_alt_parameters
 from components.rendering import render
 from settings import NodeClass, Settings
 from settings.model import Hardware, Partition
@@ -51,6 +52,7 @@ def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
         "SlurmctldHost": ("Cluster", host),
         "SlurmUser": ("Cluster", "slurm"),
         "SlurmctldParameters": ("Communication", options),
+        **auth_alt_parameters(settings),
     }
 
 

@@ -11,10 +11,12 @@ import base64
 import binascii
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretBytes, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, field_validator
 from pydantic.alias_generators import to_camel
 
 from settings.hostlist import expand
+from settings.jwt import Jwt
+from settings.rest import Rest
 from settings.slurm_conf import SlurmConf
 
 #: munge(7), munged(8): a key has 32 to 1,024 bytes.
@@ -185,6 +187,9 @@ class Settings(Model):
     partitions: dict[str, Partition] = Field(default_factory=dict)
     slurm: SlurmConf = SlurmConf()
     munge_key: MungeKeySetting | None = None
+    jwt: Jwt | None = None
+    rest: Rest | None = None
+    rest_tls_key: SecretStr | None = None
 
     @property
     def compute(self) -> dict[str, NodeClass]:
