@@ -30,14 +30,14 @@ def load() -> Settings:
     project = pulumi.get_project()
     values = {**get_config_env(), **CONFIG.get()}
     raw = {
-        key.removeprefix(f"{project}:"): _value(text)
+        key.removeprefix(f"{project}:"): structured(text)
         for key, text in values.items()
         if key.startswith(f"{project}:")
     }
     return parse(raw, project=project, stack=pulumi.get_stack())
 
 
-def _value(text: Any) -> Any:
+def structured(text: Any) -> Any:
     """Pulumi hands structured values over as JSON, scalars as they are."""
     if isinstance(text, str) and text[:1] in "{[":
         try:
