@@ -29,6 +29,13 @@ def refused(expected: str, found: str) -> PydanticCustomError:
     return PydanticCustomError("refused", "{expected}", {"expected": expected, "found": found})
 
 
+def _some_keys(value: Any) -> Any:
+    """Before each is looked at: those that are wrong would not be counted, and missed twice."""
+    if isinstance(value, list | tuple) and not value:
+        raise refused("at least one key", "none")
+    return value
+
+
 class TrustedKey(BaseModel):
     """A foreign public key as RFC 7517 writes it; what slurmctld does not read is left out."""
 
@@ -104,7 +111,9 @@ class Jwks(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    keys: Annotated[tuple[TrustedKey, ...], Field(min_length=1)]
+    keys: tuple[TrustedKey, ...]
+
+    _keys = field_validator("keys", mode="before")(_some_keys)
 
     @model_validator(mode="before")
     @classmethod
@@ -127,7 +136,7 @@ class Jwt(BaseModel):
     )
 
     #: Names of the controller's own key pairs. The first signs; all are accepted.
-    keys: Annotated[tuple[KeyName, ...], Field(min_length=1, max_length=8)] = ("a",)
+    keys: tuple[KeyName, ...] = ("a",)
     #: Bits of a pair that is yet to be made.
     key_size: Annotated[int, Field(ge=_LEAST_BITS, le=16384, multiple_of=8)] = 3072
     #: Name of the HS256 key of `scontrol token`; another name makes another key.
@@ -141,6 +150,8 @@ class Jwt(BaseModel):
     user_claim: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]+$")] | None = None
     #: Name → a JWKS whose keys are trusted besides the controller's own.
     trusted_jwks: dict[str, Jwks] = Field(default_factory=dict)
+
+    _keys = field_validator("keys", mode="before")(_some_keys)
 
     @model_validator(mode="after")
     def _default_within_limit(self) -> Jwt:
