@@ -16,6 +16,11 @@ from components.node import Node
 from components.slurm_controller import SlurmController
 from components.storage import Storage, servers
 from components.system import System
+from components.jwt_key_pair import JwtKeyPair
+from components.munge_key import MungeKey
+from components.node import Node
+from components.slurm_controller import SlurmController
+from components.slurm_restd import SlurmRestd
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -50,9 +55,21 @@ class SlurmCluster(pulumi.ComponentResource):
             for name, host in hosts.items()
         }
         key = MungeKey("munge-key", hosts, head, systems, settings.munge_key, child)
+        key = MungeKey("munge-key", hosts, head, nodes, settings.munge_key, child)
+        tokens = None
+        if settings.jwt is not None:
+            tokens = JwtKeyPair(
+                "jwt-key-pair", hosts[head], settings.jwt, [nodes[head].resource], child
+            )
+        ready = [key.deployed[head], *([tokens.deployed] if tokens else [])]
         controller = SlurmController(
-            head, hosts[head], settings, hardware, [key.deployed[head].resource], child
+            head, hosts[head], settings, hardware, [one.resource for one in ready], child
         )
+        rest = None
+        if settings.rest is not None:
+            rest = SlurmRestd(
+                "slurmrestd", hosts[head], settings, [controller.deployed.resource], child
+            )
         workers = {
             name: ComputeNode(
                 hosts[name],
@@ -80,18 +97,26 @@ class SlurmCluster(pulumi.ComponentResource):
             *(login.deployed for login in logins.values()),
             *key.deployed.values(),
             controller.deployed,
+            *([tokens.deployed] if tokens else []),
+            *(rest.deployed if rest else []),
             *(worker.deployed for worker in workers.values()),
         ]
         self.inventory = inventory(
             [one for one in deployed if not hosts[one.node].lost], list(settings.lost)
         )
-        self.cluster = controller.deployed.answer.apply(
-            lambda answer: {
+        self.cluster = pulumi.Output.all(
+            answer=controller.deployed.answer, ca=rest.ca if rest else None
+        ).apply(
+            lambda found: {
                 "name": settings.cluster.name,
                 "controller": head,
                 "login": list(settings.login),
                 "slurmVersion": answer.packages.get("slurmctld"),
                 "restUrl": None,
+                "login": [],
+                "slurmVersion": found["answer"].packages.get("slurmctld"),
+                "restUrl": rest.url if rest else None,
+                "restCa": found["ca"],
             }
         )
         self.register_outputs({"inventory": self.inventory, "cluster": self.cluster})

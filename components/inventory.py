@@ -30,6 +30,8 @@ def join(answers: Sequence[Answer], lost: Sequence[str] = ()) -> dict[str, Any]:
         node["files"].update({path: file.sha256 for path, file in answer.files.items()})
         node["packages"].update(answer.packages)
         node["units"].update(answer.units)
+        if "jwt-kid" in answer.facts:
+            node["keys"]["jwt"] = answer.facts["jwt-kid"]
         if MUNGE_KEY in answer.files:
             node["keys"]["munge"] = answer.files[MUNGE_KEY].sha256
     for node in nodes.values():

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from components import node_conf
+from components.jwt_key_pair import auth_alt_parameters
 from components.rendering import render
 from settings import NodeClass, Settings
 from settings.hostlist import expand, fold
@@ -63,6 +64,7 @@ def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
         "SlurmctldHost": ("Cluster", host),
         "SlurmUser": ("Cluster", "slurm"),
         "SlurmctldParameters": ("Communication", options),
+        **auth_alt_parameters(settings),
     }
 
 

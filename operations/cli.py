@@ -11,6 +11,8 @@ from rich.console import Console
 
 from operations.inventory import table
 from operations.stack import NoSuchStack, outputs
+from operations.token import NoToken, issue
+from settings import SettingsError
 
 main = typer.Typer(
     no_args_is_help=True, add_completion=False, help="Operate a cluster deployed by slurmstack."
@@ -43,3 +45,23 @@ def inventory(
         typer.echo(json.dumps(found.get("inventory", {}), indent=2, sort_keys=True))
     else:
         Console().print(table(found.get("inventory", {})))
+
+
+@main.command()
+def token(
+    user: Annotated[str, typer.Argument(help="A user that the controller knows.")],
+    stack: Stack,
+    project: Project = Path(),
+    lifetime: Annotated[
+        str | None, typer.Option(help="Such as 900, 30m or 8h; at most maxLifetime.")
+    ] = None,
+    privileged: Annotated[
+        bool, typer.Option(help="Also for root and SlurmUser, who may act as any user.")
+    ] = False,
+) -> None:
+    """A token for Slurm's REST API and commands, signed on the controller; it alone is printed."""
+    try:
+        typer.echo(issue(stack, project, user, lifetime, privileged))
+    except (NoSuchStack, NoToken, SettingsError) as error:
+        typer.echo(f"slurmstack: {error}", err=True)
+        raise typer.Exit(1) from error

@@ -9,9 +9,13 @@ from typing import Any
 
 from settings import node_checks
 from settings.gres import contradictions
+from pydantic import SecretStr
+
+from settings import jwt, rest
 from settings.hostlist import expand
 from settings.model import Hardware, Host, NodeClass, Partition, Roles
 from settings.problems import Problem
+from settings.slurm_conf import SlurmConf
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
@@ -33,7 +37,35 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
         problems += _node_classes(placed, named, roles, f"{project}:nodes")
         problems += _partitions(partitions, nodes, bool(raw.get("nodes")), f"{project}:partitions")
     problems += node_checks.problems(parts, raw, project)
+        problems += _partitions(partitions, nodes, f"{project}:partitions")
+    problems += _tokens_and_rest(parts, raw, project)
     return problems
+
+
+def _tokens_and_rest(
+    parts: Mapping[str, Any], raw: Mapping[str, Any], project: str
+) -> Iterator[Problem]:
+    tokens: jwt.Jwt | None = parts.get("jwt")
+    api: rest.Rest | None = parts.get("rest")
+    key: SecretStr | None = parts.get("rest_tls_key")
+    slurm: SlurmConf | None = parts.get("slurm")
+    if tokens is not None:
+        yield from jwt.problems(tokens, f"{project}:jwt")
+        for name in ("AuthAltTypes", "AuthAltParameters"):
+            if slurm is not None and getattr(slurm, name) is not None:
+                yield Problem(
+                    f"{project}:slurm.{name}", f"nothing, as {project}:jwt gives it", "a value"
+                )
+    if "rest" in raw and "jwt" not in raw:
+        yield Problem(f"{project}:jwt", f"tokens, which {project}:rest needs", "nothing")
+    if "restTlsKey" in raw and "rest" not in raw:
+        yield Problem(f"{project}:rest", f"a certificate for {project}:restTlsKey", "nothing")
+    hosts, roles = parts.get("hosts", {}), parts.get("roles")
+    if api is not None and roles is not None and roles.controller in hosts:
+        names = rest.names(api, roles.controller, hosts[roles.controller].address)
+        # A key that cannot be read is reported already.
+        if key is not None or "restTlsKey" not in raw:
+            yield from rest.problems(api, key, names, f"{project}:rest", f"{project}:restTlsKey")
 
 
 def _named(hosts: Any) -> set[str]:

@@ -15,9 +15,10 @@ from settings.checks import cross_check
 from settings.hostlist import pair
 from settings.model import MungeKeySetting, Settings
 from settings.problems import Problem, SettingsError, shown
+from settings.rest import read_key
 
 #: Keys whose value is never quoted in a report.
-_SECRET_KEYS = {"mungeKey"}
+_SECRET_KEYS = {"mungeKey", "restTlsKey"}
 
 
 def load() -> Settings:
@@ -29,14 +30,14 @@ def load() -> Settings:
     project = pulumi.get_project()
     values = {**get_config_env(), **CONFIG.get()}
     raw = {
-        key.removeprefix(f"{project}:"): _value(text)
+        key.removeprefix(f"{project}:"): structured(text)
         for key, text in values.items()
         if key.startswith(f"{project}:")
     }
     return parse(raw, project=project, stack=pulumi.get_stack())
 
 
-def _value(text: Any) -> Any:
+def structured(text: Any) -> Any:
     """Pulumi hands structured values over as JSON, scalars as they are."""
     if isinstance(text, str) and text[:1] in "{[":
         try:
@@ -73,7 +74,7 @@ def parse(
                 problems.append(Problem(path, "a value", "nothing"))
             continue
         if key in _SECRET_KEYS:
-            _munge_key(raw[key], path, parts, problems)
+            _secret(key, raw[key], path, parts, problems)
             continue
         value = _hosts(raw[key], path, problems) if key == "hosts" else raw[key]
         parts[name] = _validated(info.annotation, value, path, problems)
@@ -112,11 +113,18 @@ def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) 
         return None
 
 
-def _munge_key(value: Any, path: str, parts: dict[str, Any], problems: list[Problem]) -> None:
+def _secret(
+    key: str, value: Any, path: str, parts: dict[str, Any], problems: list[Problem]
+) -> None:
     try:
-        parts["munge_key"] = MungeKeySetting.read(str(value))
+        if key == "mungeKey":
+            expected = "a munge key of 32 to 1024 bytes, raw or base64"
+            parts["munge_key"] = MungeKeySetting.read(str(value))
+        else:
+            expected = "an RSA or EC private key in PEM, without a passphrase"
+            parts["rest_tls_key"] = read_key(str(value))
     except ValueError as error:
-        problems.append(Problem(path, "a munge key of 32 to 1024 bytes, raw or base64", str(error)))
+        problems.append(Problem(path, expected, str(error)))
 
 
 def _hosts(value: Any, path: str, problems: list[Problem]) -> Any:
@@ -162,6 +170,8 @@ def _problem(path: str, error: Any) -> Problem:
         return Problem(where, "a value", "nothing")
     if kind == "value_error":
         return Problem(where, str(context.get("error", error["msg"])), shown(error["input"]))
+    if kind == "refused":
+        return Problem(where, str(context["expected"]), str(context["found"]))
     if kind == "literal_error":
         return Problem(where, "one of " + str(context["expected"]), shown(error["input"]))
     message = str(error["msg"])

@@ -12,7 +12,7 @@ import binascii
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretBytes, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, field_validator
 from pydantic.alias_generators import to_camel
 
 from settings.gres import Gpus, discovered
@@ -20,6 +20,8 @@ from settings.gres import Gres as GresSetting
 from settings.hostlist import expand
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.services import HealthCheck, Modules, Precheck, Share
+from settings.jwt import Jwt
+from settings.rest import Rest
 from settings.slurm_conf import SlurmConf
 from settings.topology import Topology
 
@@ -216,6 +218,9 @@ class Settings(Model):
     health_check: HealthCheck | None = None
     modules: Modules | None = None
     precheck: Precheck = Precheck()
+    jwt: Jwt | None = None
+    rest: Rest | None = None
+    rest_tls_key: SecretStr | None = None
 
     @cached_property
     def login(self) -> tuple[str, ...]:

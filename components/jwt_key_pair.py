@@ -1,0 +1,107 @@
+"""JwtKeyPair: keys that sign tokens, made on the controller, and the JWKS that slurmctld trusts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+
+from components.deploy import Deployed, deploy
+from components.rendering import render
+from remote.bundle import Bundle, Check, Command, Directory, File, Package
+from remote.host import Host
+from settings import Settings
+from settings.jwt import Jwt
+
+ROLE = "jwt"
+#: Private halves, root's alone.
+FOLDER = "/etc/slurm/jwt"
+JWKS = "/etc/slurm/slurm.jwks"
+#: The key of `scontrol token`, the SlurmUser's alone.
+HS256 = "/etc/slurm/jwt.key"
+#: Makes and checks the keys, on the controller.
+KEYS = "/usr/local/lib/slurmstack/jwt-keys"
+#: Issues a token, on the controller.
+TOKEN = "/usr/local/lib/slurmstack/token"
+
+
+class JwtKeyPair(pulumi.ComponentResource):
+    """RS256 key pairs and the HS256 key. Private halves never leave the controller: what it
+    answers are key ids and public halves."""
+
+    deployed: Deployed
+    #: RFC 7638 thumbprint of the key that signs.
+    kid: pulumi.Output[str]
+    #: The public halves and the trusted foreign keys, as one line of JSON: for a slurmdbd that
+    #: runs on another host. It is then to have `jwks=` alone, since the HS256 key stays here.
+    jwks: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        host: Host,
+        setting: Jwt,
+        depends_on: Sequence[pulumi.Resource],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("slurmstack:components:JwtKeyPair", name, None, opts)
+        self.deployed = deploy(host, jwt_bundle(host.name, setting), ROLE, self, depends_on)
+        self.kid = self.deployed.answer.apply(lambda answer: answer.facts["jwt-kid"])
+        self.jwks = self.deployed.answer.apply(lambda answer: answer.facts["jwks"])
+        self.register_outputs({"kid": self.kid})
+
+
+def jwt_bundle(node: str, setting: Jwt) -> Bundle:
+    """What the controller gets: scripts and the public keys of others. No secret is in it."""
+    trusted = f"{FOLDER}/trusted"
+    values: dict[str, Any] = {"setting": setting, "folder": FOLDER, "jwks": JWKS, "hs256": HS256}
+    return Bundle(
+        node,
+        ROLE,
+        [
+            Package("openssl"),
+            Package("slurm-wlm-jwt-plugin"),
+            Directory("/etc/slurm"),
+            Directory(FOLDER, mode="0700"),
+            File(trusted, trusted_lines(setting)),
+            File(KEYS, render("jwt_key_pair/jwt-keys.sh", **values), mode="0755"),
+            File(TOKEN, render("jwt_key_pair/token.sh", **values), mode="0755"),
+            Command("jwt-keys", f"exec {KEYS}\n", on=(KEYS, trusted), timeout=180),
+            Command("forget", render("jwt_key_pair/forget.sh", **values), when="remove"),
+            Check("jwt-keys", f"exec {KEYS} check\n", timeout=20),
+        ],
+    )
+
+
+def trusted_lines(setting: Jwt) -> str:
+    """Foreign keys, one a line, as the JWKS has them."""
+    lines = (json.dumps(key.line(), separators=(",", ":")) for key in setting.trusted())
+    return "".join(f"{line}\n" for line in lines)
+
+
+def auth_alt(setting: Jwt, hs256: bool = True) -> dict[str, tuple[str, Any]]:
+    """AuthAltTypes and AuthAltParameters of slurm.conf(5), as (section, value).
+
+    Args:
+        setting: limits and claims.
+        hs256: whether the HS256 key is on that host; if not, only RS256 tokens are accepted.
+    """
+    parameters = [f"jwks={JWKS}"]
+    if hs256:
+        parameters.append(f"jwt_key={HS256}")
+        parameters.append(f"max_token_lifespan={setting.max_lifetime}")
+        if not setting.user_tokens:
+            parameters.append("disable_token_creation")
+    if setting.user_claim is not None:
+        parameters.append(f"userclaimfield={setting.user_claim}")
+    return {
+        "AuthAltTypes": ("Authentication", "auth/jwt"),
+        "AuthAltParameters": ("Authentication", parameters),
+    }
+
+
+def auth_alt_parameters(settings: Settings) -> dict[str, tuple[str, Any]]:
+    """What a stack's slurm.conf says of tokens; nothing where the stack has none."""
+    return {} if settings.jwt is None else auth_alt(settings.jwt)

@@ -1,0 +1,173 @@
+"""JwtKeyPair and SlurmRestd: what lands on the controller, and what never does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.jwt_key_pair import auth_alt, jwt_bundle, trusted_lines
+from components.slurm_conf import slurm_conf
+from components.slurm_restd import ca_pem, rest_bundle, tls_bundle, url
+from remote.answer import Answer
+from remote.bundle import Bundle, Check, Command, File
+from settings import Settings, parse
+from settings.jwt import Jwt
+from tests.unit.components.test_cluster import bare, commands, deploy, is_secret, plain
+from tests.unit.settings.test_jwt import public
+from tests.unit.settings.test_rest import GOOD, KEY, pem, with_certificate
+
+SHELLCHECK = Path(sys.executable).parent / "shellcheck"
+ON: dict[str, Any] = {"jwt": {}, "rest": {}}
+
+
+def settings(**changes: Any) -> Settings:
+    return parse({**bare(), **ON, **changes})
+
+
+def scripts(bundle: Bundle) -> dict[str, str]:
+    """Every shell text that a bundle brings to its node."""
+    found = {}
+    for part in bundle.parts:
+        if isinstance(part, Command | Check):
+            found[part.key] = part.script
+        if isinstance(part, File) and str(part.content).startswith("#!/bin/sh"):
+            found[part.path] = str(part.content)
+    return found
+
+
+def file(bundle: Bundle, path: str) -> str:
+    (found,) = [part for part in bundle.parts if isinstance(part, File) and part.path == path]
+    return str(found.content)
+
+
+@pytest.mark.parametrize(
+    ("jwt", "parameters"),
+    [
+        (
+            {},
+            "jwks=/etc/slurm/slurm.jwks,jwt_key=/etc/slurm/jwt.key,max_token_lifespan=86400",
+        ),
+        (
+            {"maxLifetime": "8h", "userTokens": False, "userClaim": "preferred_username"},
+            "jwks=/etc/slurm/slurm.jwks,jwt_key=/etc/slurm/jwt.key,max_token_lifespan=28800,"
+            "disable_token_creation,userclaimfield=preferred_username",
+        ),
+    ],
+)
+def test_slurm_conf_knows_of_tokens(jwt: dict[str, Any], parameters: str) -> None:
+    nodes = [{"hosts": "cn01", "hardware": {
+        "CPUs": 1, "SocketsPerBoard": 1, "CoresPerSocket": 1, "ThreadsPerCore": 1, "RealMemory": 9,
+    }}]  # fmt: skip
+    found = settings(jwt=jwt, nodes=nodes)
+    hardware = {name: one.hardware for name, one in found.compute.items() if one.hardware}
+    text = slurm_conf(found, hardware)
+    assert "\nAuthAltTypes=auth/jwt\n" in text
+    assert f"\nAuthAltParameters={parameters}\n" in text
+    without = slurm_conf(parse({**bare(), "nodes": nodes}), hardware)
+    assert "AuthAlt" not in without
+
+
+def test_a_slurmdbd_elsewhere_gets_no_hs256_key() -> None:
+    assert auth_alt(Jwt(), hs256=False)["AuthAltParameters"][1] == ["jwks=/etc/slurm/slurm.jwks"]
+
+
+@pytest.mark.parametrize(
+    "bundle",
+    [
+        jwt_bundle("ctl", Jwt()),
+        rest_bundle(settings()),
+        rest_bundle(settings(**with_certificate(GOOD))),
+        tls_bundle(settings(**with_certificate(GOOD))),
+    ],
+    ids=lambda bundle: bundle.role,
+)
+def test_scripts_pass_shellcheck(bundle: Bundle, tmp_path: Path) -> None:
+    bundle.render()
+    for name, text in scripts(bundle).items():
+        script = tmp_path / name.replace("/", "_").replace(" ", "_")
+        script.write_text(text)
+        done = subprocess.run(
+            [SHELLCHECK, "--shell=dash", script], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+
+
+def test_the_tls_key_is_in_one_secret_stdin_alone() -> None:
+    node, outputs = deploy(**(ON | with_certificate(GOOD)))
+    line = pem(KEY).splitlines()[1]
+    for name, inputs in commands(node).items():
+        held = line in str(plain(inputs["stdin"])) if "stdin" in inputs else False
+        assert held is (name == "ctl-rest-tls")
+        if held:
+            assert is_secret(inputs["stdin"])
+    assert line not in str(outputs)
+
+
+def test_two_commands_more_on_the_controller_and_none_elsewhere() -> None:
+    before, _ = deploy()
+    after, outputs = deploy(**ON)
+    assert set(commands(after)) - set(commands(before)) == {"ctl-jwt", "ctl-slurmrestd"}
+    assert outputs["inventory"]["ctl"]["keys"]["jwt"] == "kid-of-a"
+    assert outputs["cluster"]["restUrl"] == "https://10.73.0.10:6820"
+
+
+def test_slurmrestd_listens_on_its_socket_and_loopback_only() -> None:
+    unit = file(rest_bundle(settings()), "/etc/systemd/system/slurmrestd.service.d/slurmstack.conf")
+    begin = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
+    assert begin[0] == "ExecStart=", "the package's own line must go: it listens on 0.0.0.0"
+    assert begin[1].split()[-2:] == ["unix:/run/slurmrestd/slurmrestd.sock", "127.0.0.1:6821"]
+    assert "-s slurmctld -t" in begin[1]
+    assert "\nUser=slurmrestd\n" in unit
+
+
+def test_slurmrestd_serves_accounting_where_there_is_some() -> None:
+    slurm = {"AccountingStorageType": "accounting_storage/slurmdbd"}
+    unit = file(
+        rest_bundle(settings(slurm=slurm)),
+        "/etc/systemd/system/slurmrestd.service.d/slurmstack.conf",
+    )
+    assert "-s slurmctld,slurmdbd -t" in unit
+
+
+def test_limits_reach_haproxy() -> None:
+    limits = {"body": 2048, "requestsPerClient": 7, "connectionsPerClient": 3, "answer": 9}
+    text = file(
+        rest_bundle(settings(rest={"limits": limits, "tls": "1.3"})), "/etc/haproxy/haproxy.cfg"
+    )
+    for line in (
+        "ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets",
+        "tcp-request connection reject if { sc_conn_cur(0) gt 3 }",
+        "http-request deny deny_status 429 if { sc_http_req_rate(0) gt 7 }",
+        "http-request deny deny_status 413 if { req.hdr_val(content-length) gt 2048 }",
+        "timeout server 9s",
+        "bind :6820 ssl crt /etc/slurm/tls/cluster.pem alpn http/1.1",
+    ):
+        assert f"\n  {line}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("rest", "expected"),
+    [
+        ({}, "https://10.73.0.10:6820"),
+        ({"port": 8443, "serverName": "rest.example.org"}, "https://rest.example.org:8443"),
+    ],
+)
+def test_the_url(rest: dict[str, Any], expected: str) -> None:
+    assert url(settings(rest=rest)) == expected
+
+
+def test_foreign_keys_are_one_a_line() -> None:
+    jwt = parse(
+        {**bare(), "jwt": {"trustedJwks": {"idp": {"keys": [public("x"), public("y")]}}}}
+    ).jwt
+    assert jwt is not None
+    lines = trusted_lines(jwt).splitlines()
+    assert [line.split('"kid":"')[1][0] for line in lines] == ["x", "y"]
+
+
+def test_no_ca_with_a_certificate_of_the_settings() -> None:
+    assert ca_pem(Answer(node="ctl", role="slurmrestd")) is None
