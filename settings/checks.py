@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from settings.accounting import Accounting
+from settings.accounting_checks import accounting_problems
 from settings.hostlist import expand
 from settings.model import Hardware, Host, NodeClass, Partition, Roles
 from settings.problems import Problem
@@ -30,6 +32,13 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
         placed = [(_index(raw, node_class), node_class) for node_class in nodes]
         problems += _node_classes(placed, named, roles, f"{project}:nodes")
         problems += _partitions(partitions, nodes, f"{project}:partitions")
+    accounting: Accounting | None = parts.get("accounting")
+    if accounting is not None:
+        problems += accounting_problems(accounting, partitions, parts.get("slurm"), project)
+    elif "accountingPassword" in raw and "accounting" not in raw:
+        problems.append(
+            Problem(f"{project}:accountingPassword", f"{project}:accounting with it", "none")
+        )
     return problems
 
 

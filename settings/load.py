@@ -11,13 +11,14 @@ from pulumi.runtime.config import CONFIG, get_config_env
 from pydantic import TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
+from settings.accounting import read_password
 from settings.checks import cross_check
 from settings.hostlist import pair
 from settings.model import MungeKeySetting, Settings
 from settings.problems import Problem, SettingsError, shown
 
 #: Keys whose value is never quoted in a report.
-_SECRET_KEYS = {"mungeKey"}
+_SECRET_KEYS = {"mungeKey", "accountingPassword"}
 
 
 def load() -> Settings:
@@ -73,7 +74,7 @@ def parse(
                 problems.append(Problem(path, "a value", "nothing"))
             continue
         if key in _SECRET_KEYS:
-            _munge_key(raw[key], path, parts, problems)
+            _secret(key, raw[key], path, parts, problems)
             continue
         value = _hosts(raw[key], path, problems) if key == "hosts" else raw[key]
         parts[name] = _validated(info.annotation, value, path, problems)
@@ -109,6 +110,19 @@ def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) 
     except ValidationError as error:
         problems += [_problem(path, item) for item in error.errors()]
         return None
+
+
+def _secret(
+    key: str, value: Any, path: str, parts: dict[str, Any], problems: list[Problem]
+) -> None:
+    if key == "mungeKey":
+        _munge_key(value, path, parts, problems)
+        return
+    try:
+        parts["accounting_password"] = read_password(str(value))
+    except ValueError as error:
+        expected = "8 to 64 letters, digits and ._~+/=:@%^*!?-"
+        problems.append(Problem(path, expected, str(error)))
 
 
 def _munge_key(value: Any, path: str, parts: dict[str, Any], problems: list[Problem]) -> None:

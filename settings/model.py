@@ -11,9 +11,10 @@ import base64
 import binascii
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretBytes, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, field_validator
 from pydantic.alias_generators import to_camel
 
+from settings.accounting import Accounting
 from settings.hostlist import expand
 from settings.slurm_conf import SlurmConf
 
@@ -185,6 +186,9 @@ class Settings(Model):
     partitions: dict[str, Partition] = Field(default_factory=dict)
     slurm: SlurmConf = SlurmConf()
     munge_key: MungeKeySetting | None = None
+    accounting: Accounting | None = None
+    #: A secret: the database password, in place of the one that is made.
+    accounting_password: SecretStr | None = None
 
     @property
     def compute(self) -> dict[str, NodeClass]:
