@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,11 @@ def accounting_bundle(node: str, settings: Settings) -> Bundle:
         [
             Directory(dump.directory, mode="0700"),
             File(OBJECTS, objects_text(settings)),
-            File(f"{LIBRARY}/dump", render("accounting/dump.sh", keep=dump.keep, **place), mode="0755"),
+            File(
+                f"{LIBRARY}/dump",
+                render("accounting/dump.sh", keep=dump.keep, **place),
+                mode="0755",
+            ),
             File(
                 f"{LIBRARY}/restore",
                 render("accounting/restore.sh", client_conf=CLIENT_CONF, **place),
@@ -107,7 +111,7 @@ def declared(settings: Settings) -> Iterator[Declared]:
     yield Declared("cluster", settings.cluster.name, _options(accounting.cluster))
     for name in _in_order({name: one.Preempt or () for name, one in accounting.qos.items()}):
         yield Declared("qos", name, _options(accounting.qos[name]))
-    parents = {name: (one.Parent,) for name, one in accounting.accounts.items()}
+    parents = {name: (one.Parent or "root",) for name, one in accounting.accounts.items()}
     for name in _in_order(parents):
         yield Declared("account", name, _options(accounting.accounts[name]))
     for name, user in sorted(accounting.users.items()):
@@ -131,7 +135,7 @@ def _options(model: BaseModel) -> dict[str, str]:
     return {name: text(value) for name, value in sorted(found.items())}
 
 
-def _in_order(needs: dict[str, Sequence[str]] | dict[str, tuple[str, ...]]) -> list[str]:
+def _in_order(needs: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Names sorted, but each after those it needs."""
     placed: list[str] = []
 

@@ -7,12 +7,14 @@ from typing import Any
 
 import pulumi
 
+from components.accounting import Accounting
 from components.compute_node import ComputeNode
 from components.deploy import Deployed
 from components.inventory import inventory
 from components.munge_key import MungeKey
 from components.node import Node
 from components.slurm_controller import SlurmController
+from components.slurm_database import SlurmDatabase
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -38,9 +40,15 @@ class SlurmCluster(pulumi.ComponentResource):
         head = settings.roles.controller
         nodes = {name: Node(host, child).deployed for name, host in hosts.items()}
         key = MungeKey("munge-key", hosts, head, nodes, settings.munge_key, child)
-        controller = SlurmController(
-            head, hosts[head], settings, hardware, [key.deployed[head].resource], child
-        )
+        before = [key.deployed[head].resource]
+        database = accounting = None
+        if settings.accounting is not None:
+            database = SlurmDatabase(head, hosts[head], settings, before, child).deployed
+            before = [database.resource]
+        controller = SlurmController(head, hosts[head], settings, hardware, before, child)
+        if settings.accounting is not None:
+            after = [controller.deployed.resource]
+            accounting = Accounting(head, hosts[head], settings, after, child).deployed
         workers = {
             name: ComputeNode(
                 hosts[name],
@@ -54,7 +62,7 @@ class SlurmCluster(pulumi.ComponentResource):
         deployed: list[Deployed] = [
             *nodes.values(),
             *key.deployed.values(),
-            controller.deployed,
+            *(one for one in (database, controller.deployed, accounting) if one is not None),
             *(worker.deployed for worker in workers.values()),
         ]
         self.inventory = inventory(

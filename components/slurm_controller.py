@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pulumi
 
+from components.accounting import before_slurmctld
 from components.deploy import Deployed, deploy
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
@@ -61,6 +62,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700"),
             File(SLURM_CONF, slurm_conf(settings, hardware)),
+            *before_slurmctld(settings),
             Unit(
                 "slurmctld.service",
                 reload_on=(SLURM_CONF,),

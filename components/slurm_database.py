@@ -73,11 +73,7 @@ class SlurmDatabase(pulumi.ComponentResource):
 def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
     """What the controller's host gets for slurmdbd; it holds the password."""
     accounting = settings.accounting or Accounting()
-    archive = [
-        Directory(accounting.slurmdbd.ArchiveDir, owner="slurm:slurm", mode="0700")
-        for archived in [_archives(accounting)]
-        if archived
-    ]
+    archive = Directory(accounting.slurmdbd.ArchiveDir, owner="slurm:slurm", mode="0700")
     return Bundle(
         node,
         ROLE,
@@ -85,7 +81,7 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             Package("mariadb-server"),
             Package("slurm-client"),
             Package("slurmdbd"),
-            *archive,
+            *([archive] if _archives(accounting) else []),
             Directory("/etc/slurm"),
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(LIBRARY),

@@ -128,7 +128,7 @@ class Account(Limits):
 
     Description: Line | None = None
     Organization: Line | None = None
-    Parent: str = "root"
+    Parent: str | None = None
 
 
 class Association(Limits):

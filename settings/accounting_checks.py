@@ -87,19 +87,17 @@ def _limits(limits: Limits, qos: Collection[str], where: str) -> Iterator[Proble
 
 def _parents(accounts: Mapping[str, Account], path: str) -> Iterator[Problem]:
     for name, account in accounts.items():
-        if account.Parent != "root" and account.Parent not in accounts:
-            yield Problem(f"{path}.{name}.Parent", f"an account of {path}, or root", account.Parent)
+        parent = account.Parent
+        if parent is not None and parent not in ("root", *accounts):
+            yield Problem(f"{path}.{name}.Parent", f"an account of {path}, or root", parent)
         line = [name]
-        if name == "root":
-            continue
-        while (parent := accounts[line[-1]].Parent) in accounts:
-            if parent == name:
-                yield Problem(
-                    f"{path}.{name}.Parent", "a tree of accounts", " in ".join([*line, parent])
-                )
-            if parent in line:
-                break
+        while parent is not None and parent in accounts and parent not in line:
             line.append(parent)
+            parent = accounts[parent].Parent
+        if parent == name and name != "root":
+            yield Problem(
+                f"{path}.{name}.Parent", "a tree of accounts", " in ".join([*line, parent])
+            )
 
 
 def _user(
