@@ -24,7 +24,7 @@ from pydantic.alias_generators import to_camel
 #: sacctmgr(1) stores these names in lower case.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 #: Characters that neither slurmdbd.conf nor SQL give a meaning of their own.
-_PASSWORD = re.compile(r"[A-Za-z0-9._~+/=:@%^*!?-]{8,64}")
+_PASSWORD = re.compile(r"[A-Za-z0-9._~+/=:@%^*!?-]{16,64}")
 _TRES = re.compile(r"[A-Za-z][A-Za-z0-9_/:.-]*=[0-9]+[KMGTP]?")
 _TIME = re.compile(r"[0-9]+(:[0-9]{1,2}){0,2}|[0-9]+-[0-9]{1,2}(:[0-9]{1,2}){0,2}")
 _SIZE = r"^[1-9][0-9]*[KMGT]?$"
@@ -321,7 +321,7 @@ def read_password(text: str) -> SecretStr:
     Raises:
         ValueError: with what is wrong, never with the text itself.
     """
-    if not 8 <= len(text) <= 64:
+    if not 16 <= len(text) <= 64:
         raise ValueError(f"{len(text)} characters")
     if not _PASSWORD.fullmatch(text):
         raise ValueError("characters that are none of these")

@@ -121,7 +121,7 @@ def _secret(
     try:
         parts["accounting_password"] = read_password(str(value))
     except ValueError as error:
-        expected = "8 to 64 letters, digits and ._~+/=:@%^*!?-"
+        expected = "16 to 64 letters, digits and ._~+/=:@%^*!?-"
         problems.append(Problem(path, expected, str(error)))
 
 
