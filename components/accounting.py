@@ -77,13 +77,14 @@ def accounting_bundle(node: str, settings: Settings) -> Bundle:
     )
 
 
-def before_slurmctld(settings: Settings) -> list[Part]:
-    """What slurmctld's own bundle does first: QOS that its partitions name."""
+def before_slurmctld(settings: Settings, slurm_conf: str) -> list[Part]:
+    """What slurmctld's own bundle does before it takes up a slurm.conf (the file's path): QOS
+    that the partitions name."""
     names = sorted({qos for one in settings.partitions.values() for qos in partition_qos(one)})
     if settings.accounting is None or not names:
         return []
     script = render("accounting/partition-qos.sh", library=LIBRARY, names=names)
-    return [Command("partition-qos", script, timeout=300)]
+    return [Command("partition-qos", script, on=(slurm_conf,), timeout=300)]
 
 
 @dataclass(frozen=True)

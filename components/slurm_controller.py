@@ -62,7 +62,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700"),
             File(SLURM_CONF, slurm_conf(settings, hardware)),
-            *before_slurmctld(settings),
+            *before_slurmctld(settings, SLURM_CONF),
             Unit(
                 "slurmctld.service",
                 reload_on=(SLURM_CONF,),
