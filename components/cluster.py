@@ -7,6 +7,7 @@ from typing import Any
 
 import pulumi
 
+from components.accounting import Accounting
 from components.compute_node import ComputeNode
 from components.deploy import Deployed
 from components.inventory import inventory
@@ -21,6 +22,7 @@ from components.munge_key import MungeKey
 from components.node import Node
 from components.slurm_controller import SlurmController
 from components.slurm_restd import SlurmRestd
+from components.slurm_database import SlurmDatabase
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -70,6 +72,15 @@ class SlurmCluster(pulumi.ComponentResource):
             rest = SlurmRestd(
                 "slurmrestd", hosts[head], settings, [controller.deployed.resource], child
             )
+        before = [key.deployed[head].resource]
+        database = accounting = None
+        if settings.accounting is not None:
+            database = SlurmDatabase(head, hosts[head], settings, before, child).deployed
+            before = [database.resource]
+        controller = SlurmController(head, hosts[head], settings, hardware, before, child)
+        if settings.accounting is not None:
+            after = [controller.deployed.resource]
+            accounting = Accounting(head, hosts[head], settings, after, child).deployed
         workers = {
             name: ComputeNode(
                 hosts[name],
@@ -99,6 +110,7 @@ class SlurmCluster(pulumi.ComponentResource):
             controller.deployed,
             *([tokens.deployed] if tokens else []),
             *(rest.deployed if rest else []),
+            *(one for one in (database, controller.deployed, accounting) if one is not None),
             *(worker.deployed for worker in workers.values()),
         ]
         self.inventory = inventory(

@@ -65,16 +65,48 @@ def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
         "SlurmUser": ("Cluster", "slurm"),
         "SlurmctldParameters": ("Communication", options),
         **auth_alt_parameters(settings),
+        **_accounting(settings),
+    }
+
+
+def _accounting(settings: Settings) -> dict[str, tuple[str, Any]]:
+    """What follows from slurmdbd being there, where the settings say nothing else of it.
+
+    Enforcement begins with the first declared user: before that it would shut everyone out.
+    """
+    if settings.accounting is None:
+        return {}
+    conf, dbd = settings.slurm, settings.accounting.slurmdbd
+    found: dict[str, Any] = {
+        "AccountingStorageType": "accounting_storage/slurmdbd",
+        "AccountingStorageHost": settings.hosts[settings.roles.controller].address,
+    }
+    if dbd.DbdPort != type(dbd).model_fields["DbdPort"].default:
+        found["AccountingStoragePort"] = dbd.DbdPort
+    if conf.AccountingStorageEnforce is None and settings.accounting.users:
+        found["AccountingStorageEnforce"] = ["associations", "limits", "qos"]
+    if conf.AccountingStorageTRES is None and conf.GresTypes:
+        types = conf.GresTypes.split(",") if isinstance(conf.GresTypes, str) else conf.GresTypes
+        found["AccountingStorageTRES"] = [f"gres/{name}" for name in types]
+    if conf.JobAcctGatherType is None:
+        # slurm.conf(5) recommends cgroup; it needs the cgroups that proctrack/cgroup makes.
+        kind = "cgroup" if conf.ProctrackType == "proctrack/cgroup" else "linux"
+        found["JobAcctGatherType"] = f"jobacct_gather/{kind}"
+    return {name: ("Accounting", value) for name, value in found.items()}
+
+
+def parameters(settings: Settings) -> dict[str, str]:
+    """Cluster-wide parameter → text, as slurm.conf has them."""
+    return {
+        name: value
+        for group in sections(settings.slurm, derived(settings)).values()
+        for name, value in group.items()
     }
 
 
 def restart_keys(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
     """``Parameter=value`` lines whose change needs a restart instead of a reconfigure."""
-    values = {
-        name: value
-        for parameters in sections(settings.slurm, derived(settings)).values()
-        for name, value in parameters.items()
-    }
+    values = parameters(settings)
     return tuple(f"{name}={values[name]}" for name in names if name in values)
 
 

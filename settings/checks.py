@@ -12,6 +12,8 @@ from settings.gres import contradictions
 from pydantic import SecretStr
 
 from settings import jwt, rest
+from settings.accounting import Accounting
+from settings.accounting_checks import accounting_problems
 from settings.hostlist import expand
 from settings.model import Hardware, Host, NodeClass, Partition, Roles
 from settings.problems import Problem
@@ -39,6 +41,13 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
     problems += node_checks.problems(parts, raw, project)
         problems += _partitions(partitions, nodes, f"{project}:partitions")
     problems += _tokens_and_rest(parts, raw, project)
+    accounting: Accounting | None = parts.get("accounting")
+    if accounting is not None:
+        problems += accounting_problems(accounting, partitions, parts.get("slurm"), project)
+    elif "accountingPassword" in raw and "accounting" not in raw:
+        problems.append(
+            Problem(f"{project}:accountingPassword", f"{project}:accounting with it", "none")
+        )
     return problems
 
 

@@ -11,6 +11,7 @@ from pulumi.runtime.config import CONFIG, get_config_env
 from pydantic import TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
+from settings.accounting import read_password
 from settings.checks import cross_check
 from settings.hostlist import pair
 from settings.model import MungeKeySetting, Settings
@@ -19,6 +20,7 @@ from settings.rest import read_key
 
 #: Keys whose value is never quoted in a report.
 _SECRET_KEYS = {"mungeKey", "restTlsKey"}
+_SECRET_KEYS = {"mungeKey", "accountingPassword"}
 
 
 def load() -> Settings:
@@ -116,6 +118,17 @@ def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) 
 def _secret(
     key: str, value: Any, path: str, parts: dict[str, Any], problems: list[Problem]
 ) -> None:
+    if key == "mungeKey":
+        _munge_key(value, path, parts, problems)
+        return
+    try:
+        parts["accounting_password"] = read_password(str(value))
+    except ValueError as error:
+        expected = "16 to 64 letters, digits and ._~+/=:@%^*!?-"
+        problems.append(Problem(path, expected, str(error)))
+
+
+def _munge_key(value: Any, path: str, parts: dict[str, Any], problems: list[Problem]) -> None:
     try:
         if key == "mungeKey":
             expected = "a munge key of 32 to 1024 bytes, raw or base64"

@@ -17,6 +17,7 @@ from pydantic.alias_generators import to_camel
 
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
+from settings.accounting import Accounting
 from settings.hostlist import expand
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.services import HealthCheck, Modules, Precheck, Share
@@ -221,6 +222,9 @@ class Settings(Model):
     jwt: Jwt | None = None
     rest: Rest | None = None
     rest_tls_key: SecretStr | None = None
+    accounting: Accounting | None = None
+    #: A secret: the database password, in place of the one that is made.
+    accounting_password: SecretStr | None = None
 
     @cached_property
     def login(self) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from tests.unit.settings.test_settings import lab
 
 KEY = bytes(range(256)) * 4
 MADE = bytes(reversed(range(256))) * 4
+MADE_PASSWORD = "made-Z8sWq0xv3Tn5Kc1Lr7Hd"
 SHA = "ab" * 32
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGbM0S0Qe0nGJm3XTXpXh1XgFzqQ2J1mZb0v2p4M3b6N"
 HARDWARE = Hardware(CPUs=2, SocketsPerBoard=1, CoresPerSocket=2, ThreadsPerCore=1, RealMemory=2000)
@@ -34,6 +35,11 @@ class Node(pulumi.runtime.Mocks):
         outputs = dict(args.inputs)
         if args.typ == "random:index/randomBytes:RandomBytes":
             outputs["base64"] = base64.b64encode(MADE).decode()
+        if args.typ == "random:index/randomPassword:RandomPassword":
+            outputs["result"] = {
+                _special_sig_key: _special_secret_sig,
+                "value": MADE_PASSWORD,
+            }
         if args.typ == "command:remote:Command":
             outputs["stdout"] = self.answer(args.name, args.inputs)
         return f"{args.name}-id", outputs
@@ -70,6 +76,7 @@ def deploy(**changes: Any) -> tuple[Node, dict[str, Any]]:
     """The resources made, and the outputs, of the lab's settings with some keys changed."""
     node, outputs = Node(), dict[str, Any]()
     settings = parse({**bare(), **changes})
+    settings = parse({**lab(), "accounting": None, **changes})
     hosts = {
         name: Host(name, one.address, HOST_KEY, lost=one.lost)
         for name, one in settings.hosts.items()

@@ -1,0 +1,175 @@
+"""Mistakes between the parts of ``slurmstack:accounting``, and between it and the rest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+from settings.accounting import (
+    WRITTEN_ELSEWHERE,
+    Account,
+    Accounting,
+    Limits,
+    Slurmdbd,
+    User,
+)
+from settings.model import Partition
+from settings.problems import Problem
+from settings.slurm_conf import SlurmConf
+
+#: sacctmgr(1) stores these names in lower case.
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
+_USER = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
+#: slurmdbd.conf(5), Parameters=PreserveCaseUser.
+_USER_WITH_CASE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+#: slurmdbd makes it with the database.
+_GIVEN_QOS = "normal"
+
+
+def accounting_problems(
+    accounting: Accounting,
+    partitions: Mapping[str, Partition],
+    slurm: SlurmConf | None,
+    project: str,
+) -> Iterator[Problem]:
+    """All of them, with their paths."""
+    path = f"{project}:accounting"
+    qos = {_GIVEN_QOS, *accounting.qos}
+    yield from _archives(accounting.slurmdbd, f"{path}.slurmdbd")
+    yield from _extra(accounting.slurmdbd, f"{path}.slurmdbd.extra")
+    yield from _limits(accounting.cluster, qos, f"{path}.cluster")
+    for name, one in accounting.qos.items():
+        where = f"{path}.qos.{name}"
+        yield from _name(name, _NAME, where)
+        yield from _known(one.Preempt or (), qos, f"{where}.Preempt", "QOS", f"{path}.qos")
+    for name, account in accounting.accounts.items():
+        where = f"{path}.accounts.{name}"
+        yield from _name(name, _NAME, where)
+        if name == "root":
+            yield Problem(where, f"{path}.cluster for the limits of root", "root")
+        yield from _limits(account, qos, where)
+    yield from _parents(accounting.accounts, f"{path}.accounts")
+    for name, user in accounting.users.items():
+        yield from _user(name, user, accounting, qos, partitions, path)
+    for title, partition in partitions.items():
+        yield from _partition(title, partition, qos, project)
+    if slurm is not None:
+        for name in slurm.extra:
+            if name.lower() in {"accountingstoragehost", "accountingstorageport"}:
+                yield Problem(
+                    f"{project}:slurm.extra.{name}", f"nothing: it follows from {path}", "a value"
+                )
+
+
+def _name(name: str, pattern: re.Pattern[str], where: str) -> Iterator[Problem]:
+    if not pattern.fullmatch(name):
+        yield Problem(where, "a name in lower case (letters, digits, _ . -)", repr(name))
+
+
+def _known(
+    names: Collection[str], known: Collection[str], where: str, what: str, place: str
+) -> Iterator[Problem]:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        yield Problem(where, f"{what} of {place}", ", ".join(unknown))
+
+
+def _limits(limits: Limits, qos: Collection[str], where: str) -> Iterator[Problem]:
+    place = "slurmstack:accounting.qos"
+    yield from _known(limits.QOS or (), qos, f"{where}.QOS", "QOS", place)
+    if limits.DefaultQOS is not None:
+        yield from _known([limits.DefaultQOS], qos, f"{where}.DefaultQOS", "a QOS", place)
+        if limits.QOS is not None and limits.DefaultQOS not in limits.QOS:
+            yield Problem(
+                f"{where}.DefaultQOS", f"one of its QOS: {','.join(limits.QOS)}", limits.DefaultQOS
+            )
+
+
+def _parents(accounts: Mapping[str, Account], path: str) -> Iterator[Problem]:
+    for name, account in accounts.items():
+        parent = account.Parent
+        if parent is not None and parent not in ("root", *accounts):
+            yield Problem(f"{path}.{name}.Parent", f"an account of {path}, or root", parent)
+        line = [name]
+        while parent is not None and parent in accounts and parent not in line:
+            line.append(parent)
+            parent = accounts[parent].Parent
+        if parent == name and name != "root":
+            yield Problem(
+                f"{path}.{name}.Parent", "a tree of accounts", " in ".join([*line, parent])
+            )
+
+
+def _user(
+    name: str,
+    user: User,
+    accounting: Accounting,
+    qos: Collection[str],
+    partitions: Mapping[str, Partition],
+    path: str,
+) -> Iterator[Problem]:
+    where = f"{path}.users.{name}"
+    yield from _name(name, _USER_WITH_CASE if accounting.slurmdbd.keeps_case else _USER, where)
+    yield from _known(
+        user.Accounts, accounting.accounts, f"{where}.Accounts", "accounts", f"{path}.accounts"
+    )
+    if user.DefaultAccount not in user.Accounts:
+        yield Problem(
+            f"{where}.DefaultAccount",
+            f"one of its Accounts: {', '.join(user.Accounts)}",
+            user.DefaultAccount,
+        )
+    for account, association in user.Accounts.items():
+        inside = f"{where}.Accounts.{account}"
+        yield from _limits(association, qos, inside)
+        yield from _known(
+            association.Partitions,
+            partitions,
+            f"{inside}.Partitions",
+            "partitions",
+            "slurmstack:partitions",
+        )
+        for title, limits in association.Partitions.items():
+            yield from _limits(limits, qos, f"{inside}.Partitions.{title}")
+
+
+def _archives(conf: Slurmdbd, path: str) -> Iterator[Problem]:
+    """Only what is purged is archived: slurmdbd.conf(5)."""
+    kinds = {"Events": "Event", "Jobs": "Job", "Resvs": "Resv", "Steps": "Step"}
+    kinds |= {"Suspend": "Suspend", "TXN": "TXN", "Usage": "Usage"}
+    for archive, purge in kinds.items():
+        if getattr(conf, f"Archive{archive}") and getattr(conf, f"Purge{purge}After") is None:
+            yield Problem(f"{path}.Archive{archive}", f"Purge{purge}After with it", "no purge")
+
+
+def _extra(conf: Slurmdbd, path: str) -> Iterator[Problem]:
+    """Values are not quoted: one may be a password in the wrong place."""
+    known = {name.lower(): name for name in Slurmdbd.model_fields}
+    for name, value in conf.extra.items():
+        where, wanted = f"{path}.{name}", WRITTEN_ELSEWHERE.get(name.lower())
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
+            yield Problem(where, "the name of a slurmdbd.conf parameter", repr(name))
+        elif name.lower() in known:
+            yield Problem(
+                where, f"{known[name.lower()]} one level up, where it is typed", "it here"
+            )
+        elif wanted is not None:
+            yield Problem(where, f"{wanted} instead", "a value")
+        elif any("\n" in str(item) for item in (value if isinstance(value, list) else [value])):
+            yield Problem(where, "one line", "several")
+
+
+def partition_qos(partition: Partition) -> list[str]:
+    """The QOS that a partition names; slurmctld does not start without them."""
+    found: list[str] = []
+    for name, value in partition.extra.items():
+        if name.lower() in {"qos", "allowqos", "denyqos"} and str(value).lower() != "all":
+            found += str(value).split(",")
+    return sorted(set(found))
+
+
+def _partition(
+    title: str, partition: Partition, qos: Collection[str], project: str
+) -> Iterator[Problem]:
+    where = f"{project}:partitions.{title}.extra"
+    yield from _known(partition_qos(partition), qos, where, "QOS", f"{project}:accounting.qos")
