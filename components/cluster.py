@@ -7,12 +7,15 @@ from typing import Any
 
 import pulumi
 
+from components.apptainer import Apptainer
 from components.compute_node import ComputeNode
 from components.deploy import Deployed
 from components.inventory import inventory
 from components.munge_key import MungeKey
 from components.node import Node
+from components.package_repository import PackageRepository
 from components.slurm_controller import SlurmController
+from components.slurm_packages import slurm_package
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -38,24 +41,44 @@ class SlurmCluster(pulumi.ComponentResource):
         head = settings.roles.controller
         nodes = {name: Node(host, child).deployed for name, host in hosts.items()}
         key = MungeKey("munge-key", hosts, head, nodes, settings.munge_key, child)
+        packages = PackageRepository("packages", hosts, settings, nodes, child)
+        sources = {name: [one.resource] for name, one in packages.deployed.items()}
         controller = SlurmController(
-            head, hosts[head], settings, hardware, [key.deployed[head].resource], child
+            head,
+            hosts[head],
+            settings,
+            hardware,
+            [key.deployed[head].resource, *sources.get(head, ())],
+            child,
         )
         workers = {
             name: ComputeNode(
                 hosts[name],
                 settings,
-                [key.deployed[name].resource, controller.deployed.resource],
+                [
+                    key.deployed[name].resource,
+                    controller.deployed.resource,
+                    *sources.get(name, ()),
+                ],
                 child,
             )
             for node_class in settings.nodes
             for name in node_class.names
         }
+        containers = Apptainer(
+            "apptainer",
+            {name: hosts[name] for name in workers},
+            settings,
+            {name: [nodes[name].resource, *sources.get(name, ())] for name in workers},
+            child,
+        )
         deployed: list[Deployed] = [
             *nodes.values(),
             *key.deployed.values(),
+            *packages.deployed.values(),
             controller.deployed,
             *(worker.deployed for worker in workers.values()),
+            *containers.deployed.values(),
         ]
         self.inventory = inventory(
             [one for one in deployed if not hosts[one.node].lost], list(settings.lost)
@@ -65,7 +88,7 @@ class SlurmCluster(pulumi.ComponentResource):
                 "name": settings.cluster.name,
                 "controller": head,
                 "login": [],
-                "slurmVersion": answer.packages.get("slurmctld"),
+                "slurmVersion": answer.packages.get(slurm_package(settings, "slurmctld").name),
                 "restUrl": None,
             }
         )

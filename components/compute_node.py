@@ -7,10 +7,12 @@ from pathlib import PurePosixPath
 
 import pulumi
 
+from components import enroot_pyxis
 from components.deploy import Deployed, deploy
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMD, restart_keys
-from remote.bundle import Bundle, Check, Directory, File, Package, Unit
+from components.slurm_packages import slurm_packages, trigger
+from remote.bundle import Bundle, Check, Directory, File, Unit
 from remote.host import Host
 from settings import Settings
 
@@ -50,8 +52,8 @@ def compute_bundle(node: str, settings: Settings) -> Bundle:
         node,
         ROLE,
         [
-            Package("slurm-client"),
-            Package("slurmd"),
+            *slurm_packages(settings, "client", "slurmd"),
+            *enroot_pyxis.node_parts(settings),
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(settings.slurm.SlurmdSpoolDir, ephemeral=True),
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
@@ -59,9 +61,15 @@ def compute_bundle(node: str, settings: Settings) -> Bundle:
             File(UNIT_CONF, render("compute_node/slurmd.service.conf")),
             Unit(
                 "slurmd.service",
-                restart_on=(DEFAULTS, UNIT_CONF),
+                restart_on=(
+                    DEFAULTS,
+                    UNIT_CONF,
+                    trigger(settings, "slurmd"),
+                    *enroot_pyxis.restart_on(settings),
+                ),
                 restart_keys=restart_keys(settings, RESTART_SLURMD),
             ),
             Check("node-is-idle", render("compute_node/node-is-idle.sh", node=node)),
+            *enroot_pyxis.checks(settings),
         ],
     )

@@ -7,8 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from settings.containers import apptainer_problems, enroot_pyxis_problems
 from settings.hostlist import expand
 from settings.model import Hardware, Host, NodeClass, Partition, Roles
+from settings.packages import package_problems
 from settings.problems import Problem
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -30,6 +32,12 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
         placed = [(_index(raw, node_class), node_class) for node_class in nodes]
         problems += _node_classes(placed, named, roles, f"{project}:nodes")
         problems += _partitions(partitions, nodes, f"{project}:partitions")
+    if "packages" in parts:
+        problems += package_problems(parts["packages"], hosts, f"{project}:packages")
+    if "enroot_pyxis" in parts:
+        problems += enroot_pyxis_problems(parts["enroot_pyxis"], f"{project}:enrootPyxis")
+    if "apptainer" in parts:
+        problems += apptainer_problems(parts["apptainer"], f"{project}:apptainer")
     return problems
 
 

@@ -14,7 +14,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretBytes, field_validator
 from pydantic.alias_generators import to_camel
 
+from settings.containers import Apptainer, EnrootPyxis
 from settings.hostlist import expand
+from settings.packages import Packages
 from settings.slurm_conf import SlurmConf
 
 #: munge(7), munged(8): a key has 32 to 1,024 bytes.
@@ -185,6 +187,9 @@ class Settings(Model):
     partitions: dict[str, Partition] = Field(default_factory=dict)
     slurm: SlurmConf = SlurmConf()
     munge_key: MungeKeySetting | None = None
+    packages: Packages = Packages()
+    enroot_pyxis: EnrootPyxis | None = None
+    apptainer: Apptainer | None = None
 
     @property
     def compute(self) -> dict[str, NodeClass]:
