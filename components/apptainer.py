@@ -42,7 +42,6 @@ class Apptainer(pulumi.ComponentResource):
                 ROLE,
                 self,
                 depends_on[host],
-                lost=hosts[host].lost,
             )
             for host in (hosts if settings.apptainer is not None else ())
         }

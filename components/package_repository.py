@@ -91,7 +91,7 @@ class PackageRepository(pulumi.ComponentResource):
                 )
             )
             depends_on.append(served.resource)
-        return deploy(host, bundle, ROLE_NODE, self, depends_on, lost=host.lost)
+        return deploy(host, bundle, ROLE_NODE, self, depends_on)
 
 
 def package_host(settings: Settings) -> str:
