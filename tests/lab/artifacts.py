@@ -76,7 +76,7 @@ def enroot_stand_in(folder: Path) -> Path:
     program.write_text("#!/bin/sh\necho 'a stand-in for Enroot'\n")
     program.chmod(0o755)
     (root / "DEBIAN/control").write_text(
-        "Package: enroot\nVersion: 3.5.0-1\nArchitecture: all\nMaintainer: slurmstack\n"
+        "Package: enroot\nVersion: 3.5.0-1+standin\nArchitecture: all\nMaintainer: slurmstack\n"
         "Description: stand-in for Enroot in the lab's tests\n"
     )
     return _packed(root, folder / "enroot_3.5.0-1_all.deb")
