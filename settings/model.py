@@ -204,7 +204,11 @@ class Settings(Model):
     @property
     def members(self) -> dict[str, Host]:
         """The hosts that have a role, lost ones included; others may be listed for later."""
-        used = {self.roles.controller, *(name for one in self.nodes for name in one.names)}
+        used = {
+            self.roles.controller,
+            self.packages.host or self.roles.controller,
+            *(name for one in self.nodes for name in one.names),
+        }
         return {name: host for name, host in self.hosts.items() if name in used}
 
     @property

@@ -94,6 +94,6 @@ def pyxis_stand_in(folder: Path, spoilt: bool = False) -> Path:
 
 
 def _packed(root: Path, file: Path) -> Path:
-    command = ["dpkg-deb", "--root-owner-group", "--build", root, file]
+    command = ["dpkg-deb", "--root-owner-group", "--build", str(root), str(file)]
     subprocess.run(command, check=True, capture_output=True)
     return file
