@@ -68,22 +68,19 @@ def find(folder: Path) -> Artifacts:
 
 def enroot_stand_in(folder: Path) -> Path:
     """A package named enroot, so that what is done with the real one is done with it."""
-    root = folder / "enroot"
-    (root / "DEBIAN").mkdir(parents=True)
-    (root / "usr/bin").mkdir(parents=True)
-    (root / "etc/enroot").mkdir(parents=True)
-    program = root / "usr/bin/enroot"
-    program.write_text("#!/bin/sh\necho 'a stand-in for Enroot'\n")
-    program.chmod(0o755)
-    (root / "DEBIAN/control").write_text(
-        "Package: enroot\nVersion: 3.5.0-1+standin\nArchitecture: all\nMaintainer: slurmstack\n"
-        "Description: stand-in for Enroot in the lab's tests\n"
+    return _package(
+        folder, "enroot", "3.5.0-1+standin", "#!/bin/sh\necho 'a stand-in for Enroot'\n"
     )
-    return _packed(root, folder / "enroot_3.5.0-1_all.deb")
+
+
+def apptainer_stand_in(folder: Path) -> Path:
+    """A package named apptainer."""
+    return _package(folder, "apptainer", "1.4.2+standin", (STAND_IN / "apptainer.sh").read_text())
 
 
 def pyxis_stand_in(folder: Path, spoilt: bool = False) -> Path:
     """The stand-in plugin's source archive; `spoilt`, it does not compile."""
+    folder.mkdir(parents=True, exist_ok=True)
     source = folder / "pyxis-0.20.0"
     shutil.copytree(STAND_IN, source)
     if spoilt:
@@ -93,7 +90,54 @@ def pyxis_stand_in(folder: Path, spoilt: bool = False) -> Path:
     return archive
 
 
-def _packed(root: Path, file: Path) -> Path:
+def slurm_source(
+    folder: Path, *, version: str = "99.1-1", rules: str = "", name: str = "slurm-99.1"
+) -> Path:
+    """A source archive with packaging of its own, so small that it builds in a second. It stands
+    in for Slurm's where a build must fail: what it makes is never installed.
+
+    Args:
+        folder: where the archive goes.
+        version: that of debian/changelog.
+        rules: shell words before the package is made, such as ``false``.
+        name: the archive's.
+    """
+    debian = folder / name / "debian"
+    debian.mkdir(parents=True)
+    stamp = "Thu, 01 Jan 2026 00:00:00 +0000"
+    who = "slurmstack <slurmstack@localhost>"
+    texts = {
+        "changelog": f"slurm-smd ({version}) unstable; urgency=low\n\n  * .\n\n"
+        f" -- {who}  {stamp}\n",
+        "control": f"Source: slurm-smd\nMaintainer: {who}\nSection: admin\nPriority: optional\n\n"
+        "Package: slurm-smd\nArchitecture: all\nDescription: stand-in for Slurm\n",
+        "rules": "#!/usr/bin/make -f\nbuild clean build-arch build-indep:\nbinary-arch:\n"
+        "binary binary-indep:\n"
+        f"\t{rules or 'true'}\n"
+        "\tmkdir -p debian/tmp/DEBIAN debian/tmp/usr/lib/slurm debian/tmp/usr/sbin\n"
+        "\ttouch debian/tmp/usr/lib/slurm/auth_jwt.so debian/tmp/usr/sbin/slurmrestd\n"
+        "\tdpkg-gencontrol\n\tdpkg-deb --build debian/tmp ..\n",
+    }
+    for file, text in texts.items():
+        (debian / file).write_text(text)
+    (debian / "rules").chmod(0o755)
+    archive = folder / f"{name}.tar.gz"
+    subprocess.run(["tar", "-C", folder, "-czf", archive, name], check=True)
+    return archive
+
+
+def _package(folder: Path, name: str, version: str, program: str) -> Path:
+    root = folder / name
+    for part in ("DEBIAN", "usr/bin", f"etc/{name}"):
+        (root / part).mkdir(parents=True)
+    place = root / "usr/bin" / name
+    place.write_text(program)
+    place.chmod(0o755)
+    (root / "DEBIAN/control").write_text(
+        f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: slurmstack\n"
+        f"Description: stand-in for {name} in the lab's tests\n"
+    )
+    file = folder / f"{name}_{version}_all.deb"
     command = ["dpkg-deb", "--root-owner-group", "--build", str(root), str(file)]
     subprocess.run(command, check=True, capture_output=True)
     return file
