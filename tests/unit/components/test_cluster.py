@@ -59,9 +59,9 @@ class Node(pulumi.runtime.Mocks):
         raise AssertionError(f"no function is to be called: {args.token}")
 
 
-def deploy(**changes: Any) -> tuple[Node, dict[str, Any]]:
+def deploy(node: Node | None = None, **changes: Any) -> tuple[Node, dict[str, Any]]:
     """The resources made, and the outputs, of the lab's settings with some keys changed."""
-    node, outputs = Node(), dict[str, Any]()
+    node, outputs = node or Node(), dict[str, Any]()
     settings = parse({**lab(), **changes})
     hosts = {
         name: Host(name, one.address, HOST_KEY, lost=one.lost)

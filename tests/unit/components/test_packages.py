@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import re
 import shlex
@@ -22,6 +24,7 @@ from remote.bundle import Bundle, Command, File, Package, Unit
 from settings import Settings, parse
 from settings.apptainer_conf import POLICY
 from settings.model import Hardware
+from tests.unit.components.test_cluster import Node, deploy, plain
 from tests.unit.settings.test_containers import APPTAINER, CONTAINERS, ENROOT, SHA, SOURCE
 from tests.unit.settings.test_settings import lab
 
@@ -227,3 +230,26 @@ def test_scripts_are_plain_posix(template: str, values: dict[str, Any], tmp_path
         check=False,
     )
     assert done.returncode == 0, done.stdout
+
+
+class Published(Node):
+    """As a node, and as the package host, which says what it published."""
+
+    def answer(self, name: str, inputs: dict[str, Any]) -> str:
+        said = json.loads(super().answer(name, inputs)) if "stdin" in inputs else None
+        if said is None:
+            return super().answer(name, inputs)
+        if said["role"] == "package-host":
+            key = base64.b64encode(KEY.encode()).decode()
+            said["facts"] = {"packages-key": key, "packages-index": "0123"}
+        return json.dumps(said)
+
+
+def test_nodes_learn_what_the_package_host_published() -> None:
+    node, _ = deploy(Published(), enrootPyxis=CONTAINERS, apptainer={"packages": [APPTAINER]})
+    made = {name for name, args in node.made.items() if args.typ == "command:remote:Command"}
+    assert {"ctl-package-host", "cn01-packages", "cn02-packages", "cn01-apptainer"} <= made
+    assert "ctl-packages" not in made
+    text = plain(node.made["cn01-packages"].inputs["stdin"])
+    assert "published as 0123" in text
+    assert "BEGIN PGP PUBLIC KEY BLOCK" in text
