@@ -23,9 +23,12 @@ ROLE_NODE = "packages"
 HOME = "/var/lib/slurmstack-packages"
 SCRIPTS = "/usr/local/lib/slurmstack-packages"
 SERVICE = "/etc/systemd/system/slurmstack-packages.service"
-SOURCES = "/etc/apt/sources.list.d/slurmstack.sources"
-SITE_SOURCES = "/etc/apt/sources.list.d/slurmstack-site.sources"
-PREFERENCES = "/etc/apt/preferences.d/slurmstack"
+SOURCES = "/etc/apt/sources.list.d/slurmstack{}.sources"
+SITE_SOURCES = "/etc/apt/sources.list.d/slurmstack-site{}.sources"
+PREFERENCES = "/etc/apt/preferences.d/slurmstack{}"
+#: In the names of the package host's own files: a host that becomes one, or ceases to be, holds
+#: both roles for a moment, and a path belongs to one.
+HOST_MARK = "-host"
 APT_CONF = "/etc/apt/apt.conf.d/60slurmstack"
 
 #: Seconds. Slurm takes 8 minutes on two cores.
@@ -123,16 +126,17 @@ def package_files(settings: Settings) -> list[PackageFile]:
     return list({file.sha256: file for file in files}.values())
 
 
-def _common(settings: Settings, sources: list[str]) -> list[Part]:
+def _common(settings: Settings, sources: list[str], mark: str = "") -> list[Part]:
     """What the package host and the nodes have alike; adds to the sources to be refreshed."""
     parts: list[Part] = []
     if settings.packages.repository is not None:
         text = render("package_repository/site.sources", repository=settings.packages.repository)
-        parts.append(File(SITE_SOURCES, text))
-        sources.append(SITE_SOURCES)
+        place = SITE_SOURCES.format(mark)
+        parts.append(File(place, text))
+        sources.append(place)
     if settings.packages.release is not None:
         text = render("package_repository/preferences", release=settings.packages.release)
-        parts.append(File(PREFERENCES, text))
+        parts.append(File(PREFERENCES.format(mark), text))
     return parts
 
 
@@ -152,9 +156,12 @@ def node_bundle(node: str, settings: Settings, key: str | None, index: str | Non
         uri = f"http://{address}:{settings.packages.port}/current"
         parts += [
             File(APT_CONF, render("package_repository/apt.conf", address=address)),
-            File(SOURCES, render("package_repository/slurmstack.sources", uri=uri, key=key)),
+            File(
+                SOURCES.format(""),
+                render("package_repository/slurmstack.sources", uri=uri, key=key),
+            ),
         ]
-        sources.append(SOURCES)
+        sources.append(SOURCES.format(""))
     if sources:
         text = render("package_repository/refresh.sh", sources=sources, index=index)
         parts.append(Command("package-lists", text, on=tuple(sources), timeout=300))
@@ -169,7 +176,7 @@ def host_bundle(node: str, settings: Settings) -> Bundle:
     steps: list[Command] = []
     published: list[str] = []
     releases: list[str] = []
-    parts = _common(settings, sources)
+    parts = _common(settings, sources, HOST_MARK)
 
     for file in package_files(settings):
         steps.append(
@@ -220,7 +227,10 @@ def host_bundle(node: str, settings: Settings) -> Bundle:
             for script, template in scripts.items()
         ),
         File(SERVICE, unit),
-        File(SOURCES, render("package_repository/slurmstack.sources", uri=uri, key=None)),
+        File(
+            SOURCES.format(HOST_MARK),
+            render("package_repository/slurmstack.sources", uri=uri, key=None),
+        ),
         *steps,
         Command(
             "publish",

@@ -69,7 +69,10 @@ def test_a_version_is_everybodys() -> None:
     assert compute["slurmd"] == controller["slurmctld"] == "24.11.5-4"
     # What apt would choose for a dependency by itself is told, too.
     assert compute["slurm-wlm-basic-plugins"] == "24.11.5-4"
-    assert "Pin: version 24.11.5-4\n" in files(node_bundle("cn01", pinned, None, None))[PREFERENCES]
+    assert (
+        "Pin: version 24.11.5-4\n"
+        in files(node_bundle("cn01", pinned, None, None))[PREFERENCES.format("")]
+    )
 
 
 def test_slurm_from_source_replaces_the_distributions_names() -> None:
@@ -97,12 +100,20 @@ def test_the_build_is_asked_for_what_is_checked() -> None:
 
 def test_nodes_trust_the_package_host_by_its_key_alone() -> None:
     bundle = node_bundle("cn01", settings(enrootPyxis=CONTAINERS), KEY, "0011")
-    text = files(bundle)[SOURCES]
+    text = files(bundle)[SOURCES.format("")]
     assert "URIs: http://10.73.0.10:8460/current\n" in text
     assert "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQENB\n" in text
     assert "trusted" not in text.lower()
     other = node_bundle("cn01", settings(enrootPyxis=CONTAINERS), KEY, "0022")
     assert commands(bundle) != commands(other), "what is published anew is not looked for"
+
+
+def test_a_host_can_change_between_node_and_package_host() -> None:
+    """Both roles stand on it for a moment, and a path belongs to one of them."""
+    repository = {"sources": "Types: deb\nURIs: http://m.example\nSuites: ./", "key": KEY}
+    site = {"slurm": "repository", "version": "25.05.1-1", "repository": repository}
+    both = settings(packages=site, enrootPyxis=CONTAINERS)
+    assert not files(host_bundle("ctl", both)).keys() & files(node_bundle("ctl", both, KEY, "0"))
 
 
 def test_the_sites_repository() -> None:
