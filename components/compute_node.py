@@ -11,7 +11,7 @@ from components import enroot_pyxis
 from components.deploy import Deployed, deploy
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMD, restart_keys
-from components.slurm_packages import slurm_packages, trigger
+from components.slurm_packages import slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Unit
 from remote.host import Host
 from settings import Settings
@@ -67,7 +67,7 @@ def compute_bundle(node: str, settings: Settings) -> Bundle:
                     trigger(settings, "slurmd"),
                     *enroot_pyxis.restart_on(settings),
                 ),
-                restart_keys=restart_keys(settings, RESTART_SLURMD),
+                restart_keys=(*restart_keys(settings, RESTART_SLURMD), *version_keys(settings)),
             ),
             Check("node-is-idle", render("compute_node/node-is-idle.sh", node=node)),
             *enroot_pyxis.checks(settings),

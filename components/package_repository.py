@@ -134,10 +134,26 @@ def _common(settings: Settings, sources: list[str], mark: str = "") -> list[Part
         place = SITE_SOURCES.format(mark)
         parts.append(File(place, text))
         sources.append(place)
-    if settings.packages.release is not None:
-        text = render("package_repository/preferences", release=settings.packages.release)
+    pins = _pins(settings)
+    if pins:
+        text = render("package_repository/preferences", pins=pins)
         parts.append(File(PREFERENCES.format(mark), text))
     return parts
+
+
+def _pins(settings: Settings) -> dict[str, str]:
+    """Packages as apt_preferences(5) names them → the version that they are to have.
+
+    Whatever pulls in one package of Slurm, the others and the plugin then follow in the same
+    transaction; without this, apt would rather remove the plugin than take one that its version
+    does not call newer.
+    """
+    pins = {}
+    if settings.packages.release is not None:
+        pins["src:slurm-wlm src:slurm-smd"] = settings.packages.release
+    if settings.enroot_pyxis is not None:
+        pins[PYXIS] = settings.enroot_pyxis.pyxis.release(settings.packages)
+    return pins
 
 
 def node_bundle(node: str, settings: Settings, key: str | None, index: str | None) -> Bundle:

@@ -10,7 +10,7 @@ from components import enroot_pyxis
 from components.deploy import Deployed, deploy
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
-from components.slurm_packages import slurm_packages, trigger
+from components.slurm_packages import slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Guard, Unit
 from remote.host import Host
 from settings import Settings
@@ -68,7 +68,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 restart_on=(trigger(settings, "slurmctld"),),
                 reload_on=(SLURM_CONF, *enroot_pyxis.served(settings)),
                 reload="scontrol reconfigure",
-                restart_keys=restart_keys(settings, RESTART_SLURMCTLD),
+                restart_keys=(*restart_keys(settings, RESTART_SLURMCTLD), *version_keys(settings)),
             ),
             Check("controller-answers", render("slurm_controller/controller-answers.sh")),
             *enroot_pyxis.checks(settings),

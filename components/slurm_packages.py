@@ -8,13 +8,14 @@ from remote.bundle import Group, Package, Part, User
 from settings import Settings
 
 Purpose = Literal[
-    "client", "jwt", "slurmctld", "slurmd", "slurmdbd", "slurmdbd-mysql", "slurmrestd"
+    "client", "jwt", "sackd", "slurmctld", "slurmd", "slurmdbd", "slurmdbd-mysql", "slurmrestd"
 ]
 
 _NAMES: dict[str, dict[str, str]] = {
     "distribution": {
         "client": "slurm-client",
         "jwt": "slurm-wlm-jwt-plugin",
+        "sackd": "sackd",
         "slurmctld": "slurmctld",
         "slurmd": "slurmd",
         "slurmdbd": "slurmdbd",
@@ -25,6 +26,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "schedmd": {
         "client": "slurm-smd-client",
         "jwt": "slurm-smd",
+        "sackd": "slurm-smd-sackd",
         "slurmctld": "slurm-smd-slurmctld",
         "slurmd": "slurm-smd-slurmd",
         "slurmdbd": "slurm-smd-slurmdbd",
@@ -61,3 +63,10 @@ def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
 def trigger(settings: Settings, purpose: Purpose) -> str:
     """What a unit names in ``restart_on`` so that a new version of the package restarts it."""
     return f"package:{_NAMES[settings.packages.naming][purpose]}"
+
+
+def version_keys(settings: Settings) -> tuple[str, ...]:
+    """A unit's ``restart_keys`` of the version: another role's bundle on the same host may have
+    brought the new package along already, but the running daemon is still the old one."""
+    release = settings.packages.release
+    return () if release is None else (f"Slurm {release}",)

@@ -75,6 +75,20 @@ def test_a_version_is_everybodys() -> None:
     )
 
 
+def test_the_plugin_follows_whichever_package_brings_slurm() -> None:
+    both = settings(packages={"version": "24.11.5-4"}, enrootPyxis=CONTAINERS)
+    assert both.enroot_pyxis is not None
+    text = files(node_bundle("cn01", both, KEY, "0"))[PREFERENCES.format("")]
+    stanzas = [stanza.splitlines()[1:] for stanza in text.strip().split("\n\n")]
+    release = both.enroot_pyxis.pyxis.release(both.packages)
+    assert stanzas == [
+        ["Package: src:slurm-wlm src:slurm-smd", "Pin: version 24.11.5-4", "Pin-Priority: 1001"],
+        ["Package: slurmstack-pyxis", f"Pin: version {release}", "Pin-Priority: 1001"],
+    ]
+    # The daemon is restarted even where another role has brought the package along.
+    assert "Slurm 24.11.5-4" in unit(compute_bundle("cn01", both), "slurmd.service").restart_keys
+
+
 def test_slurm_from_source_replaces_the_distributions_names() -> None:
     built = settings(packages=SOURCE)
     release = built.packages.release
