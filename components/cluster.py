@@ -8,12 +8,14 @@ from typing import Any
 import pulumi
 
 from components.accounting import Accounting
+from components.apptainer import Apptainer
 from components.compute_node import ComputeNode
 from components.deploy import Deployed
 from components.inventory import inventory
 from components.login import LoginNode
 from components.munge_key import MungeKey
 from components.node import Node
+from components.package_repository import PackageRepository
 from components.slurm_controller import SlurmController
 from components.storage import Storage, servers
 from components.system import System
@@ -23,6 +25,7 @@ from components.node import Node
 from components.slurm_controller import SlurmController
 from components.slurm_restd import SlurmRestd
 from components.slurm_database import SlurmDatabase
+from components.slurm_packages import slurm_package
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -66,6 +69,15 @@ class SlurmCluster(pulumi.ComponentResource):
         ready = [key.deployed[head], *([tokens.deployed] if tokens else [])]
         controller = SlurmController(
             head, hosts[head], settings, hardware, [one.resource for one in ready], child
+        packages = PackageRepository("packages", hosts, settings, nodes, child)
+        sources = {name: [one.resource] for name, one in packages.deployed.items()}
+        controller = SlurmController(
+            head,
+            hosts[head],
+            settings,
+            hardware,
+            [key.deployed[head].resource, *sources.get(head, ())],
+            child,
         )
         rest = None
         if settings.rest is not None:
@@ -87,6 +99,11 @@ class SlurmCluster(pulumi.ComponentResource):
                 settings,
                 hardware,
                 [key.deployed[name].resource, controller.deployed.resource],
+                [
+                    key.deployed[name].resource,
+                    controller.deployed.resource,
+                    *sources.get(name, ()),
+                ],
                 child,
             )
             for node_class in settings.nodes
@@ -101,17 +118,26 @@ class SlurmCluster(pulumi.ComponentResource):
             )
             for name in settings.login
         }
+        containers = Apptainer(
+            "apptainer",
+            {name: hosts[name] for name in workers},
+            settings,
+            {name: [nodes[name].resource, *sources.get(name, ())] for name in workers},
+            child,
+        )
         deployed: list[Deployed] = [
             *nodes.values(),
             *storage.values(),
             *systems.values(),
             *(login.deployed for login in logins.values()),
             *key.deployed.values(),
+            *packages.deployed.values(),
             controller.deployed,
             *([tokens.deployed] if tokens else []),
             *(rest.deployed if rest else []),
             *(one for one in (database, controller.deployed, accounting) if one is not None),
             *(worker.deployed for worker in workers.values()),
+            *containers.deployed.values(),
         ]
         self.inventory = inventory(
             [one for one in deployed if not hosts[one.node].lost], list(settings.lost)
@@ -124,6 +150,8 @@ class SlurmCluster(pulumi.ComponentResource):
                 "controller": head,
                 "login": list(settings.login),
                 "slurmVersion": answer.packages.get("slurmctld"),
+                "login": [],
+                "slurmVersion": answer.packages.get(slurm_package(settings, "slurmctld").name),
                 "restUrl": None,
                 "login": [],
                 "slurmVersion": found["answer"].packages.get("slurmctld"),

@@ -7,11 +7,13 @@ from collections.abc import Mapping, Sequence
 import pulumi
 
 from components.accounting import before_slurmctld
+from components import enroot_pyxis
 from components.deploy import Deployed, deploy
 from components.node_conf import served_files
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
-from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Unit
+from components.slurm_packages import slurm_packages, trigger, version_keys
+from remote.bundle import Bundle, Check, Directory, File, Guard, Unit
 from remote.host import Host
 from settings import Settings
 from settings.hostlist import fold
@@ -58,8 +60,8 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 render("slurm_controller/leaving-nodes.sh", nodes=fold(settings.compute)),
                 timeout=60,
             ),
-            Package("slurm-client"),
-            Package("slurmctld"),
+            *slurm_packages(settings, "client", "slurmctld"),
+            *enroot_pyxis.controller_parts(settings),
             Directory("/etc/slurm"),
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700"),
@@ -69,9 +71,12 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             Unit(
                 "slurmctld.service",
                 reload_on=tuple(files),
+                restart_on=(trigger(settings, "slurmctld"),),
+                reload_on=(SLURM_CONF, *enroot_pyxis.served(settings)),
                 reload="scontrol reconfigure",
-                restart_keys=restart_keys(settings, RESTART_SLURMCTLD),
+                restart_keys=(*restart_keys(settings, RESTART_SLURMCTLD), *version_keys(settings)),
             ),
             Check("controller-answers", render("slurm_controller/controller-answers.sh")),
+            *enroot_pyxis.checks(settings),
         ],
     )

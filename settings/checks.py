@@ -14,8 +14,10 @@ from pydantic import SecretStr
 from settings import jwt, rest
 from settings.accounting import Accounting
 from settings.accounting_checks import accounting_problems
+from settings.containers import apptainer_problems, enroot_pyxis_problems
 from settings.hostlist import expand
 from settings.model import Hardware, Host, NodeClass, Partition, Roles
+from settings.packages import package_problems
 from settings.problems import Problem
 from settings.slurm_conf import SlurmConf
 
@@ -48,6 +50,12 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
         problems.append(
             Problem(f"{project}:accountingPassword", f"{project}:accounting with it", "none")
         )
+    if "packages" in parts:
+        problems += package_problems(parts["packages"], hosts, f"{project}:packages")
+    if "enroot_pyxis" in parts:
+        problems += enroot_pyxis_problems(parts["enroot_pyxis"], f"{project}:enrootPyxis")
+    if "apptainer" in parts:
+        problems += apptainer_problems(parts["apptainer"], f"{project}:apptainer")
     return problems
 
 

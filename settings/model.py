@@ -23,6 +23,9 @@ from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.services import HealthCheck, Modules, Precheck, Share
 from settings.jwt import Jwt
 from settings.rest import Rest
+from settings.containers import Apptainer, EnrootPyxis
+from settings.hostlist import expand
+from settings.packages import Packages
 from settings.slurm_conf import SlurmConf
 from settings.topology import Topology
 
@@ -225,6 +228,9 @@ class Settings(Model):
     accounting: Accounting | None = None
     #: A secret: the database password, in place of the one that is made.
     accounting_password: SecretStr | None = None
+    packages: Packages = Packages()
+    enroot_pyxis: EnrootPyxis | None = None
+    apptainer: Apptainer | None = None
 
     @cached_property
     def login(self) -> tuple[str, ...]:
@@ -249,6 +255,7 @@ class Settings(Model):
             self.roles.controller,
             *(expand(self.roles.login) if self.roles.login else ()),
             *(share.server for share in self.storage.values()),
+            self.packages.host or self.roles.controller,
             *(name for one in self.nodes for name in one.names),
         }
         return {name: host for name, host in self.hosts.items() if name in used}

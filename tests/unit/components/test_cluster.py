@@ -77,6 +77,10 @@ def deploy(**changes: Any) -> tuple[Node, dict[str, Any]]:
     node, outputs = Node(), dict[str, Any]()
     settings = parse({**bare(), **changes})
     settings = parse({**lab(), "accounting": None, **changes})
+def deploy(node: Node | None = None, **changes: Any) -> tuple[Node, dict[str, Any]]:
+    """The resources made, and the outputs, of the lab's settings with some keys changed."""
+    node, outputs = node or Node(), dict[str, Any]()
+    settings = parse({**lab(), **changes})
     hosts = {
         name: Host(name, one.address, HOST_KEY, lost=one.lost)
         for name, one in settings.hosts.items()

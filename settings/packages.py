@@ -1,0 +1,122 @@
+"""``slurmstack:packages``: where Slurm's packages come from."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.alias_generators import to_camel
+
+from settings.artifact import Artifact
+from settings.problems import Problem
+
+Feature = Literal["http", "hwloc", "jwt", "nvml", "pmix"]
+PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class Repository(_Model):
+    """A package repository of the site."""
+
+    #: A deb822 paragraph, sources.list(5), without Signed-By.
+    sources: str
+    #: The public key that signs it, ASCII-armoured; left out where nodes trust it already.
+    key: str | None = None
+
+    @field_validator("sources")
+    @classmethod
+    def _paragraph(cls, value: str) -> str:
+        fields = re.findall(r"^([A-Za-z-]+):", value, re.MULTILINE)
+        if not {"Types", "URIs", "Suites"} <= set(fields) or "\n\n" in value.strip():
+            raise ValueError("one deb822 paragraph with Types, URIs and Suites")
+        if "Signed-By" in fields:
+            raise ValueError("the key beside it, under key, instead of Signed-By")
+        if re.search(r"^URIs:.*//[^/\s]*@", value, re.MULTILINE):
+            raise ValueError("URIs without a password (apt_auth.conf(5) has the place for it)")
+        return value.strip() + "\n"
+
+    @field_validator("key")
+    @classmethod
+    def _armoured(cls, value: str | None) -> str | None:
+        if value is not None and not value.lstrip().startswith(
+            "-----BEGIN PGP PUBLIC KEY BLOCK-----"
+        ):
+            raise ValueError("an ASCII-armoured public key (-----BEGIN PGP PUBLIC KEY BLOCK-----)")
+        return value
+
+
+class Packages(_Model):
+    """Where Slurm comes from, and who serves packages that no source of the nodes has."""
+
+    slurm: Literal["distribution", "repository", "source"] = "distribution"
+    #: The packages' exact version. With ``source``, that of the packaging in the archive.
+    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")] | None = None
+    #: Whose names the packages have: Debian's (slurmd, …) or SchedMD's (slurm-smd-slurmd, …).
+    names: Literal["distribution", "schedmd"] | None = None
+    repository: Repository | None = None
+    archive: Artifact | None = None
+    #: What the built packages must be able to do.
+    features: tuple[Feature, ...] = ("http", "hwloc", "jwt", "nvml", "pmix")
+    #: Development packages for the build beyond those that the packaging names.
+    build_packages: tuple[PackageName, ...] = ()
+    #: The host that fetches, builds and serves packages; left out: the controller.
+    host: str | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] = 8460
+
+    @property
+    def naming(self) -> str:
+        """``distribution`` or ``schedmd``."""
+        if self.names is not None:
+            return self.names
+        return "distribution" if self.slurm == "distribution" else "schedmd"
+
+    @property
+    def release(self) -> str | None:
+        """The exact version that the nodes get; None where any will do.
+
+        Packages built here carry a mark of what they were built from: other inputs are another
+        version, and no package of the distribution is mistaken for them.
+        """
+        if self.slurm != "source" or self.archive is None:
+            return self.version
+        inputs = [self.archive.sha256, *sorted(self.features), "", *sorted(self.build_packages)]
+        mark = hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:8]
+        return f"{self.version}+slurmstack.{mark}"
+
+
+def package_problems(
+    packages: Packages, hosts: Mapping[str, Any] | None, path: str
+) -> Iterator[Problem]:
+    """Mistakes between the parts of ``slurmstack:packages``, and against the hosts."""
+    needs = {
+        "source": (("archive", packages.archive), ("version", packages.version)),
+        "repository": (("repository", packages.repository),),
+        "distribution": (),
+    }
+    for key, value in needs[packages.slurm]:
+        if value is None:
+            yield Problem(f"{path}.{key}", f"a value, since slurm is {packages.slurm}", "nothing")
+    for key, value, owner in (
+        ("archive", packages.archive, "source"),
+        ("repository", packages.repository, "repository"),
+    ):
+        if value is not None and packages.slurm != owner:
+            yield Problem(f"{path}.{key}", f"slurm: {owner} beside it", f"slurm: {packages.slurm}")
+    if packages.slurm == "source" and packages.version and "+slurmstack" in packages.version:
+        yield Problem(
+            f"{path}.version", "the version in the archive's debian/changelog", packages.version
+        )
+    if packages.host is not None and hosts is not None:
+        host = hosts.get(packages.host)
+        if host is None:
+            yield Problem(f"{path}.host", "a host of slurmstack:hosts", packages.host)
+        elif host.lost:
+            yield Problem(f"{path}.host", "a host that is not lost", f"{packages.host}, lost")

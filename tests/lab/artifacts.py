@@ -1,0 +1,143 @@
+"""What the container tests deploy: the real artifacts where a folder with them is given, else
+stand-ins that take the same route.
+
+``SLURMSTACK_TEST_ARTIFACTS`` names a folder with ``enroot_VERSION_ARCH.deb`` (and, if wanted,
+``enroot+caps_…``) and ``pyxis-VERSION.tar.gz``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+STAND_IN = Path(__file__).parent / "stand_in"
+#: Where the files lie on the package host.
+PLACE = "/srv/artifacts"
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """Files for the package host, and whether they are the real ones."""
+
+    enroot: tuple[Path, ...]
+    pyxis: Path
+    real: bool
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (*self.enroot, self.pyxis)
+
+    @property
+    def pyxis_version(self) -> str:
+        match = re.search(r"(\d+\.\d+\.\d+)", self.pyxis.name)
+        assert match, f"{self.pyxis}: no version in its name"
+        return match[1]
+
+    def settings(self) -> dict[str, Any]:
+        """``slurmstack:enrootPyxis`` with these files."""
+        return {
+            "enroot": {"packages": [entry(file) for file in self.enroot]},
+            "pyxis": {"version": self.pyxis_version, "archive": entry(self.pyxis)},
+        }
+
+
+def entry(file: Path) -> dict[str, str]:
+    """URL on the package host, and checksum."""
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    return {"url": f"file://{PLACE}/{file.name}", "sha256": digest}
+
+
+def find(folder: Path) -> Artifacts:
+    """The artifacts; stand-ins are made in the folder."""
+    given = os.environ.get("SLURMSTACK_TEST_ARTIFACTS")
+    if given:
+        place = Path(given)
+        enroot = tuple(sorted(place.glob("enroot*_*.deb")))
+        pyxis = sorted(place.glob("pyxis-*.tar*"))
+        assert enroot, f"{place} has no enroot_*.deb"
+        assert pyxis, f"{place} has no pyxis-*.tar.gz"
+        return Artifacts(enroot, pyxis[-1], real=True)
+    return Artifacts((enroot_stand_in(folder),), pyxis_stand_in(folder), real=False)
+
+
+def enroot_stand_in(folder: Path) -> Path:
+    """A package named enroot, so that what is done with the real one is done with it."""
+    return _package(
+        folder, "enroot", "3.5.0-1+standin", "#!/bin/sh\necho 'a stand-in for Enroot'\n"
+    )
+
+
+def apptainer_stand_in(folder: Path) -> Path:
+    """A package named apptainer."""
+    return _package(folder, "apptainer", "1.4.2+standin", (STAND_IN / "apptainer.sh").read_text())
+
+
+def pyxis_stand_in(folder: Path, spoilt: bool = False) -> Path:
+    """The stand-in plugin's source archive; `spoilt`, it does not compile."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / "pyxis-0.20.0"
+    shutil.copytree(STAND_IN, source)
+    if spoilt:
+        (source / "pyxis.c").write_text("this is no C\n")
+    archive = folder / "pyxis-0.20.0.tar.gz"
+    subprocess.run(["tar", "-C", folder, "-czf", archive, source.name], check=True)
+    return archive
+
+
+def slurm_source(
+    folder: Path, *, version: str = "99.1-1", rules: str = "", name: str = "slurm-99.1"
+) -> Path:
+    """A source archive with packaging of its own, so small that it builds in a second. It stands
+    in for Slurm's where a build must fail: what it makes is never installed.
+
+    Args:
+        folder: where the archive goes.
+        version: that of debian/changelog.
+        rules: shell words before the package is made, such as ``false``.
+        name: the archive's.
+    """
+    debian = folder / name / "debian"
+    debian.mkdir(parents=True)
+    stamp = "Thu, 01 Jan 2026 00:00:00 +0000"
+    who = "slurmstack <slurmstack@localhost>"
+    texts = {
+        "changelog": f"slurm-smd ({version}) unstable; urgency=low\n\n  * .\n\n"
+        f" -- {who}  {stamp}\n",
+        "control": f"Source: slurm-smd\nMaintainer: {who}\nSection: admin\nPriority: optional\n\n"
+        "Package: slurm-smd\nArchitecture: all\nDescription: stand-in for Slurm\n",
+        "rules": "#!/usr/bin/make -f\nbuild clean build-arch build-indep:\nbinary-arch:\n"
+        "binary binary-indep:\n"
+        f"\t{rules or 'true'}\n"
+        "\tmkdir -p debian/tmp/DEBIAN debian/tmp/usr/lib/slurm debian/tmp/usr/sbin\n"
+        "\ttouch debian/tmp/usr/lib/slurm/auth_jwt.so debian/tmp/usr/sbin/slurmrestd\n"
+        "\tdpkg-gencontrol\n\tdpkg-deb --build debian/tmp ..\n",
+    }
+    for file, text in texts.items():
+        (debian / file).write_text(text)
+    (debian / "rules").chmod(0o755)
+    archive = folder / f"{name}.tar.gz"
+    subprocess.run(["tar", "-C", folder, "-czf", archive, name], check=True)
+    return archive
+
+
+def _package(folder: Path, name: str, version: str, program: str) -> Path:
+    root = folder / name
+    for part in ("DEBIAN", "usr/bin", f"etc/{name}"):
+        (root / part).mkdir(parents=True)
+    place = root / "usr/bin" / name
+    place.write_text(program)
+    place.chmod(0o755)
+    (root / "DEBIAN/control").write_text(
+        f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: slurmstack\n"
+        f"Description: stand-in for {name} in the lab's tests\n"
+    )
+    file = folder / f"{name}_{version}_all.deb"
+    command = ["dpkg-deb", "--root-owner-group", "--build", str(root), str(file)]
+    subprocess.run(command, check=True, capture_output=True)
+    return file

@@ -1,0 +1,303 @@
+"""Container runtimes and package sources on real nodes: with stand-ins, or with the real Enroot and
+Pyxis where ``SLURMSTACK_TEST_ARTIFACTS`` names a folder with them (see artifacts.py)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.lab import artifacts
+from tests.lab.artifacts import PLACE, Artifacts
+from tests.lab.conftest import RunningLab
+
+pytestmark = pytest.mark.lab
+
+Settings = dict[str, Any]
+Change = Callable[..., None]
+
+#: Makes a squashfs image from a handful of the node's own programs.
+IMAGE = r"""
+set -e
+command -v mksquashfs >/dev/null || apt-get install -y -q squashfs-tools >/dev/null 2>&1
+root=$(mktemp -d)
+mkdir -p $root/bin $root/dev $root/etc $root/proc $root/root $root/sys $root/tmp $root/usr $root/var
+for program in /bin/sh /bin/bash /bin/cat /usr/bin/env; do
+  cp -L $program $root/bin/
+  for library in $(ldd $program | grep -o '/[^ ]*'); do
+    mkdir -p $root$(dirname $library)
+    cp -L $library $root$library
+  done
+done
+echo 'made on the spot' >$root/etc/marker
+echo 'root:x:0:0:root:/root:/bin/sh' >$root/etc/passwd
+echo 'root:x:0:' >$root/etc/group
+rm -f /srv/tiny.sqsh
+mksquashfs $root /srv/tiny.sqsh -no-progress >/dev/null
+rm -rf $root
+"""
+
+
+def write(lab: RunningLab, values: Settings) -> None:
+    """Set keys of the stack's settings; None takes one out."""
+    content = yaml.safe_load(lab.settings.read_text())
+    for key, value in values.items():
+        content["config"].pop(f"slurmstack:{key}", None)
+        if value is not None:
+            content["config"][f"slurmstack:{key}"] = value
+    lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def bring(lab: RunningLab, *files: Path) -> None:
+    """Files onto the package host."""
+    for file in files:
+        command = [
+            "ssh",
+            "-F",
+            str(lab.lab.ssh_config),
+            "ctl",
+            f"mkdir -p {PLACE}; cat >{PLACE}/{file.name}",
+        ]
+        subprocess.run(command, input=file.read_bytes(), check=True, timeout=60)
+
+
+def up(lab: RunningLab, check: bool = True) -> str:
+    done = lab.pulumi("up", "--yes", "--skip-preview", check=check)
+    assert check or done.returncode != 0, "it was to fail"
+    return done.stdout + done.stderr
+
+
+def daemons(lab: RunningLab) -> list[str]:
+    """Changes when slurmctld or a slurmd is restarted."""
+    ask = "systemctl show --property=InvocationID --value {}"
+    return [
+        lab.ssh(node, ask.format(f"{unit}.service")).stdout.strip()
+        for node, unit in (("ctl", "slurmctld"), ("cn01", "slurmd"), ("cn02", "slurmd"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    return artifacts.find(tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.fixture(scope="module")
+def apptainer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return artifacts.apptainer_stand_in(tmp_path_factory.mktemp("apptainer"))
+
+
+@pytest.fixture(scope="module")
+def containers(lab: RunningLab, kit: Artifacts, apptainer: Path) -> Iterator[RunningLab]:
+    """The lab with container runtimes; afterwards without them again."""
+    before = lab.settings.read_text()
+    bring(lab, *kit.files, apptainer)
+    write(
+        lab,
+        {
+            "enrootPyxis": kit.settings(),
+            "apptainer": {
+                "packages": [artifacts.entry(apptainer)],
+                "conf": {"bind path": ["/etc/hosts", "/srv"]},
+            },
+        },
+    )
+    up(lab)
+    yield lab
+    lab.settings.write_text(before)
+    up(lab)
+    assert "--container-image" not in lab.ssh("ctl", "srun --help").stdout
+    assert lab.ssh("ctl", "srun -N2 hostname").stdout.split()
+    assert lab.ssh("cn01", "test -e /etc/slurm/plugstack.conf.d/pyxis.conf", check=False).returncode
+    assert lab.ssh("cn01", "dpkg -s apptainer", check=False).returncode
+
+
+@pytest.fixture
+def changed(containers: RunningLab) -> Iterator[Change]:
+    """Changes settings; afterwards the lab is as it was."""
+    before = containers.settings.read_text()
+    yield lambda **values: write(containers, values)
+    containers.settings.write_text(before)
+    up(containers)
+
+
+def test_srun_runs_in_a_container(containers: RunningLab, kit: Artifacts) -> None:
+    assert "--container-image" in containers.ssh("cn02", "srun --help").stdout
+    if not kit.real:
+        run = "srun -N2 --container-image=/srv/tiny.sqsh printenv STAND_IN_IMAGE"
+        assert containers.ssh("ctl", run).stdout.split() == ["/srv/tiny.sqsh"] * 2
+        return
+    for node in ("cn01", "cn02"):
+        containers.ssh(node, IMAGE)
+    run = "srun -N2 --container-image=/srv/tiny.sqsh cat /etc/marker"
+    assert containers.ssh("ctl", run).stdout.splitlines() == ["made on the spot"] * 2
+    assert containers.ssh("ctl", "srun cat /etc/marker", check=False).returncode != 0
+
+
+def test_nothing_is_left_to_do(containers: RunningLab) -> None:
+    containers.pulumi("preview", "--expect-no-changes")
+
+
+def test_only_signed_packages_are_taken(containers: RunningLab) -> None:
+    """A package slipped into the repository after it was signed is refused by the nodes."""
+    www = "/var/lib/slurmstack-packages/www/current"
+    lists = "/var/lib/apt/lists/*_current_*"
+    refresh = (
+        f"rm -f {lists}; apt-get update --error-on=any -o Dir::Etc::sourceparts=- "
+        "-o Dir::Etc::sourcelist=/etc/apt/sources.list.d/slurmstack.sources "
+        "-o APT::Get::List-Cleanup=0"
+    )
+    containers.ssh("cn01", refresh)
+    containers.ssh(
+        "ctl", f"cd {www} && cp Packages /tmp/Packages && sed -i s/enroot/rootkit/ Packages"
+    )
+    try:
+        refused = containers.ssh("cn01", refresh, check=False)
+        assert refused.returncode != 0
+    finally:
+        containers.ssh("ctl", f"cp /tmp/Packages {www}/Packages")
+    containers.ssh("cn01", refresh)
+
+
+def test_another_checksum_is_refused(
+    containers: RunningLab, changed: Change, kit: Artifacts
+) -> None:
+    settings = kit.settings()
+    right = settings["pyxis"]["archive"]["sha256"]
+    wrong = right[::-1]
+    settings["pyxis"]["archive"] = {**settings["pyxis"]["archive"], "sha256": wrong}
+    running = daemons(containers)
+    changed(enrootPyxis=settings)
+    said = up(containers, check=False)
+    assert settings["pyxis"]["archive"]["url"] in said
+    assert f"expected sha256 {wrong}, found {right}" in said
+    kept = containers.ssh("ctl", "ls /var/lib/slurmstack-packages/artifacts").stdout
+    assert wrong not in kept
+    assert daemons(containers) == running
+    assert "--container-image" in containers.ssh("ctl", "srun --help").stdout
+
+
+def test_a_plugin_that_does_not_build_changes_nothing(
+    containers: RunningLab, changed: Change, kit: Artifacts, tmp_path: Path
+) -> None:
+    archive = artifacts.pyxis_stand_in(tmp_path, spoilt=True)
+    spoilt = archive.rename(tmp_path / "pyxis-0.20.1.tar.gz")
+    bring(containers, spoilt)
+    settings = kit.settings()
+    settings["pyxis"] = {"version": "0.20.1", "archive": artifacts.entry(spoilt)}
+    running = daemons(containers)
+    changed(enrootPyxis=settings)
+    said = up(containers, check=False)
+    assert "it does not build against Slurm" in said
+    assert daemons(containers) == running
+    assert containers.ssh("ctl", "srun -N2 hostname").stdout.split()
+
+
+def test_another_slurm_gets_another_plugin_in_the_same_step(
+    containers: RunningLab, changed: Change
+) -> None:
+    shown = "apt-cache madison slurmd | cut -d'|' -f2 | tr -d ' '"
+    offered = containers.ssh("cn01", shown).stdout.split()
+    now = containers.ssh("cn01", "dpkg-query -W -f '${Version}' slurmd").stdout
+    others = [version for version in offered if version != now]
+    if not others:
+        pytest.skip("the mirror offers one version of Slurm only")
+    changed(packages={"version": others[0]})
+    up(containers)
+    for node, package in (("ctl", "slurmctld"), ("cn01", "slurmd"), ("cn02", "slurmd")):
+        ask = f"dpkg-query -W -f '${{Version}}\\n${{Depends}}\\n' {package} slurmstack-pyxis"
+        lines = containers.ssh(node, ask).stdout.splitlines()
+        assert lines[0] == others[0]
+        assert lines[-1] == f"slurm-wlm-basic-plugins (= {others[0]})"
+        # The older version is kept although a newer one is offered.
+        assert "slurmd" not in containers.ssh(node, "apt-get -s -q upgrade").stdout
+    assert "--container-image" in containers.ssh("cn01", "srun --help").stdout
+    assert containers.ssh("ctl", "srun -N2 hostname").stdout.split()
+
+
+def test_apptainer_has_its_policy(containers: RunningLab) -> None:
+    conf = containers.ssh("cn01", "cat /etc/apptainer/apptainer.conf").stdout
+    assert "allow setuid = no\n" in conf
+    assert "bind path = /etc/hosts\nbind path = /srv\n" in conf
+    assert containers.ssh("cn02", "apptainer --version").returncode == 0
+
+
+def source(archive: Path, **values: Any) -> Settings:
+    return {
+        "slurm": "source",
+        "version": "99.1-1",
+        "archive": artifacts.entry(archive),
+        "features": ["http", "hwloc", "jwt"],
+        **values,
+    }
+
+
+def test_a_failed_build_of_slurm_leaves_the_cluster_alone(
+    containers: RunningLab, changed: Change, tmp_path: Path
+) -> None:
+    broken = artifacts.slurm_source(tmp_path / "a", rules="@echo no compiler here; false")
+    poor = artifacts.slurm_source(tmp_path / "b", name="slurm-poor")
+    bring(containers, broken, poor)
+    running = daemons(containers)
+    published = "readlink /var/lib/slurmstack-packages/www/current"
+    before = containers.ssh("ctl", published).stdout
+
+    changed(packages=source(broken))
+    said = up(containers, check=False)
+    assert "no compiler here" in said
+    assert "the build failed; the packages published before are unchanged" in said
+
+    changed(packages=source(broken, version="99.2-1"))
+    said = up(containers, check=False)
+    assert "its packaging makes version 99.1-1, the settings say 99.2-1" in said
+
+    changed(packages=source(poor))
+    said = up(containers, check=False)
+    assert "the packages lack: hwloc" in said
+
+    assert daemons(containers) == running
+    assert containers.ssh("ctl", published).stdout == before
+    assert containers.ssh("ctl", "srun -N2 hostname").stdout.split()
+
+
+@pytest.mark.skipif(
+    not os.environ.get("SLURMSTACK_TEST_SLURM_SOURCE"),
+    reason="SLURMSTACK_TEST_SLURM_SOURCE: builds Slurm for 5 to 15 minutes",
+)
+@pytest.mark.timeout(3600)
+def test_slurm_from_source(containers: RunningLab, changed: Change) -> None:
+    """The distribution's own source of Slurm, built with the packaging that ships in it."""
+    lists = "deb-src http://mirror.lab/debian trixie main"
+    ask = (
+        f"echo '{lists}' >/tmp/src.list; mkdir -p /tmp/lists/partial; "
+        "o='-o Dir::Etc::sourcelist=/tmp/src.list -o Dir::Etc::sourceparts=- "
+        "-o Dir::State::lists=/tmp/lists'; apt-get -q $o update >/dev/null && "
+        "apt-cache $o showsrc slurm-wlm"
+    )
+    shown = containers.ssh("ctl", ask).stdout.splitlines()
+    start = shown.index("Checksums-Sha256:")
+    sha256, _, name = next(line for line in shown[start:] if ".orig.tar" in line).split()
+    version = name.split("_")[1].split(".orig")[0]
+    changed(
+        packages={
+            "slurm": "source",
+            "version": f"{version}-1",
+            "archive": {
+                "url": f"http://mirror.lab/debian/pool/main/s/slurm-wlm/{name}",
+                "sha256": sha256,
+            },
+            "features": ["http", "hwloc", "jwt", "pmix"],
+        }
+    )
+    done = containers.pulumi("up", "--yes", "--skip-preview", timeout=3000)
+    assert done.returncode == 0
+    for node in ("ctl", "cn01", "cn02"):
+        found = containers.ssh(node, "dpkg-query -W -f '${Version}' slurm-smd").stdout
+        assert found.startswith(f"{version}-1+slurmstack.")
+    assert "pmix" in containers.ssh("cn01", "srun --mpi=list 2>&1").stdout
+    assert "--container-image" in containers.ssh("cn01", "srun --help").stdout
+    assert containers.ssh("ctl", "srun -N2 hostname").stdout.split()

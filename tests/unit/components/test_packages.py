@@ -1,0 +1,280 @@
+"""Package sources, and what of Slurm, Enroot, Pyxis and Apptainer lands on nodes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from components.apptainer import apptainer_bundle
+from components.compute_node import compute_bundle
+from components.enroot_pyxis import pyxis_conf
+from components.package_repository import PREFERENCES, SOURCES, host_bundle, node_bundle
+from components.rendering import render
+from components.slurm_controller import controller_bundle
+from remote.bundle import Bundle, Command, File, Package, Unit
+from settings import Settings, parse
+from settings.apptainer_conf import POLICY
+from settings.model import Hardware
+from tests.unit.components.test_cluster import Node, deploy, plain
+from tests.unit.settings.test_containers import APPTAINER, CONTAINERS, ENROOT, SHA, SOURCE
+from tests.unit.settings.test_settings import lab
+
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQENB\n-----END PGP PUBLIC KEY BLOCK-----\n"
+SHELLCHECK = Path(sys.executable).parent / "shellcheck"
+HARDWARE = Hardware(CPUs=2, SocketsPerBoard=1, CoresPerSocket=2, ThreadsPerCore=1, RealMemory=2000)
+
+
+def settings(**changes: Any) -> Settings:
+    return parse({**lab(), **changes})
+
+
+def packages(bundle: Bundle) -> dict[str, str | None]:
+    return {part.name: part.version for part in bundle.parts if isinstance(part, Package)}
+
+
+def files(bundle: Bundle) -> dict[str, str]:
+    return {
+        part.path: part.content
+        for part in bundle.parts
+        if isinstance(part, File) and isinstance(part.content, str)
+    }
+
+
+def commands(bundle: Bundle) -> dict[str, str]:
+    return {part.name: part.script for part in bundle.parts if isinstance(part, Command)}
+
+
+def unit(bundle: Bundle, name: str) -> Unit:
+    return next(part for part in bundle.parts if isinstance(part, Unit) and part.name == name)
+
+
+def test_the_distribution_needs_no_names_but_its_own() -> None:
+    bundle = compute_bundle("cn01", settings())
+    assert packages(bundle) == {"slurm-client": None, "slurmd": None}
+
+
+def test_a_version_is_everybodys() -> None:
+    pinned = settings(packages={"version": "24.11.5-4"})
+    compute = packages(compute_bundle("cn01", pinned))
+    controller = packages(controller_bundle("ctl", pinned, dict.fromkeys(pinned.compute, HARDWARE)))
+    assert compute["slurmd"] == controller["slurmctld"] == "24.11.5-4"
+    # What apt would choose for a dependency by itself is told, too.
+    assert compute["slurm-wlm-basic-plugins"] == "24.11.5-4"
+    assert (
+        "Pin: version 24.11.5-4\n"
+        in files(node_bundle("cn01", pinned, None, None))[PREFERENCES.format("")]
+    )
+
+
+def test_the_plugin_follows_whichever_package_brings_slurm() -> None:
+    both = settings(packages={"version": "24.11.5-4"}, enrootPyxis=CONTAINERS)
+    assert both.enroot_pyxis is not None
+    text = files(node_bundle("cn01", both, KEY, "0"))[PREFERENCES.format("")]
+    stanzas = [stanza.splitlines()[1:] for stanza in text.strip().split("\n\n")]
+    release = both.enroot_pyxis.pyxis.release(both.packages)
+    assert stanzas == [
+        ["Package: src:slurm-wlm src:slurm-smd", "Pin: version 24.11.5-4", "Pin-Priority: 1001"],
+        ["Package: slurmstack-pyxis", f"Pin: version {release}", "Pin-Priority: 1001"],
+    ]
+    # The daemon is restarted even where another role has brought the package along.
+    assert "Slurm 24.11.5-4" in unit(compute_bundle("cn01", both), "slurmd.service").restart_keys
+
+
+def test_slurm_from_source_replaces_the_distributions_names() -> None:
+    built = settings(packages=SOURCE)
+    release = built.packages.release
+    bundle = compute_bundle("cn01", built)
+    assert packages(bundle) == dict.fromkeys(
+        ("slurm-smd", "slurm-smd-client", "slurm-smd-slurmd"), release
+    )
+    # SchedMD's packages make no user slurm.
+    assert "user slurm 64030 slurm " in bundle.render()
+    assert "package:slurm-smd-slurmd" in unit(bundle, "slurmd.service").restart_on
+
+
+def test_the_build_is_asked_for_what_is_checked() -> None:
+    built = settings(packages={**SOURCE, "buildPackages": ["libnvidia-ml-dev"]})
+    bundle = host_bundle("ctl", built)
+    words = shlex.split(commands(bundle)["build-slurm"])
+    assert words[1:4] == [SOURCE["archive"]["url"], SHA, "25.05.1-1"]
+    assert words[4:] == [built.packages.release, "http,hwloc,jwt,nvml,pmix"]
+    assert "libnvidia-ml-dev" in packages(bundle)
+    steps = list(commands(bundle))
+    assert steps.index("build-slurm") < steps.index("publish")
+
+
+def test_nodes_trust_the_package_host_by_its_key_alone() -> None:
+    bundle = node_bundle("cn01", settings(enrootPyxis=CONTAINERS), KEY, "0011")
+    text = files(bundle)[SOURCES.format("")]
+    assert "URIs: http://10.73.0.10:8460/current\n" in text
+    assert "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQENB\n" in text
+    assert "trusted" not in text.lower()
+    other = node_bundle("cn01", settings(enrootPyxis=CONTAINERS), KEY, "0022")
+    assert commands(bundle) != commands(other), "what is published anew is not looked for"
+
+
+def test_a_host_can_change_between_node_and_package_host() -> None:
+    """Both roles stand on it for a moment, and a path belongs to one of them."""
+    repository = {"sources": "Types: deb\nURIs: http://m.example\nSuites: ./", "key": KEY}
+    site = {"slurm": "repository", "version": "25.05.1-1", "repository": repository}
+    both = settings(packages=site, enrootPyxis=CONTAINERS)
+    assert not files(host_bundle("ctl", both)).keys() & files(node_bundle("ctl", both, KEY, "0"))
+
+
+def test_the_sites_repository() -> None:
+    repository = {"sources": "Types: deb\nURIs: http://m.example\nSuites: ./", "key": KEY}
+    site = settings(packages={"slurm": "repository", "repository": repository})
+    text = files(node_bundle("cn01", site, None, None))
+    assert (
+        "Suites: ./\nSigned-By:\n -----BEGIN"
+        in text["/etc/apt/sources.list.d/slurmstack-site.sources"]
+    )
+    assert "slurm-smd-slurmd" in packages(compute_bundle("cn01", site))
+
+
+def test_pyxis_changes_in_one_step_with_slurmd() -> None:
+    both = settings(enrootPyxis=CONTAINERS)
+    assert both.enroot_pyxis is not None
+    bundle = compute_bundle("cn01", both)
+    release = both.enroot_pyxis.pyxis.release(both.packages)
+    assert packages(bundle)["slurmstack-pyxis"] == release
+    assert packages(bundle)["enroot"] == "3.5.0-1"
+    assert packages(bundle)["enroot+caps"] == "3.5.0-1"
+    again = unit(bundle, "slurmd.service").restart_on
+    assert {"package:slurmd", "package:slurmstack-pyxis"} <= set(again)
+    bundle.render()
+
+
+def test_the_controller_serves_plugstack_and_has_the_plugin() -> None:
+    both = settings(enrootPyxis=CONTAINERS)
+    bundle = controller_bundle("ctl", both, dict.fromkeys(both.compute, HARDWARE))
+    assert (
+        "include /etc/slurm/plugstack.conf.d/*.conf\n" in files(bundle)["/etc/slurm/plugstack.conf"]
+    )
+    assert "slurmstack-pyxis" in packages(bundle)
+    assert "enroot" not in packages(bundle)
+    assert "/etc/slurm/plugstack.conf" in unit(bundle, "slurmctld.service").reload_on
+    bundle.render()
+
+
+def test_pyxis_options_are_the_first_documents() -> None:
+    containers = settings(enrootPyxis=CONTAINERS).enroot_pyxis
+    assert containers is not None
+    assert pyxis_conf(containers).split() == [
+        "required",
+        "/usr/lib/slurmstack/spank/pyxis.so",
+        "runtime_path=/run/pyxis",
+        "container_scope=job",
+        "execute_entrypoint=true",
+        "sbatch_support=true",
+    ]
+
+
+def test_enroot_conf_as_enroots_own_loop_reads_it(tmp_path: Path) -> None:
+    conf = {"ENROOT_TEMP_PATH": "${TMPDIR:-/tmp}", "ENROOT_MAX_PROCESSORS": "$(nproc)"}
+    containers = {**CONTAINERS, "enroot": {"packages": [ENROOT], "conf": conf}}
+    bundle = compute_bundle("cn01", settings(enrootPyxis=containers))
+    place = tmp_path / "enroot.conf"
+    place.write_text(files(bundle)["/etc/enroot/enroot.conf"])
+    # Enroot's config::load checks the file with `bash -n`, splits at blanks and =, evaluates.
+    reader = r"""
+    "$BASH" -n "$1" || exit 1
+    while IFS=$' \t=' read -r key value; do
+      if [[ $key =~ ^ENROOT_[[:upper:]_]+$ ]]; then echo "$key|$(eval echo "$value")"; fi
+    done <"$1"
+    """
+    done = subprocess.run(
+        ["bash", "-euc", reader, "bash", str(place)],
+        env={"PATH": os.environ["PATH"], "TMPDIR": "/scratch"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    read = dict(line.split("|") for line in done.stdout.splitlines())
+    user = os.getuid()
+    assert read["ENROOT_RUNTIME_PATH"] == f"/run/enroot/user-{user}"
+    assert read["ENROOT_CACHE_PATH"] == f"/tmp/enroot-cache/user-{user}"
+    assert read["ENROOT_DATA_PATH"] == f"/tmp/enroot-data/user-{user}"
+    assert read["ENROOT_SQUASH_OPTIONS"] == "-noI -noD -noF -noX -no-duplicates"
+    assert read["ENROOT_TEMP_PATH"] == "/scratch"
+    assert int(read["ENROOT_MAX_PROCESSORS"]) > 0
+
+
+def read_apptainer(text: str) -> dict[str, list[str]]:
+    """As apptainerconf.GetDirectives of Apptainer 1.4 reads it."""
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"(?m)^\s*([a-zA-Z _-]+)[ \t]*=[ \t]*(.*)$", text):
+        if value.strip():
+            found.setdefault(name.strip(), []).append(value.strip())
+    return found
+
+
+def test_apptainer_conf_says_the_policy_and_the_settings() -> None:
+    conf = {"bind path": ["/etc/hosts", "/scratch"], "mount home": False}
+    bundle = apptainer_bundle("cn01", settings(apptainer={"packages": [APPTAINER], "conf": conf}))
+    read = read_apptainer(files(bundle)["/etc/apptainer/apptainer.conf"])
+    assert set(read) == set(POLICY)
+    assert read["allow setuid"] == ["no"]
+    assert read["mount hostfs"] == ["no"]
+    assert read["mount home"] == ["no"]
+    assert read["bind path"] == ["/etc/hosts", "/scratch"]
+    assert read["sessiondir max size"] == ["16"]
+    assert packages(bundle) == {"apptainer": "1.4.2"}
+    assert packages(apptainer_bundle("cn01", settings(apptainer={}))) == {"apptainer": None}
+
+
+@pytest.mark.parametrize(
+    ("template", "values"),
+    [
+        ("package_repository/fetch.sh", {}),
+        ("package_repository/publish.sh", {}),
+        ("package_repository/build-slurm.sh", {}),
+        ("package_repository/build-spank.sh", {}),
+        ("package_repository/refresh.sh", {"sources": ["/a", "/b"], "index": "00"}),
+        ("enroot_pyxis/srun-has-containers.sh", {}),
+        ("apptainer/policy.sh", {"setuid": False}),
+    ],
+)
+def test_scripts_are_plain_posix(template: str, values: dict[str, Any], tmp_path: Path) -> None:
+    script = tmp_path / "script.sh"
+    script.write_text(render(template, **values))
+    done = subprocess.run(
+        # dpkg's formats and scripts for another shell hold what this one must not expand.
+        [SHELLCHECK, "--shell=sh", "--exclude=SC2016", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+class Published(Node):
+    """As a node, and as the package host, which says what it published."""
+
+    def answer(self, name: str, inputs: dict[str, Any]) -> str:
+        said = json.loads(super().answer(name, inputs)) if "stdin" in inputs else None
+        if said is None:
+            return super().answer(name, inputs)
+        if said["role"] == "package-host":
+            key = base64.b64encode(KEY.encode()).decode()
+            said["facts"] = {"packages-key": key, "packages-index": "0123"}
+        return json.dumps(said)
+
+
+def test_nodes_learn_what_the_package_host_published() -> None:
+    node, _ = deploy(Published(), enrootPyxis=CONTAINERS, apptainer={"packages": [APPTAINER]})
+    made = {name for name, args in node.made.items() if args.typ == "command:remote:Command"}
+    assert {"ctl-package-host", "cn01-packages", "cn02-packages", "cn01-apptainer"} <= made
+    assert "ctl-packages" not in made
+    text = plain(node.made["cn01-packages"].inputs["stdin"])
+    assert "published as 0123" in text
+    assert "BEGIN PGP PUBLIC KEY BLOCK" in text
