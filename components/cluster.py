@@ -12,20 +12,17 @@ from components.apptainer import Apptainer
 from components.compute_node import ComputeNode
 from components.deploy import Deployed
 from components.inventory import inventory
+from components.jwt_key_pair import JwtKeyPair
 from components.login import LoginNode
 from components.munge_key import MungeKey
 from components.node import Node
 from components.package_repository import PackageRepository
 from components.slurm_controller import SlurmController
-from components.storage import Storage, servers
-from components.system import System
-from components.jwt_key_pair import JwtKeyPair
-from components.munge_key import MungeKey
-from components.node import Node
-from components.slurm_controller import SlurmController
-from components.slurm_restd import SlurmRestd
 from components.slurm_database import SlurmDatabase
 from components.slurm_packages import slurm_package
+from components.slurm_restd import SlurmRestd
+from components.storage import Storage, servers
+from components.system import System
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -60,50 +57,28 @@ class SlurmCluster(pulumi.ComponentResource):
             for name, host in hosts.items()
         }
         key = MungeKey("munge-key", hosts, head, systems, settings.munge_key, child)
-        key = MungeKey("munge-key", hosts, head, nodes, settings.munge_key, child)
-        tokens = None
-        if settings.jwt is not None:
-            tokens = JwtKeyPair(
-                "jwt-key-pair", hosts[head], settings.jwt, [nodes[head].resource], child
-            )
-        ready = [key.deployed[head], *([tokens.deployed] if tokens else [])]
-        controller = SlurmController(
-            head, hosts[head], settings, hardware, [one.resource for one in ready], child
         packages = PackageRepository("packages", hosts, settings, nodes, child)
         sources = {name: [one.resource] for name, one in packages.deployed.items()}
-        controller = SlurmController(
-            head,
-            hosts[head],
-            settings,
-            hardware,
-            [key.deployed[head].resource, *sources.get(head, ())],
-            child,
-        )
-        rest = None
-        if settings.rest is not None:
-            rest = SlurmRestd(
-                "slurmrestd", hosts[head], settings, [controller.deployed.resource], child
-            )
-        before = [key.deployed[head].resource]
-        database = accounting = None
+        before = [key.deployed[head].resource, *sources.get(head, ())]
+        tokens = database = accounting = rest = None
+        if settings.jwt is not None:
+            tokens = JwtKeyPair("jwt-key-pair", hosts[head], settings.jwt, before, child)
+            before = [tokens.deployed.resource]
         if settings.accounting is not None:
             database = SlurmDatabase(head, hosts[head], settings, before, child).deployed
             before = [database.resource]
         controller = SlurmController(head, hosts[head], settings, hardware, before, child)
+        after = [controller.deployed.resource]
         if settings.accounting is not None:
-            after = [controller.deployed.resource]
             accounting = Accounting(head, hosts[head], settings, after, child).deployed
+        if settings.rest is not None:
+            rest = SlurmRestd("slurmrestd", hosts[head], settings, after, child)
         workers = {
             name: ComputeNode(
                 hosts[name],
                 settings,
                 hardware,
-                [key.deployed[name].resource, controller.deployed.resource],
-                [
-                    key.deployed[name].resource,
-                    controller.deployed.resource,
-                    *sources.get(name, ()),
-                ],
+                [key.deployed[name].resource, *after, *sources.get(name, ())],
                 child,
             )
             for node_class in settings.nodes
@@ -113,7 +88,7 @@ class SlurmCluster(pulumi.ComponentResource):
             name: LoginNode(
                 hosts[name],
                 settings,
-                [key.deployed[name].resource, controller.deployed.resource],
+                [key.deployed[name].resource, *after, *sources.get(name, ())],
                 child,
             )
             for name in settings.login
@@ -132,7 +107,6 @@ class SlurmCluster(pulumi.ComponentResource):
             *(login.deployed for login in logins.values()),
             *key.deployed.values(),
             *packages.deployed.values(),
-            controller.deployed,
             *([tokens.deployed] if tokens else []),
             *(rest.deployed if rest else []),
             *(one for one in (database, controller.deployed, accounting) if one is not None),
@@ -142,6 +116,7 @@ class SlurmCluster(pulumi.ComponentResource):
         self.inventory = inventory(
             [one for one in deployed if not hosts[one.node].lost], list(settings.lost)
         )
+        slurm = slurm_package(settings, "slurmctld").name
         self.cluster = pulumi.Output.all(
             answer=controller.deployed.answer, ca=rest.ca if rest else None
         ).apply(
@@ -149,12 +124,7 @@ class SlurmCluster(pulumi.ComponentResource):
                 "name": settings.cluster.name,
                 "controller": head,
                 "login": list(settings.login),
-                "slurmVersion": answer.packages.get("slurmctld"),
-                "login": [],
-                "slurmVersion": answer.packages.get(slurm_package(settings, "slurmctld").name),
-                "restUrl": None,
-                "login": [],
-                "slurmVersion": found["answer"].packages.get("slurmctld"),
+                "slurmVersion": found["answer"].packages.get(slurm),
                 "restUrl": rest.url if rest else None,
                 "restCa": found["ca"],
             }

@@ -7,8 +7,7 @@ from pathlib import PurePosixPath
 
 import pulumi
 
-from components import health
-from components import enroot_pyxis
+from components import enroot_pyxis, health
 from components.deploy import Deployed, deploy
 from components.node_conf import (
     OWN_FILES,
@@ -20,9 +19,8 @@ from components.node_conf import (
 )
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMD, restart_keys
-from remote.bundle import Bundle, Check, Directory, File, Package, Part, Unit
 from components.slurm_packages import slurm_packages, trigger, version_keys
-from remote.bundle import Bundle, Check, Directory, File, Unit
+from remote.bundle import Bundle, Check, Directory, File, Part, Unit
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -75,18 +73,17 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             *health.parts(node, settings, hardware),
             Unit(
                 "slurmd.service",
-                restart_on=(DEFAULTS, UNIT_CONF),
-                restart_keys=(
-                    *restart_keys(settings, RESTART_SLURMD),
-                    *slurmd_restart_lines(settings),
-                ),
                 restart_on=(
                     DEFAULTS,
                     UNIT_CONF,
                     trigger(settings, "slurmd"),
                     *enroot_pyxis.restart_on(settings),
                 ),
-                restart_keys=(*restart_keys(settings, RESTART_SLURMD), *version_keys(settings)),
+                restart_keys=(
+                    *restart_keys(settings, RESTART_SLURMD),
+                    *slurmd_restart_lines(settings),
+                    *version_keys(settings),
+                ),
             ),
             Check("node-is-idle", render("compute_node/node-is-idle.sh", node=node)),
             *enroot_pyxis.checks(settings),

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import pulumi
 
-from components.accounting import before_slurmctld
 from components import enroot_pyxis
+from components.accounting import before_slurmctld
 from components.deploy import Deployed, deploy
 from components.node_conf import served_files
 from components.rendering import render
@@ -66,13 +66,11 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700"),
             *(File(path, text) for path, text in files.items()),
-            File(SLURM_CONF, slurm_conf(settings, hardware)),
             *before_slurmctld(settings, SLURM_CONF),
             Unit(
                 "slurmctld.service",
-                reload_on=tuple(files),
                 restart_on=(trigger(settings, "slurmctld"),),
-                reload_on=(SLURM_CONF, *enroot_pyxis.served(settings)),
+                reload_on=(*files, *enroot_pyxis.served(settings)),
                 reload="scontrol reconfigure",
                 restart_keys=(*restart_keys(settings, RESTART_SLURMCTLD), *version_keys(settings)),
             ),

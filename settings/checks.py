@@ -7,14 +7,13 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from typing import Any
 
-from settings import node_checks
-from settings.gres import contradictions
 from pydantic import SecretStr
 
-from settings import jwt, rest
+from settings import jwt, node_checks, rest
 from settings.accounting import Accounting
 from settings.accounting_checks import accounting_problems
 from settings.containers import apptainer_problems, enroot_pyxis_problems
+from settings.gres import contradictions
 from settings.hostlist import expand
 from settings.model import Hardware, Host, NodeClass, Partition, Roles
 from settings.packages import package_problems
@@ -41,7 +40,6 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
         problems += _node_classes(placed, named, roles, f"{project}:nodes")
         problems += _partitions(partitions, nodes, bool(raw.get("nodes")), f"{project}:partitions")
     problems += node_checks.problems(parts, raw, project)
-        problems += _partitions(partitions, nodes, f"{project}:partitions")
     problems += _tokens_and_rest(parts, raw, project)
     accounting: Accounting | None = parts.get("accounting")
     if accounting is not None:

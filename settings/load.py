@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args, get_origin
 
 import pulumi
@@ -18,9 +18,24 @@ from settings.model import MungeKeySetting, Settings
 from settings.problems import Problem, SettingsError, shown
 from settings.rest import read_key
 
-#: Keys whose value is never quoted in a report.
-_SECRET_KEYS = {"mungeKey", "restTlsKey"}
-_SECRET_KEYS = {"mungeKey", "accountingPassword"}
+#: Keys whose value is never quoted in a report → attribute, reader, and what is expected.
+_SECRET_KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    "mungeKey": (
+        "munge_key",
+        MungeKeySetting.read,
+        "a munge key of 32 to 1024 bytes, raw or base64",
+    ),
+    "restTlsKey": (
+        "rest_tls_key",
+        read_key,
+        "an RSA or EC private key in PEM, without a passphrase",
+    ),
+    "accountingPassword": (
+        "accounting_password",
+        read_password,
+        "16 to 64 letters, digits and ._~+/=:@%^*!?-",
+    ),
+}
 
 
 def load() -> Settings:
@@ -118,24 +133,10 @@ def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) 
 def _secret(
     key: str, value: Any, path: str, parts: dict[str, Any], problems: list[Problem]
 ) -> None:
-    if key == "mungeKey":
-        _munge_key(value, path, parts, problems)
-        return
+    """Read a secret; what is wrong with it is said without quoting it."""
+    name, read, expected = _SECRET_KEYS[key]
     try:
-        parts["accounting_password"] = read_password(str(value))
-    except ValueError as error:
-        expected = "16 to 64 letters, digits and ._~+/=:@%^*!?-"
-        problems.append(Problem(path, expected, str(error)))
-
-
-def _munge_key(value: Any, path: str, parts: dict[str, Any], problems: list[Problem]) -> None:
-    try:
-        if key == "mungeKey":
-            expected = "a munge key of 32 to 1024 bytes, raw or base64"
-            parts["munge_key"] = MungeKeySetting.read(str(value))
-        else:
-            expected = "an RSA or EC private key in PEM, without a passphrase"
-            parts["rest_tls_key"] = read_key(str(value))
+        parts[name] = read(str(value))
     except ValueError as error:
         problems.append(Problem(path, expected, str(error)))
 

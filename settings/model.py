@@ -15,17 +15,16 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, field_validator
 from pydantic.alias_generators import to_camel
 
+from settings.accounting import Accounting
+from settings.containers import Apptainer, EnrootPyxis
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
-from settings.accounting import Accounting
 from settings.hostlist import expand
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
-from settings.services import HealthCheck, Modules, Precheck, Share
 from settings.jwt import Jwt
-from settings.rest import Rest
-from settings.containers import Apptainer, EnrootPyxis
-from settings.hostlist import expand
 from settings.packages import Packages
+from settings.rest import Rest
+from settings.services import HealthCheck, Modules, Precheck, Share
 from settings.slurm_conf import SlurmConf
 from settings.topology import Topology
 

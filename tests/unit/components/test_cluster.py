@@ -72,15 +72,10 @@ def bare() -> dict[str, Any]:
     return {key: value for key, value in lab().items() if key in kept}
 
 
-def deploy(**changes: Any) -> tuple[Node, dict[str, Any]]:
-    """The resources made, and the outputs, of the lab's settings with some keys changed."""
-    node, outputs = Node(), dict[str, Any]()
-    settings = parse({**bare(), **changes})
-    settings = parse({**lab(), "accounting": None, **changes})
 def deploy(node: Node | None = None, **changes: Any) -> tuple[Node, dict[str, Any]]:
     """The resources made, and the outputs, of the lab's settings with some keys changed."""
     node, outputs = node or Node(), dict[str, Any]()
-    settings = parse({**lab(), **changes})
+    settings = parse({**bare(), **changes})
     hosts = {
         name: Host(name, one.address, HOST_KEY, lost=one.lost)
         for name, one in settings.hosts.items()
