@@ -78,13 +78,16 @@ def accounting_bundle(node: str, settings: Settings) -> Bundle:
 
 
 def before_slurmctld(settings: Settings, slurm_conf: str) -> list[Part]:
-    """What slurmctld's own bundle does before it takes up a slurm.conf (the file's path): QOS
-    that the partitions name."""
-    names = sorted({qos for one in settings.partitions.values() for qos in partition_qos(one)})
-    if settings.accounting is None or not names:
+    """What slurmctld's own bundle does before it takes up a slurm.conf (the file's path), so that
+    slurmctld starts: the cluster's id, and QOS that its partitions name."""
+    if settings.accounting is None:
         return []
-    script = render("accounting/partition-qos.sh", library=LIBRARY, names=names)
-    return [Command("partition-qos", script, on=(slurm_conf,), timeout=300)]
+    script = render(
+        "accounting/before-slurmctld.sh",
+        library=LIBRARY,
+        names=sorted({qos for one in settings.partitions.values() for qos in partition_qos(one)}),
+    )
+    return [Command("accounting-first", script, on=(slurm_conf,), timeout=300)]
 
 
 @dataclass(frozen=True)

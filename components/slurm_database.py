@@ -92,6 +92,7 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             File(UNIT_CONF, render("accounting/slurmdbd.service.conf", library=LIBRARY)),
             File(f"{LIBRARY}/database", render("accounting/database.sh"), mode="0755"),
             File(RECONCILE, reconcile_script(settings), mode="0755"),
+            File(f"{LIBRARY}/cluster-id", cluster_id_script(settings), mode="0755"),
             Unit("mariadb.service", restart_on=(MARIADB_CONF,), timeout=300),
             Unit("slurmdbd.service", restart_on=(SLURMDBD_CONF, UNIT_CONF), timeout=120),
             Check(
@@ -159,6 +160,18 @@ def reconcile_script(settings: Settings) -> str:
         memory=_MEMORY,
         objects=OBJECTS,
         patience=_PATIENCE,
+    )
+
+
+def cluster_id_script(settings: Settings) -> str:
+    """The script that lets slurmctld and slurmdbd know the cluster by one id."""
+    return render(
+        "accounting/cluster-id.sh",
+        cluster=settings.cluster.name,
+        client_conf=CLIENT_CONF,
+        database=DATABASE,
+        library=LIBRARY,
+        state=settings.slurm.StateSaveLocation,
     )
 
 

@@ -326,6 +326,42 @@ def password(lab: RunningLab) -> str:
     return lab.ssh("ctl", "sed -n 's/^StoragePass=//p' /etc/slurm/slurmdbd.conf").stdout.strip()
 
 
+def test_a_dump_of_another_controller(lab: RunningLab, alice: str) -> None:
+    """Its database knows the cluster by another id; slurmctld would not start with it."""
+    number = job(lab, alice)
+    recorded(lab, number)
+    query = "mariadb slurm_acct_db -N -e"
+    lab.ssh("ctl", f"{query} 'UPDATE cluster_table SET id = id + 1'")
+    lab.ssh("ctl", "systemctl start slurmdbd-dump.service")
+    lab.ssh("ctl", f"{query} 'UPDATE cluster_table SET id = id - 1'")
+    newest = lab.ssh("ctl", RESTORE).stdout.splitlines()[-1].split()[0]
+    lab.ssh("ctl", f"{RESTORE} {newest}")
+    lab.ssh("ctl", "systemctl restart slurmctld && sleep 1 && scontrol ping | grep -q 'is UP'")
+    assert sacct(lab, number) == ["alice", "physics", "normal", "COMPLETED"]
+
+
+def test_accounting_comes_to_a_cluster_that_ran_without(lab: RunningLab, alice: str) -> None:
+    before = lab.settings.read_text()
+    content = yaml.safe_load(before)
+    del content["config"]["slurmstack:accounting"]
+    try:
+        lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
+        up(lab)
+        lab.ssh(
+            "ctl",
+            "systemctl stop slurmctld && rm -rf /var/lib/mysql /var/spool/slurmctld/clustername"
+            " && systemctl start slurmctld",
+        )
+        await_that(lambda: lab.ssh("ctl", "srun -N2 true", check=False).returncode == 0)
+        began = lab.ssh("ctl", "cat /var/spool/slurmctld/clustername").stdout
+        assert began.startswith("lab|")
+    finally:
+        lab.settings.write_text(before)
+        up(lab)
+    assert lab.ssh("ctl", "cat /var/spool/slurmctld/clustername").stdout == began
+    assert recorded(lab, job(lab, alice)) == ["alice", "physics", "normal", "COMPLETED"]
+
+
 def test_accounting_goes_and_comes_back_with_its_records(lab: RunningLab, alice: str) -> None:
     number = job(lab, alice)
     recorded(lab, number)

@@ -177,9 +177,12 @@ def test_a_partition_with_a_qos_makes_it_first() -> None:
     partitions = {"main": {"Nodes": "ALL", "extra": {"QOS": "high"}}}
     with_qos = settings({"qos": {"high": {}}}, partitions=partitions)
     hardware = dict.fromkeys(with_qos.compute, HARDWARE)
-    assert "reconcile --qos high\n" in controller_bundle("ctl", with_qos, hardware).render()
+    assert "/reconcile --qos high\n" in controller_bundle("ctl", with_qos, hardware).render()
     without = controller_bundle("ctl", settings(), hardware).render()
-    assert "reconcile" not in without
+    assert "/cluster-id " in without
+    assert "/reconcile" not in without
+    none = parse({**lab(), "accounting": None})
+    assert "accounting" not in controller_bundle("ctl", none, hardware).render()
 
 
 def test_the_password_is_in_slurmdbd_conf_alone() -> None:
