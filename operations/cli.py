@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from ruamel.yaml import YAML
 
+from components import fabric
+from components.hosts import UnknownHostKey, hosts
+from operations import check as prechecks
+from operations import settings as stack_settings
 from operations.inventory import table
 from operations.stack import NoSuchStack, outputs
 from operations.token import NoToken, issue
@@ -65,3 +71,43 @@ def token(
     except (NoSuchStack, NoToken, SettingsError) as error:
         typer.echo(f"slurmstack: {error}", err=True)
         raise typer.Exit(1) from error
+def check(
+    stack: Stack,
+    project: Project = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """What each host is (OS, driver, ports, clock, disk, cgroups), and what would fail there.
+
+    Asks every host at once and changes nothing. Exit code 1 where something would fail.
+    """
+    try:
+        settings = stack_settings.read(stack, project)
+        found = prechecks.check(settings, hosts(settings, project))
+    except (NoSuchStack, SettingsError, UnknownHostKey) as error:
+        typer.echo(f"slurmstack: {error}", err=True)
+        raise typer.Exit(1) from error
+    if as_json:
+        said = {name: one.as_dict() for name, one in found.items()}
+        typer.echo(json.dumps(said, indent=2, sort_keys=True))
+    else:
+        Console().print(prechecks.table(found))
+    if any(one.fails for one in found.values()):
+        raise typer.Exit(1)
+
+
+@main.command()
+def topology(
+    printed: Annotated[
+        Path, typer.Argument(help="What `ibnetdiscover` printed.", exists=True, dir_okay=False)
+    ],
+    stack: Stack,
+    project: Project = Path(),
+) -> None:
+    """The settings `slurmstack:topology` of the fabric that ibnetdiscover saw."""
+    try:
+        settings = stack_settings.read(stack, project)
+        switches = fabric.tree(printed.read_text(errors="replace"), settings.compute)
+    except (NoSuchStack, SettingsError, fabric.FabricError) as error:
+        typer.echo(f"slurmstack: {error}", err=True)
+        raise typer.Exit(1) from error
+    YAML().dump({"slurmstack:topology": {"plugin": "tree", "switches": switches}}, sys.stdout)

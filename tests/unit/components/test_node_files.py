@@ -177,8 +177,13 @@ def test_growth_changes_no_other_nodes_bundle() -> None:
         hosts={**HOSTS, "cn03": "10.73.0.23"},
         nodes=[{"hosts": "cn[01-03]"}],
     )
-    for bundle in (
-        lambda it: compute_bundle("cn01", it, dict.fromkeys(it.compute, HARDWARE)).render(),
-        lambda it: system_bundle("cn01", it).render(),
-    ):
-        assert bundle(before) == bundle(after)
+    for found in (compute_text, system_text):
+        assert found(before) == found(after)
+
+
+def compute_text(found: Settings) -> str:
+    return compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE)).render()
+
+
+def system_text(found: Settings) -> str:
+    return system_bundle("cn01", found).render()

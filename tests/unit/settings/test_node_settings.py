@@ -11,7 +11,7 @@ from tests.unit.settings.test_settings import PI, lab, mistakes
 
 HOSTS = {"ctl": "10.73.0.10", "cn[01-02]": "10.73.0.[21-22]", "login": "10.73.0.12"}
 H100 = {"Name": "gpu", "Type": "h100", "Count": 8, "AutoDetect": "nvml"}
-TREE = {
+TREE: dict[str, Any] = {
     "plugin": "tree",
     "switches": {"l1": {"Nodes": "cn01"}, "l2": {"Nodes": "cn02"}, "top": {"Switches": "l[1-2]"}},
 }
