@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.unit.remote.conftest import SHELLS
 from tests.unit.remote.machine import Machine, Run
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
@@ -87,10 +86,8 @@ def play(machine: Machine, case: dict[str, Any]) -> None:
             judge(machine.remove(bundle), machine, step["expect"])
 
 
-@pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_case(path: Path, shell: tuple[str, ...], machine: Machine) -> None:
-    machine.shell = shell
+def test_case(path: Path, machine: Machine) -> None:
     play(machine, YAML(typ="safe").load(path))
 
 
