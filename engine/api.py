@@ -11,10 +11,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from engine.journal import Journal
-from engine.state import Snapshot
+from engine.state import Crypter, Snapshot
+
+__all__ = ["Cancel", "Crypter", "Emit", "EngineError", "Event", "Options", "Project", "Result"]
+__all__ += ["Unsupported", "run"]
 
 Event = dict[str, Any]
 """One apitype.EngineEvent as `--event-log` writes it, without `sequence` and `timestamp`."""
@@ -85,13 +88,6 @@ class Result:
     changes: dict[str, int] = field(default_factory=dict)
     result: Literal["succeeded", "failed", "canceled"] = "succeeded"
     unsupported: str = ""
-
-
-class Crypter(Protocol):
-    """A stack's secrets: both directions on the text `v1:NONCE:DATA`."""
-
-    def encrypt(self, plaintext: str) -> str: ...
-    def decrypt(self, ciphertext: str) -> str: ...
 
 
 async def run(

@@ -110,6 +110,7 @@ class Program:
         await self._process.wait()
         for pump in self._pumps:
             pump.cancel()
+        self._process._transport.close()  # type: ignore[attr-defined]  # or it outlives the loop
 
 
 def _interpreter(project: Project) -> str:

@@ -82,13 +82,17 @@ def diff(old: Value, new: Value, path: Path = ()) -> dict[str, str]:
 def reset(path: Path, old: Value, new: Value) -> tuple[Value, bool]:
     """``new`` with its value at the path put back to that of ``old``, and whether that could be
     done: places are not created, lists keep their length."""
+    if not path:
+        return old, True
     if isinstance(new, Secret):
         value, done = reset(path, old.value if isinstance(old, Secret) else old, new.value)
         return Secret(value), done
-    if isinstance(old, Secret):
-        old = old.value
-    if not path:
-        return old, True
+    if isinstance(old, Secret):  # what is taken out of a secret stays one
+        inner = old.value
+        if isinstance(inner, dict):
+            old = {k: Secret(v) for k, v in inner.items()}
+        else:
+            old = [Secret(v) for v in inner] if isinstance(inner, list) else inner
     step, rest = path[0], path[1:]
     done = True
     if isinstance(new, dict) and isinstance(old, dict) and not isinstance(step, int):

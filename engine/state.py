@@ -28,7 +28,7 @@ Properties = dict[str, Value]
 
 
 class Crypter(Protocol):
-    """See :class:`engine.api.Crypter`."""
+    """A stack's secrets: both directions on the text `v1:NONCE:DATA`."""
 
     def encrypt(self, plaintext: str) -> str: ...
     def decrypt(self, ciphertext: str) -> str: ...

@@ -25,7 +25,7 @@ exec 3>&2 # where errors go, also out of a step whose output is being caught
 root=${SLURMSTACK_ROOT:-}
 run=$root/run/slurmstack base=$root/var/lib/slurmstack work=$run/work
 policy=$root/usr/sbin/policy-rc.d
-lock_wait=${SLURMSTACK_LOCK_WAIT:-600} package_time=${SLURMSTACK_PACKAGE_TIME:-1800}
+lock_wait=${SLURMSTACK_LOCK_WAIT:-1800} package_time=${SLURMSTACK_PACKAGE_TIME:-1800}
 verb=${1:-} node=$(uname -n) role=- state='' lock_held='' changed=false
 
 # ---------------------------------------------------------------- speaking and failing
@@ -87,6 +87,7 @@ must_write() { # command…; a failed write is nearly always a full disk
 clean_up() {
     [ -n "$lock_held" ] || return
     drop_staged
+    note_new_packages # now, so that nothing installed later by others is taken for this role's
     restore_policy
     rm -rf "$work" "$run/holder"
 }
@@ -246,11 +247,11 @@ read_other_roles() {
         fail bundle "$(cat "$work/out"), nothing was changed" 'leave each path to one role, and run again once that role has let it go'
 }
 
-held_by_others() { grep -q " $1 $2\$" "$work/others"; } # kind, name
+held_by_others() { cut -d' ' -f2- "$work/others" | grep -qxF -e "$1 $2"; } # kind, name
 
 open_state() {
     step=state
-    must_write mkdir -p "$state/original" "$state/previous" "$state/commands" "$state/keys"
+    must_write mkdir -p "$state/original" "$state/previous" "$state/commands" "$state/facts" "$state/keys"
     [ -e "$state/created" ] || must_write touch "$state/created"
     [ -e "$state/manifest" ] || must_write touch "$state/manifest"
     drop_staged
@@ -298,7 +299,7 @@ run_guards() {
 
 apply_users() {
     while read -r name gid; do
-        step="group $name" present=$(getent group "$name" | cut -d: -f3)
+        step="group $name" present=$(bounded 20 getent group "$name" | cut -d: -f3)
         case $present in
             "$gid") continue ;;
             '') ;;
@@ -311,8 +312,8 @@ apply_users() {
         did "created group $name"
     done <"$work/group"
     while read -r name uid group home shell; do
-        step="user $name" present=$(getent passwd "$name")
-        gid=$(getent group "$group" | cut -d: -f3)
+        step="user $name" present=$(bounded 20 getent passwd "$name")
+        gid=$(bounded 20 getent group "$group" | cut -d: -f3)
         [ -n "$gid" ] || fail "$step" "its group $group does not exist" 'declare the group in the bundle'
         if [ -z "$present" ]; then
             set -- useradd --system -M -g "$group"
@@ -355,7 +356,7 @@ list_installed() {
 
 # Of the missing packages, those that apt's lists do not offer → $work/unavailable.
 find_unavailable_packages() {
-    cut -d' ' -f1 "$work/missing" | xargs -r apt-cache policy 2>/dev/null | awk '
+    cut -d' ' -f1 "$work/missing" | xargs -r timeout 60 apt-cache policy 2>/dev/null | awk '
         /^[^ ].*:$/ { name = substr($1, 1, length($1) - 1); table = 0 }
         $1 == "Candidate:" && $2 != "(none)" { print name, "-" }
         /^  Version table:/ { table = 1; next }
@@ -464,7 +465,7 @@ install_missing() {
 
 # Which packages came with the installation, asked for or not: exactly these go with the role.
 note_new_packages() {
-    [ -e "$state/packages-before" ] || return
+    [ -n "$state" ] && [ -e "$state/packages-before" ] || return 0
     list_installed | comm -13 "$state/packages-before" - | sed 's/^/package /' >"$work/new"
     cat "$state/created" "$work/new" | awk '!seen[$0]++' >"$work/created"
     replace_state created "$work/created"
@@ -571,7 +572,7 @@ apply_files() {
         [ "$kind" != path ] || held_by_others path "$name" || echo "drop $name - - -" >>"$work/todo"
     done <"$work/dropped"
     [ -s "$work/todo" ] || return
-    awk '$1 != "drop" { print $2 }' "$work/todo" >"$work/staging"
+    awk '{ print $2 }' "$work/todo" >"$work/staging"
     replace_state staging "$work/staging"
     : >"$work/sync"
     : >"$work/remember"
@@ -713,7 +714,7 @@ run_commands() { # which: apply or remove
         [ "$1" = remove ] || {
             echo "$sum" >"$work/sum"
             [ -e "$work/facts" ] || : >"$work/facts"
-            replace_state "commands/$name.facts" "$work/facts"
+            replace_state "facts/$name" "$work/facts"
             replace_state "commands/$name" "$work/sum"
             done_with "command:$name"
         }
@@ -749,6 +750,7 @@ put_back() { # beside: unit, time; sets returned
     awk -v unit="$unit" 'FILENAME ~ /pending$/ { if ($1 == "changed") changed[$2]; next }
         $2 == unit { n = split($5 "," $6, on, ","); for (i = 1; i <= n; i++) if (on[i] in changed && on[i] ~ /^\//) print on[i] }' \
         "$state/pending" "$work/unit" | sort -u >"$work/put-back"
+    replace_state staging "$work/put-back"
     while read -r path; do
         [ -f "$state/previous$path" ] || continue
         temporary_name "$root$path"
@@ -880,7 +882,7 @@ run_checks() {
 answer() {
     set --
     while read -r _ name _; do
-        [ ! -s "$state/commands/$name.facts" ] || set -- "$@" "$state/commands/$name.facts"
+        [ ! -s "$state/facts/$name" ] || set -- "$@" "$state/facts/$name"
     done <"$work/command"
     touch "$work/actions" "$work/commands" "$work/facts" "$work/versions" "$work/states" "$work/hashes" "$work/todo"
     cat "$@" "$work/facts" >"$work/all-facts"
@@ -912,10 +914,12 @@ answer() {
             while (next_line("states")) member(word[1], quoted(word[3]))
             units = json
             while (next_line("all-facts")) if (word[1] != "") {
-                key = word[1]; sub(/^[ \t]*[^ \t]+[ \t]*/, "", line); fact[key] = line
+                key = word[1]; sub(/^[ \t]*[^ \t]+[ \t]*/, "", line)
+                if (!(key in fact)) order[++facts] = key
+                fact[key] = line
             }
             first = 1; json = ""
-            for (key in fact) member(key, quoted(fact[key]))
+            for (i = 1; i <= facts; i++) member(order[i], quoted(fact[order[i]]))
             printf "{\"node\": %s, \"role\": %s, \"changed\": %s, \"files\": {%s}, \"packages\": {%s}, \"units\": {%s}, ", \
                 quoted(node), quoted(role), changed, files, packages, units
             printf "\"commands\": %s, \"actions\": %s, \"facts\": {%s}}\n", list("commands"), list("actions"), json
@@ -1000,14 +1004,14 @@ remove_packages() {
 }
 
 mark() { # auto or manual, file with names
-    xargs -r apt-mark "$1" -- <"$2" >"$work/out" 2>&1 || { status=$?; package_failure packages; }
+    xargs -r timeout 60 apt-mark "$1" -- <"$2" >"$work/out" 2>&1 || { status=$?; package_failure packages; }
 }
 
 # ---------------------------------------------------------------- the two verbs
 
 apply() {
-    open_state
     run_guards
+    open_state
     apply_users
     drop_units
     apply_packages
@@ -1025,16 +1029,29 @@ apply() {
     answer
 }
 
+# What ran before this role came goes on, with the files it had then.
+restart_what_goes_on() {
+    awk 'FILENAME == ARGV[1] { back[$1]; next }
+        { n = split($5 "," $6, on, ","); for (i = 1; i <= n; i++) if (on[i] in back) { print $2, $7; next } }' \
+        "$work/to-take-back" "$work/unit" >"$work/going-on"
+    while read -r unit time; do
+        held_by_others unit "$unit" && continue
+        bounded 20 systemctl is-active -q "$unit" || continue
+        systemctl_step "unit $unit" "$time" try-restart "$unit"; did "restarted $unit"
+    done <"$work/going-on"
+}
+
 remove() {
     [ -d "$state" ] || { answer; return; }
     : >"$work/claims"
-    open_state
     run_guards
+    open_state
     run_commands remove
     sed -n -e 's/^started //p' -e 's/^enabled //p' "$state/created" | sort -u >"$work/touched-units"
     awk '{ print $2 }' "$work/unit" | tac | cat - "$work/touched-units" | awk '!seen[$0]++' >"$work/to-stop"
     while read -r unit; do stop_unit "$unit"; done <"$work/to-stop"
     { sed -n 's/^path //p' "$state/created"; (cd "$state/original" && find . ! -type d | sed 's/^\.//'); } | sort -ur >"$work/to-take-back"
+    replace_state staging "$work/to-take-back"
     while read -r path; do step="file $path"; take_back "$path"; done <"$work/to-take-back"
     remove_packages
     sed -n -e 's/^directory //p' -e 's/^mode [^ ]* [^ ]* //p' "$state/created" | sort -r >"$work/folders"
@@ -1044,6 +1061,7 @@ remove() {
     if [ -s "$work/unit" ] || grep -q '/systemd/system/' "$work/to-take-back"; then
         systemctl_step daemon-reload 60 daemon-reload
     fi
+    restart_what_goes_on
     mv "$state" "$base/.removed" && rm -rf "$base/.removed"
     : >"$work/file"
     : >"$work/command"

@@ -138,7 +138,7 @@ class Pool:
         key = json.dumps(connection, sort_keys=True)
         slots = self._slots.setdefault(key, asyncio.Semaphore(SESSIONS))
         async with slots:
-            ssh = await self._connect(key, connection, log)
+            ssh = await self._connect(connection, log)
             where = f"{connection['user']}@{connection['host']}:{int(connection['port'])}"
             both: list[bytes] = []
             streams: tuple[list[bytes], list[bytes]] = ([], [])
@@ -175,36 +175,29 @@ class Pool:
             )
 
     async def _connect(
-        self, key: str, connection: Connection, log: Callable[[str], None]
+        self, connection: Connection, log: Callable[[str], None], what: str = "Dial"
     ) -> asyncssh.SSHClientConnection:
+        key = json.dumps(connection, sort_keys=True)
         task = self._connections.get(key)
         if task is not None and task.done():
             failed = task.cancelled() or task.exception() is not None
             if failed or task.result().is_closed():
                 task = None
         if task is None:
-            task = asyncio.create_task(self._dial_with_retry(connection, log))
+            task = asyncio.create_task(self._dial_with_retry(connection, log, what))
             self._connections[key] = task
         return await asyncio.shield(task)
 
     async def _dial_with_retry(
-        self, connection: Connection, log: Callable[[str], None]
+        self, connection: Connection, log: Callable[[str], None], what: str
     ) -> asyncssh.SSHClientConnection:
+        """All hosts behind a proxy share one connection to it."""
         tunnel = None
         if proxy := connection.get("proxy"):
             try:
-                tunnel = await self._retry("Dial proxy", proxy, None, log)
+                tunnel = await self._connect(proxy, log, "Dial proxy")
             except SshError as error:
                 raise type(error)(f"proxy: {error}") from None
-        return await self._retry("Dial", connection, tunnel, log)
-
-    async def _retry(
-        self,
-        what: str,
-        connection: Connection,
-        tunnel: asyncssh.SSHClientConnection | None,
-        log: Callable[[str], None],
-    ) -> asyncssh.SSHClientConnection:
         limit = int(connection.get("dialErrorLimit", 10))
         delay, failures = 0.1, 0
         while True:

@@ -16,7 +16,7 @@ from tests.engine.conftest import Outcome, SshServer, Stack, local, remote
 
 @pytest.fixture
 def fast(server: SshServer) -> dict[str, Any]:
-    return server.connection | {"dialErrorLimit": 0, "perDialTimeout": 1}
+    return server.connection | {"dialErrorLimit": 0}
 
 
 async def test_connection_is_secret_and_has_its_defaults(stack: Stack, server: SshServer) -> None:
@@ -150,9 +150,10 @@ async def test_a_host_that_accepts_and_never_answers_is_bounded(
     stack: Stack, fast: dict[str, Any]
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        stack.config["connection"] = fast | {"port": silent.getsockname()[1]}
+        port = silent.getsockname()[1]
+        stack.config["connection"] = fast | {"port": port, "perDialTimeout": 1}
         stack.config["resources"] = [remote("a")]
-        done = await asyncio.wait_for(stack.up(), 20)
+        done = await asyncio.wait_for(stack.up(), 60)
     assert "no SSH answer within 1 s" in done.failures[0]
 
 

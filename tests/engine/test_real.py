@@ -155,9 +155,10 @@ async def test_a_change_is_the_same(graph: Stack, real: Real, change: str) -> No
     if change != "failing update":  # how far the others came is a matter of time
         assert normal_events(mine.events) == normal_events(theirs)
         assert normal_state(plain(graph)) == normal_state(real.export())
-    assert mine.events[-2]["summaryEvent"]["result"] == theirs[-2]["summaryEvent"]["result"] or any(
-        e["summaryEvent"]["result"] == "failed" for e in theirs if "summaryEvent" in e
-    )
+    else:
+        assert [e["summaryEvent"]["result"] for e in theirs if "summaryEvent" in e] == ["failed"]
+        assert mine.result.result == "failed"
+        assert mine.failures[0] in [e.get("diagnosticEvent", {}).get("message") for e in theirs]
 
 
 async def test_destroy_and_refresh_are_the_same(graph: Stack, real: Real) -> None:

@@ -55,9 +55,9 @@ def systemctl(state: dict[str, Any], args: list[str]) -> int:
         return 1
     for name in names:
         unit = units[name]
-        if verb in ("start", "restart"):
+        if verb in ("start", "restart", "try-restart"):
             unit["active"] = unit.get("becomes", "active")
-        if verb in ("start", "restart", "reload"):
+        if verb in ("start", "restart", "try-restart", "reload"):
             unit["loaded"] = {path: _content(path) for path in unit.get("reads", [])}
         if verb == "stop":
             unit["active"] = "inactive"
