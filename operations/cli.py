@@ -71,6 +71,8 @@ def token(
     except (NoSuchStack, NoToken, SettingsError) as error:
         typer.echo(f"slurmstack: {error}", err=True)
         raise typer.Exit(1) from error
+
+
 def check(
     stack: Stack,
     project: Project = Path(),

@@ -23,6 +23,7 @@ from settings import Settings, parse
 from tests.unit.components.test_cluster import (
     HARDWARE,
     MADE_PASSWORD,
+    bare,
     commands,
     deploy,
     is_secret,
@@ -35,7 +36,7 @@ PASSWORD = "k7KW2tX4pR8WLVIOd8Jx"
 
 
 def settings(accounting: dict[str, Any] | None = None, **changes: Any) -> Settings:
-    return parse({**lab(), "accounting": accounting or {}, **changes})
+    return parse({**bare(), "accounting": accounting or {}, **changes})
 
 
 def read_dbd(conf: str) -> dict[str, Any]:

@@ -24,17 +24,20 @@ from remote.bundle import Bundle, Command, File, Package, Unit
 from settings import Settings, parse
 from settings.apptainer_conf import POLICY
 from settings.model import Hardware
-from tests.unit.components.test_cluster import Node, deploy, plain
+from tests.unit.components.test_cluster import Node, bare, deploy, plain
 from tests.unit.settings.test_containers import APPTAINER, CONTAINERS, ENROOT, SHA, SOURCE
-from tests.unit.settings.test_settings import lab
 
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQENB\n-----END PGP PUBLIC KEY BLOCK-----\n"
 SHELLCHECK = Path(sys.executable).parent / "shellcheck"
 HARDWARE = Hardware(CPUs=2, SocketsPerBoard=1, CoresPerSocket=2, ThreadsPerCore=1, RealMemory=2000)
 
 
+def compute(node: str, found: Settings) -> Bundle:
+    return compute_bundle(node, found, dict.fromkeys(found.compute, HARDWARE))
+
+
 def settings(**changes: Any) -> Settings:
-    return parse({**lab(), **changes})
+    return parse({**bare(), **changes})
 
 
 def packages(bundle: Bundle) -> dict[str, str | None]:
@@ -58,15 +61,15 @@ def unit(bundle: Bundle, name: str) -> Unit:
 
 
 def test_the_distribution_needs_no_names_but_its_own() -> None:
-    bundle = compute_bundle("cn01", settings())
+    bundle = compute("cn01", settings())
     assert packages(bundle) == {"slurm-client": None, "slurmd": None}
 
 
 def test_a_version_is_everybodys() -> None:
     pinned = settings(packages={"version": "24.11.5-4"})
-    compute = packages(compute_bundle("cn01", pinned))
+    node = packages(compute("cn01", pinned))
     controller = packages(controller_bundle("ctl", pinned, dict.fromkeys(pinned.compute, HARDWARE)))
-    assert compute["slurmd"] == controller["slurmctld"] == "24.11.5-4"
+    assert node["slurmd"] == controller["slurmctld"] == "24.11.5-4"
     # What apt would choose for a dependency by itself is told, too.
     assert compute["slurm-wlm-basic-plugins"] == "24.11.5-4"
     assert (
@@ -86,13 +89,13 @@ def test_the_plugin_follows_whichever_package_brings_slurm() -> None:
         ["Package: slurmstack-pyxis", f"Pin: version {release}", "Pin-Priority: 1001"],
     ]
     # The daemon is restarted even where another role has brought the package along.
-    assert "Slurm 24.11.5-4" in unit(compute_bundle("cn01", both), "slurmd.service").restart_keys
+    assert "Slurm 24.11.5-4" in unit(compute("cn01", both), "slurmd.service").restart_keys
 
 
 def test_slurm_from_source_replaces_the_distributions_names() -> None:
     built = settings(packages=SOURCE)
     release = built.packages.release
-    bundle = compute_bundle("cn01", built)
+    bundle = compute("cn01", built)
     assert packages(bundle) == dict.fromkeys(
         ("slurm-smd", "slurm-smd-client", "slurm-smd-slurmd"), release
     )
@@ -138,13 +141,13 @@ def test_the_sites_repository() -> None:
         "Suites: ./\nSigned-By:\n -----BEGIN"
         in text["/etc/apt/sources.list.d/slurmstack-site.sources"]
     )
-    assert "slurm-smd-slurmd" in packages(compute_bundle("cn01", site))
+    assert "slurm-smd-slurmd" in packages(compute("cn01", site))
 
 
 def test_pyxis_changes_in_one_step_with_slurmd() -> None:
     both = settings(enrootPyxis=CONTAINERS)
     assert both.enroot_pyxis is not None
-    bundle = compute_bundle("cn01", both)
+    bundle = compute("cn01", both)
     release = both.enroot_pyxis.pyxis.release(both.packages)
     assert packages(bundle)["slurmstack-pyxis"] == release
     assert packages(bundle)["enroot"] == "3.5.0-1"
@@ -182,7 +185,7 @@ def test_pyxis_options_are_the_first_documents() -> None:
 def test_enroot_conf_as_enroots_own_loop_reads_it(tmp_path: Path) -> None:
     conf = {"ENROOT_TEMP_PATH": "${TMPDIR:-/tmp}", "ENROOT_MAX_PROCESSORS": "$(nproc)"}
     containers = {**CONTAINERS, "enroot": {"packages": [ENROOT], "conf": conf}}
-    bundle = compute_bundle("cn01", settings(enrootPyxis=containers))
+    bundle = compute("cn01", settings(enrootPyxis=containers))
     place = tmp_path / "enroot.conf"
     place.write_text(files(bundle)["/etc/enroot/enroot.conf"])
     # Enroot's config::load checks the file with `bash -n`, splits at blanks and =, evaluates.
