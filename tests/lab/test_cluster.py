@@ -132,7 +132,7 @@ def test_the_state_says_who_holds_what(lab: RunningLab) -> None:
             query = f"dpkg-query --show --showformat='${{Version}}' {package}"
             assert lab.ssh(node, query).stdout == version, f"{node}:{package}"
         assert set(held["units"].values()) == {"active"}
-    assert found["inventory"]["cn01"]["roles"] == ["munge-key", "node", "slurmd"]
+    assert found["inventory"]["cn01"]["roles"] == ["munge-key", "node", "slurmd", "system"]
     keys = {held["keys"]["munge"] for held in found["inventory"].values()}
     assert len(keys) == 1
     assert found["cluster"]["controller"] == "ctl"
@@ -204,6 +204,7 @@ def test_a_node_comes_and_goes(lab: RunningLab, edit: Edit) -> None:
         "ctl-slurmctld": "updated",
         "cn03-node": "created",
         "cn03-munge-key": "created",
+        "cn03-system": "created",
         "cn03-slurmd": "created",
     }
     assert lab.ssh("ctl", "srun -w cn03 hostname").stdout.strip() == "cn03"
