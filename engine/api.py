@@ -48,8 +48,10 @@ class Project:
 @dataclass(frozen=True)
 class Options:
     """``targets`` are URNs, with `*` and `**` as Pulumi matches them; ``parallel`` is the greatest
-    number of steps at once (None: Pulumi's default, four times the processors); ``show_secrets``
-    leaves secrets readable in events; ``debug`` adds the SDK's debug messages to them."""
+    number of steps at once (None: Pulumi's default, four times the processors);
+    ``clear_pending_creates`` makes a refresh forget interrupted creates, as it forgets all other
+    pending operations; ``show_secrets`` leaves secrets readable in events; ``debug`` adds the
+    SDK's debug messages to them."""
 
     operation: Literal["update", "refresh", "destroy"] = "update"
     dry_run: bool = False
@@ -57,6 +59,7 @@ class Options:
     targets: tuple[str, ...] = ()
     target_dependents: bool = False
     continue_on_error: bool = False
+    clear_pending_creates: bool = False
     show_secrets: bool = False
     debug: bool = False
     organization: str = "organization"

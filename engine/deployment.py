@@ -657,7 +657,8 @@ class Deployment:
     def _new_snapshot(self) -> Snapshot:
         resources, pending = fold(self._base, self._entries)
         operations = [Operation(r, operation) for operation, r in pending]
-        kept = [o for o in self._snapshot.pending if o.type == "creating"]
+        forget = self.options.operation == "refresh" and self.options.clear_pending_creates
+        kept = [o for o in self._snapshot.pending if o.type == "creating" and not forget]
         renamed = {alias: r.urn for r in resources for alias in r.aliases}
         resources = [_with_new_urns(r, renamed) for r in resources] if renamed else resources
         return Snapshot(in_order(resources), operations + kept, dict(self._snapshot.rest))

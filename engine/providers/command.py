@@ -18,7 +18,7 @@ from typing import Any
 from engine.api import Unsupported
 from engine.properties import diff
 from engine.providers import Context, Difference, ProviderError, Refused, top_level
-from engine.providers.ssh import Pool, SshError
+from engine.providers.ssh import Outcome, Pool, SshError
 from engine.state import UNKNOWN, Properties, Secret, Value, reveal
 
 REMOTE = "command:remote:Command"
@@ -133,22 +133,18 @@ class CommandProvider:
                     lines.add,
                     context.log,
                 )
-                code, by_signal, out, err, both = (
-                    ran.status, ran.signal, ran.stdout, ran.stderr, ran.both,
-                )  # fmt: skip
-                failure = f"Process exited with status {code}"
-                if by_signal:
-                    failure = f"Process exited with status 128 from signal {by_signal}"
             else:
-                status, out, err, both = await _run_here(context, command, plain, previous, lines)
-                code = status
-                failure = f"exit status {status}" if status >= 0 else _signal_text(-status)
+                ran = await _run_here(context, command, plain, previous, lines)
         except SshError as error:
             raise ProviderError(f"{context.name}: {error}") from None
         lines.end()
-        if code != 0:
-            raise ProviderError(f"{failure}: running {_quote(command)}:\n{_text(both)}")
-        return {"stdout": _text(out).removesuffix("\n"), "stderr": _text(err).removesuffix("\n")}
+        if ran.status != 0 or ran.signal:
+            failure = _failure(context.type, ran)
+            raise ProviderError(f"{failure}: running {_quote(command)}:\n{_text(ran.both)}")
+        return {
+            "stdout": _text(ran.stdout).removesuffix("\n"),
+            "stderr": _text(ran.stderr).removesuffix("\n"),
+        }
 
 
 class _Lines:
@@ -173,7 +169,7 @@ class _Lines:
 
 async def _run_here(
     context: Context, command: str, plain: Any, previous: dict[str, str], lines: _Lines
-) -> tuple[int, bytes, bytes, bytes]:
+) -> Outcome:
     interpreter = plain.get("interpreter") or ["/bin/sh", "-c"]
     streams: tuple[list[bytes], list[bytes]] = ([], [])
     both: list[bytes] = []
@@ -215,7 +211,7 @@ async def _run_here(
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         raise
-    return status, b"".join(streams[0]), b"".join(streams[1]), b"".join(both)
+    return Outcome(status, "", b"".join(streams[0]), b"".join(streams[1]), b"".join(both))
 
 
 def reveal_outer(value: Value) -> Value:
@@ -251,5 +247,12 @@ def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _signal_text(number: int) -> str:
-    return f"signal: {signal.strsignal(number) or number}".lower()
+def _failure(kind: str, ran: Outcome) -> str:
+    """How the command ended, in the provider's words."""
+    if kind == REMOTE:
+        status = 128 + getattr(signal, f"SIG{ran.signal}", 0) if ran.signal else ran.status
+        ending = f" from signal {ran.signal}" if ran.signal else ""
+        return f"Process exited with status {status}{ending}"
+    if ran.status is not None and ran.status < 0:
+        return f"signal: {signal.strsignal(-ran.status) or -ran.status}".lower()
+    return f"exit status {ran.status}"

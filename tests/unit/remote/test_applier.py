@@ -302,6 +302,12 @@ def test_temporary_file_does_not_follow_a_link(machine: Machine) -> None:
     assert machine.apply(demo(File("/etc/a", "mine\n"))).status == 0
     assert victim.read_text() == "precious\n"
     assert machine.path("/etc/a").read_text() == "mine\n"
+    # Nor one that is put there in the very moment.
+    link = machine.path("/etc/.a.slurmstack-new")
+    machine.tool("rm", f'/usr/bin/rm "$@"; [ ! -d {link.parent} ] || ln -sf {victim} {link}')
+    error = machine.apply(demo(File("/etc/a", "newer\n"))).error
+    assert error.startswith("slurmstack: cn01: file /etc/a: cannot write: ")
+    assert victim.read_text() == "precious\n"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="for all but root")
