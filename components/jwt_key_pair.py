@@ -34,9 +34,6 @@ class JwtKeyPair(pulumi.ComponentResource):
     deployed: Deployed
     #: RFC 7638 thumbprint of the key that signs.
     kid: pulumi.Output[str]
-    #: The public halves and the trusted foreign keys, as one line of JSON: for a slurmdbd that
-    #: runs on another host. It is then to have `jwks=` alone, since the HS256 key stays here.
-    jwks: pulumi.Output[str]
 
     def __init__(
         self,
@@ -49,7 +46,6 @@ class JwtKeyPair(pulumi.ComponentResource):
         super().__init__("slurmstack:components:JwtKeyPair", name, None, opts)
         self.deployed = deploy(host, jwt_bundle(host.name, setting), ROLE, self, depends_on)
         self.kid = self.deployed.answer.apply(lambda answer: answer.facts["jwt-kid"])
-        self.jwks = self.deployed.answer.apply(lambda answer: answer.facts["jwks"])
         self.register_outputs({"kid": self.kid})
 
 
@@ -81,27 +77,23 @@ def trusted_lines(setting: Jwt) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def auth_alt(setting: Jwt, hs256: bool = True) -> dict[str, tuple[str, Any]]:
-    """AuthAltTypes and AuthAltParameters of slurm.conf(5), as (section, value).
-
-    Args:
-        setting: limits and claims.
-        hs256: whether the HS256 key is on that host; if not, only RS256 tokens are accepted.
-    """
-    parameters = [f"jwks={JWKS}"]
-    if hs256:
-        parameters.append(f"jwt_key={HS256}")
-        parameters.append(f"max_token_lifespan={setting.max_lifetime}")
-        if not setting.user_tokens:
-            parameters.append("disable_token_creation")
+def auth_alt(settings: Settings) -> dict[str, tuple[str, Any]]:
+    """AuthAltTypes and AuthAltParameters of slurm.conf(5) and slurmdbd.conf(5), as (section,
+    value); nothing where the stack has no tokens."""
+    setting = settings.jwt
+    if setting is None:
+        return {}
+    # jwks= alone would turn the HS256 key off (slurm.conf(5)).
+    parameters = [
+        f"jwks={JWKS}",
+        f"jwt_key={HS256}",
+        f"max_token_lifespan={setting.max_lifetime}",
+    ]
+    if not setting.user_tokens:
+        parameters.append("disable_token_creation")
     if setting.user_claim is not None:
         parameters.append(f"userclaimfield={setting.user_claim}")
     return {
         "AuthAltTypes": ("Authentication", "auth/jwt"),
         "AuthAltParameters": ("Authentication", parameters),
     }
-
-
-def auth_alt_parameters(settings: Settings) -> dict[str, tuple[str, Any]]:
-    """What a stack's slurm.conf says of tokens; nothing where the stack has none."""
-    return {} if settings.jwt is None else auth_alt(settings.jwt)

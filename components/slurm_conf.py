@@ -7,6 +7,7 @@ from typing import Any
 
 from components import node_conf
 from components.jwt_key_pair import auth_alt_parameters
+from components.jwt_key_pair import auth_alt
 from components.rendering import render
 from settings import NodeClass, Settings
 from settings.hostlist import expand, fold
@@ -66,6 +67,7 @@ def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
         "SlurmctldParameters": ("Communication", options),
         **auth_alt_parameters(settings),
         **_accounting(settings),
+        **auth_alt(settings),
     }
 
 

@@ -58,7 +58,7 @@ class Node(pulumi.runtime.Mocks):
                 "files": {path: {"sha256": SHA} for path in paths},
                 "packages": dict.fromkeys(packages, "1.0"),
                 "units": {},
-                "facts": {"jwt-kid": "kid-of-a", "jwks": "{}"} if role == "jwt" else {},
+                "facts": {"jwt-kid": "kid-of-a"} if role == "jwt" else {},
             }
         )
 

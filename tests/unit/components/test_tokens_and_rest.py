@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.jwt_key_pair import auth_alt, jwt_bundle, trusted_lines
+from components.jwt_key_pair import jwt_bundle, trusted_lines
 from components.slurm_conf import slurm_conf
 from components.slurm_restd import ca_pem, rest_bundle, tls_bundle, url
 from remote.answer import Answer
@@ -69,10 +69,6 @@ def test_slurm_conf_knows_of_tokens(jwt: dict[str, Any], parameters: str) -> Non
     assert f"\nAuthAltParameters={parameters}\n" in text
     without = slurm_conf(parse({**bare(), "nodes": nodes}), hardware)
     assert "AuthAlt" not in without
-
-
-def test_a_slurmdbd_elsewhere_gets_no_hs256_key() -> None:
-    assert auth_alt(Jwt(), hs256=False)["AuthAltParameters"][1] == ["jwks=/etc/slurm/slurm.jwks"]
 
 
 @pytest.mark.parametrize(
