@@ -10,6 +10,7 @@ import pytest
 from slurmutils import cgroupconfig, gresconfig
 
 from components.compute_node import compute_bundle
+from components.health import nhc_conf
 from components.node_conf import served_files, task_prolog
 from components.storage import storage_bundle, unit_name
 from components.system import system_bundle
@@ -23,7 +24,7 @@ HOSTS = {"ctl": "10.73.0.10", "cn[01-02]": "10.73.0.[21-22]", "login": "10.73.0.
 
 
 def settings(**changes: Any) -> Settings:
-    return parse({**lab(), "hosts": HOSTS, **changes})
+    return parse({**lab(), "hosts": HOSTS, "nodes": [{"hosts": "cn[01-02]"}], **changes})
 
 
 def files(**changes: Any) -> dict[str, str]:
@@ -134,6 +135,7 @@ def test_the_task_prolog_says_what_the_user_has_not(tmp_path: Path) -> None:
     environment = {"UCX_TLS": "rc,self", "NOTE": """it's "$HOME" `id` \\n""", "N": 3}
     assert prolog(environment, tmp_path) == {key: str(value) for key, value in environment.items()}
     assert "UCX_TLS" not in prolog(environment, tmp_path, UCX_TLS="tcp")
+    assert "UCX_TLS" not in prolog(environment, tmp_path, UCX_TLS="")
 
 
 def test_a_change_of_job_container_restarts_slurmd() -> None:
@@ -168,6 +170,13 @@ def test_a_share_is_exported_and_mounted() -> None:
     assert "What=10.73.0.10:/srv/home" in client
     assert "unit home.mount enabled running" in client
     assert "home.mount" not in system_bundle("ctl", found).render()
+
+
+def test_health_is_checked_of_what_the_node_mounts() -> None:
+    found = settings(storage={"home": {**SHARES["home"], "clients": "cn01"}}, healthCheck={})
+    rule = "* || check_fs_mount_rw -f /home"
+    assert rule in nhc_conf("cn01", found, HARDWARE)
+    assert rule not in nhc_conf("cn02", found, HARDWARE)
 
 
 def test_growth_changes_no_other_nodes_bundle() -> None:

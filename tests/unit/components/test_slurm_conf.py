@@ -69,7 +69,7 @@ def test_one_value_is_one_line() -> None:
 def test_one_more_node_is_one_more_line() -> None:
     more = {
         "hosts": {"ctl": "10.73.0.10", "cn[01-03]": "10.73.0.[21-23]"},
-        "nodes": [{"hosts": "cn[01-03]"}],
+        "nodes": [{**lab()["nodes"][0], "hosts": "cn[01-03]"}],
     }
     added = set(rendered(**more).splitlines()) - set(rendered().splitlines())
     assert [line.split()[:2] for line in added] == [["NodeName=cn03", "NodeAddr=10.73.0.23"]]
