@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from components import node_conf
-from components.jwt_key_pair import auth_alt_parameters
 from components.jwt_key_pair import auth_alt
 from components.rendering import render
 from settings import NodeClass, Settings
@@ -65,7 +64,7 @@ def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
         "SlurmctldHost": ("Cluster", host),
         "SlurmUser": ("Cluster", "slurm"),
         "SlurmctldParameters": ("Communication", options),
-        **auth_alt_parameters(settings),
+        **auth_alt(settings),
         **_accounting(settings),
         **auth_alt(settings),
     }
