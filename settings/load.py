@@ -36,15 +36,6 @@ _SECRET_KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
         "16 to 64 letters, digits and ._~+/=:@%^*!?-",
     ),
 }
-#: Secret key → its field, how it is read, and what is expected. Its value is never quoted.
-_SECRETS: dict[str, tuple[str, Callable[[str], Any], str]] = {
-    "mungeKey": (
-        "munge_key", MungeKeySetting.read, "a munge key of 32 to 1024 bytes, raw or base64",
-    ),
-    "restTlsKey": (
-        "rest_tls_key", read_key, "an RSA or EC private key in PEM, without a passphrase",
-    ),
-}  # fmt: skip
 
 
 def load() -> Settings:
@@ -99,7 +90,7 @@ def parse(
             if info.is_required():
                 problems.append(Problem(path, "a value", "nothing"))
             continue
-        if key in _SECRETS:
+        if key in _SECRET_KEYS:
             _secret(key, raw[key], path, parts, problems)
             continue
         value = _hosts(raw[key], path, problems) if key == "hosts" else raw[key]
@@ -144,7 +135,7 @@ def _secret(
 ) -> None:
     """Read a secret; what is wrong with it is said without quoting it."""
     name, read, expected = _SECRET_KEYS[key]
-    name, read, expected = _SECRETS[key]
+    name, read, expected = _SECRET_KEYS[key]
     try:
         parts[name] = read(str(value))
     except ValueError as error:

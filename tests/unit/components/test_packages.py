@@ -71,7 +71,7 @@ def test_a_version_is_everybodys() -> None:
     controller = packages(controller_bundle("ctl", pinned, dict.fromkeys(pinned.compute, HARDWARE)))
     assert node["slurmd"] == controller["slurmctld"] == "24.11.5-4"
     # What apt would choose for a dependency by itself is told, too.
-    assert compute["slurm-wlm-basic-plugins"] == "24.11.5-4"
+    assert node["slurm-wlm-basic-plugins"] == "24.11.5-4"
     assert (
         "Pin: version 24.11.5-4\n"
         in files(node_bundle("cn01", pinned, None, None))[PREFERENCES.format("")]
