@@ -71,16 +71,6 @@ class SlurmCluster(pulumi.ComponentResource):
         after = [controller.deployed.resource]
         if settings.accounting is not None:
             accounting = Accounting(head, hosts[head], settings, after, child).deployed
-        key = MungeKey("munge-key", hosts, head, nodes, settings.munge_key, child)
-        before = [key.deployed[head].resource]
-        tokens = None
-        if settings.jwt is not None:
-            tokens = JwtKeyPair(
-                "jwt-key-pair", hosts[head], settings.jwt, [nodes[head].resource], child
-            )
-            before.append(tokens.deployed.resource)
-        controller = SlurmController(head, hosts[head], settings, hardware, before, child)
-        rest = None
         if settings.rest is not None:
             rest = SlurmRestd("slurmrestd", hosts[head], settings, after, child)
         workers = {

@@ -135,7 +135,6 @@ def _secret(
 ) -> None:
     """Read a secret; what is wrong with it is said without quoting it."""
     name, read, expected = _SECRET_KEYS[key]
-    name, read, expected = _SECRET_KEYS[key]
     try:
         parts[name] = read(str(value))
     except ValueError as error:
