@@ -188,7 +188,8 @@ def test_what_reconfigure_cannot_change_restarts(lab: RunningLab, edit: Edit) ->
     before = invocation(lab, "ctl", "slurmctld"), invocation(lab, "cn01", "slurmd")
     edit("slurmstack:slurm.AuthInfo", "ttl=240")
     done = touched(lab.pulumi("up", "--yes", "--skip-preview").stdout)
-    assert set(done) == {"ctl-slurmctld", "cn01-slurmd", "cn02-slurmd"}
+    # slurmdbd authenticates as slurm.conf says, too.
+    assert set(done) == {"ctl-slurmctld", "ctl-slurmdbd", "cn01-slurmd", "cn02-slurmd"}
     assert invocation(lab, "ctl", "slurmctld") != before[0]
     assert invocation(lab, "cn01", "slurmd") != before[1]
     assert state_of(lab, job) == "RUNNING"

@@ -1,0 +1,60 @@
+"""The whole plan of production: quick, and without a network."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PROGRAM = ("__main__.py", "settings", "components", "templates", "remote", "engine", ".venv")
+#: Seconds of processor time, so that whatever else runs here does not count.
+MOST = 10.0
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """The program beside settings of its own, since `stack init` writes into them."""
+    for name in PROGRAM:
+        if (PROJECT / name).exists():
+            (tmp_path / name).symlink_to(PROJECT / name)
+    for name in ("Pulumi.yaml", "Pulumi.prod.yaml"):
+        shutil.copy(PROJECT / name, tmp_path / name)
+    (tmp_path / "state").mkdir()
+    return tmp_path
+
+
+def run(project: Path, *arguments: str) -> str:
+    # A network namespace of its own: nothing but loopback is there to be reached.
+    alone = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
+    prefix = alone if os.geteuid() == 0 and shutil.which("ip") else []
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"},
+        "PULUMI_BACKEND_URL": f"file://{project}/state",
+        "PULUMI_CONFIG_PASSPHRASE": "not a secret",
+    }
+    command = [*prefix, sys.executable, "-m", "engine", *arguments, "--non-interactive"]
+    done = subprocess.run(
+        command, cwd=project, env=environment, capture_output=True, text=True, timeout=300,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_plan_of_64_nodes(project: Path) -> None:
+    run(project, "stack", "init", "prod")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    plan = run(project, "preview", "--stack", "prod")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for name in ("sm02-slurmctld", "sm03-login", "cn01-slurmd", "cn64-slurmd", "cn64-system"):
+        assert f"command:remote:Command {name} create" in plan
+    assert "warning: no host key is known for cn01" in plan
+    assert not list(project.glob(".slurmstack/**/facts.json")), "no node is asked for its hardware"
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert spent < MOST, f"{spent:.1f} s of processor time"
