@@ -36,8 +36,12 @@ venv: ## Make .venv from requirements.lock; quick when it is made
 	@sh lab/venv.sh
 
 .PHONY: test
-test: venv ## Run all tests; those on real nodes use labs of their own (root)
-	@.venv/bin/python -m pytest tests
+test: venv ## Run the tests; those on real nodes use labs of their own (root)
+	@.venv/bin/python -m pytest tests -m "not components"
+
+.PHONY: test-components
+test-components: venv ## Run the further components' tests on real nodes (root; long)
+	@.venv/bin/python -m pytest tests/lab -m components
 
 .PHONY: test-unit
 test-unit: venv ## Run the tests that need no root, nodes or engine
@@ -49,7 +53,7 @@ test-engine: venv ## Run the embedded engine's tests
 
 .PHONY: test-lab
 test-lab: venv ## Run the tests on real nodes, in labs of their own (root)
-	@.venv/bin/python -m pytest tests/lab
+	@.venv/bin/python -m pytest tests/lab -m "not components"
 
 .PHONY: lint
 lint: venv ## Check style, types and shell scripts

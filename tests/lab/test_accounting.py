@@ -12,7 +12,7 @@ import yaml
 
 from tests.lab.conftest import RunningLab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.components]
 
 Accounting = dict[str, Any]
 Change = Callable[[Accounting], None]

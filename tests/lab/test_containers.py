@@ -16,7 +16,7 @@ from tests.lab import artifacts
 from tests.lab.artifacts import PLACE, Artifacts
 from tests.lab.conftest import RunningLab
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.components]
 
 Settings = dict[str, Any]
 Change = Callable[..., None]

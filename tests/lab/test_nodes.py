@@ -13,7 +13,7 @@ import yaml
 from lab import lifecycle
 from tests.lab.conftest import RunningLab, lab_command, own_name, why_not
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.components]
 
 #: Stands on cn02 before slurmstack comes, in the place of a file that it writes.
 BEFORE = "# a tree of the site\n/srv/modules\n"

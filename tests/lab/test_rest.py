@@ -23,7 +23,7 @@ from lab.deploy import program_environment
 from tests.lab.conftest import RunningLab
 from tests.lab.rest_client import API, Client, Load, settings, token
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.components]
 
 NOW = datetime.datetime.now(datetime.UTC)
 

@@ -17,7 +17,7 @@ from jwt.algorithms import RSAAlgorithm
 from tests.lab.conftest import RunningLab
 from tests.lab.rest_client import Client, settings, token
 
-pytestmark = pytest.mark.lab
+pytestmark = [pytest.mark.lab, pytest.mark.components]
 
 #: Where a key, or a trace of it, might be left on a node.
 PLACES = "/etc /var /tmp /root /home /run /dev/shm /usr/local"
