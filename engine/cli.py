@@ -23,7 +23,7 @@ STACK = "stack/s="
 OPERATION = (
     f"{STACK} config-file= json/j diff event-log= message/m= debug/d parallel/p# target/t=* "
     "target-dependents expect-no-changes suppress-outputs suppress-progress suppress-permalink= "
-    "show-secrets exec-kind= exec-agent= client= run-program= refresh/r= show-sames show-reads"
+    "show-secrets exec-kind= exec-agent= client= run-program= refresh/r= show-sames"
 )
 APPLY = f"{OPERATION} yes/y skip-preview/f preview-only continue-on-error"
 CONFIG = f"{STACK} config-file="
@@ -66,7 +66,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "preview": ("cli_deploy:preview", OPERATION, ""),
     "up": ("cli_deploy:up", APPLY, ""),
     "refresh": ("cli_deploy:refresh", APPLY, ""),
-    "destroy": ("cli_deploy:destroy", f"{APPLY} exclude-protected remove", ""),
+    "destroy": ("cli_deploy:destroy", f"{APPLY} remove", ""),
 }
 ALIASES = {
     "pre": "preview", "update": "up", "down": "destroy",

@@ -43,6 +43,7 @@ def test_recorded_is_what_pulumi_does(name: str, real: Path, tmp_path: Path) -> 
         (["up", "--yes", "--client=127.0.0.1:1"], "--client"),
         (["up", "--yes", "--policy-pack", "x"], "--policy-pack"),
         (["preview", "--save-plan", "x"], "--save-plan"),
+        (["destroy", "--yes", "--exclude-protected"], "--exclude-protected"),
         (["destroy", "-x"], "-x"),
         (["stack", "init", "s", "--secrets-provider", "awskms://x"], "awskms"),
     ],

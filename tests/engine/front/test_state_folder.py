@@ -285,6 +285,15 @@ def test_folder_that_is_not_there_or_of_another_layout(ours: Sandbox) -> None:
     assert "not of version 1" in ours.run("stack", "ls").err
 
 
+def test_compressed_checkpoint_is_refused_not_overlooked(ours: Sandbox) -> None:
+    initialised(ours)
+    path = ours.state / "stacks/small/dev.json"
+    path.rename(f"{path}.gz")
+    for argv in (["up", "-yf"], ["stack", "select", "dev"], ["stack", "init", "dev"]):
+        outcome = ours.run(*argv)
+        assert (outcome.code, "dev.json.gz is not supported" in outcome.err) == (2, True)
+
+
 @pytest.mark.parametrize("name", ["a/b", "x/y/z", "a/b/c/d", "", "bad name", "a:b"])
 def test_bad_stack_names(name: str) -> None:
     with pytest.raises(CommandError):
