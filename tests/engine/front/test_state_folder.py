@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from engine.backend import Backend, StackRef
+from engine.cli_stack import iso_milliseconds, parse_time
 from engine.errors import CommandError
 from engine.journal import Entry, Journal
 from engine.state import Resource
@@ -292,6 +293,14 @@ def test_compressed_checkpoint_is_refused_not_overlooked(ours: Sandbox) -> None:
     for argv in (["up", "-yf"], ["stack", "select", "dev"], ["stack", "init", "dev"]):
         outcome = ours.run(*argv)
         assert (outcome.code, "dev.json.gz is not supported" in outcome.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-01-02T03:04:05.678901234+01:00", "2026-01-02T03:04:05+01:00",
+             "2026-01-02T02:04:05Z"],
+)  # fmt: skip
+def test_times_as_go_writes_them(text: str) -> None:
+    assert iso_milliseconds(parse_time(text)).startswith("2026-01-02T02:04:05.")
 
 
 @pytest.mark.parametrize("name", ["a/b", "x/y/z", "a/b/c/d", "", "bad name", "a:b"])
