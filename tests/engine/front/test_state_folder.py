@@ -190,6 +190,11 @@ def test_interrupted_operation_is_taken_up(ours: Sandbox) -> None:
     assert outcome.code == 0
     assert "1 pending operation" in outcome.out
     assert not journal.exists()
+    both = ours.run("refresh", "-yf", "--clear-pending-creates", "--skip-pending-creates")
+    assert (both.code, "cannot set both" in both.err) == (1, True)
+    for flag, left in (("--skip-pending-creates", True), ("--clear-pending-creates", False)):
+        assert ours.run("refresh", "-yf", flag).code == 0
+        assert ("pending_operations" in ours.run("stack", "export").out) == left
 
 
 def test_journal_of_another_checkpoint_is_ignored(ours: Sandbox) -> None:
