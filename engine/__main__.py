@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from engine.cli import main
+from engine import VERSION
+
+
+def main(argv: list[str]) -> int:
+    if argv == ["version"]:
+        # The SDK asks before each of its commands; nothing needs loading to answer.
+        print(f"v{VERSION}")
+        return 0
+    from engine.cli import main as run
+
+    return run(argv)
+
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

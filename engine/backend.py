@@ -136,7 +136,13 @@ class Backend:
         return path
 
     def exists(self, ref: StackRef) -> bool:
+        self._refuse_compressed(ref)
         return self._stack(ref).exists()
+
+    def _refuse_compressed(self, ref: StackRef) -> None:
+        for suffix in (".gz", ".zst"):
+            if Path(f"{self._stack(ref)}{suffix}").exists():
+                raise refuse(f"the compressed checkpoint {self._stack(ref)}{suffix}")
 
     def stacks(self) -> list[StackRef]:
         found = sorted((self.root / "stacks").glob("*/*.json"))
@@ -154,6 +160,7 @@ class Backend:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
+            self._refuse_compressed(ref)
             raise StackNotFound(ref.name) from None
         except OSError as error:
             raise CommandError(f"failed to load checkpoint: {path}: {error.strerror}") from error

@@ -23,7 +23,7 @@ STACK = "stack/s="
 OPERATION = (
     f"{STACK} config-file= json/j diff event-log= message/m= debug/d parallel/p# target/t=* "
     "target-dependents expect-no-changes suppress-outputs suppress-progress suppress-permalink= "
-    "show-secrets exec-kind= exec-agent= client= run-program= refresh/r= show-sames show-reads"
+    "show-secrets exec-kind= exec-agent= client= run-program= refresh/r= show-sames"
 )
 APPLY = f"{OPERATION} yes/y skip-preview/f preview-only continue-on-error"
 CONFIG = f"{STACK} config-file="
@@ -65,8 +65,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config refresh": ("cli_config:refresh", f"{CONFIG} force/f", ""),
     "preview": ("cli_deploy:preview", OPERATION, ""),
     "up": ("cli_deploy:up", APPLY, ""),
-    "refresh": ("cli_deploy:refresh", APPLY, ""),
-    "destroy": ("cli_deploy:destroy", f"{APPLY} exclude-protected remove", ""),
+    "refresh": (
+        "cli_deploy:refresh",
+        f"{APPLY} clear-pending-creates skip-pending-creates",
+        "",
+    ),
+    "destroy": ("cli_deploy:destroy", f"{APPLY} remove", ""),
 }
 ALIASES = {
     "pre": "preview", "update": "up", "down": "destroy",
@@ -107,6 +111,11 @@ class Invocation:
 
     def flag(self, name: str, default: Any = None) -> Any:
         return self.flags.get(name, default)
+
+    def switch(self, name: str, variable: str) -> bool:
+        """A flag that an environment variable sets, too; the flag itself wins."""
+        default = os.environ.get(variable, "").lower() in ("1", "true")
+        return bool(self.flag(name, default))
 
     @property
     def interactive(self) -> bool:
@@ -209,6 +218,8 @@ def _check(call: Invocation) -> None:
         raise CommandError(f"requires at least {least} arg(s), only received {len(call.arguments)}")
     if len(call.arguments) > len(names) and not expected.endswith("..."):
         raise CommandError(f'unknown argument "{call.arguments[len(names)]}" for "{call.verb}"')
+    if call.verb in ("refresh", "destroy") and call.switch("run-program", "PULUMI_RUN_PROGRAM"):
+        call.flags.setdefault("run-program", "true")
     for name, allowed in FIXED.items():
         if allowed is not None and call.flag(name, None) not in (None, *allowed):
             raise refuse(f"--{name}")

@@ -66,7 +66,11 @@ class _Operation:
 
     def __init__(self, call: Invocation, kind: Operation) -> None:
         self.call, self.kind = call, kind
-        self.yes = bool(call.flag("yes") or call.flag("skip-preview"))
+        self.yes = bool(call.flag("skip-preview")) or call.switch(
+            "yes", "PULUMI_SKIP_CONFIRMATIONS"
+        )
+        if call.flag("clear-pending-creates") and call.flag("skip-pending-creates"):
+            raise CommandError("cannot set both --skip-pending-creates and --clear-pending-creates")
         if call.verb != "preview" and not (
             self.yes or call.flag("preview-only") or call.interactive
         ):
@@ -246,7 +250,8 @@ class _Operation:
                     journal = Journal(path, self.crypter, digest)
                 except OSError as error:
                     raise CommandError(f"cannot write {path}: {error.strerror}") from error
-            parallel = call.flag("parallel")
+            variable = os.environ.get("PULUMI_PARALLEL", "")
+            parallel = call.flag("parallel", int(variable) if variable.isdigit() else None)
             return await run(
                 Project(project.name, project.root, project.main, project.virtualenv),
                 self.ref.name,
@@ -259,7 +264,8 @@ class _Operation:
                     parallel=parallel if parallel and parallel > 0 else None,
                     targets=tuple(call.flag("target", ())),
                     target_dependents=bool(call.flag("target-dependents")),
-                    continue_on_error=bool(call.flag("continue-on-error")),
+                    continue_on_error=call.switch("continue-on-error", "PULUMI_CONTINUE_ON_ERROR"),
+                    clear_pending_creates=bool(call.flag("clear-pending-creates")),
                     # Displays compare secrets; none shows them, and no event leaves unblinded.
                     show_secrets=True,
                     debug=bool(call.flag("debug")),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import shlex
 import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +30,24 @@ def print_json(value: Any) -> None:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], prefix: str = "") -> None:
     """Columns as Pulumi prints them: two spaces between, further lines of a cell below it."""
-    cells = [list(headers), *(list(row) for row in rows)]
-    widths = [max(len(line) for row in cells for line in row[i].split("\n"))
-              for i in range(len(headers))]  # fmt: skip
+    cells = [[cell.split("\n") for cell in row] for row in (headers, *rows)]
+    widths = [max(len(line) for row in cells for line in row[i]) for i in range(len(headers))]
     for row in cells:
-        parts = [cell.split("\n") for cell in row]
-        for at in range(max(len(p) for p in parts)):
-            line = "  ".join((p[at] if at < len(p) else "").ljust(w)
-                             for p, w in zip(parts, widths, strict=True))  # fmt: skip
-            print(prefix + (line.rstrip()))
+        for lines in zip_longest(*row, fillvalue=""):
+            padded = (line.ljust(width) for line, width in zip(lines, widths, strict=True))
+            print(prefix + "  ".join(padded).rstrip())
+
+
+_AGES = {
+    31536000: "year", 2592000: "month", 604800: "week", 86400: "day", 3600: "hour", 60: "minute",
+    1: "second",
+}  # fmt: skip
 
 
 def ago(when: datetime) -> str:
     """As go-humanize says it."""
     seconds = int((datetime.now(UTC) - when).total_seconds())
-    if seconds < 1:
-        return "now"
-    for size, unit in ((31536000, "year"), (2592000, "month"), (604800, "week"), (86400, "day"),
-                       (3600, "hour"), (60, "minute"), (1, "second")):  # fmt: skip
+    for size, unit in _AGES.items():
         if seconds >= size:
             count = seconds // size
             return f"{count} {unit}{'s' if count > 1 else ''} ago"
@@ -53,9 +55,13 @@ def ago(when: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """A Go time, whose fraction may have nine digits."""
-    head, _, fraction = text.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{head}.{(fraction or '0')[:6].ljust(6, '0')}+00:00")
+    """A time as Go writes it: up to nine digits of a second, UTC or an offset. Raises CommandError
+    for what is none."""
+    match = re.fullmatch(r"(.{19})(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", text)
+    if not match:
+        raise CommandError(f"failed to load checkpoint: '{text}' is not a time")
+    zone = "+00:00" if match[3] == "Z" else match[3]
+    return datetime.fromisoformat(f"{match[1]}.{(match[2] or '0')[:6].ljust(6, '0')}{zone}")
 
 
 def iso_milliseconds(when: datetime) -> str:
@@ -302,30 +308,24 @@ def list_stacks(call: Invocation) -> int:
         project = ""
     current = call.project.selected(call.backend.url) if project else None
     found: list[dict[str, Any]] = []
+    rows: list[tuple[str, str, str]] = []
     for ref in call.backend.stacks():
         if not everywhere and ref.project != (wanted or project):
             continue
         deployment = call.backend.load(ref).deployment or {}
         stamp = deployment.get("manifest", {}).get("time")
-        same = ref.project == project
-        found.append({
-            "name": ref.name if same else ref.full,
-            "current": current == ref.full,
-            **({"lastUpdate": iso_milliseconds(parse_time(stamp))} if stamp else {}),
-            "resourceCount": len(deployment.get("resources") or []),
-            "_time": ago(parse_time(stamp)) if stamp else "n/a",
-            "_locked": bool(call.backend.locked(ref)),
-        })  # fmt: skip
+        when = parse_time(stamp) if stamp else None
+        name = ref.name if ref.project == project else ref.full
+        count = len(deployment.get("resources") or [])
+        summary = {"name": name, "current": current == ref.full}
+        summary |= {"lastUpdate": iso_milliseconds(when)} if when else {}
+        found.append(summary | {"resourceCount": count})
+        state = "in progress" if call.backend.locked(ref) else ago(when) if when else "n/a"
+        rows.append((f"{name}{'*' if current == ref.full else ''}", state, str(count)))
     if call.flag("json"):
-        visible = [{k: v for k, v in row.items() if not k.startswith("_")} for row in found]
-        print(json.dumps(visible, indent=2))
-        return 0
-    table(
-        ("NAME", "LAST UPDATE", "RESOURCE COUNT"),
-        ((f"{r['name']}{'*' if r['current'] else ''}",
-          "in progress" if r["_locked"] else r["_time"], str(r["resourceCount"]))
-         for r in found),
-    )  # fmt: skip
+        print_json(found)
+    else:
+        table(("NAME", "LAST UPDATE", "RESOURCE COUNT"), rows)
     return 0
 
 

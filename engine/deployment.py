@@ -393,7 +393,7 @@ class Deployment:
             self._show("resOutputsEvent", step)
         done = Entry(number, finished=True, new=None if step.op == "replace" else new)
         kept: list[Entry[Resource]] = []
-        if old is not None and step.op != "replace":
+        if old is not None and step.op != "replace" and not step.skipped_create:
             index = self._index[id(old)]
             early = step.pending_replacement and not old.delete
             old.pending_replacement = old.pending_replacement or early

@@ -91,8 +91,8 @@ class Planner:
             inputs = self._ignore_changes(urn, goal, old)
         if goal.custom and targeted:
             inputs = self._check(new, inputs if urn not in self.deletes else goal.inputs)
-        elif old is not None and not targeted:
-            inputs = old.inputs
+        elif goal.custom:
+            inputs = old.inputs if old is not None else {}
         new.inputs = inputs
 
         if urn in self.deletes and old is not None:  # deleted early, for a dependency's sake
@@ -104,7 +104,7 @@ class Planner:
             if not targeted:
                 self._operated.add(urn)
                 self._skipped_creates.add(urn)
-                return [Step("same", None, new, goal, skipped_create=True)]
+                return [Step("same", new.copy(), new, goal, skipped_create=True)]
             return self._validated([Step("create", None, new, goal)])
         if targeted and self._options.targets and self._options.target_dependents:
             self._targets.add(urn)

@@ -110,7 +110,10 @@ def detailed(step: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> 
 
 
 def _part(value: Any, key: Any) -> Any:
-    value = value.value if isinstance(value, Secret) else value
+    if isinstance(value, Secret):
+        # What is within a secret is as secret.
+        inner = _part(value.value, key)
+        return inner if inner is None or isinstance(inner, Secret) else Secret(inner)
     if isinstance(value, dict):
         return value.get(key)
     fits = isinstance(value, list) and isinstance(key, int) and key < len(value)

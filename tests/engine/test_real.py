@@ -76,6 +76,14 @@ def normal_events(events: list[Event]) -> list[str]:
     return sorted(found)
 
 
+def assert_same(mine: list[Event], theirs: list[Event]) -> None:
+    ours, others = normal_events(mine), normal_events(theirs)
+    differing = [f"+ {e}" for e in ours if e not in others]
+    differing += [f"- {e}" for e in others if e not in ours]
+    assert not differing, "\n".join(differing)
+    assert ours == others
+
+
 def take(stack: Stack, deployment: Json) -> None:
     """Go on from a state of the real engine."""
     stack.document = Snapshot.load(deployment, Reversible()).dump(Reversible())
@@ -153,7 +161,7 @@ async def test_a_change_is_the_same(graph: Stack, real: Real, change: str) -> No
     mine = await graph.up()
     theirs = real.up(check=False)
     if change != "failing update":  # how far the others came is a matter of time
-        assert normal_events(mine.events) == normal_events(theirs)
+        assert_same(mine.events, theirs)
         assert normal_state(plain(graph)) == normal_state(real.export())
     else:
         assert [e["summaryEvent"]["result"] for e in theirs if "summaryEvent" in e] == ["failed"]
@@ -166,11 +174,43 @@ async def test_destroy_and_refresh_are_the_same(graph: Stack, real: Real) -> Non
     real.up()
     take(graph, real.export())
     refreshed = await graph.operate(operation="refresh")
-    assert normal_events(refreshed.events) == normal_events(
-        real.operate("refresh", "--yes", "--skip-preview")
-    )
+    assert_same(refreshed.events, real.operate("refresh", "--yes", "--skip-preview"))
     gone = await graph.destroy()
-    assert normal_events(gone.events) == normal_events(
-        real.operate("destroy", "--yes", "--skip-preview")
-    )
+    assert_same(gone.events, real.operate("destroy", "--yes", "--skip-preview"))
     assert (graph.document or {})["resources"] == []
+
+
+async def test_targets_are_the_same(graph: Stack, real: Real) -> None:
+    real.up()
+    take(graph, real.export())
+    graph.config["resources"][1]["args"]["stdin"] = "changed\n"
+    graph.config["resources"][3]["args"]["create"] = "echo changed"
+    graph.config["resources"].pop(5)
+    graph.config["resources"].append(local("new"))
+    mine = await graph.up(targets=("**Command::a", "**Command::d"))
+    theirs = real.operate(
+        *("up", "--yes", "--skip-preview", "--target", "**Command::a", "--target", "**Command::d")
+    )
+    assert_same(mine.events, theirs)
+    assert normal_state(plain(graph)) == normal_state(real.export())
+    gone = await graph.destroy(targets=("**Command::a",), target_dependents=True)
+    theirs = real.operate(
+        *("destroy", "--yes", "--skip-preview", "--target", "**Command::a", "--target-dependents")
+    )
+    assert_same(gone.events, theirs)
+    assert normal_state(plain(graph)) == normal_state(real.export())
+
+
+async def test_going_on_after_an_error_is_the_same(graph: Stack, real: Real) -> None:
+    graph.config["exports"] = {}
+    graph.config["resources"] = [
+        local("bad", "echo no; exit 3"),
+        local("dependent", depends_on=["bad"]),
+        remote("good"),
+        local("after-good", environment={"A": "${good.stdout}"}),
+    ]
+    mine = await graph.up(continue_on_error=True)
+    theirs = real.operate("up", "--yes", "--skip-preview", "--continue-on-error", check=False)
+    assert mine.result.result == "failed"
+    assert_same(mine.events, theirs)
+    assert normal_state(plain(graph)) == normal_state(real.export())

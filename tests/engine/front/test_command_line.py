@@ -43,6 +43,7 @@ def test_recorded_is_what_pulumi_does(name: str, real: Path, tmp_path: Path) -> 
         (["up", "--yes", "--client=127.0.0.1:1"], "--client"),
         (["up", "--yes", "--policy-pack", "x"], "--policy-pack"),
         (["preview", "--save-plan", "x"], "--save-plan"),
+        (["destroy", "--yes", "--exclude-protected"], "--exclude-protected"),
         (["destroy", "-x"], "-x"),
         (["stack", "init", "s", "--secrets-provider", "awskms://x"], "awskms"),
     ],
@@ -88,3 +89,18 @@ def test_stack_from_environment_and_directory_from_flag(ours: Sandbox, tmp_path:
     elsewhere = ours.run("-C", str(tmp_path), "stack", "--show-name")
     assert (elsewhere.code, "no Pulumi.yaml" in elsewhere.err) == (1, True)
     assert ours.run("stack", "--show-name", "--cwd", str(ours.project)).out == "two\n"
+
+
+def test_environment_variables_that_stand_for_flags(ours: Sandbox) -> None:
+    ours.run("stack", "init", "dev")
+    outcome = ours.run("refresh", PULUMI_RUN_PROGRAM="true", PULUMI_SKIP_CONFIRMATIONS="1")
+    assert (outcome.code, "--run-program" in outcome.err) == (2, True)
+    (ours.project / "__main__.py").write_text(
+        "from pulumi_command import local\n"
+        "local.Command('fails', create='exit 1')\n"
+        "local.Command('works', create='true')\n"
+    )
+    environment = {"PULUMI_CONTINUE_ON_ERROR": "true", "PULUMI_PARALLEL": "1"}
+    outcome = ours.run("up", "--skip-preview", **environment)
+    assert outcome.code == 1
+    assert "command:local:Command works created" in outcome.out

@@ -129,6 +129,21 @@ def test_secrets_are_compared_but_not_shown(
     assert '"hush-1" => "hush-2"' in capsys.readouterr().out
 
 
+def test_within_a_secret_everything_is_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    def state(text: str) -> dict[str, Any]:
+        properties = to_disk({"k": Secret({"deep": [text]})}, None)
+        return {"urn": SECRET_STEP["urn"], "inputs": properties, "outputs": properties}
+
+    detail = {"k.deep[0]": {"diffKind": "update", "inputDiff": False}}
+    step = SECRET_STEP | {"old": state("hush-1"), "new": state("hush-2"), "detailedDiff": detail}
+    for display in (DiffDisplay(), ProgressDisplay("small", "dev", "x", True)):
+        display.show({"resourcePreEvent": {"metadata": step}})
+        display.close()
+    text = capsys.readouterr().out
+    assert "hush" not in text
+    assert "~ [0]: [secret] => [secret]" in text
+
+
 def test_preview_json(capsys: pytest.CaptureFixture[str]) -> None:
     display = PreviewJsonDisplay()
     for event in case_named("change-preview")["events"]:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from engine.backend import Backend, StackRef
+from engine.cli_stack import iso_milliseconds, parse_time
 from engine.errors import CommandError
 from engine.journal import Entry, Journal
 from engine.state import Resource
@@ -189,6 +190,11 @@ def test_interrupted_operation_is_taken_up(ours: Sandbox) -> None:
     assert outcome.code == 0
     assert "1 pending operation" in outcome.out
     assert not journal.exists()
+    both = ours.run("refresh", "-yf", "--clear-pending-creates", "--skip-pending-creates")
+    assert (both.code, "cannot set both" in both.err) == (1, True)
+    for flag, left in (("--skip-pending-creates", True), ("--clear-pending-creates", False)):
+        assert ours.run("refresh", "-yf", flag).code == 0
+        assert ("pending_operations" in ours.run("stack", "export").out) == left
 
 
 def test_journal_of_another_checkpoint_is_ignored(ours: Sandbox) -> None:
@@ -283,6 +289,23 @@ def test_folder_that_is_not_there_or_of_another_layout(ours: Sandbox) -> None:
     initialised(ours)
     (ours.state / "meta.yaml").write_text("version: 2\n")
     assert "not of version 1" in ours.run("stack", "ls").err
+
+
+def test_compressed_checkpoint_is_refused_not_overlooked(ours: Sandbox) -> None:
+    initialised(ours)
+    path = ours.state / "stacks/small/dev.json"
+    path.rename(f"{path}.gz")
+    for argv in (["up", "-yf"], ["stack", "select", "dev"], ["stack", "init", "dev"]):
+        outcome = ours.run(*argv)
+        assert (outcome.code, "dev.json.gz is not supported" in outcome.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-01-02T03:04:05.678901234+01:00", "2026-01-02T03:04:05+01:00",
+             "2026-01-02T02:04:05Z"],
+)  # fmt: skip
+def test_times_as_go_writes_them(text: str) -> None:
+    assert iso_milliseconds(parse_time(text)).startswith("2026-01-02T02:04:05.")
 
 
 @pytest.mark.parametrize("name", ["a/b", "x/y/z", "a/b/c/d", "", "bad name", "a:b"])
