@@ -50,7 +50,7 @@ TIMER = "slurmstack-rest-certificate"
 #: slurmrestd reads slurm.conf when it starts; these tell it where to turn to.
 _RESTART = (
     "AccountingStorageHost", "AccountingStoragePort", "AccountingStorageType", "ClusterName",
-    "MessageTimeout", "SlurmctldHost", "SlurmctldPort",
+    "SlurmctldHost", "SlurmctldPort",
 )  # fmt: skip
 _WARN_BEFORE = datetime.timedelta(days=30)
 
