@@ -62,7 +62,7 @@ class SlurmCluster(pulumi.ComponentResource):
         before = [key.deployed[head].resource, *sources.get(head, ())]
         tokens = database = accounting = rest = None
         if settings.jwt is not None:
-            tokens = JwtKeyPair("jwt-key-pair", hosts[head], settings.jwt, before, child)
+            tokens = JwtKeyPair("jwt-key-pair", hosts[head], settings, before, child)
             before = [tokens.deployed.resource]
         if settings.accounting is not None:
             database = SlurmDatabase(head, hosts[head], settings, before, child).deployed

@@ -10,6 +10,7 @@ import pulumi
 
 from components.deploy import Deployed, deploy
 from components.rendering import render
+from components.slurm_packages import slurm_packages
 from remote.bundle import Bundle, Check, Command, Directory, File, Package
 from remote.host import Host
 from settings import Settings
@@ -39,26 +40,27 @@ class JwtKeyPair(pulumi.ComponentResource):
         self,
         name: str,
         host: Host,
-        setting: Jwt,
+        settings: Settings,
         depends_on: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("slurmstack:components:JwtKeyPair", name, None, opts)
-        self.deployed = deploy(host, jwt_bundle(host.name, setting), ROLE, self, depends_on)
+        self.deployed = deploy(host, jwt_bundle(settings), ROLE, self, depends_on)
         self.kid = self.deployed.answer.apply(lambda answer: answer.facts["jwt-kid"])
         self.register_outputs({"kid": self.kid})
 
 
-def jwt_bundle(node: str, setting: Jwt) -> Bundle:
+def jwt_bundle(settings: Settings) -> Bundle:
     """What the controller gets: scripts and the public keys of others. No secret is in it."""
+    setting = settings.jwt or Jwt()
     trusted = f"{FOLDER}/trusted"
     values: dict[str, Any] = {"setting": setting, "folder": FOLDER, "jwks": JWKS, "hs256": HS256}
     return Bundle(
-        node,
+        settings.roles.controller,
         ROLE,
         [
             Package("openssl"),
-            Package("slurm-wlm-jwt-plugin"),
+            *slurm_packages(settings, "jwt"),
             Directory("/etc/slurm"),
             Directory(FOLDER, mode="0700"),
             File(trusted, trusted_lines(setting)),

@@ -102,7 +102,6 @@ def parameters(settings: Settings) -> dict[str, str]:
         name: value
         for group in sections(settings.slurm, derived(settings)).values()
         for name, value in group.items()
-        **auth_alt(settings),
     }
 
 

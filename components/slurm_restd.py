@@ -15,6 +15,7 @@ from components.deploy import Deployed, deploy
 from components.jwt_key_pair import TOKEN
 from components.rendering import render
 from components.slurm_conf import restart_keys
+from components.slurm_packages import slurm_packages, trigger, version_keys
 from remote.answer import Answer
 from remote.bundle import (
     Bundle,
@@ -174,7 +175,7 @@ def rest_bundle(settings: Settings) -> Bundle:
         [
             Package("curl"),
             Package("haproxy"),
-            Package("slurmrestd"),
+            *slurm_packages(settings, "slurmrestd"),
             Group(USER),
             User(USER, None, USER),
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
@@ -183,8 +184,8 @@ def rest_bundle(settings: Settings) -> Bundle:
             *(_certificate(settings) if made else ()),
             Unit(
                 "slurmrestd.service",
-                restart_on=(UNIT_CONF, "package:slurmrestd"),
-                restart_keys=restart_keys(settings, _RESTART),
+                restart_on=(UNIT_CONF, trigger(settings, "slurmrestd")),
+                restart_keys=(*restart_keys(settings, _RESTART), *version_keys(settings)),
             ),
             Unit("haproxy.service", reload_on=(HAPROXY_CONF,), restart_on=("package:haproxy",)),
             Check("rest-answers", answers),

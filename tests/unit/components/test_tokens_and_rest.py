@@ -15,7 +15,6 @@ from components.slurm_restd import ca_pem, rest_bundle, tls_bundle, url
 from remote.answer import Answer
 from remote.bundle import Bundle, Check, Command, File
 from settings import Settings, parse
-from settings.jwt import Jwt
 from tests.unit.components.test_cluster import bare, commands, deploy, is_secret, plain
 from tests.unit.settings.test_jwt import public
 from tests.unit.settings.test_rest import GOOD, KEY, pem, with_certificate
@@ -74,7 +73,7 @@ def test_slurm_conf_knows_of_tokens(jwt: dict[str, Any], parameters: str) -> Non
 @pytest.mark.parametrize(
     "bundle",
     [
-        jwt_bundle("ctl", Jwt()),
+        jwt_bundle(settings()),
         rest_bundle(settings()),
         rest_bundle(settings(**with_certificate(GOOD))),
         tls_bundle(settings(**with_certificate(GOOD))),
