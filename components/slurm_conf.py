@@ -64,7 +64,6 @@ def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
         "SlurmctldHost": ("Cluster", host),
         "SlurmUser": ("Cluster", "slurm"),
         "SlurmctldParameters": ("Communication", options),
-        **auth_alt(settings),
         **_accounting(settings),
         **auth_alt(settings),
     }
