@@ -78,7 +78,9 @@ def main() -> int:
     os.chdir(args.pwd)
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
-    executor = ThreadPoolExecutor(max_workers=max(int(args.parallel), 1) * 4)
+    # A registration waits in a thread of its own. With few of them the answers come one by one,
+    # and for each the SDK goes through all outputs still pending: the square of the resources.
+    executor = ThreadPoolExecutor(max_workers=max(int(args.parallel) * 4, 256))
     loop.set_default_executor(executor)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     program = Path(args.program).resolve()
