@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Mapping
 
@@ -25,9 +24,9 @@ _BYTES = 1024
 class MungeKey(pulumi.ComponentResource):
     """The munge key of a cluster, on each of its hosts.
 
-    The key is made by pulumi-random's RandomBytes (1,024 bytes), or is an existing one from the
-    stack's secret ``slurmstack:mungeKey``. It reaches the controller first; a credential made
-    there must be decoded on every other host before that host counts as having the key, so a
+    The key is made by pulumi-random's RandomPassword (1,024 characters), or is an existing one
+    from the stack's secret ``slurmstack:mungeKey``. It reaches the controller first; a credential
+    made there must be decoded on every other host before that host counts as having the key, so a
     daemon that waits for :attr:`deployed` never starts with another key.
     """
 
@@ -84,8 +83,11 @@ class MungeKey(pulumi.ComponentResource):
 
     def _key(self, name: str, existing: MungeKeySetting | None) -> pulumi.Output[bytes]:
         if existing is None:
-            made = random.RandomBytes(name, length=_BYTES, opts=pulumi.ResourceOptions(parent=self))
-            return made.base64.apply(base64.b64decode)
+            # Not RandomBytes: its id, which no engine encrypts, is the bytes (decision 0005).
+            made = random.RandomPassword(
+                name, length=_BYTES, opts=pulumi.ResourceOptions(parent=self)
+            )
+            return made.result.apply(str.encode)
         value = existing.value.get_secret_value()
         pulumi.log.info(
             f"munge key from slurmstack:mungeKey, taken as {existing.encoding}: {len(value)} "

@@ -17,7 +17,7 @@ from settings.model import Hardware
 from tests.unit.settings.test_settings import lab
 
 KEY = bytes(range(256)) * 4
-MADE = bytes(reversed(range(256))) * 4
+MADE = bytes(33 + number * 7 % 94 for number in range(1024))
 MADE_PASSWORD = "made-Z8sWq0xv3Tn5Kc1Lr7Hd"
 SHA = "ab" * 32
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGbM0S0Qe0nGJm3XTXpXh1XgFzqQ2J1mZb0v2p4M3b6N"
@@ -33,12 +33,10 @@ class Node(pulumi.runtime.Mocks):
     def new_resource(self, args: pulumi.runtime.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         self.made[args.name] = args
         outputs = dict(args.inputs)
-        if args.typ == "random:index/randomBytes:RandomBytes":
-            outputs["base64"] = base64.b64encode(MADE).decode()
         if args.typ == "random:index/randomPassword:RandomPassword":
             outputs["result"] = {
                 _special_sig_key: _special_secret_sig,
-                "value": MADE_PASSWORD,
+                "value": MADE.decode() if args.name == "munge-key" else MADE_PASSWORD,
             }
         if args.typ == "command:remote:Command":
             outputs["stdout"] = self.answer(args.name, args.inputs)
