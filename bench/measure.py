@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 #: Seconds between two looks at the memory.
-_INTERVAL = 0.05
+_INTERVAL = 0.25
 
 
 @dataclass(frozen=True)
