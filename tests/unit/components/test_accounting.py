@@ -201,7 +201,7 @@ def test_the_password_is_in_slurmdbd_conf_alone() -> None:
 
 @pytest.mark.parametrize("existing", [None, PASSWORD])
 def test_the_password_is_in_a_secret_stdin_alone(existing: str | None) -> None:
-    changes = {"accountingPassword": existing} if existing else {}
+    changes: dict[str, Any] = {"accountingPassword": existing} if existing else {}
     node, outputs = deploy(accounting={"accounts": {"a": {}}}, **changes)
     password = existing or MADE_PASSWORD
     found = commands(node)
