@@ -1,9 +1,8 @@
-"""The whole plan of production: quick, and without a network."""
+"""The whole plan of production, without a network; how long it takes stands in `bench/`."""
 
 from __future__ import annotations
 
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -13,8 +12,6 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 PROGRAM = ("__main__.py", "settings", "components", "templates", "remote", "engine", ".venv")
-#: Seconds of processor time, so that whatever else runs here does not count.
-MOST = 10.0
 
 
 @pytest.fixture
@@ -49,12 +46,8 @@ def run(project: Path, *arguments: str) -> str:
 
 def test_the_plan_of_64_nodes(project: Path) -> None:
     run(project, "stack", "init", "prod")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     plan = run(project, "preview", "--stack", "prod")
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     for name in ("sm02-slurmctld", "sm03-login", "cn01-slurmd", "cn64-slurmd", "cn64-system"):
         assert f"command:remote:Command {name} create" in plan
     assert "warning: no host key is known for cn01" in plan
     assert not list(project.glob(".slurmstack/**/facts.json")), "no node is asked for its hardware"
-    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent < MOST, f"{spent:.1f} s of processor time"
