@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ctypes
 import secrets
 import string
 from typing import Any
 
+import bcrypt
+
 from engine.properties import diff
-from engine.providers import Context, Difference, ProviderError, Refused, top_level
+from engine.providers import Context, Difference, Refused, top_level
 from engine.state import UNKNOWN, Properties, Secret, Value, reveal
 
 BYTES = "random:index/randomBytes:RandomBytes"
@@ -142,15 +143,5 @@ def _password(plain: dict[str, Any]) -> str:
 
 
 def _bcrypt(text: str) -> str:
-    """The bcrypt hash at cost 10 of at most 72 bytes, by the system's libcrypt."""
-    alphabet = "./" + string.ascii_uppercase + string.ascii_lowercase + string.digits
-    salt = "".join(secrets.choice(alphabet) for _ in range(21)) + secrets.choice(".Oeu")
-    try:
-        crypt = ctypes.CDLL("libcrypt.so.1").crypt
-    except OSError:
-        raise ProviderError("RandomPassword's bcryptHash needs libcrypt.so.1; install it") from None
-    crypt.restype = ctypes.c_char_p
-    found = crypt(text.encode()[:72], f"$2a$10${salt}".encode())
-    if not found or not found.startswith(b"$2a$10$"):
-        raise ProviderError("RandomPassword's bcryptHash: this system's libcrypt lacks bcrypt")
-    return str(found, "ascii")
+    """The hash at cost 10 of the 72 bytes that bcrypt takes, as the real provider has it."""
+    return bcrypt.hashpw(text.encode()[:72], bcrypt.gensalt(10, b"2a")).decode()
