@@ -9,7 +9,7 @@ from typing import Any
 import pulumi
 from pydantic import BaseModel
 
-from components.deploy import Deployed, deploy
+from components.deploy import OneHost
 from components.rendering import render
 from components.slurm_database import CLIENT_CONF, DATABASE, LIBRARY, OBJECTS, RECONCILE
 from remote.bundle import Bundle, Command, Directory, File, Part, Unit
@@ -25,14 +25,12 @@ _SERVICE = "/etc/systemd/system/slurmdbd-dump.service"
 _TIMER = "/etc/systemd/system/slurmdbd-dump.timer"
 
 
-class Accounting(pulumi.ComponentResource):
+class Accounting(OneHost):
     """Cluster, QOS, accounts, users and associations, as the settings declare them.
 
     They come after slurmctld, since slurmdbd learns from it which TRES there are (gres/gpu …).
     Only what is declared is touched, and only what was made here is removed.
     """
-
-    deployed: Deployed
 
     def __init__(
         self,
@@ -42,10 +40,7 @@ class Accounting(pulumi.ComponentResource):
         depends_on: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("slurmstack:components:Accounting", name, None, opts)
-        bundle = accounting_bundle(host.name, settings)
-        self.deployed = deploy(host, bundle, ROLE, self, depends_on)
-        self.register_outputs({})
+        super().__init__(name, host, accounting_bundle(host.name, settings), depends_on, opts)
 
 
 def accounting_bundle(node: str, settings: Settings) -> Bundle:

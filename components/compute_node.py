@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 import pulumi
 
 from components import enroot_pyxis, health
-from components.deploy import Deployed, deploy
+from components.deploy import OneHost
 from components.node_conf import (
     OWN_FILES,
     STAND_INS,
@@ -30,11 +30,9 @@ DEFAULTS = "/etc/default/slurmd"
 UNIT_CONF = "/etc/systemd/system/slurmd.service.d/slurmstack.conf"
 
 
-class ComputeNode(pulumi.ComponentResource):
+class ComputeNode(OneHost):
     """A compute node. It counts as done when slurmctld sees it idle (or at work) with the
     controller's slurm.conf."""
-
-    deployed: Deployed
 
     def __init__(
         self,
@@ -44,10 +42,9 @@ class ComputeNode(pulumi.ComponentResource):
         depends_on: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("slurmstack:components:ComputeNode", host.name, None, opts)
-        bundle = compute_bundle(host.name, settings, hardware)
-        self.deployed = deploy(host, bundle, ROLE, self, depends_on)
-        self.register_outputs({})
+        super().__init__(
+            host.name, host, compute_bundle(host.name, settings, hardware), depends_on, opts
+        )
 
 
 def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:

@@ -77,6 +77,28 @@ def deploy(
     return _command(host, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
 
 
+class OneHost(pulumi.ComponentResource):
+    """A component that is one role of one host: a bundle, and what it stands on.
+
+    Its type is ``slurmstack:components:`` and the name of its class, and so part of the URN: a
+    class with another name needs an alias.
+    """
+
+    deployed: Deployed
+
+    def __init__(
+        self,
+        name: str,
+        host: Host,
+        bundle: Bundle,
+        depends_on: Sequence[pulumi.Resource],
+        opts: pulumi.ResourceOptions | None,
+    ) -> None:
+        super().__init__(f"slurmstack:components:{type(self).__name__}", name, None, opts)
+        self.deployed = deploy(host, bundle, bundle.role, self, depends_on)
+        self.register_outputs({})
+
+
 #: What changes nothing on a machine that is gone.
 _ALL_INPUTS = ["connection", "create", "update", "delete", "stdin", "logging", "environment"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pulumi
 
-from components.deploy import Deployed, deploy
+from components.deploy import OneHost
 from components.rendering import render
 from components.slurm_packages import slurm_packages
 from remote.bundle import Bundle, Check, Command, Directory, File, Package
@@ -28,11 +28,10 @@ KEYS = "/usr/local/lib/slurmstack/jwt-keys"
 TOKEN = "/usr/local/lib/slurmstack/token"
 
 
-class JwtKeyPair(pulumi.ComponentResource):
+class JwtKeyPair(OneHost):
     """RS256 key pairs and the HS256 key. Private halves never leave the controller: what it
     answers are key ids and public halves."""
 
-    deployed: Deployed
     #: RFC 7638 thumbprint of the key that signs.
     kid: pulumi.Output[str]
 
@@ -44,10 +43,8 @@ class JwtKeyPair(pulumi.ComponentResource):
         depends_on: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("slurmstack:components:JwtKeyPair", name, None, opts)
-        self.deployed = deploy(host, jwt_bundle(settings), ROLE, self, depends_on)
+        super().__init__(name, host, jwt_bundle(settings), depends_on, opts)
         self.kid = self.deployed.answer.apply(lambda answer: answer.facts["jwt-kid"])
-        self.register_outputs({"kid": self.kid})
 
 
 def jwt_bundle(settings: Settings) -> Bundle:

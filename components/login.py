@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pulumi
 
-from components.deploy import Deployed, deploy
+from components.deploy import OneHost
 from components.rendering import render
 from remote.bundle import Bundle, Check, Directory, File, Package, Unit
 from remote.host import Host
@@ -17,10 +17,8 @@ DEFAULTS = "/etc/default/sackd"
 UNIT_CONF = "/etc/systemd/system/sackd.service.d/slurmstack.conf"
 
 
-class LoginNode(pulumi.ComponentResource):
+class LoginNode(OneHost):
     """A host where users submit jobs. It counts as done when its commands reach slurmctld."""
-
-    deployed: Deployed
 
     def __init__(
         self,
@@ -29,9 +27,7 @@ class LoginNode(pulumi.ComponentResource):
         depends_on: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("slurmstack:components:LoginNode", host.name, None, opts)
-        self.deployed = deploy(host, login_bundle(host.name, settings), ROLE, self, depends_on)
-        self.register_outputs({})
+        super().__init__(host.name, host, login_bundle(host.name, settings), depends_on, opts)
 
 
 def login_bundle(node: str, settings: Settings) -> Bundle:

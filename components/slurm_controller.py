@@ -8,7 +8,7 @@ import pulumi
 
 from components import enroot_pyxis
 from components.accounting import before_slurmctld
-from components.deploy import Deployed, deploy
+from components.deploy import OneHost
 from components.node_conf import served_files
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
@@ -23,10 +23,8 @@ ROLE = "slurmctld"
 SLURM_CONF = "/etc/slurm/slurm.conf"
 
 
-class SlurmController(pulumi.ComponentResource):
+class SlurmController(OneHost):
     """The controller: slurmctld with the cluster's slurm.conf, which it serves to the nodes."""
-
-    deployed: Deployed
 
     def __init__(
         self,
@@ -37,10 +35,9 @@ class SlurmController(pulumi.ComponentResource):
         depends_on: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("slurmstack:components:SlurmController", name, None, opts)
-        bundle = controller_bundle(host.name, settings, hardware)
-        self.deployed = deploy(host, bundle, ROLE, self, depends_on)
-        self.register_outputs({})
+        super().__init__(
+            name, host, controller_bundle(host.name, settings, hardware), depends_on, opts
+        )
 
 
 def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 import pulumi
 
-from components.deploy import Deployed, deploy
+from components.deploy import OneHost
 from components.rendering import render
 from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Package, Part, Unit
 from remote.host import Host
@@ -19,10 +19,8 @@ ROLE = "storage"
 EXPORTS = "/etc/exports.d/slurmstack.exports"
 
 
-class Storage(pulumi.ComponentResource):
+class Storage(OneHost):
     """An NFS server: directories with their right owners, exported to the cluster's hosts."""
-
-    deployed: Deployed
 
     def __init__(
         self,
@@ -31,9 +29,7 @@ class Storage(pulumi.ComponentResource):
         depends_on: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("slurmstack:components:Storage", host.name, None, opts)
-        self.deployed = deploy(host, storage_bundle(host.name, settings), ROLE, self, depends_on)
-        self.register_outputs({})
+        super().__init__(host.name, host, storage_bundle(host.name, settings), depends_on, opts)
 
 
 def servers(settings: Settings) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pulumi
 
-from components.deploy import Deployed, deploy
+from components.deploy import OneHost
 from components.precheck import guard
 from components.rendering import render
 from components.storage import mounts
@@ -24,10 +24,8 @@ LIMITS = "/etc/security/limits.d/90-slurmstack.conf"
 MODULES_PATH = "/etc/lmod/.modulespath"
 
 
-class System(pulumi.ComponentResource):
+class System(OneHost):
     """A host that was looked at and found fit, with limits, shared file systems and modules."""
-
-    deployed: Deployed
 
     def __init__(
         self,
@@ -36,9 +34,7 @@ class System(pulumi.ComponentResource):
         depends_on: Sequence[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("slurmstack:components:System", host.name, None, opts)
-        self.deployed = deploy(host, system_bundle(host.name, settings), ROLE, self, depends_on)
-        self.register_outputs({})
+        super().__init__(host.name, host, system_bundle(host.name, settings), depends_on, opts)
 
 
 def system_bundle(node: str, settings: Settings) -> Bundle:
