@@ -70,7 +70,7 @@ class PackageRepository(pulumi.ComponentResource):
         served: Deployed | None = None
         for artifact in open_sums(settings):
             pulumi.log.warn(
-                f"{artifact.url}: its sha256 is not put in yet; `pulumi up` stops before unpacking it"
+                f"{artifact.url}: its sha256 is not in the settings yet: `pulumi up` will refuse it"
             )
         if is_served(settings):
             bundle = host_bundle(head, settings)
