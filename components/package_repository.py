@@ -16,7 +16,7 @@ from components.slurm_packages import BASE, HEADERS
 from remote.bundle import Bundle, Check, Command, Directory, File, Group, Package, Part, Unit, User
 from remote.host import Host
 from settings import Settings
-from settings.artifact import Artifact, PackageFile
+from settings.artifact import OPEN, Artifact, PackageFile
 
 ROLE_HOST = "package-host"
 ROLE_NODE = "packages"
@@ -68,6 +68,10 @@ class PackageRepository(pulumi.ComponentResource):
         found: dict[str, Deployed] = {}
         head = package_host(settings)
         served: Deployed | None = None
+        for artifact in open_sums(settings):
+            pulumi.log.warn(
+                f"{artifact.url}: its sha256 is not in the settings yet: `pulumi up` will refuse it"
+            )
         if is_served(settings):
             bundle = host_bundle(head, settings)
             served = found[head] = deploy(
@@ -123,7 +127,17 @@ def package_files(settings: Settings) -> list[PackageFile]:
         files += settings.enroot_pyxis.enroot.packages
     if settings.apptainer is not None:
         files += settings.apptainer.packages
-    return list({file.sha256: file for file in files}.values())
+    return list(dict.fromkeys(files))
+
+
+def open_sums(settings: Settings) -> list[Artifact]:
+    """Artifacts whose sum the site has yet to put in."""
+    found: list[Artifact] = [*package_files(settings)]
+    if settings.packages.archive is not None:
+        found.append(settings.packages.archive)
+    if settings.enroot_pyxis is not None:
+        found.append(settings.enroot_pyxis.pyxis.archive)
+    return [one for one in found if one.sha256 == OPEN]
 
 
 def _common(settings: Settings, sources: list[str], mark: str = "") -> list[Part]:

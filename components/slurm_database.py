@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -10,8 +10,10 @@ import pulumi
 import pulumi_random as random
 
 from components.deploy import Deployed, deploy
+from components.node_conf import options
 from components.rendering import render
 from components.slurm_conf import parameters
+from components.slurm_packages import slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Package, Unit
 from remote.host import Host
 from settings import Settings
@@ -79,8 +81,7 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
         ROLE,
         [
             Package("mariadb-server"),
-            Package("slurm-client"),
-            Package("slurmdbd"),
+            *slurm_packages(settings, "client", "slurmdbd", "slurmdbd-mysql"),
             *([archive] if _archives(accounting) else []),
             Directory("/etc/slurm"),
             Directory("/var/log/slurm", owner="slurm:slurm"),
@@ -94,7 +95,12 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             File(RECONCILE, reconcile_script(settings), mode="0755"),
             File(f"{LIBRARY}/cluster-id", cluster_id_script(settings), mode="0755"),
             Unit("mariadb.service", restart_on=(MARIADB_CONF,), timeout=300),
-            Unit("slurmdbd.service", restart_on=(SLURMDBD_CONF, UNIT_CONF), timeout=120),
+            Unit(
+                "slurmdbd.service",
+                restart_on=(SLURMDBD_CONF, UNIT_CONF, trigger(settings, "slurmdbd")),
+                restart_keys=version_keys(settings),
+                timeout=120,
+            ),
             Check(
                 "slurmdbd-answers",
                 render("accounting/slurmdbd-answers.sh", client_conf=CLIENT_CONF),
@@ -116,9 +122,10 @@ def slurmdbd_conf(settings: Settings, password: str) -> str:
     accounting = settings.accounting or Accounting()
     controller = settings.roles.controller
     conf = parameters(settings)
-    common = ("AuthType", "AuthInfo", "AuthAltTypes", "AuthAltParameters", "HashPlugin")
+    common = ("AuthType", "AuthInfo", "AuthAltTypes", "HashPlugin")
     values: dict[str, Any] = {
         **{name: conf[name] for name in common if name in conf},
+        **_verifying(conf),
         **_chosen(accounting),
         "DbdHost": controller,
         "DbdAddr": settings.hosts[controller].address,
@@ -137,6 +144,16 @@ def slurmdbd_conf(settings: Settings, password: str) -> str:
         cluster=settings.cluster.name,
         parameters={name: text(value) for name, value in sorted(values.items())},
     )
+
+
+def _verifying(conf: Mapping[str, Any]) -> dict[str, list[str]]:
+    """AuthAltParameters without those that only slurmctld knows: slurmdbd makes no tokens."""
+    found = [
+        option
+        for option in options(conf.get("AuthAltParameters"))
+        if option.partition("=")[0] not in {"disable_token_creation", "max_token_lifespan"}
+    ]
+    return {"AuthAltParameters": found} if found else {}
 
 
 def client_conf(settings: Settings) -> str:

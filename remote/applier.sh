@@ -946,6 +946,15 @@ drop_units() {
     while read -r unit; do stop_unit "$unit"; rm -f "$state/keys/$unit"; done <"$work/dropped-units"
 }
 
+# What is no longer asked for counts as never done: it may come back to a node that has changed.
+drop_commands() {
+    awk '$4 == "apply" { print $2 }' "$work/command" | sort >"$work/asked-for"
+    find "$state/commands" "$state/facts" -mindepth 1 -printf '%f\n' | sort -u | comm -23 - "$work/asked-for" >"$work/dropped-commands"
+    while read -r name; do
+        must_write rm -f "$state/commands/$name" "$state/facts/$name"
+    done <"$work/dropped-commands"
+}
+
 drop_directories() {
     sed -n 's/^directory //p' "$work/dropped" | sort -r >"$work/dropped-directories"
     while read -r path; do remove_directory "$path" -; done <"$work/dropped-directories"
@@ -1014,6 +1023,7 @@ apply() {
     open_state
     apply_users
     drop_units
+    drop_commands
     apply_packages
     apply_directories
     apply_files

@@ -12,6 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 _DEB = re.compile(r"([a-z0-9][a-z0-9+.-]+)_([0-9][A-Za-z0-9.+~-]*)_([a-z0-9-]+)\.deb")
 
 
+#: Stands for a sum that the site has yet to put in: no known file has it, so none is ever taken.
+OPEN = "0" * 64
+
+
 class Artifact(BaseModel):
     """A file by URL and SHA-256. It is fetched once, to the package host, and nothing is unpacked
     or installed from it unless its bytes are the declared ones."""

@@ -19,7 +19,8 @@ class Switch(BaseModel):
 
     Nodes: str | None = None
     Switches: str | None = None
-    LinkSpeed: str | None = None
+    #: A number in any unit (slurmctld ends with a fatal error at 400Gb); Slurm does not use it yet.
+    LinkSpeed: Annotated[int, Field(ge=1, lt=2**32 - 2)] | None = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Switch:

@@ -2,62 +2,228 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import subprocess
+import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-from slurmutils import cgroupconfig
+from slurmutils import cgroupconfig, slurmdbdconfig
 
-from components.compute_node import compute_bundle
-from components.health import nhc_conf
-from components.login import login_bundle
-from components.node_conf import served_files, task_prolog
-from components.slurm_conf import slurm_conf
-from components.slurm_controller import controller_bundle
-from components.system import system_bundle
-from settings import Settings, parse
+from settings.artifact import OPEN
+from settings.containers import ENROOT_DEFAULTS
 from settings.hostlist import expand
-from settings.model import Hardware
+from tests.prod import (
+    ON_NODE,
+    binary_files,
+    entries,
+    files,
+    hardware,
+    on_node,
+    prod,
+    scripts,
+    text,
+)
+from tests.unit.components.test_packages import read_enroot
 from tests.unit.components.test_slurm_conf import read_back
 
-STACK = Path(__file__).parents[2] / "Pulumi.prod.yaml"
 WORKERS = expand("cn[01-64]")
+SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 
 
-@cache
-def prod() -> Settings:
-    config = yaml.safe_load(STACK.read_text())["config"]
-    return parse({key.removeprefix("slurmstack:"): value for key, value in config.items()})
-
-
-def hardware() -> dict[str, Hardware]:
-    """As the program takes it: all declared, so that no host is asked."""
-    found = {name: one.hardware for name, one in prod().compute.items()}
-    assert None not in found.values()
-    return {name: one for name, one in found.items() if one is not None}
-
-
-@cache
-def text() -> str:
-    return slurm_conf(prod(), hardware())
-
-
-@cache
 def conf() -> dict[str, Any]:
+    return read_slurm_conf(text("/etc/slurm/slurm.conf"))
+
+
+@cache
+def read_slurm_conf(content: str) -> dict[str, Any]:
     """slurmutils 1.3 takes TopologyPlugin for a list, which it is not, and half a second for each
     node: of these, which differ by name and address alone, it reads the first and the last."""
     left_out = re.compile(r"TopologyPlugin=|NodeName=cn(?!01|64)")
-    lines = [line for line in text().splitlines() if not left_out.match(line)]
-    return read_back("\n".join(lines) + "\n")
+    kept = [line for line in content.splitlines() if not left_out.match(line)]
+    return read_back("\n".join(kept) + "\n")
 
 
 def pairs(content: str) -> list[dict[str, str]]:
     """Lines of Key=Value, as Slurm's files have them."""
-    lines = [line for line in content.splitlines() if line and not line.startswith("#")]
-    return [dict(word.split("=", 1) for word in line.split()) for line in lines]
+    return [dict(word.split("=", 1) for word in line.split()) for line in lines(content)]
+
+
+def shell(content: str) -> None:
+    assert content.startswith("#!/bin/sh\n")
+    script(content)
+
+
+def script(content: str) -> None:
+    # A loop may have one turn here; of each template, its own test asks for more.
+    command = [SHELLCHECK, "--shell=sh", "--severity=warning", "--exclude=SC2043", "-"]
+    done = subprocess.run(command, input=content, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def defaults(content: str) -> None:
+    """A unit's EnvironmentFile: assignments, quoted as for a shell (systemd.exec(5))."""
+    for word in shlex.split(content, comments=True):
+        assert re.fullmatch(r"[A-Z_]+=.*", word), word
+
+
+def limits(content: str) -> None:
+    """limits.conf(5)."""
+    for line in lines(content):
+        domain, kind, item, value = line.split()
+        assert (domain, kind) == ("*", "-")
+        assert item in {"memlock", "nofile", "stack"}
+        assert re.fullmatch(r"unlimited|\d+", value)
+
+
+def plugstack(content: str) -> None:
+    """spank(7)."""
+    for line in lines(content):
+        assert re.fullmatch(r"include /\S+|(required|optional) /\S+\.so( \w+=\S+)*", line), line
+
+
+def nhc_rules(content: str) -> list[str]:
+    """nhc.conf: TARGET || CHECK, the check a line of bash."""
+    rules = lines(content)
+    for rule in rules:
+        assert re.fullmatch(r"\S+ \|\| (check_\w+|export \w+=).*", rule), rule
+        check = rule.partition("||")[2]
+        subprocess.run(["bash", "-n"], input=check, text=True, check=True)
+    return rules
+
+
+def gres(content: str) -> None:
+    """gres.conf(5). slurmutils knows no line that begins with NodeName."""
+    for pair in pairs(content):
+        assert set(pair) <= {
+            "AutoDetect", "Cores", "Count", "File", "Flags", "Links", "MultipleFiles", "Name",
+            "NodeName", "Type",
+        }  # fmt: skip
+        assert set(expand(pair["NodeName"])) <= set(WORKERS)
+
+
+def job_container(content: str) -> None:
+    """job_container.conf(5)."""
+    for pair in pairs(content):
+        assert set(pair) <= {"AutoBasePath", "BasePath", "Dirs", "EntireStepInNS", "Shared"}
+
+
+def topology(content: str) -> None:
+    """topology.conf(5), of a tree."""
+    for switch in pairs(content):
+        assert set(switch) - {"LinkSpeed"} in ({"SwitchName", "Nodes"}, {"SwitchName", "Switches"})
+        expand(switch.get("Nodes") or switch["Switches"])
+        # slurmctld ends with a fatal error where this is no number.
+        assert int(switch.get("LinkSpeed", 1)) > 0
+
+
+def objects(content: str) -> None:
+    """What accounting's own `reconcile` reads."""
+    for line in lines(content):
+        assert re.fullmatch(r"(qos|account|user|association|cluster) \S.*|  \w+=.*", line), line
+
+
+#: Path → what reads the file as the program does that it is for; see also ON_NODE.
+READERS: dict[str, Callable[[str], object]] = {
+    r"/etc/default/\w+": defaults,
+    r"/etc/enroot/enroot\.conf": read_enroot,
+    r"/etc/nhc/nhc\.conf": nhc_rules,
+    r"/etc/security/limits\.d/.*": limits,
+    r"/etc/slurm/cgroup\.conf": cgroupconfig.loads,
+    r"/etc/slurm/gres\.conf": gres,
+    r"/etc/slurm/job_container\.conf": job_container,
+    r"/etc/slurm/jwt/trusted": lambda content: [json.loads(line) for line in lines(content)],
+    r"/etc/slurm/plugstack\.conf(\.d/.*)?": plugstack,
+    r"/etc/slurm/slurm\.conf|.*/accounting/slurm\.conf": read_slurm_conf,
+    r"/etc/slurm/slurmdbd\.conf": slurmdbdconfig.loads,
+    r"/etc/slurm/topology\.conf": topology,
+    r"/etc/slurmstack/task-prolog": shell,
+    r"/usr/local/lib/slurmstack/accounting/objects": objects,
+    r"/usr/local/lib/slurmstack(-packages)?/(accounting/)?[a-z-]+": shell,
+}
+
+
+def lines(content: str) -> list[str]:
+    """Without comments and empty lines."""
+    return [line for line in content.splitlines() if line and not line.startswith("#")]
+
+
+def test_every_file_is_read_by_what_reads_it() -> None:
+    """One without a reader is a mistake: it is given one here or in ON_NODE."""
+    read = set()
+    for file in files():
+        found = next((it for name, it in READERS.items() if re.fullmatch(name, file.name)), None)
+        assert found is not None or on_node(file.name), f"{file.name}: what reads it?"
+        if found is not None:
+            try:
+                found(file.block)
+            except Exception as error:
+                raise AssertionError(f"{file.name} ({file.node}): {error}") from error
+        read.add(file.name)
+    for name in (*READERS, *ON_NODE):
+        assert any(re.fullmatch(name, path) for path in read), f"{name} reads no file"
+    assert {path: len(content) for path, content in binary_files().items()} == {
+        "/etc/munge/munge.key": 1024
+    }
+
+
+def test_every_script_is_sh() -> None:
+    found = scripts()
+    assert {entry.kind for entry in found} == {"guard", "command", "check"}
+    for entry in found:
+        try:
+            script(entry.block)
+        except AssertionError as error:
+            raise AssertionError(f"{entry.role}: {entry.kind} {entry.name}: {error}") from error
+
+
+def test_slurm_is_the_one_that_was_built_and_no_other() -> None:
+    packages = {entry.words[1:] for entry in entries() if entry.kind == "package"}
+    release = prod().packages.release
+    assert release is not None
+    assert release.startswith("25.05.1-1+slurmstack.")
+    slurm = {words for words in packages if "slurm" in words[0] or words[0] == "sackd"}
+    built = {words for words in slurm if words[0].startswith("slurm-smd")}
+    assert {version for _, version in built} == {release}
+    assert {name for name, _ in slurm - built} == {"slurmstack-pyxis"}
+    assert {name.removeprefix("slurm-smd-") for name, _ in built} == {
+        "slurm-smd", "client", "sackd", "slurmctld", "slurmd", "slurmdbd", "slurmrestd",
+    }  # fmt: skip
+
+
+def test_the_build_as_the_plan_wants_it() -> None:
+    (build,) = (entry for entry in scripts() if entry.name == "build-slurm")
+    assert "'http,hwloc,jwt,nvml,pmix'" in build.block
+    assert "'25.05.1-1'" in build.block
+    assert ("libnvidia-ml-dev",) in {entry.words[1:] for entry in entries()}
+
+
+def test_containers_as_the_plan_wants_them() -> None:
+    options = text("/etc/slurm/plugstack.conf.d/pyxis.conf").split()
+    assert options[2:] == [
+        "runtime_path=/run/pyxis",
+        "container_scope=job",
+        "execute_entrypoint=true",
+        "sbatch_support=true",
+    ]
+    assert set(read_enroot(text("/etc/enroot/enroot.conf"))) == set(ENROOT_DEFAULTS)
+    # Where jobs run, and where users submit them.
+    having = {entry.role for entry in files() if entry.name.endswith("/pyxis.conf")}
+    assert having == {"slurmctld", "slurmd", "login"}
+
+
+def test_a_sum_that_nobody_knows_is_open_and_not_invented() -> None:
+    containers = prod().enroot_pyxis
+    assert containers is not None
+    assert {file.sha256 for file in containers.enroot.packages} == {OPEN}
+    assert containers.pyxis.archive.sha256 != OPEN
+    fetched = [entry.block for entry in scripts() if entry.name.startswith("fetch-enroot")]
+    assert len(fetched) == 2
+    assert all(f"'{OPEN}'" in block for block in fetched)
 
 
 def test_the_cluster_of_the_plan() -> None:
@@ -68,15 +234,15 @@ def test_the_cluster_of_the_plan() -> None:
 
 
 def test_slurm_conf() -> None:
-    found = conf()
+    found, content = conf(), text("/etc/slurm/slurm.conf")
     assert found["slurmctldhost"] == ["sm02(10.10.0.2)"]
     assert found["schedulertype"] == "sched/backfill"
     assert found["selecttype"] == "select/cons_tres"
     assert found["grestypes"] == ["gpu"]
     assert found["mpidefault"] == "pmix"
     assert (found["messagetimeout"], found["resumetimeout"]) == (60, 300)
-    assert "\nTopologyPlugin=topology/tree\n" in text()
-    nodes = re.findall(r"^NodeName=(\S+) NodeAddr=(\S+) (.*)", text(), re.MULTILINE)
+    assert "\nTopologyPlugin=topology/tree\n" in content
+    nodes = re.findall(r"^NodeName=(\S+) NodeAddr=(\S+) (.*)", content, re.MULTILINE)
     assert [(name, address) for name, address, _ in nodes] == [
         (f"cn{number:02}", f"10.10.1.{number}") for number in range(1, 65)
     ]
@@ -101,16 +267,15 @@ def test_partitions() -> None:
 
 
 def test_gres_conf_and_cgroup_conf() -> None:
-    files = served_files(prod(), hardware())
-    assert pairs(files["/etc/slurm/gres.conf"]) == [{"NodeName": "cn[01-64]", "AutoDetect": "nvml"}]
-    read = cgroupconfig.loads(files["/etc/slurm/cgroup.conf"]).dict()
+    assert pairs(text("/etc/slurm/gres.conf")) == [{"NodeName": "cn[01-64]", "AutoDetect": "nvml"}]
+    read = cgroupconfig.loads(text("/etc/slurm/cgroup.conf")).dict()
     for name, value in read.items():
         if name.lower().startswith("constrain"):
             assert value is True, name
 
 
 def test_every_node_hangs_on_one_switch_below_one_top() -> None:
-    switches = pairs(served_files(prod(), hardware())["/etc/slurm/topology.conf"])
+    switches = pairs(text("/etc/slurm/topology.conf"))
     nodes = [node for one in switches if "Nodes" in one for node in expand(one["Nodes"])]
     assert sorted(nodes) == sorted(WORKERS)
     below = {name for one in switches if "Switches" in one for name in expand(one["Switches"])}
@@ -118,15 +283,14 @@ def test_every_node_hangs_on_one_switch_below_one_top() -> None:
 
 
 def test_a_private_tmp_is_none_of_the_shared_places() -> None:
-    (path, *others) = pairs(served_files(prod(), hardware())["/etc/slurm/job_container.conf"])
+    (path, *others) = pairs(text("/etc/slurm/job_container.conf"))
     assert path == {"BasePath": "/raid/slurm"}
     assert {"AutoBasePath": "yes"} in others
     assert "contain" in str(conf()["prologflags"]).lower()
 
 
 def test_the_fabrics_environment() -> None:
-    script = task_prolog(prod())
-    assert script is not None
+    script = text("/etc/slurmstack/task-prolog")
     done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=True)
     said = dict(line.removeprefix("export ").split("=", 1) for line in done.stdout.splitlines())
     # UCX needs `self` for messages of a process to itself; eight compute HCAs; no RoCE settings.
@@ -138,32 +302,6 @@ def test_the_fabrics_environment() -> None:
 
 
 def test_nhc_conf_has_a_check_behind_each_target() -> None:
-    content = nhc_conf("cn01", prod(), hardware()["cn01"])
-    rules = [line for line in content.splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r"\S+ \|\| (check_\w+|export \w+=).*", rule) for rule in rules), rules
+    rules = nhc_rules(text("/etc/nhc/nhc.conf"))
     assert "* || check_hw_cpuinfo 2 112 224" in rules
     assert "* || check_hw_ib 400" in rules
-
-
-def test_every_bundle_is_one_that_the_applier_takes() -> None:
-    settings, has = prod(), hardware()
-    bundles = [
-        controller_bundle("sm02", settings, has),
-        login_bundle("sm03", settings),
-        *(system_bundle(name, settings) for name in settings.members),
-        *(compute_bundle(name, settings, has) for name in WORKERS),
-    ]
-    for bundle in bundles:
-        assert bundle.render().endswith("end\n")
-
-
-def test_scripts_are_sh() -> None:
-    for script in (task_prolog(prod()), *guards()):
-        assert script is not None
-        subprocess.run(["sh", "-n"], input=script, text=True, check=True)
-
-
-def guards() -> list[str]:
-    from components.precheck import guard
-
-    return [guard("cn01", prod()).script, guard("sm03", prod()).script]

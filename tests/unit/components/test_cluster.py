@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import pulumi
@@ -12,7 +13,7 @@ from pulumi.runtime.rpc import _special_secret_sig, _special_sig_key
 
 from components.cluster import SlurmCluster
 from remote.host import Host
-from settings import parse
+from settings import Settings, parse
 from settings.model import Hardware
 from tests.unit.settings.test_settings import lab
 
@@ -21,7 +22,18 @@ MADE = bytes(33 + number * 7 % 94 for number in range(1024))
 MADE_PASSWORD = "made-Z8sWq0xv3Tn5Kc1Lr7Hd"
 SHA = "ab" * 32
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGbM0S0Qe0nGJm3XTXpXh1XgFzqQ2J1mZb0v2p4M3b6N"
+PACKAGES_KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQENB\n-----END PGP PUBLIC KEY BLOCK-----\n"
 HARDWARE = Hardware(CPUs=2, SocketsPerBoard=1, CoresPerSocket=2, ThreadsPerCore=1, RealMemory=2000)
+
+
+#: What roles say besides.
+FACTS = {
+    "jwt": {"jwt-kid": "kid-of-a"},
+    "package-host": {
+        "packages-key": base64.b64encode(PACKAGES_KEY.encode()).decode(),
+        "packages-index": "0123",
+    },
+}
 
 
 class Node(pulumi.runtime.Mocks):
@@ -56,7 +68,7 @@ class Node(pulumi.runtime.Mocks):
                 "files": {path: {"sha256": SHA} for path in paths},
                 "packages": dict.fromkeys(packages, "1.0"),
                 "units": {},
-                "facts": {"jwt-kid": "kid-of-a"} if role == "jwt" else {},
+                "facts": FACTS.get(role, {}),
             }
         )
 
@@ -72,8 +84,15 @@ def bare() -> dict[str, Any]:
 
 def deploy(node: Node | None = None, **changes: Any) -> tuple[Node, dict[str, Any]]:
     """The resources made, and the outputs, of the lab's settings with some keys changed."""
-    node, outputs = node or Node(), dict[str, Any]()
     settings = parse({**bare(), **changes})
+    return deploy_all(node or Node(), settings, dict.fromkeys(settings.compute, HARDWARE))
+
+
+def deploy_all(
+    node: Node, settings: Settings, hardware: Mapping[str, Hardware]
+) -> tuple[Node, dict[str, Any]]:
+    """The same of any settings."""
+    outputs = dict[str, Any]()
     hosts = {
         name: Host(name, one.address, HOST_KEY, lost=one.lost)
         for name, one in settings.hosts.items()
@@ -82,7 +101,7 @@ def deploy(node: Node | None = None, **changes: Any) -> tuple[Node, dict[str, An
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
     def run() -> Any:
-        cluster = SlurmCluster(settings, hosts, dict.fromkeys(settings.compute, HARDWARE))
+        cluster = SlurmCluster(settings, hosts, hardware)
 
         def keep(values: list[Any]) -> None:
             outputs.update(inventory=values[0], cluster=values[1])

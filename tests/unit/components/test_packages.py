@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 import shlex
@@ -24,10 +22,9 @@ from remote.bundle import Bundle, Command, File, Package, Unit
 from settings import Settings, parse
 from settings.apptainer_conf import POLICY
 from settings.model import Hardware
-from tests.unit.components.test_cluster import Node, bare, deploy, plain
+from tests.unit.components.test_cluster import PACKAGES_KEY, bare, deploy, plain
 from tests.unit.settings.test_containers import APPTAINER, CONTAINERS, ENROOT, SHA, SOURCE
 
-KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQENB\n-----END PGP PUBLIC KEY BLOCK-----\n"
 SHELLCHECK = Path(sys.executable).parent / "shellcheck"
 HARDWARE = Hardware(CPUs=2, SocketsPerBoard=1, CoresPerSocket=2, ThreadsPerCore=1, RealMemory=2000)
 
@@ -81,7 +78,7 @@ def test_a_version_is_everybodys() -> None:
 def test_the_plugin_follows_whichever_package_brings_slurm() -> None:
     both = settings(packages={"version": "24.11.5-4"}, enrootPyxis=CONTAINERS)
     assert both.enroot_pyxis is not None
-    text = files(node_bundle("cn01", both, KEY, "0"))[PREFERENCES.format("")]
+    text = files(node_bundle("cn01", both, PACKAGES_KEY, "0"))[PREFERENCES.format("")]
     stanzas = [stanza.splitlines()[1:] for stanza in text.strip().split("\n\n")]
     release = both.enroot_pyxis.pyxis.release(both.packages)
     assert stanzas == [
@@ -116,25 +113,27 @@ def test_the_build_is_asked_for_what_is_checked() -> None:
 
 
 def test_nodes_trust_the_package_host_by_its_key_alone() -> None:
-    bundle = node_bundle("cn01", settings(enrootPyxis=CONTAINERS), KEY, "0011")
+    bundle = node_bundle("cn01", settings(enrootPyxis=CONTAINERS), PACKAGES_KEY, "0011")
     text = files(bundle)[SOURCES.format("")]
     assert "URIs: http://10.73.0.10:8460/current\n" in text
     assert "Signed-By:\n -----BEGIN PGP PUBLIC KEY BLOCK-----\n .\n mQENB\n" in text
     assert "trusted" not in text.lower()
-    other = node_bundle("cn01", settings(enrootPyxis=CONTAINERS), KEY, "0022")
+    other = node_bundle("cn01", settings(enrootPyxis=CONTAINERS), PACKAGES_KEY, "0022")
     assert commands(bundle) != commands(other), "what is published anew is not looked for"
 
 
 def test_a_host_can_change_between_node_and_package_host() -> None:
     """Both roles stand on it for a moment, and a path belongs to one of them."""
-    repository = {"sources": "Types: deb\nURIs: http://m.example\nSuites: ./", "key": KEY}
+    repository = {"sources": "Types: deb\nURIs: http://m.example\nSuites: ./", "key": PACKAGES_KEY}
     site = {"slurm": "repository", "version": "25.05.1-1", "repository": repository}
     both = settings(packages=site, enrootPyxis=CONTAINERS)
-    assert not files(host_bundle("ctl", both)).keys() & files(node_bundle("ctl", both, KEY, "0"))
+    assert not files(host_bundle("ctl", both)).keys() & files(
+        node_bundle("ctl", both, PACKAGES_KEY, "0")
+    )
 
 
 def test_the_sites_repository() -> None:
-    repository = {"sources": "Types: deb\nURIs: http://m.example\nSuites: ./", "key": KEY}
+    repository = {"sources": "Types: deb\nURIs: http://m.example\nSuites: ./", "key": PACKAGES_KEY}
     site = settings(packages={"slurm": "repository", "repository": repository})
     text = files(node_bundle("cn01", site, None, None))
     assert (
@@ -182,27 +181,29 @@ def test_pyxis_options_are_the_first_documents() -> None:
     ]
 
 
-def test_enroot_conf_as_enroots_own_loop_reads_it(tmp_path: Path) -> None:
-    conf = {"ENROOT_TEMP_PATH": "${TMPDIR:-/tmp}", "ENROOT_MAX_PROCESSORS": "$(nproc)"}
-    containers = {**CONTAINERS, "enroot": {"packages": [ENROOT], "conf": conf}}
-    bundle = compute("cn01", settings(enrootPyxis=containers))
-    place = tmp_path / "enroot.conf"
-    place.write_text(files(bundle)["/etc/enroot/enroot.conf"])
-    # Enroot's config::load checks the file with `bash -n`, splits at blanks and =, evaluates.
+def read_enroot(text: str, **environment: str) -> dict[str, str]:
+    """As Enroot's config::load: checked by `bash -n`, split at blanks and =, evaluated."""
     reader = r"""
-    "$BASH" -n "$1" || exit 1
+    "$BASH" -n <<<"$1" || exit 1
     while IFS=$' \t=' read -r key value; do
       if [[ $key =~ ^ENROOT_[[:upper:]_]+$ ]]; then echo "$key|$(eval echo "$value")"; fi
-    done <"$1"
+    done <<<"$1"
     """
     done = subprocess.run(
-        ["bash", "-euc", reader, "bash", str(place)],
-        env={"PATH": os.environ["PATH"], "TMPDIR": "/scratch"},
+        ["bash", "-euc", reader, "bash", text],
+        env={"PATH": os.environ["PATH"], **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    read = dict(line.split("|") for line in done.stdout.splitlines())
+    return dict(line.split("|") for line in done.stdout.splitlines())
+
+
+def test_enroot_conf_as_enroots_own_loop_reads_it() -> None:
+    conf = {"ENROOT_TEMP_PATH": "${TMPDIR:-/tmp}", "ENROOT_MAX_PROCESSORS": "$(nproc)"}
+    containers = {**CONTAINERS, "enroot": {"packages": [ENROOT], "conf": conf}}
+    bundle = compute("cn01", settings(enrootPyxis=containers))
+    read = read_enroot(files(bundle)["/etc/enroot/enroot.conf"], TMPDIR="/scratch")
     user = os.getuid()
     assert read["ENROOT_RUNTIME_PATH"] == f"/run/enroot/user-{user}"
     assert read["ENROOT_CACHE_PATH"] == f"/tmp/enroot-cache/user-{user}"
@@ -260,21 +261,8 @@ def test_scripts_are_plain_posix(template: str, values: dict[str, Any], tmp_path
     assert done.returncode == 0, done.stdout
 
 
-class Published(Node):
-    """As a node, and as the package host, which says what it published."""
-
-    def answer(self, name: str, inputs: dict[str, Any]) -> str:
-        said = json.loads(super().answer(name, inputs)) if "stdin" in inputs else None
-        if said is None:
-            return super().answer(name, inputs)
-        if said["role"] == "package-host":
-            key = base64.b64encode(KEY.encode()).decode()
-            said["facts"] = {"packages-key": key, "packages-index": "0123"}
-        return json.dumps(said)
-
-
 def test_nodes_learn_what_the_package_host_published() -> None:
-    node, _ = deploy(Published(), enrootPyxis=CONTAINERS, apptainer={"packages": [APPTAINER]})
+    node, _ = deploy(enrootPyxis=CONTAINERS, apptainer={"packages": [APPTAINER]})
     made = {name for name, args in node.made.items() if args.typ == "command:remote:Command"}
     assert {"ctl-package-host", "cn01-packages", "cn02-packages", "cn01-apptainer"} <= made
     assert "ctl-packages" not in made
