@@ -48,13 +48,19 @@ def client_parts(settings: Settings) -> list[Part]:
     ]
 
 
+def login_parts(settings: Settings) -> list[Part]:
+    """Pyxis where users log in; plugstack.conf comes with what sackd fetches."""
+    parts = client_parts(settings)
+    return [Directory("/etc/slurm"), *parts] if parts else []
+
+
 def node_parts(settings: Settings) -> list[Part]:
     """Enroot and Pyxis where jobs run."""
     containers = settings.enroot_pyxis
     if containers is None:
         return []
     enroot = containers.enroot
-    parts: list[Part] = [Directory("/etc/slurm"), *client_parts(settings)]
+    parts = login_parts(settings)
     parts += [Package(file.package, file.version) for file in enroot.packages]
     parts.append(File(ENROOT_CONF, enroot_conf(containers)))
     if enroot.shared_folders:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import pulumi
 
+from components import enroot_pyxis
 from components.deploy import Deployed, deploy
 from components.rendering import render
-from remote.bundle import Bundle, Check, Directory, File, Package, Unit
+from components.slurm_packages import slurm_packages, trigger, version_keys
+from remote.bundle import Bundle, Check, Directory, File, Unit
 from remote.host import Host
 from settings import Settings
 
@@ -42,12 +44,17 @@ def login_bundle(node: str, settings: Settings) -> Bundle:
         node,
         ROLE,
         [
-            Package("slurm-client"),
-            Package("sackd"),
+            *slurm_packages(settings, "client", "sackd"),
+            *enroot_pyxis.login_parts(settings),
             File(DEFAULTS, render("login/sackd.default", controller=controller, port=port)),
             Directory("/etc/systemd/system/sackd.service.d"),
             File(UNIT_CONF, render("login/sackd.service.conf")),
-            Unit("sackd.service", restart_on=(DEFAULTS, UNIT_CONF)),
+            Unit(
+                "sackd.service",
+                restart_on=(DEFAULTS, UNIT_CONF, trigger(settings, "sackd")),
+                restart_keys=version_keys(settings),
+            ),
             Check("commands-reach-the-controller", render("login/reaches-controller.sh")),
+            *enroot_pyxis.checks(settings),
         ],
     )

@@ -12,6 +12,7 @@ import pulumi_random as random
 from components.deploy import Deployed, deploy
 from components.rendering import render
 from components.slurm_conf import parameters
+from components.slurm_packages import slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Package, Unit
 from remote.host import Host
 from settings import Settings
@@ -79,8 +80,7 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
         ROLE,
         [
             Package("mariadb-server"),
-            Package("slurm-client"),
-            Package("slurmdbd"),
+            *slurm_packages(settings, "client", "slurmdbd", "slurmdbd-mysql"),
             *([archive] if _archives(accounting) else []),
             Directory("/etc/slurm"),
             Directory("/var/log/slurm", owner="slurm:slurm"),
@@ -94,7 +94,12 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             File(RECONCILE, reconcile_script(settings), mode="0755"),
             File(f"{LIBRARY}/cluster-id", cluster_id_script(settings), mode="0755"),
             Unit("mariadb.service", restart_on=(MARIADB_CONF,), timeout=300),
-            Unit("slurmdbd.service", restart_on=(SLURMDBD_CONF, UNIT_CONF), timeout=120),
+            Unit(
+                "slurmdbd.service",
+                restart_on=(SLURMDBD_CONF, UNIT_CONF, trigger(settings, "slurmdbd")),
+                restart_keys=version_keys(settings),
+                timeout=120,
+            ),
             Check(
                 "slurmdbd-answers",
                 render("accounting/slurmdbd-answers.sh", client_conf=CLIENT_CONF),
