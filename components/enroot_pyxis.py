@@ -24,6 +24,10 @@ PLUGIN = "/usr/lib/slurmstack/spank/pyxis.so"
 PLUGSTACK = "/etc/slurm/plugstack.conf"
 PLUGSTACK_FOLDER = "/etc/slurm/plugstack.conf.d"
 PYXIS_CONF = f"{PLUGSTACK_FOLDER}/pyxis.conf"
+#: In the same package: what a TaskProlog cannot do for tasks in containers.
+ENVIRONMENT_PLUGIN = "/usr/lib/slurmstack/spank/environment.so"
+ENVIRONMENT_CONF = f"{PLUGSTACK_FOLDER}/environment.conf"
+ENVIRONMENT = "/etc/slurm/job-environment"
 ENROOT_CONF = "/etc/enroot/enroot.conf"
 TMPFILES = "/etc/tmpfiles.d/slurmstack-enroot.conf"
 
@@ -48,15 +52,31 @@ def client_parts(settings: Settings) -> list[Part]:
     ]
 
 
+def login_parts(settings: Settings) -> list[Part]:
+    """Pyxis where users log in; plugstack.conf comes with what sackd fetches."""
+    parts = client_parts(settings)
+    return [Directory("/etc/slurm"), *parts] if parts else []
+
+
 def node_parts(settings: Settings) -> list[Part]:
     """Enroot and Pyxis where jobs run."""
     containers = settings.enroot_pyxis
     if containers is None:
         return []
     enroot = containers.enroot
-    parts: list[Part] = [Directory("/etc/slurm"), *client_parts(settings)]
+    parts = login_parts(settings)
     parts += [Package(file.package, file.version) for file in enroot.packages]
     parts.append(File(ENROOT_CONF, enroot_conf(containers)))
+    if settings.job_environment:
+        parts += [
+            File(ENVIRONMENT, job_environment(settings)),
+            File(
+                ENVIRONMENT_CONF,
+                render(
+                    "enroot_pyxis/environment.conf", plugin=ENVIRONMENT_PLUGIN, values=ENVIRONMENT
+                ),
+            ),
+        ]
     if enroot.shared_folders:
         parts += [
             File(TMPFILES, render("enroot_pyxis/tmpfiles", folders=enroot.shared_folders)),
@@ -81,12 +101,19 @@ def restart_on(settings: Settings) -> tuple[str, ...]:
     """What slurmd reads of it when it starts."""
     if settings.enroot_pyxis is None:
         return ()
-    return (PYXIS_CONF, f"package:{PACKAGE}")
+    environment = (ENVIRONMENT_CONF,) if settings.job_environment else ()
+    return (PYXIS_CONF, *environment, f"package:{PACKAGE}")
 
 
 def pyxis_conf(containers: EnrootPyxis) -> str:
     """The line by which Slurm loads Pyxis, with its options."""
     return render("enroot_pyxis/pyxis.conf", plugin=PLUGIN, options=containers.pyxis.options.words)
+
+
+def job_environment(settings: Settings) -> str:
+    """The variables of every task, as the plugin reads them."""
+    values = dict(sorted(settings.job_environment.items()))
+    return render("enroot_pyxis/job-environment", environment=values)
 
 
 def enroot_conf(containers: EnrootPyxis) -> str:

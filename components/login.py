@@ -41,8 +41,7 @@ def login_bundle(node: str, settings: Settings) -> Bundle:
         ROLE,
         [
             *slurm_packages(settings, "client", "sackd"),
-            Directory("/etc/slurm"),
-            *enroot_pyxis.client_parts(settings),
+            *enroot_pyxis.login_parts(settings),
             File(DEFAULTS, render("login/sackd.default", controller=controller, port=port)),
             Directory("/etc/systemd/system/sackd.service.d"),
             File(UNIT_CONF, render("login/sackd.service.conf")),

@@ -56,7 +56,7 @@ def parameters(settings: Settings, gres_types: set[str]) -> dict[str, tuple[str,
     ):
         # What a user may lock at login must not follow the job to the node (RDMA).
         found["PropagateResourceLimitsExcept"] = ("Limits", "MEMLOCK,NOFILE")
-    if settings.job_environment:
+    if task_prolog(settings) is not None:
         found["TaskProlog"] = (_TASKS, TASK_PROLOG)
     if settings.health_check is not None:
         found["HealthCheckProgram"] = (_NODES, settings.health_check.program)
@@ -205,8 +205,9 @@ def slurmd_restart_lines(settings: Settings) -> tuple[str, ...]:
 
 
 def task_prolog(settings: Settings) -> str | None:
-    """The script that gives jobs their environment."""
-    if not settings.job_environment:
+    """The script that gives jobs their environment; None where a plugin does it, since Slurm
+    would run the script inside the task's container."""
+    if not settings.job_environment or settings.enroot_pyxis is not None:
         return None
     return render(
         "compute_node/task-prolog.sh", environment=dict(sorted(settings.job_environment.items()))

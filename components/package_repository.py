@@ -232,6 +232,9 @@ def host_bundle(node: str, settings: Settings) -> Bundle:
         release = pyxis.release(packages)
         words = ["pyxis", pyxis.archive.url, pyxis.archive.sha256, pyxis.version, release]
         words += [HEADERS[packages.naming], BASE[packages.naming], packages.release or "-"]
+        source = File(f"{SCRIPTS}/environment.c", render("enroot_pyxis/environment.c"))
+        parts.append(source)
+        words.append(source.path)
         steps.append(_step("build-pyxis", "build-spank", words, _BUILD_TIMEOUT))
         published.append("pyxis")
         releases.append(f"{PYXIS} {release}")

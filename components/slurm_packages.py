@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from remote.bundle import Group, Package, Part, User
+from components.rendering import render
+from remote.bundle import Group, Guard, Package, Part, User
 from settings import Settings
 
 Purpose = Literal[
@@ -48,10 +49,17 @@ def slurm_package(settings: Settings, purpose: Purpose) -> Package:
 
 def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
     """These packages, each once, the one that the others stand on, and the user slurm where they
-    do not make it. To be called once for a bundle."""
+    do not make it; nothing at all in place of a newer major release. To be called once for a
+    bundle."""
     found = {package.name: package for package in (slurm_package(settings, it) for it in purposes)}
-    parts: list[Part] = list(found.values())
     base = BASE[settings.packages.naming]
+    guard = render(
+        "slurm_packages/no-step-back.sh",
+        bases=sorted(BASE.values()),
+        base=base,
+        release=settings.packages.release,
+    )
+    parts: list[Part] = [Guard("no-step-back", guard), *found.values()]
     if settings.packages.release is not None and base not in found:
         # apt takes its own candidate for a dependency unless it is told the version, too.
         parts.append(Package(base, settings.packages.release))

@@ -27,6 +27,8 @@ _ENROOT_VALUE = re.compile(
 )
 #: Folders that Enroot makes with mode 0700 for whoever comes first.
 _PER_USER = ("ENROOT_RUNTIME_PATH", "ENROOT_CACHE_PATH", "ENROOT_DATA_PATH")
+#: Raised when something else is packed beside Pyxis, so that nodes take the new package.
+_RECIPE = "2"
 ENROOT_DEFAULTS = {
     "ENROOT_RUNTIME_PATH": "/run/enroot/user-$(id -u)",
     "ENROOT_CACHE_PATH": "/tmp/enroot-cache/user-$(id -u)",
@@ -119,7 +121,7 @@ class Pyxis(_Model):
 
     def release(self, packages: Packages) -> str:
         """The version of the package it becomes: another source or another Slurm, another one."""
-        inputs = [self.archive.sha256, packages.naming, packages.release or ""]
+        inputs = [self.archive.sha256, packages.naming, packages.release or "", _RECIPE]
         mark = hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:8]
         return f"{self.version}+slurmstack.{mark}"
 

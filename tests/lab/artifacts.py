@@ -82,7 +82,7 @@ def pyxis_stand_in(folder: Path, spoilt: bool = False) -> Path:
     """The stand-in plugin's source archive; `spoilt`, it does not compile."""
     folder.mkdir(parents=True, exist_ok=True)
     source = folder / "pyxis-0.20.0"
-    shutil.copytree(STAND_IN, source)
+    shutil.copytree(STAND_IN / "pyxis", source)
     if spoilt:
         (source / "pyxis.c").write_text("this is no C\n")
     archive = folder / "pyxis-0.20.0.tar.gz"
@@ -102,24 +102,44 @@ def slurm_source(
         rules: shell words before the package is made, such as ``false``.
         name: the archive's.
     """
-    debian = folder / name / "debian"
-    debian.mkdir(parents=True)
-    stamp = "Thu, 01 Jan 2026 00:00:00 +0000"
-    who = "slurmstack <slurmstack@localhost>"
-    texts = {
-        "changelog": f"slurm-smd ({version}) unstable; urgency=low\n\n  * .\n\n"
-        f" -- {who}  {stamp}\n",
-        "control": f"Source: slurm-smd\nMaintainer: {who}\nSection: admin\nPriority: optional\n\n"
-        "Package: slurm-smd\nArchitecture: all\nDescription: stand-in for Slurm\n",
-        "rules": "#!/usr/bin/make -f\nbuild clean build-arch build-indep:\nbinary-arch:\n"
+    control = (
+        "Source: slurm-smd\nMaintainer: slurmstack <slurmstack@localhost>\nSection: admin\n"
+        "Priority: optional\n\n"
+        "Package: slurm-smd\nArchitecture: all\nDescription: stand-in for Slurm\n"
+    )
+    script = (
+        "#!/usr/bin/make -f\nbuild clean build-arch build-indep:\nbinary-arch:\n"
         "binary binary-indep:\n"
         f"\t{rules or 'true'}\n"
         "\tmkdir -p debian/tmp/DEBIAN debian/tmp/usr/lib/slurm debian/tmp/usr/sbin\n"
         "\ttouch debian/tmp/usr/lib/slurm/auth_jwt.so debian/tmp/usr/sbin/slurmrestd\n"
-        "\tdpkg-gencontrol\n\tdpkg-deb --build debian/tmp ..\n",
-    }
-    for file, text in texts.items():
-        (debian / file).write_text(text)
+        "\tdpkg-gencontrol\n\tdpkg-deb --build debian/tmp ..\n"
+    )
+    return _source(folder, name, version, control, script)
+
+
+def slurm_of_the_distribution(folder: Path, version: str) -> Path:
+    """A source archive whose packaging makes packages that can be deployed: SchedMD's names, the
+    distribution's binaries. It takes the whole route of Slurm's own archive but for the compiler.
+
+    Args:
+        folder: where the archive goes.
+        version: that of debian/changelog; the binaries are those that the package host is offered.
+    """
+    place = STAND_IN / "slurm"
+    control, rules = (place / "control").read_text(), (place / "rules.sh").read_text()
+    return _source(folder, "slurm-repacked", version, control, rules)
+
+
+def _source(folder: Path, name: str, version: str, control: str, rules: str) -> Path:
+    debian = folder / name / "debian"
+    debian.mkdir(parents=True)
+    (debian / "changelog").write_text(
+        f"slurm-smd ({version}) unstable; urgency=low\n\n  * .\n\n"
+        " -- slurmstack <slurmstack@localhost>  Thu, 01 Jan 2026 00:00:00 +0000\n"
+    )
+    (debian / "control").write_text(control)
+    (debian / "rules").write_text(rules)
     (debian / "rules").chmod(0o755)
     archive = folder / f"{name}.tar.gz"
     subprocess.run(["tar", "-C", folder, "-czf", archive, name], check=True)

@@ -3,6 +3,7 @@ Pyxis where ``SLURMSTACK_TEST_ARTIFACTS`` names a folder with them (see artifact
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import yaml
 from tests.lab import artifacts
 from tests.lab.artifacts import PLACE, Artifacts
 from tests.lab.conftest import RunningLab
+from tests.lab.rest_client import Client, token
 
 pytestmark = [pytest.mark.lab, pytest.mark.components]
 
@@ -264,12 +266,80 @@ def test_a_failed_build_of_slurm_leaves_the_cluster_alone(
     assert containers.ssh("ctl", "srun -N2 hostname").stdout.split()
 
 
+HOSTS = ("ctl", "cn01", "cn02")
+INSTALLED = "dpkg-query -W -f '${db:Status-Status} ${Package}\\n' 'slurm*' | grep ^installed"
+
+
+def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
+    """From the distribution's packages to others, and back; jobs, tokens, accounting go along."""
+    version = there["version"]
+    before = lab.ssh("ctl", "sbatch --parsable --wait --wrap hostname").stdout.strip()
+    running = lab.ssh("ctl", "sbatch --parsable -w cn02 --wrap 'sleep 3600'").stdout.strip()
+    later = lab.ssh("ctl", "sbatch --parsable --begin=now+2hours --wrap hostname").stdout.strip()
+    wait = f"timeout 60 sh -c 'until squeue -h -t R -j {running} | grep -q .; do sleep 1; done'"
+    lab.ssh("ctl", wait)
+
+    def jobs_are_there() -> None:
+        states = lab.ssh("ctl", "squeue --noheader --format '%i %T' --sort i").stdout.splitlines()
+        assert {f"{running} RUNNING", f"{later} PENDING"} <= set(states)
+        ended = f"sacct --noheader --parsable2 -X -j {before} -o State"
+        assert lab.ssh("ctl", ended).stdout.split() == ["COMPLETED"]
+        assert lab.ssh("ctl", "srun -N2 hostname").stdout.split()
+        assert "--container-image" in lab.ssh("cn01", "srun --help").stdout
+        status, body = Client.of(lab).ask(f"/job/{later}", token=token(lab, "root"))
+        assert status == 200
+        assert json.loads(body)["jobs"][0]["job_state"] == ["PENDING"]
+
+    settings = lab.settings.read_text()
+    try:
+        write(lab, {"packages": there})
+        lab.pulumi("up", "--yes", "--skip-preview", timeout=3400)
+        for host in HOSTS:
+            found = lab.ssh(host, "dpkg-query -W -f '${Version}' slurm-smd").stdout
+            assert found.startswith(f"{version}+slurmstack.")
+            assert "slurm-wlm" not in lab.ssh(host, INSTALLED).stdout
+        assert "pmix" in lab.ssh("cn01", "srun --mpi=list 2>&1").stdout
+        jobs_are_there()
+        lab.pulumi("preview", "--expect-no-changes")
+    finally:
+        lab.settings.write_text(settings)
+        up(lab)
+    for host in HOSTS:
+        assert "slurm-smd" not in lab.ssh(host, INSTALLED).stdout
+    jobs_are_there()
+    lab.ssh("ctl", f"scancel {running} {later}")
+
+
+def test_slurm_from_an_archive(containers: RunningLab, tmp_path: Path) -> None:
+    """The whole route, with an archive that packs what the distribution has compiled."""
+    ask = "dpkg-query -W -f '${source:Upstream-Version}-1' slurmctld"
+    version = containers.ssh("ctl", ask).stdout
+    archive = artifacts.slurm_of_the_distribution(tmp_path, version)
+    bring(containers, archive)
+    features = ["http", "hwloc", "jwt", "pmix"]
+    the_cluster_moves(containers, source(archive, version=version, features=features))
+
+
+def test_an_older_major_release_is_refused(
+    containers: RunningLab, changed: Change, tmp_path: Path
+) -> None:
+    """The build is no matter: what is asked for is known before, and no role gets anywhere."""
+    old = artifacts.slurm_of_the_distribution(tmp_path, "23.11.10-1")
+    bring(containers, old)
+    running = daemons(containers)
+    changed(packages=source(old, version="23.11.10-1"))
+    said = up(containers, check=False)
+    assert "there is no way back to an older major release" in said
+    assert daemons(containers) == running
+    assert "slurm-smd" not in containers.ssh("ctl", INSTALLED).stdout
+
+
 @pytest.mark.skipif(
     not os.environ.get("SLURMSTACK_TEST_SLURM_SOURCE"),
     reason="SLURMSTACK_TEST_SLURM_SOURCE: builds Slurm for 5 to 15 minutes",
 )
 @pytest.mark.timeout(3600)
-def test_slurm_from_source(containers: RunningLab, changed: Change) -> None:
+def test_slurm_from_source(containers: RunningLab) -> None:
     """The distribution's own source of Slurm, built with the packaging that ships in it."""
     lists = "deb-src http://mirror.lab/debian trixie main"
     ask = (
@@ -282,22 +352,13 @@ def test_slurm_from_source(containers: RunningLab, changed: Change) -> None:
     start = shown.index("Checksums-Sha256:")
     sha256, _, name = next(line for line in shown[start:] if ".orig.tar" in line).split()
     version = name.split("_")[1].split(".orig")[0]
-    changed(
-        packages={
+    url = f"http://mirror.lab/debian/pool/main/s/slurm-wlm/{name}"
+    the_cluster_moves(
+        containers,
+        {
             "slurm": "source",
             "version": f"{version}-1",
-            "archive": {
-                "url": f"http://mirror.lab/debian/pool/main/s/slurm-wlm/{name}",
-                "sha256": sha256,
-            },
+            "archive": {"url": url, "sha256": sha256},
             "features": ["http", "hwloc", "jwt", "pmix"],
-        }
+        },
     )
-    done = containers.pulumi("up", "--yes", "--skip-preview", timeout=3000)
-    assert done.returncode == 0
-    for node in ("ctl", "cn01", "cn02"):
-        found = containers.ssh(node, "dpkg-query -W -f '${Version}' slurm-smd").stdout
-        assert found.startswith(f"{version}-1+slurmstack.")
-    assert "pmix" in containers.ssh("cn01", "srun --mpi=list 2>&1").stdout
-    assert "--container-image" in containers.ssh("cn01", "srun --help").stdout
-    assert containers.ssh("ctl", "srun -N2 hostname").stdout.split()

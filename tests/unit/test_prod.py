@@ -60,7 +60,7 @@ def shell(content: str) -> None:
 
 def script(content: str) -> None:
     # A loop may have one turn here; of each template, its own test asks for more.
-    command = [SHELLCHECK, "--shell=sh", "--severity=warning", "--exclude=SC2043", "-"]
+    command = [str(SHELLCHECK), "--shell=sh", "--severity=warning", "--exclude=SC2043", "-"]
     done = subprocess.run(command, input=content, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -83,7 +83,7 @@ def limits(content: str) -> None:
 def plugstack(content: str) -> None:
     """spank(7)."""
     for line in lines(content):
-        assert re.fullmatch(r"include /\S+|(required|optional) /\S+\.so( \w+=\S+)*", line), line
+        assert re.fullmatch(r"include /\S+|(required|optional) /\S+\.so( (\w+=)?\S+)*", line), line
 
 
 def nhc_rules(content: str) -> list[str]:
@@ -121,6 +121,19 @@ def topology(content: str) -> None:
         assert int(switch.get("LinkSpeed", 1)) > 0
 
 
+def spank_source(content: str) -> None:
+    """spank(7). tests/lab/test_containers.py compiles it against the deployed Slurm."""
+    assert re.search(r"^SPANK_PLUGIN\(\w+, 1\);$", content, re.M)
+    assert content.count("{") == content.count("}") > 0
+
+
+def job_environment(content: str) -> dict[str, str]:
+    """What the plugin `environment` reads: NAME=value, without quotes."""
+    found = dict(line.split("=", 1) for line in lines(content))
+    assert all(re.fullmatch(r"[A-Za-z_]\w*", name) for name in found)
+    return found
+
+
 def objects(content: str) -> None:
     """What accounting's own `reconcile` reads."""
     for line in lines(content):
@@ -135,13 +148,14 @@ READERS: dict[str, Callable[[str], object]] = {
     r"/etc/security/limits\.d/.*": limits,
     r"/etc/slurm/cgroup\.conf": cgroupconfig.loads,
     r"/etc/slurm/gres\.conf": gres,
+    r"/etc/slurm/job-environment": job_environment,
     r"/etc/slurm/job_container\.conf": job_container,
     r"/etc/slurm/jwt/trusted": lambda content: [json.loads(line) for line in lines(content)],
     r"/etc/slurm/plugstack\.conf(\.d/.*)?": plugstack,
     r"/etc/slurm/slurm\.conf|.*/accounting/slurm\.conf": read_slurm_conf,
     r"/etc/slurm/slurmdbd\.conf": slurmdbdconfig.loads,
     r"/etc/slurm/topology\.conf": topology,
-    r"/etc/slurmstack/task-prolog": shell,
+    r"/usr/local/lib/slurmstack-packages/\w+\.c": spank_source,
     r"/usr/local/lib/slurmstack/accounting/objects": objects,
     r"/usr/local/lib/slurmstack(-packages)?/(accounting/)?[a-z-]+": shell,
 }
@@ -290,9 +304,7 @@ def test_a_private_tmp_is_none_of_the_shared_places() -> None:
 
 
 def test_the_fabrics_environment() -> None:
-    script = text("/etc/slurmstack/task-prolog")
-    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=True)
-    said = dict(line.removeprefix("export ").split("=", 1) for line in done.stdout.splitlines())
+    said = job_environment(text("/etc/slurm/job-environment"))
     # UCX needs `self` for messages of a process to itself; eight compute HCAs; no RoCE settings.
     assert "self" in said["UCX_TLS"].split(",")
     adapters = [entry.split(":")[0] for entry in said["UCX_NET_DEVICES"].split(",")]
