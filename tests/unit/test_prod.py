@@ -60,7 +60,7 @@ def shell(content: str) -> None:
 
 def script(content: str) -> None:
     # A loop may have one turn here; of each template, its own test asks for more.
-    command = [SHELLCHECK, "--shell=sh", "--severity=warning", "--exclude=SC2043", "-"]
+    command = [str(SHELLCHECK), "--shell=sh", "--severity=warning", "--exclude=SC2043", "-"]
     done = subprocess.run(command, input=content, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
