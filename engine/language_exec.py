@@ -1,7 +1,8 @@
 """The program's process: what pulumi-language-python-exec does, over the SDK's public functions.
 
-Started by engine.program with that script's arguments; ends with 32 when the program's error has
-been reported to the engine, 1 for a pulumi.RunError, and the program's own code when it exits.
+Started by engine.program with that script's arguments, and the configuration on stdin. Ends with 32
+when the program's error has been reported to the engine, 1 for a pulumi.RunError, and the program's
+own code when it exits.
 """
 
 import argparse
@@ -58,9 +59,9 @@ def main() -> int:
     parser.add_argument("program")
     args = parser.parse_args()
 
-    config = json.loads(os.environ.get("PULUMI_CONFIG", "{}"))
-    secret_keys = list(json.loads(os.environ.get("PULUMI_CONFIG_SECRET_KEYS", "[]")))
-    pulumi.runtime.set_all_config(config, secret_keys)
+    given = json.load(sys.stdin)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what it starts finds an empty input
+    pulumi.runtime.set_all_config(given["config"], given["secretKeys"])
     settings = pulumi.runtime.Settings(
         project=args.project,
         stack=args.stack,

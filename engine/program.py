@@ -59,8 +59,6 @@ class Program:
         for name, value in arguments.items():
             command += [f"--{name}", value]
         environment = dict(os.environ)
-        environment["PULUMI_CONFIG"] = json.dumps(dict(config))
-        environment["PULUMI_CONFIG_SECRET_KEYS"] = json.dumps(sorted(secret_keys))
         if project.virtualenv:
             venv = (project.root / project.virtualenv).resolve()
             environment["VIRTUAL_ENV"] = str(venv)
@@ -71,13 +69,21 @@ class Program:
             entry,
             cwd=folder,
             env=environment,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # the terminal's Ctrl-C is for the engine, not for it
         )
         streams = ((self._process.stdout, False), (self._process.stderr, True))
         self._pumps = [asyncio.create_task(self._pump(s, e)) for s, e in streams if s]
+        # Secrets are among it: Pulumi's own host puts it into the environment, where all that the
+        # program starts has it, too, and /proc shows it.
+        assert self._process.stdin
+        given = {"config": dict(config), "secretKeys": sorted(secret_keys)}
+        with contextlib.suppress(ConnectionError):  # it has ended; wait() says how
+            self._process.stdin.write(json.dumps(given).encode())
+            await self._process.stdin.drain()
+        self._process.stdin.close()
 
     async def _pump(self, stream: asyncio.StreamReader, is_stderr: bool) -> None:
         rest = b""
