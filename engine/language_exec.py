@@ -6,6 +6,7 @@ been reported to the engine, 1 for a pulumi.RunError, and the program's own code
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -20,8 +21,10 @@ import grpc
 import pulumi
 import pulumi.runtime
 from google.protobuf import empty_pb2
+from pulumi.runtime import stack
 from pulumi.runtime._grpc_settings import _GRPC_CHANNEL_OPTIONS
 from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc
+from pulumi.runtime.settings import SETTINGS, _get_rpc_manager
 
 
 def user_traceback(program: Path) -> str:
@@ -50,6 +53,41 @@ class QuietEngine:
         return self._stub.Log(request)
 
 
+async def wait_for_rpcs() -> None:
+    """The SDK's function of this name, with one look at each output. The SDK's own goes through
+    all that are pending whenever one is done: the square of the resources."""
+    manager = _get_rpc_manager()
+    while True:
+        while manager.rpcs:
+            await asyncio.sleep(0)
+            try:
+                await manager.rpcs.pop()
+            except Exception as error:
+                if manager.unhandled_exception is None:
+                    raise
+                cause = manager.unhandled_exception
+                raise error from cause.with_traceback(manager.exception_traceback)
+        if manager.unhandled_exception is not None:
+            raise manager.unhandled_exception.with_traceback(manager.exception_traceback)
+        left: set[asyncio.Task[Any]] = set()
+        ended: asyncio.Queue[asyncio.Task[Any]] = asyncio.Queue()
+        while True:
+            with SETTINGS.lock:
+                new = list(SETTINGS.outputs)
+                SETTINGS.outputs.clear()
+            left.update(new)
+            for output in new:
+                output.add_done_callback(ended.put_nowait)
+            if not left:
+                break
+            output = await ended.get()
+            left.discard(output)
+            with contextlib.suppress(stack.ResourceRegistrationFailed):
+                await output
+        if not manager.rpcs:
+            return
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     names = "monitor engine project root_directory stack pwd dry_run parallel organization debug"
@@ -72,6 +110,7 @@ def main() -> int:
         root_directory=args.root_directory,
     )
     pulumi.runtime.configure(settings)
+    stack.wait_for_rpcs = wait_for_rpcs  # type: ignore[assignment]
     sys.argv = [args.program]
     if Path(sys.path[0]).resolve() == Path(__file__).resolve().parent:
         sys.path.pop(0)  # run_path puts the program's own folder there
