@@ -17,61 +17,107 @@ from engine.backend import Backend, StackRef
 from engine.errors import FAILED, REFUSED, STACK_NOT_FOUND, CommandError, StackNotFound, refuse
 from engine.workspace import ProjectFile, StackFile
 
-# A flag: name, "/x" its short form, "=" takes a value, "=*" may be repeated, "#" is a number.
-GLOBAL = "color= cwd/C= non-interactive logtostderr logflow verbose/v# emoji/e help/h"
-STACK = "stack/s="
-OPERATION = (
-    f"{STACK} config-file= json/j diff event-log= message/m= debug/d parallel/p# target/t=* "
-    "target-dependents expect-no-changes suppress-outputs suppress-progress suppress-permalink= "
-    "show-secrets exec-kind= exec-agent= client= run-program= refresh/r= show-sames"
+# A flag: name, "/x" its short form, "=" takes a value, "=*" may be repeated, "#" is a number. One
+# that Pulumi has and this engine has not begins with "!": what neither has is an unknown flag.
+GLOBAL = (
+    "color= cwd/C= non-interactive logtostderr logflow verbose/v# emoji/e help/h "
+    "!disable-integrity-checking !fully-qualify-stack-names/Q !memprofilerate !otel-traces "
+    "!profiling !tracing"
 )
-APPLY = f"{OPERATION} yes/y skip-preview/f preview-only continue-on-error"
+STACK = "stack/s="
 CONFIG = f"{STACK} config-file="
+OPERATION = (
+    f"{CONFIG} json/j diff event-log= message/m= debug/d parallel/p# target/t=* target-dependents "
+    "suppress-outputs suppress-progress suppress-permalink= exec-kind= exec-agent= client= "
+    "run-program= show-sames !config/c !config-path !neo !override-env !show-replacement-steps "
+    "!skip-config-validation !skip-plugin-pre-install !urns"
+)
+APPLY = f"{OPERATION} yes/y skip-preview/f"
+UPDATE = (
+    "expect-no-changes show-secrets refresh/r= !attach-debugger !exclude-dependents "
+    "!ignore-protect !policy-pack !policy-pack-config !replace !show-config !show-full-output "
+    "!show-policy-remediations !show-reads !target-replace"
+)
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "": ("", "", ""),
+    "": ("", "!version", ""),
     "version": ("cli_stack:version", "", ""),
-    "about": ("cli_stack:about", f"json/j {STACK}", ""),
-    "whoami": ("cli_stack:whoami", "json/j verbose/v", ""),
+    "about": ("cli_stack:about", f"json/j {STACK} !output !transitive/t", ""),
+    "whoami": ("cli_stack:whoami", "json/j verbose/v !output", ""),
     "cancel": ("cli_stack:cancel", f"yes/y {STACK}", "[STACK]"),
-    "stack": ("cli_stack:show", f"{STACK} show-ids/i show-urns/u show-secrets show-name", ""),
+    "stack": (
+        "cli_stack:show",
+        f"{STACK} show-ids/i show-urns/u show-secrets show-name !output",
+        "",
+    ),
     "stack init": (
         "cli_stack:init",
-        f"{STACK} secrets-provider= no-select yes/y non-interactive",
+        f"{STACK} secrets-provider= no-select yes/y !copy-config-from !teams",
         "[NAME]",
     ),
     "stack select": ("cli_stack:select", f"{STACK} create/c secrets-provider=", "[NAME]"),
-    "stack unselect": ("cli_stack:unselect", "", ""),
-    "stack ls": ("cli_stack:list_stacks", "json/j all/a project/p=", ""),
+    "stack unselect": ("cli_stack:unselect", STACK, ""),
+    "stack ls": (
+        "cli_stack:list_stacks",
+        f"{STACK} json/j all/a project/p= !organization/o !output !tag/t",
+        "",
+    ),
     "stack rm": (
         "cli_stack:remove",
         f"{STACK} yes/y force/f preserve-config remove-backups",
         "[NAME]",
     ),
     "stack output": ("cli_stack:output", f"{STACK} json/j show-secrets shell", "[NAME]"),
-    "stack export": ("cli_stack:export", f"{STACK} file= show-secrets", ""),
+    "stack export": ("cli_stack:export", f"{STACK} file= show-secrets !version", ""),
     "stack import": ("cli_stack:import_state", f"{STACK} file= force/f", ""),
     "stack history": (
         "cli_stack:history",
-        f"{STACK} json/j show-secrets full-dates page-size# page#",
+        f"{STACK} json/j show-secrets full-dates page-size# page# !output",
         "",
     ),
-    "config": ("cli_config:show", f"{CONFIG} json/j show-secrets", ""),
-    "config get": ("cli_config:get", f"{CONFIG} json/j path", "KEY"),
-    "config set": ("cli_config:set_value", f"{CONFIG} path secret plaintext raw", "KEY [VALUE]"),
+    "config": ("cli_config:show", f"{CONFIG} json/j show-secrets !open", ""),
+    "config get": ("cli_config:get", f"{CONFIG} json/j path !open", "KEY"),
+    "config set": (
+        "cli_config:set_value",
+        f"{CONFIG} path secret plaintext raw !type",
+        "KEY [VALUE]",
+    ),
     "config set-all": ("cli_config:set_all", f"{CONFIG} path secret=* plaintext=* json=", ""),
     "config rm": ("cli_config:remove", f"{CONFIG} path", "KEY"),
     "config rm-all": ("cli_config:remove", f"{CONFIG} path", "KEY..."),
     "config refresh": ("cli_config:refresh", f"{CONFIG} force/f", ""),
-    "preview": ("cli_deploy:preview", OPERATION, ""),
-    "up": ("cli_deploy:up", APPLY, ""),
-    "refresh": (
-        "cli_deploy:refresh",
-        f"{APPLY} clear-pending-creates skip-pending-creates",
+    "preview": (
+        "cli_deploy:preview",
+        f"{OPERATION} {UPDATE} !exclude/x !import-file !save-plan",
         "",
     ),
-    "destroy": ("cli_deploy:destroy", f"{APPLY} remove", ""),
+    "up": (
+        "cli_deploy:up",
+        f"{APPLY} {UPDATE} continue-on-error !exclude !secrets-provider !strict",
+        "",
+    ),
+    "refresh": (
+        "cli_deploy:refresh",
+        f"{APPLY} preview-only expect-no-changes clear-pending-creates skip-pending-creates "
+        "!exclude/x !exclude-dependents !import-pending-creates",
+        "",
+    ),
+    "destroy": (
+        "cli_deploy:destroy",
+        f"{APPLY} preview-only continue-on-error remove refresh/r= !exclude/x !exclude-protected "
+        "!ignore-protect !show-config !show-full-output",
+        "",
+    ),
 }
+LACKING = {
+    "": "api console convert deployment do env gen-completion import insights install login logout "
+    "logs neo new org package plugin policy project schema state template watch",
+    "about": "env",
+    "stack": "change-secrets-provider drift get graph migrate rename schedule tag webhook",
+    "stack history": "events",
+    "config": "copy cp env",
+}
+"""Verbs that Pulumi has below these and this engine has not."""
 ALIASES = {
     "pre": "preview", "update": "up", "down": "destroy",
     "stack new": "stack init", "stack list": "stack ls",
@@ -79,6 +125,7 @@ ALIASES = {
     "config remove": "config rm", "config delete": "config rm",
     "config remove-all": "config rm-all", "config delete-all": "config rm-all",
 }  # fmt: skip
+BOOLEAN = dict.fromkeys(("1", "t", "true"), True) | dict.fromkeys(("0", "f", "false"), False)
 # Values that these flags must have if they are given: this engine knows no other way.
 FIXED = {"run-program": {"false"}, "refresh": {"false"}, "exec-agent": None, "client": set()}
 
@@ -87,15 +134,25 @@ FIXED = {"run-program": {"false"}, "refresh": {"false"}, "exec-agent": None, "cl
 class Flag:
     name: str
     takes: str  # "", "=", "=*" or "#"
+    short: str = ""
+    lacking: bool = False
+
+    def wrong(self, value: str, go: str) -> CommandError:
+        label = f"-{self.short}, --{self.name}" if self.short else f"--{self.name}"
+        return CommandError(
+            f'invalid argument "{value}" for "{label}" flag: strconv.{go}: parsing "{value}": '
+            "invalid syntax"
+        )
 
 
-def _flags(specification: str) -> dict[str, Flag]:
+def flags(specification: str) -> dict[str, Flag]:
     """By ``--name`` and ``-x``."""
     table: dict[str, Flag] = {}
     for word in specification.split():
-        bare = word.rstrip("=*#")
+        bare = word.rstrip("=*#").removeprefix("!")
         name, _, short = bare.partition("/")
-        table[f"--{name}"] = flag = Flag(name, word[len(bare) :])
+        takes = word.removeprefix("!")[len(bare) :]
+        table[f"--{name}"] = flag = Flag(name, takes, short, word.startswith("!"))
         if short:
             table[f"-{short}"] = flag
     return table
@@ -162,7 +219,7 @@ class Invocation:
 def parse(argv: list[str]) -> Invocation:
     """Read a command line as Pulumi does: flags anywhere, ``--`` ends them."""
     call = Invocation()
-    table = _flags(GLOBAL)
+    table = flags(GLOBAL)
     words = list(argv)
     while words:
         word = words.pop(0)
@@ -172,9 +229,11 @@ def parse(argv: list[str]) -> Invocation:
         if not word.startswith("-") or word == "-":
             verb = f"{call.verb} {word}".strip()
             verb = ALIASES.get(verb, verb)
+            if not call.arguments and word in LACKING.get(call.verb, "").split():
+                raise refuse(f"`pulumi {verb}`")
             if verb in COMMANDS and not call.arguments:
                 call.verb = verb
-                table |= _flags(COMMANDS[verb][1])
+                table |= flags(COMMANDS[verb][1])
             else:
                 call.arguments.append(word)
             continue
@@ -182,13 +241,19 @@ def parse(argv: list[str]) -> Invocation:
         if not word.startswith("--") and len(name) > 2:
             name, equals, value = word[:2], "=", word[2:].removeprefix("=")
         flag = table.get(name)
+        if flag is None and word.startswith("--"):
+            raise CommandError(f"unknown flag: {name}")
         if flag is None:
-            raise refuse(f"flag {name}")
+            raise CommandError(f"unknown shorthand flag: '{name[1:]}' in {word}")
+        if flag.lacking:
+            raise refuse(f"flag {name} of `pulumi {call.verb}`")
         if not flag.takes:
             if equals and not word.startswith("--"):
                 words.insert(0, f"-{value}")  # several short flags in one word
-                value = "true"
-            call.flags[flag.name] = value.lower() not in ("false", "0", "f") if equals else True
+                equals = ""
+            if equals and value.lower() not in BOOLEAN:
+                raise flag.wrong(value, "ParseBool")
+            call.flags[flag.name] = BOOLEAN[value.lower()] if equals else True
             continue
         if flag.name in ("refresh", "run-program", "suppress-permalink") and not equals:
             value = "true"
@@ -200,7 +265,7 @@ def parse(argv: list[str]) -> Invocation:
             call.flags.setdefault(flag.name, []).append(value)
         elif flag.takes == "#":
             if not value.lstrip("-").isdigit():
-                raise CommandError(f'invalid argument "{value}" for "--{flag.name}" flag')
+                raise flag.wrong(value, "ParseInt")
             call.flags[flag.name] = int(value)
         else:
             call.flags[flag.name] = value
@@ -209,15 +274,24 @@ def parse(argv: list[str]) -> Invocation:
 
 def _check(call: Invocation) -> None:
     handler, _, expected = COMMANDS[call.verb]
-    word = call.arguments[0] if call.arguments else ""
+    count, word = len(call.arguments), call.arguments[0] if call.arguments else ""
     if not handler or (word and call.verb in ("stack", "config")):
-        raise refuse(f"`pulumi {' '.join([call.verb, word]).strip()}`")
+        path = f"pulumi {call.verb}".strip()
+        raise CommandError(
+            f'unknown command "{word}" for "{path}"\nRun \'{path} --help\' for usage.'
+        )
+    if word and call.verb == "up":
+        raise refuse(f"`pulumi up` of a template ({word})")
     names = expected.split()
-    least = sum(not n.startswith("[") for n in names)
-    if len(call.arguments) < least:
-        raise CommandError(f"requires at least {least} arg(s), only received {len(call.arguments)}")
-    if len(call.arguments) > len(names) and not expected.endswith("..."):
-        raise CommandError(f'unknown argument "{call.arguments[len(names)]}" for "{call.verb}"')
+    least, most = sum(not n.startswith("[") for n in names), len(names)
+    open_ended = expected.endswith("...")
+    if count < least < most or (open_ended and count < least):
+        raise CommandError(f"requires at least {least} arg(s), only received {count}")
+    if not open_ended and not least <= count <= most:
+        between = f"between {least} and {most}" if least else f"at most {most}"
+        raise CommandError(
+            f"accepts {least if least == most else between} arg(s), received {count}"
+        )
     if call.verb in ("refresh", "destroy") and call.switch("run-program", "PULUMI_RUN_PROGRAM"):
         call.flags.setdefault("run-program", "true")
     for name, allowed in FIXED.items():
@@ -228,8 +302,8 @@ def _check(call: Invocation) -> None:
 def _help(call: Invocation) -> int:
     if call.verb and call.verb not in ("stack", "config"):
         print(f"Usage:\n  pulumi {call.verb} {COMMANDS[call.verb][2]} [flags]\n\nFlags:")
-        for name, flag in _flags(f"{COMMANDS[call.verb][1]} {GLOBAL}").items():
-            if name.startswith("--"):
+        for name, flag in flags(f"{COMMANDS[call.verb][1]} {GLOBAL}").items():
+            if name.startswith("--") and not flag.lacking:
                 print(f"  {name}{' VALUE' if flag.takes else ''}")
         return 0
     print("The slurmstack embedded engine: a small stand-in for the pulumi command.\n")

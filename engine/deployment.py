@@ -53,6 +53,12 @@ class Registered:
     unknown: bool = False
 
 
+class State(dict[str, Any]):
+    """A resource as events tell of it, and the resource itself, which `preview --json` shows."""
+
+    resource: Resource
+
+
 class Deployment:
     def __init__(
         self,
@@ -576,7 +582,8 @@ class Deployment:
         if r is None:
             return None
         encrypt = None if self.options.show_secrets else blind
-        found: dict[str, Any] = {"type": r.type, "urn": r.urn}
+        found = State(type=r.type, urn=r.urn)
+        found.resource = r
         flags = {
             "custom": r.custom,
             "delete": r.delete,
@@ -585,8 +592,8 @@ class Deployment:
             "external": r.external,
             "retainOnDelete": r.retain_on_delete,
         }
-        found |= {name: True for name, value in flags.items() if value}
-        found |= {"id": r.id, "parent": r.parent}
+        found.update({name: True for name, value in flags.items() if value})
+        found.update(id=r.id, parent=r.parent)
         found["inputs"] = to_disk(r.inputs, encrypt)
         found["outputs"] = to_disk(r.outputs, encrypt)
         found["provider"] = r.provider

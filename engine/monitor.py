@@ -6,7 +6,6 @@ Everything the SDK can ask and this engine has not is refused here by name.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from collections.abc import Awaitable
@@ -45,8 +44,6 @@ _REFUSED = {
     "pluginDownloadURL": "plugin_download_url",
     "hideDiffs": "hide_diffs",
 }
-CROWD, TICK = 32, 0.1
-"""More registrations under way than this are answered in groups, this many seconds apart."""
 _SEVERITY = ["debug", "info", "warning", "error"]
 Context = Any  # grpc.aio.ServicerContext, whose stubs are not typed
 
@@ -59,8 +56,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._root = ""
-        self._in_flight = 0
-        self._tick: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(options=_OPTIONS)
 
     async def start(self) -> str:
@@ -114,13 +109,7 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         return await self._answer(self._register(request), context)
 
     async def _register(self, request: Any) -> Any:
-        self._in_flight += 1
-        try:
-            registered = await self._deployment.register(self._goal(request))
-            if self._in_flight > CROWD:
-                await self._next_tick()
-        finally:
-            self._in_flight -= 1
+        registered = await self._deployment.register(self._goal(request))
         resource = registered.resource
         return resource_pb2.RegisterResourceResponse(
             urn=resource.urn,
@@ -130,13 +119,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
             result=resource_pb2.Result.Name(registered.result),  # type: ignore[arg-type]
             unknown=registered.unknown,
         )
-
-    async def _next_tick(self) -> None:
-        """Answer many registrations at once rather than one by one: at each answer the SDK goes
-        through all outputs that are pending, which grows with the square of the resources."""
-        if self._tick is None or self._tick.done():
-            self._tick = asyncio.create_task(asyncio.sleep(TICK))
-        await asyncio.shield(self._tick)
 
     async def RegisterResourceOutputs(self, request: Any, context: Context) -> Any:
         async def work() -> Any:

@@ -116,7 +116,7 @@ class PreviewJsonDisplay:
             if prelude.get("config"):
                 self.digest["config"] = dict(sorted(prelude["config"].items()))
         elif pre := event.get("resourcePreEvent"):
-            step = blind(pre["metadata"])
+            step = pre["metadata"]
             if steps.is_root(step) or steps.should_show(step, diff=True):
                 self.digest.setdefault("steps", []).append(self._step(step))
         elif diagnostic := event.get("diagnosticEvent"):
@@ -141,12 +141,13 @@ class PreviewJsonDisplay:
         }
 
     def _state(self, step: steps.Metadata, which: str) -> dict[str, Any] | None:
+        """All that a checkpoint would have of it, secrets as a word."""
         state = step.get(which)
         if state is None:
             return None
         hidden = () if self._outputs or not steps.is_root(step) else ("inputs", "outputs")
-        kept = {k: _plain(v) for k, v in state.items() if v and k not in hidden}
-        return {"urn": kept.pop("urn"), "custom": bool(state.get("custom")), **kept}
+        whole = state.resource.dump(None)
+        return {k: _plain(v) for k, v in whole.items() if k not in hidden}
 
     def tick(self) -> None:
         pass

@@ -104,6 +104,7 @@ STEPS: list[tuple[str, str, list[str]]] = [
     ("destroy", UNPROTECTED, ["destroy", "-yf"]),
 ]
 FILE = RECORDED / "displays.json.gz"
+PREVIEW = RECORDED / "preview.json"
 
 
 def normalise(text: str) -> list[str]:
@@ -114,14 +115,44 @@ def normalise(text: str) -> list[str]:
     return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
+def with_plugin(sandbox: Sandbox) -> Sandbox:
+    """The real command's provider, installed rather than found on PATH: it says nothing of it."""
+    plugin = sandbox.root / "home" / "plugins" / "resource-command-v1.2.1"
+    plugin.mkdir(parents=True)
+    shutil.copy(sandbox.pulumi.parent / "pulumi-resource-command", plugin)
+    return sandbox
+
+
+def preview_document(sandbox: Sandbox) -> Any:
+    """What `preview --json` says of the second program after the first, without what differs from
+    run to run, and the stack traces, which the embedded engine does not keep."""
+    assert sandbox.run("stack", "init", "dev").code == 0
+    (sandbox.project / "__main__.py").write_text(FIRST)
+    assert sandbox.run("up", "-yf").code == 0
+    (sandbox.project / "__main__.py").write_text(SECOND)
+    text = sandbox.run("preview", "--json").out
+    text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "UUID", text)
+    text = re.sub(r'"id": "(\w)[0-9a-f]{8}"', r'"id": "\1"', text)
+
+    def kept(value: Any) -> Any:
+        if isinstance(value, dict):
+            left_out = ("created", "modified", "stackTrace", "sourcePosition", "duration")
+            return {k: kept(v) for k, v in value.items() if k not in left_out}
+        return [kept(v) for v in value] if isinstance(value, list) else value
+
+    document = kept(json.loads(text))
+    for step in document["steps"]:
+        step["diffReasons"] = sorted(step.get("diffReasons", []))  # in no order with Pulumi
+    return document
+
+
 def record() -> None:
     pulumi = real_pulumi()
     assert pulumi is not None, "no real pulumi on PATH"
     root = Path(tempfile.mkdtemp())
-    sandbox = Sandbox(root, pulumi)
-    plugin = root / "home" / "plugins" / "resource-command-v1.2.1"
-    plugin.mkdir(parents=True)
-    shutil.copy(pulumi.parent / "pulumi-resource-command", plugin)
+    document = preview_document(with_plugin(Sandbox(root / "preview", pulumi)))
+    PREVIEW.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    sandbox = with_plugin(Sandbox(root, pulumi))
     assert sandbox.run("stack", "init", "dev").code == 0
     found: list[dict[str, Any]] = []
     for name, program, argv in STEPS:

@@ -230,7 +230,30 @@ config --show-secrets --json
 config --stack dev get b
 --non-interactive config get b --json --stack organization/small/dev
 """
-SCENARIOS = {"verbs": VERBS, "config": CONFIG}
+UNKNOWN = r"""
+stack init dev
+up --bogus
+up -x
+bogus
+stack bogus
+config bogus --bogus
+--bogus up
+preview --json --bogus=1
+preview --yes
+refresh --continue-on-error
+destroy --yes --expect-no-changes
+up --yes --preview-only
+up --parallel=x
+up --parallel
+up --debug=maybe
+config get
+config get a b
+config set
+config rm-all
+stack rm a b c
+whoami extra
+"""
+SCENARIOS = {"verbs": VERBS, "config": CONFIG, "unknown": UNKNOWN}
 
 
 def commands(name: str) -> list[list[str]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.cli import ALIASES, COMMANDS, GLOBAL, LACKING, flags
 from tests.engine.front.scenarios import RECORDED, SCENARIOS, Sandbox, embedded_pulumi, play
 
 
@@ -45,6 +48,8 @@ def test_recorded_is_what_pulumi_does(name: str, real: Path, tmp_path: Path) -> 
         (["preview", "--save-plan", "x"], "--save-plan"),
         (["destroy", "--yes", "--exclude-protected"], "--exclude-protected"),
         (["destroy", "-x"], "-x"),
+        (["up", "some-template"], "some-template"),
+        (["stack", "history", "events"], "`pulumi stack history events`"),
         (["stack", "init", "s", "--secrets-provider", "awskms://x"], "awskms"),
     ],
 )
@@ -55,6 +60,21 @@ def test_what_it_lacks_is_refused_by_name(argv: list[str], named: str, ours: San
     assert named in outcome.err
     assert "not supported by the slurmstack embedded engine" in outcome.err
     assert not list(ours.state.glob("history/*/*/*"))
+
+
+@pytest.mark.parametrize("verb", COMMANDS)
+def test_each_flag_of_pulumi_is_had_or_refused_by_name(verb: str, real: Path) -> None:
+    """What neither has is an unknown flag: so the list of what is lacking has to be whole."""
+    help_text = subprocess.run(
+        [str(real), *verb.split(), "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    listed = re.findall(r"^ +(?:(-\w), )?(--[\w-]+)", help_text, re.MULTILINE)
+    known = flags(f"{GLOBAL} {COMMANDS[verb][1]}")
+    assert {name for pair in listed for name in pair if name} - known.keys() == set()
+    verbs = re.findall(r"^  ([a-z][\w-]+) {2,}\S", help_text.partition("\nFlags:")[0], re.MULTILINE)
+    spelt = {ALIASES.get(f"{verb} {v}".strip(), f"{verb} {v}".strip()) for v in verbs}
+    lacking = {f"{verb} {v}".strip() for v in LACKING.get(verb, "").split()}
+    assert spelt - COMMANDS.keys() - lacking == set()
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,19 @@ from typing import Any
 import pytest
 
 from engine.display.diff import DiffDisplay
-from engine.display.events import EventLog, PreviewJsonDisplay, Stamp, blind
+from engine.display.events import EventLog, Stamp, blind
 from engine.display.progress import ProgressDisplay
 from engine.display.tree import TreeDisplay
 from engine.display.values import Printer, difference, quote
 from engine.state import Secret, to_disk
-from tests.engine.front.displays import normalise, recorded
+from tests.engine.front.displays import (
+    PREVIEW,
+    normalise,
+    preview_document,
+    recorded,
+    with_plugin,
+)
+from tests.engine.front.scenarios import Sandbox
 
 FRAME = re.compile(r"^(Previewing|Updating|Refreshing|Destroying) .*:$|^The resources|^If you want")
 
@@ -106,11 +113,7 @@ def test_secrets_are_compared_but_not_shown(
         {"summaryEvent": {"resourceChanges": {"update": 1}, "isPreview": True}},
     ]
     stamp, log = Stamp(), EventLog(str(tmp_path / "log"))
-    displays: list[Any] = [
-        DiffDisplay(),
-        ProgressDisplay("small", "dev", "x", True),
-        PreviewJsonDisplay(),
-    ]
+    displays: list[Any] = [DiffDisplay(), ProgressDisplay("small", "dev", "x", True)]
     for event in events:
         log.write(stamp(event))
         for display in displays:
@@ -144,24 +147,15 @@ def test_within_a_secret_everything_is_secret(capsys: pytest.CaptureFixture[str]
     assert "~ [0]: [secret] => [secret]" in text
 
 
-def test_preview_json(capsys: pytest.CaptureFixture[str]) -> None:
-    display = PreviewJsonDisplay()
-    for event in case_named("change-preview")["events"]:
-        display.show(event)
-    display.close()
-    document = json.loads(capsys.readouterr().out)
-    # A replacement is one step; a default provider is none.
-    assert [step["op"] for step in document["steps"]] == [
-        "same", "update", "replace", "create", "delete",
-    ]  # fmt: skip
-    update = document["steps"][1]
-    assert update["detailedDiff"]["stdin"] == {"kind": "update", "inputDiff": False}
-    assert update["newState"]["inputs"]["stdin"] == "ClusterName=x\nA=9\nB=2\nC=3\n"
-    assert document["steps"][2]["newState"]["inputs"]["stdin"] == "[secret]"
-    assert document["changeSummary"] == {
-        "create": 1, "delete": 1, "replace": 1, "same": 1, "update": 1,
-    }  # fmt: skip
-    assert document["diagnostics"][0]["severity"] == "warning"
+def test_preview_json(ours: Sandbox) -> None:
+    found = preview_document(ours)
+    assert found == json.loads(PREVIEW.read_text())
+    assert "hush" not in json.dumps(found)
+
+
+def test_recorded_preview_json_is_what_pulumi_says(real: Path, tmp_path: Path) -> None:
+    document = preview_document(with_plugin(Sandbox(tmp_path, real)))
+    assert document == json.loads(PREVIEW.read_text())
 
 
 def test_long_texts() -> None:
