@@ -88,6 +88,25 @@ def test_the_lab_is_right() -> None:
             "slurmstack:partitions.main.Nodes",
             "found cn03",
         ),
+        ({"partitions": {"main": {}}}, "slurmstack:partitions.main.Nodes", "found nothing"),
+        ({"partitions": {"main": {"Nodes": ""}}}, "slurmstack:partitions.main.Nodes", "found ''"),
+        (
+            {"nodes": [], "partitions": {"main": {"Nodes": "ALL"}}},
+            "slurmstack:partitions.main.Nodes",
+            "found none in slurmstack:nodes",
+        ),
+        (
+            {
+                "hosts": {
+                    "ctl": "10.73.0.10",
+                    "cn01": "10.73.0.21",
+                    "cn02": {"address": "10.73.0.22", "lost": True},
+                },
+                "partitions": {"main": {"Nodes": "cn02"}},
+            },
+            "slurmstack:partitions.main.Nodes",
+            "expected a node that is not lost; found cn02",
+        ),
         (
             {"partitions": {name: {"Nodes": "ALL", "Default": True} for name in "ab"}},
             "slurmstack:partitions",
