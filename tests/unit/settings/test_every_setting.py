@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from settings import Settings
+from settings import Settings, parse
 from settings.problems import SettingsError
-from tests.unit.settings.test_settings import lab, parse
+from tests.unit.settings.test_settings import lab
 
 #: No setting takes these: a mapping with odd keys where a value belongs, a number where a mapping
 #: or a list does.
