@@ -274,7 +274,9 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
     """From the distribution's packages to others, and back; jobs, tokens, accounting go along."""
     version = there["version"]
     before = lab.ssh("ctl", "sbatch --parsable --wait --wrap hostname").stdout.strip()
-    running = lab.ssh("ctl", "sbatch --parsable -w cn02 --wrap 'sleep 3600'").stdout.strip()
+    # With memory named, so that the node has room for others.
+    job = "sbatch --parsable --mem=100 -w cn02 --wrap 'sleep 3600'"
+    running = lab.ssh("ctl", job).stdout.strip()
     later = lab.ssh("ctl", "sbatch --parsable --begin=now+2hours --wrap hostname").stdout.strip()
     wait = f"timeout 60 sh -c 'until squeue -h -t R -j {running} | grep -q .; do sleep 1; done'"
     lab.ssh("ctl", wait)
@@ -284,7 +286,7 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
         assert {f"{running} RUNNING", f"{later} PENDING"} <= set(states)
         ended = f"sacct --noheader --parsable2 -X -j {before} -o State"
         assert lab.ssh("ctl", ended).stdout.split() == ["COMPLETED"]
-        assert lab.ssh("ctl", "srun -N2 hostname").stdout.split()
+        assert lab.ssh("ctl", "srun -N2 --mem=100 hostname").stdout.split()
         assert "--container-image" in lab.ssh("cn01", "srun --help").stdout
         status, body = Client.of(lab).ask(f"/job/{later}", token=token(lab, "root"))
         assert status == 200
