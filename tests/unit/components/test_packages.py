@@ -143,7 +143,7 @@ def test_with_pyxis_a_plugin_gives_jobs_their_environment() -> None:
     assert found[ENVIRONMENT].splitlines()[1:] == [
         "N=3", """NOTE=it's "$HOME" = `id`""", "UCX_TLS=rc,self",
     ]  # fmt: skip
-    assert found[ENVIRONMENT_CONF].endswith(f"environment.so {ENVIRONMENT}\n")
+    assert found[ENVIRONMENT_CONF].endswith(f"environment.so file={ENVIRONMENT}\n")
     assert ENVIRONMENT_CONF in unit(compute("cn01", with_pyxis), "slurmd.service").restart_on
     source = f"{SCRIPTS}/environment.c"
     assert shlex.split(commands(host_bundle("ctl", with_pyxis))["build-pyxis"])[-1] == source
