@@ -1,4 +1,5 @@
-"""One command measured as a whole: wall time, and the memory of all its processes together."""
+"""One command measured as a whole: wall time, the memory of all its processes together, and what it
+asked of nodes that count."""
 
 from __future__ import annotations
 
@@ -15,11 +16,15 @@ _INTERVAL = 0.25
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds, and MiB of the process tree at its peak (proportional set size)."""
+    """Seconds, MiB of the process tree at its peak (proportional set size), and where the nodes
+    count them, SSH commands: in all, on the controller, and the most on another host."""
 
     seconds: float
     peak_mib: float
     output: str
+    commands: int | None = None
+    on_controller: int | None = None
+    on_a_node: int | None = None
 
 
 def measure(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Measured:

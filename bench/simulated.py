@@ -1,17 +1,31 @@
 """An SSH server that stands for many nodes: it answers each bundle as an applier that found nothing
-to do, and runs nothing. What is measured against it is the engine and the program, not nodes.
+to do, runs nothing, and counts. What is measured against it is the engine and the program.
 
-Run as ``python -m bench.simulated PORT HOST_KEY_FILE NODES``; it listens on loopback alone.
+Run as ``python -m bench.simulated PORT HOST_KEY_FILE HOSTS``; it listens on loopback alone. For
+each line on its stdin it prints how many commands each address got since the last, as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import collections
 import hashlib
 import json
 import sys
 
 import asyncssh
+
+#: Role → what other roles need of its answer.
+_FACTS = {
+    "package-host": {
+        "packages-index": "0" * 16,
+        "packages-key": base64.b64encode(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n").decode(),
+    },
+    "jwt": {"jwt-kid": "simulated"},
+    "slurmrestd": {"rest-ca": base64.b64encode(b"simulated").decode()},
+}
+_commands: collections.Counter[str] = collections.Counter()
 
 
 class _AnyKey(asyncssh.SSHServer):
@@ -31,30 +45,41 @@ def answer(command: str, stdin: str) -> str:
     packages = [line.split()[1] for line in lines if line.startswith("package ")]
     units = [line.split()[1] for line in lines if line.startswith("unit ")]
     digest = hashlib.sha256(stdin.encode()).hexdigest()
+    role = heads.get("role", "node")
     return json.dumps(
         {
             "node": heads.get("node", "simulated"),
-            "role": heads.get("role", "node"),
+            "role": role,
             "files": {path: {"sha256": digest} for path in files},
             "packages": dict.fromkeys(packages, "simulated"),
             "units": dict.fromkeys(units, "active"),
+            "facts": _FACTS.get(role, {}),
         }
     )
 
 
 async def _serve(process: asyncssh.SSHServerProcess[str]) -> None:
+    _commands[process.get_extra_info("sockname")[0]] += 1
     stdin = await process.stdin.read()
     process.stdout.write(answer(process.command or "", stdin) + "\n")
     process.exit(0)
 
 
 def address(number: int) -> str:
-    """The loopback address that stands for a node; 0 is the controller."""
+    """The loopback address that stands for a host; 0 is the controller."""
     return f"127.64.{number // 250}.{number % 250 + 1}"
 
 
-async def _main(port: int, key: str, nodes: int) -> None:
-    for number in range(nodes + 1):
+def _report() -> None:
+    if not sys.stdin.readline():
+        asyncio.get_running_loop().remove_reader(sys.stdin)
+        return
+    print(json.dumps(_commands), flush=True)
+    _commands.clear()
+
+
+async def _main(port: int, key: str, hosts: int) -> None:
+    for number in range(hosts):
         await asyncssh.listen(
             address(number),
             port,
@@ -62,6 +87,7 @@ async def _main(port: int, key: str, nodes: int) -> None:
             server_host_keys=[key],
             process_factory=_serve,
         )
+    asyncio.get_running_loop().add_reader(sys.stdin, _report)
     print("listening", flush=True)
     await asyncio.Event().wait()
 

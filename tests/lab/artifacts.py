@@ -2,7 +2,8 @@
 stand-ins that take the same route.
 
 ``SLURMSTACK_TEST_ARTIFACTS`` names a folder with ``enroot_VERSION_ARCH.deb`` (and, if wanted,
-``enroot+caps_…``) and ``pyxis-VERSION.tar.gz``.
+``enroot+caps_…``), ``pyxis-VERSION.tar.gz`` and, if Apptainer is to be the real one, too,
+``apptainer_VERSION_ARCH.deb``.
 """
 
 from __future__ import annotations
@@ -27,11 +28,16 @@ class Artifacts:
 
     enroot: tuple[Path, ...]
     pyxis: Path
+    apptainer: Path
     real: bool
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return (*self.enroot, self.pyxis)
+        return (*self.enroot, self.pyxis, self.apptainer)
+
+    @property
+    def real_apptainer(self) -> bool:
+        return "standin" not in self.apptainer.name
 
     @property
     def pyxis_version(self) -> str:
@@ -62,8 +68,11 @@ def find(folder: Path) -> Artifacts:
         pyxis = sorted(place.glob("pyxis-*.tar*"))
         assert enroot, f"{place} has no enroot_*.deb"
         assert pyxis, f"{place} has no pyxis-*.tar.gz"
-        return Artifacts(enroot, pyxis[-1], real=True)
-    return Artifacts((enroot_stand_in(folder),), pyxis_stand_in(folder), real=False)
+        apptainer = sorted(place.glob("apptainer_*.deb")) or [apptainer_stand_in(folder)]
+        return Artifacts(enroot, pyxis[-1], apptainer[-1], real=True)
+    return Artifacts(
+        (enroot_stand_in(folder),), pyxis_stand_in(folder), apptainer_stand_in(folder), real=False
+    )
 
 
 def enroot_stand_in(folder: Path) -> Path:

@@ -89,21 +89,16 @@ def kit(tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
 
 
 @pytest.fixture(scope="module")
-def apptainer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return artifacts.apptainer_stand_in(tmp_path_factory.mktemp("apptainer"))
-
-
-@pytest.fixture(scope="module")
-def containers(lab: RunningLab, kit: Artifacts, apptainer: Path) -> Iterator[RunningLab]:
+def containers(lab: RunningLab, kit: Artifacts) -> Iterator[RunningLab]:
     """The lab with container runtimes; afterwards without them again."""
     before = lab.settings.read_text()
-    bring(lab, *kit.files, apptainer)
+    bring(lab, *kit.files)
     write(
         lab,
         {
             "enrootPyxis": kit.settings(),
             "apptainer": {
-                "packages": [artifacts.entry(apptainer)],
+                "packages": [artifacts.entry(kit.apptainer)],
                 "conf": {"bind path": ["/etc/hosts", "/srv"]},
             },
         },
@@ -138,6 +133,19 @@ def test_srun_runs_in_a_container(containers: RunningLab, kit: Artifacts) -> Non
     run = "srun -N2 --container-image=/srv/tiny.sqsh cat /etc/marker"
     assert containers.ssh("ctl", run).stdout.splitlines() == ["made on the spot"] * 2
     assert containers.ssh("ctl", "srun cat /etc/marker", check=False).returncode != 0
+
+
+def test_jobs_have_their_environment(containers: RunningLab, kit: Artifacts) -> None:
+    """In a container and outside, in steps and batch scripts; what a user has set stays."""
+    value = "rc,ud,self,sm"  # Pulumi.lab.yaml
+    for option in ("", "--container-image=/srv/tiny.sqsh") if kit.real else ("",):
+        ask = f"srun {option} bash -c 'echo $UCX_TLS'"
+        assert containers.ssh("ctl", ask).stdout.split() == [value]
+        assert containers.ssh("ctl", f"UCX_TLS=mine {ask}").stdout.split() == ["mine"]
+        script = r"printf '#!/bin/bash\necho $UCX_TLS\n'"
+        batch = f"{script} | sbatch --wait -w cn01 -o /tmp/batch.out {option}"
+        containers.ssh("ctl", batch)
+        assert containers.ssh("cn01", "cat /tmp/batch.out").stdout.split() == [value]
 
 
 def test_nothing_is_left_to_do(containers: RunningLab) -> None:
@@ -228,6 +236,50 @@ def test_apptainer_has_its_policy(containers: RunningLab) -> None:
     assert containers.ssh("cn02", "apptainer --version").returncode == 0
 
 
+#: The image of IMAGE unpacked, which needs no /dev/fuse, with a setuid file of root's in it.
+UNPACKED = r"""
+set -e
+id builder >/dev/null 2>&1 || useradd --create-home builder
+rm -rf /srv/tiny
+unsquashfs -q -d /srv/tiny /srv/tiny.sqsh >/dev/null
+chmod 0755 /srv/tiny
+cp /srv/tiny/bin/cat /srv/tiny/bin/rootcat
+chmod 4755 /srv/tiny/bin/rootcat
+echo 'for root alone' >/srv/tiny/etc/secret
+chmod 0600 /srv/tiny/etc/secret
+"""
+
+
+def test_a_container_of_apptainer_gains_nothing(containers: RunningLab, kit: Artifacts) -> None:
+    """Run by the real one, the policy holds: no rights beyond the user's, no setuid, no hostfs."""
+    if not kit.real_apptainer:
+        pytest.skip("SLURMSTACK_TEST_ARTIFACTS has no apptainer_*.deb")
+    containers.ssh("cn01", IMAGE + UNPACKED)
+
+    def run(command: str) -> str:
+        words = f"cd /tmp && runuser -u builder -- apptainer -q exec /srv/tiny {command} 2>&1"
+        return containers.ssh("cn01", words, check=False).stdout
+
+    assert run("cat /etc/marker").endswith("made on the spot\n")
+    uid = containers.ssh("cn01", "id -u builder").stdout.strip()
+    assert run("cat /proc/self/uid_map").split()[-3:] == [uid, uid, "1"]
+    status = run("cat /proc/self/status")
+    assert "NoNewPrivs:\t1" in status
+    assert "CapEff:\t0000000000000000" in status
+    assert "Permission denied" in run("rootcat /etc/secret")
+    assert "slurmd" not in run("sh -c 'echo /var/log/slurm/*'")
+    known = {
+        "allow setuid": "no",
+        "mount hostfs": "no",
+        "sessiondir max size": "16",
+        "bind path": "/etc/hosts,/srv",
+    }
+    for directive, value in known.items():
+        ask = f"apptainer config global --get '{directive}'"
+        assert containers.ssh("cn01", ask).stdout.strip() == value
+    assert not containers.ssh("cn01", "find / -xdev -perm -4000 -path '*apptainer*'").stdout
+
+
 def source(archive: Path, **values: Any) -> Settings:
     return {
         "slurm": "source",
@@ -274,7 +326,9 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
     """From the distribution's packages to others, and back; jobs, tokens, accounting go along."""
     version = there["version"]
     before = lab.ssh("ctl", "sbatch --parsable --wait --wrap hostname").stdout.strip()
-    running = lab.ssh("ctl", "sbatch --parsable -w cn02 --wrap 'sleep 3600'").stdout.strip()
+    # With memory named, so that the node has room for others.
+    job = "sbatch --parsable --mem=100 -w cn02 --wrap 'sleep 3600'"
+    running = lab.ssh("ctl", job).stdout.strip()
     later = lab.ssh("ctl", "sbatch --parsable --begin=now+2hours --wrap hostname").stdout.strip()
     wait = f"timeout 60 sh -c 'until squeue -h -t R -j {running} | grep -q .; do sleep 1; done'"
     lab.ssh("ctl", wait)
@@ -284,7 +338,7 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
         assert {f"{running} RUNNING", f"{later} PENDING"} <= set(states)
         ended = f"sacct --noheader --parsable2 -X -j {before} -o State"
         assert lab.ssh("ctl", ended).stdout.split() == ["COMPLETED"]
-        assert lab.ssh("ctl", "srun -N2 hostname").stdout.split()
+        assert lab.ssh("ctl", "srun -N2 --mem=100 hostname").stdout.split()
         assert "--container-image" in lab.ssh("cn01", "srun --help").stdout
         status, body = Client.of(lab).ask(f"/job/{later}", token=token(lab, "root"))
         assert status == 200

@@ -14,11 +14,22 @@ import pytest
 
 from components.apptainer import apptainer_bundle
 from components.compute_node import compute_bundle
-from components.enroot_pyxis import pyxis_conf
-from components.package_repository import PREFERENCES, SOURCES, host_bundle, node_bundle
+from components.enroot_pyxis import ENVIRONMENT, ENVIRONMENT_CONF, PYXIS_CONF, pyxis_conf
+from components.login import login_bundle
+from components.node_conf import task_prolog
+from components.package_repository import (
+    PREFERENCES,
+    SCRIPTS,
+    SOURCES,
+    host_bundle,
+    node_bundle,
+)
 from components.rendering import render
+from components.slurm_conf import slurm_conf
 from components.slurm_controller import controller_bundle
-from remote.bundle import Bundle, Command, File, Package, Unit
+from components.slurm_database import database_bundle
+from components.slurm_packages import BASE
+from remote.bundle import Bundle, Command, File, Guard, Package, Unit
 from settings import Settings, parse
 from settings.apptainer_conf import POLICY
 from settings.model import Hardware
@@ -99,6 +110,89 @@ def test_slurm_from_source_replaces_the_distributions_names() -> None:
     # SchedMD's packages make no user slurm.
     assert "user slurm 64030 slurm " in bundle.render()
     assert "package:slurm-smd-slurmd" in unit(bundle, "slurmd.service").restart_on
+
+
+def test_slurmdbd_and_login_nodes_take_the_sources_names() -> None:
+    built = settings(packages=SOURCE, accounting={})
+    database = database_bundle("ctl", built, "secret")
+    assert {"slurm-smd-slurmdbd", "slurm-smd"} <= packages(database).keys()
+    assert "package:slurm-smd-slurmdbd" in unit(database, "slurmdbd.service").restart_on
+    login = login_bundle("login", built)
+    assert {"slurm-smd-sackd", "slurm-smd-client"} <= packages(login).keys()
+    for bundle in (database, login):
+        assert not [name for name in packages(bundle) if name in ("slurm-client", "sackd")]
+        assert any(isinstance(part, Guard) and part.name == "no-step-back" for part in bundle.parts)
+
+
+def test_containers_can_be_asked_for_on_login_nodes() -> None:
+    both = settings(enrootPyxis=CONTAINERS, jobEnvironment={"A": 1})
+    bundle = login_bundle("login", both)
+    assert PYXIS_CONF in files(bundle)
+    # Jobs run elsewhere: neither Enroot nor the jobs' environment.
+    assert packages(bundle).keys() == {"slurm-client", "sackd", "slurmstack-pyxis"}
+    assert ENVIRONMENT_CONF not in files(bundle)
+
+
+def test_with_pyxis_a_plugin_gives_jobs_their_environment() -> None:
+    """Slurm runs a TaskProlog inside the task's container, where it may not be able to."""
+    environment = {"UCX_TLS": "rc,self", "NOTE": """it's "$HOME" = `id`""", "N": 3}
+    with_pyxis = settings(enrootPyxis=CONTAINERS, jobEnvironment=environment)
+    assert task_prolog(with_pyxis) is None
+    assert "TaskProlog" not in slurm_conf(with_pyxis, dict.fromkeys(with_pyxis.compute, HARDWARE))
+    found = files(compute("cn01", with_pyxis))
+    assert found[ENVIRONMENT].splitlines()[1:] == [
+        "N=3", """NOTE=it's "$HOME" = `id`""", "UCX_TLS=rc,self",
+    ]  # fmt: skip
+    assert found[ENVIRONMENT_CONF].endswith(f"environment.so file={ENVIRONMENT}\n")
+    assert ENVIRONMENT_CONF in unit(compute("cn01", with_pyxis), "slurmd.service").restart_on
+    source = f"{SCRIPTS}/environment.c"
+    assert shlex.split(commands(host_bundle("ctl", with_pyxis))["build-pyxis"])[-1] == source
+    assert "slurm_spank_user_init" in files(host_bundle("ctl", with_pyxis))[source]
+    assert ENVIRONMENT_CONF not in files(compute("cn01", settings(enrootPyxis=CONTAINERS)))
+
+
+@pytest.mark.parametrize(
+    ("installed", "asked", "refused"),
+    [
+        ("", "24.11.5-1+slurmstack.0", False),
+        ("slurm-smd 25.05.1-1+slurmstack.0", "24.11.5-1+slurmstack.0", True),
+        ("slurm-smd 25.05.1-1+slurmstack.0", "25.05.0-1+slurmstack.0", False),
+        ("slurm-wlm-basic-plugins 24.11.5-4+deb13u1", "25.05.1-1", False),
+        ("slurm-wlm-basic-plugins 24.11.5-4+deb13u1", "1:23.11.4-1", True),
+        # Without a version: what the package sources would give, unless it is there.
+        ("slurm-smd 25.05.1-1+slurmstack.0", None, True),
+        ("slurm-smd 24.11.5-1+slurmstack.0", None, False),
+        ("slurm-wlm-basic-plugins 26.05.1-1", None, False),
+    ],
+)
+def test_there_is_no_way_back_to_an_older_major_release(
+    installed: str, asked: str | None, refused: bool, tmp_path: Path
+) -> None:
+    name, _, version = installed.partition(" ")
+    programs = {
+        # Asked for several, dpkg-query names only those that are there, and fails for the rest.
+        "dpkg-query": f"""case " $* " in *" {name or "-"} "*) ;; *) exit 1 ;; esac
+case $3 in *Version*) echo 'installed {version}' ;; *) printf installed ;; esac""",
+        "apt-cache": "echo '  Candidate: 24.11.5-4+deb13u1'",
+    }
+    for program, text in programs.items():
+        (tmp_path / program).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / program).chmod(0o755)
+    script = render(
+        "slurm_packages/no-step-back.sh",
+        bases=sorted(BASE.values()),
+        base=BASE["distribution"],
+        release=asked,
+    )
+    done = subprocess.run(
+        ["sh", "-c", script],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode != 0) == refused, done.stderr
+    assert ("no way back to an older major release" in done.stderr) == refused
 
 
 def test_the_build_is_asked_for_what_is_checked() -> None:
@@ -246,6 +340,8 @@ def test_apptainer_conf_says_the_policy_and_the_settings() -> None:
         ("package_repository/refresh.sh", {"sources": ["/a", "/b"], "index": "00"}),
         ("enroot_pyxis/srun-has-containers.sh", {}),
         ("apptainer/policy.sh", {"setuid": False}),
+        ("slurm_packages/no-step-back.sh", {"bases": ["a", "b"], "base": "a", "release": None}),
+        ("slurm_packages/no-step-back.sh", {"bases": ["a", "b"], "base": "a", "release": "1.2"}),
     ],
 )
 def test_scripts_are_plain_posix(template: str, values: dict[str, Any], tmp_path: Path) -> None:

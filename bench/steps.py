@@ -1,0 +1,133 @@
+"""What is measured: a stack deployed, looked at, changed and grown, on simulated or real nodes, and
+production's plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.cluster import PRODUCTION, settings
+from bench.fleet import PROJECT, fleet
+from bench.measure import Measured, measure
+from bench.simulated import address
+
+PULUMI = PROJECT / ".venv" / "bin" / "pulumi"
+Step = tuple[str, Measured]
+Pulumi = Callable[..., Measured]
+
+
+@contextmanager
+def _stack(stack: str) -> Iterator[tuple[Pulumi, Path, Path]]:
+    """A stack with a state folder of its own: its `pulumi`, settings file, and a folder."""
+    file = PROJECT / f"Pulumi.{stack}.yaml"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "state").mkdir()
+        environment = {
+            **{key: value for key, value in os.environ.items() if key != "SSH_AUTH_SOCK"},
+            "PULUMI_BACKEND_URL": f"file://{folder / 'state'}",
+            "PULUMI_HOME": str(folder / "home"),
+            "PULUMI_CONFIG_PASSPHRASE": "bench",
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+        }
+
+        def pulumi(*arguments: str) -> Measured:
+            words = [str(PULUMI), *arguments, "--stack", stack, "--non-interactive"]
+            return measure(words, PROJECT, environment)
+
+        try:
+            measure([str(PULUMI), "stack", "init", stack], PROJECT, environment)
+            yield pulumi, file, folder
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def _write(file: Path, config: dict[str, Any]) -> None:
+    """The stack's settings, beside what `stack init` put there."""
+    kept = yaml.safe_load(file.read_text()) if file.exists() else {}
+    file.write_text(yaml.safe_dump({**(kept or {}), "config": config}, sort_keys=False))
+
+
+def simulated(nodes: int) -> list[Step]:
+    """A stack with every component on, whose nodes only answer and count."""
+    with (
+        _stack(f"bench-{nodes}") as (pulumi, file, folder),
+        fleet(nodes + 3, folder) as hosts,
+    ):
+
+        def counted(*arguments: str) -> Measured:
+            hosts.commands()
+            result = pulumi(*arguments)
+            found = hosts.commands()
+            others = [count for place, count in found.items() if place != address(0)]
+            return dataclasses.replace(
+                result,
+                commands=found.total(),
+                on_controller=found[address(0)],
+                on_a_node=max(others, default=0),
+            )
+
+        def set_to(count: int, timeout: int) -> None:
+            _write(file, settings(count, hosts.port, hosts.host_key, timeout))
+
+        set_to(nodes, 30)
+        return list(_steps(counted, set_to, nodes))
+
+
+def production() -> list[Step]:
+    """The plan of Pulumi.prod.yaml, which reaches no host."""
+    with _stack("bench-prod") as (pulumi, file, _):
+        shutil.copy(PRODUCTION, file)
+        preview = ("preview", "--suppress-outputs")
+        return [("first preview", pulumi(*preview)), ("the same again", pulumi(*preview))]
+
+
+def _steps(pulumi: Pulumi, set_to: Callable[[int, int], None], nodes: int) -> Iterator[Step]:
+    up = ("up", "--yes", "--skip-preview", "--suppress-outputs")
+    yield "first deployment", pulumi(*up)
+    yield "no-op preview", pulumi("preview", "--expect-no-changes", "--suppress-outputs")
+    yield "no-op up", pulumi(*up, "--expect-no-changes")
+    set_to(nodes, 60)
+    yield "one line changed", pulumi(*up)
+    set_to(nodes + 1, 60)
+    yield "one node added", pulumi(*up)
+
+
+def on_the_lab() -> list[Step]:
+    """The same on real nodes, in a lab of its own that is made and removed."""
+    environment = {**os.environ, "LAB": "bench"}
+    command = [str(PROJECT / ".venv/bin/python"), "-m", "lab", "--lab", "bench"]
+    file = PROJECT / "Pulumi.bench.yaml"
+    try:
+        made = measure([*command, "up"], PROJECT, environment)
+        from lab import lifecycle
+        from lab.deploy import program_environment
+
+        running = lifecycle.require("bench")
+        variables = program_environment(running)
+
+        def pulumi(*arguments: str) -> Measured:
+            words = [str(PULUMI), *arguments, "--stack", "bench", "--non-interactive"]
+            return measure(words, PROJECT, variables)
+
+        def set_to(count: int, timeout: int) -> None:
+            config = yaml.safe_load(file.read_text())["config"]
+            config["slurmstack:slurm"]["MessageTimeout"] = timeout
+            if count > 2:
+                measure([*command, "node-up", "cn03"], PROJECT, environment)
+                config["slurmstack:hosts"]["cn03"] = running.address("cn03")
+                config["slurmstack:nodes"][0]["hosts"] = "cn[01-03]"
+            _write(file, config)
+
+        steps = [("make lab, image and packages in the cache", made)]
+        return steps + list(_steps(pulumi, set_to, 2))[1:]
+    finally:
+        measure([*command, "down"], PROJECT, environment)
