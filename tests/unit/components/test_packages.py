@@ -15,9 +15,11 @@ import pytest
 from components.apptainer import apptainer_bundle
 from components.compute_node import compute_bundle
 from components.enroot_pyxis import pyxis_conf
+from components.login import login_bundle
 from components.package_repository import PREFERENCES, SOURCES, host_bundle, node_bundle
 from components.rendering import render
 from components.slurm_controller import controller_bundle
+from components.slurm_database import database_bundle
 from remote.bundle import Bundle, Command, File, Package, Unit
 from settings import Settings, parse
 from settings.apptainer_conf import POLICY
@@ -99,6 +101,44 @@ def test_slurm_from_source_replaces_the_distributions_names() -> None:
     # SchedMD's packages make no user slurm.
     assert "user slurm 64030 slurm " in bundle.render()
     assert "package:slurm-smd-slurmd" in unit(bundle, "slurmd.service").restart_on
+
+
+def test_login_nodes_and_the_database_take_the_same_packages() -> None:
+    plain = settings(accounting={})
+    assert packages(login_bundle("login", plain)) == {"slurm-client": None, "sackd": None}
+    assert packages(database_bundle("ctl", plain, "secret")) == dict.fromkeys(
+        ("mariadb-server", "slurm-client", "slurmdbd", "slurm-wlm-mysql-plugin")
+    )
+    built = settings(accounting={}, packages=SOURCE)
+    release = built.packages.release
+    login, database = login_bundle("login", built), database_bundle("ctl", built, "secret")
+    assert packages(login) == dict.fromkeys(
+        ("slurm-smd", "slurm-smd-client", "slurm-smd-sackd"), release
+    )
+    assert packages(database) == {"mariadb-server": None} | dict.fromkeys(
+        ("slurm-smd", "slurm-smd-client", "slurm-smd-slurmdbd"), release
+    )
+    for bundle, name, package in (
+        (login, "sackd.service", "slurm-smd-sackd"),
+        (database, "slurmdbd.service", "slurm-smd-slurmdbd"),
+    ):
+        assert "user slurm 64030 slurm " in bundle.render()
+        assert f"package:{package}" in unit(bundle, name).restart_on
+        assert f"Slurm {release}" in unit(bundle, name).restart_keys
+
+
+def test_a_login_node_knows_containers_and_runs_none() -> None:
+    both = settings(enrootPyxis=CONTAINERS)
+    assert both.enroot_pyxis is not None
+    bundle = login_bundle("login", both)
+    release = both.enroot_pyxis.pyxis.release(both.packages)
+    assert packages(bundle) == {
+        "slurm-client": None, "sackd": None, "slurmstack-pyxis": release,
+    }  # fmt: skip
+    assert "/etc/slurm/plugstack.conf.d/pyxis.conf" in files(bundle)
+    # sackd fetches it.
+    assert "/etc/slurm/plugstack.conf" not in files(bundle)
+    assert "check srun-has-containers " in bundle.render()
 
 
 def test_the_build_is_asked_for_what_is_checked() -> None:

@@ -81,7 +81,8 @@ def test_names_that_cannot_name_a_lab(name: str) -> None:
 
 
 def test_nodes_by_number_and_by_name() -> None:
-    assert parse_nodes("3") == ["ctl", "cn01", "cn02"]
+    assert parse_nodes("4") == ["ctl", "login01", "cn01", "cn02"]
+    assert parse_nodes("1") == ["ctl"]
     assert parse_nodes("ctl, cn01 cn12") == ["ctl", "cn01", "cn12"]
 
 
@@ -92,7 +93,7 @@ def test_nodes_that_have_no_place(text: str) -> None:
 
 
 def test_every_node_has_an_address_of_its_own() -> None:
-    nodes = ["ctl", "ctl2", "login", "dbd", "rest", "mon", *(f"cn{n:02}" for n in range(1, 235))]
+    nodes = ["ctl", "ctl2", "login01", "dbd", "rest", "mon", *(f"cn{n:02}" for n in range(1, 235))]
     parts = [host_part(node) for node in nodes]
     assert len(set(parts)) == len(parts)
     assert min(parts) > 1
