@@ -50,6 +50,11 @@ def host_part(node: str) -> int:
     )
 
 
+def places() -> list[str]:
+    """Every node that a lab can have."""
+    return [*SERVICES, *(f"cn{number:02}" for number in range(1, COMPUTE_LAST - COMPUTE_BASE + 1))]
+
+
 def parse_nodes(text: str) -> list[str]:
     """Nodes from `4` (ctl, login01 and two compute nodes) or from a list `ctl,cn01,cn07`."""
     text = text.strip()

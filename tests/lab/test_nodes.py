@@ -68,6 +68,21 @@ def test_a_job_from_the_login_node(lab: RunningLab) -> None:
     assert sorted(shown.split()) == ["cn01", "cn02"]
 
 
+def test_a_login_node_that_the_controller_does_not_know(restored: RunningLab) -> None:
+    lab = restored
+    before = lab.ssh("ctl", "cat /etc/slurm/slurm.conf").stdout
+    lab.ssh("ctl", "cp -p /etc/hosts /etc/hosts.kept; sed -i '/ login01$/d' /etc/hosts")
+    try:
+        lab.change(lambda it: it["slurm"].update(MessageTimeout=48))
+        said = lab.up(check=False)
+    finally:
+        lab.ssh("ctl", "mv /etc/hosts.kept /etc/hosts")
+    assert "slurmstack: ctl: guard login-nodes-resolve" in said
+    assert "cannot resolve login01" in said
+    assert "/etc/hosts" in said
+    assert lab.ssh("ctl", "cat /etc/slurm/slurm.conf").stdout == before
+
+
 def test_the_login_node_holds_no_slurm_conf_and_hears_of_changes(restored: RunningLab) -> None:
     lab = restored
     assert lab.ssh("login01", "ls /etc/slurm/slurm.conf", check=False).returncode != 0
