@@ -20,7 +20,7 @@ from components.package_repository import PREFERENCES, SOURCES, host_bundle, nod
 from components.rendering import render
 from components.slurm_controller import controller_bundle
 from components.slurm_database import database_bundle
-from remote.bundle import Bundle, Command, File, Package, Unit
+from remote.bundle import Bundle, Command, File, Guard, Package, Unit
 from settings import Settings, parse
 from settings.apptainer_conf import POLICY
 from settings.model import Hardware
@@ -139,6 +139,21 @@ def test_a_login_node_knows_containers_and_runs_none() -> None:
     # sackd fetches it.
     assert "/etc/slurm/plugstack.conf" not in files(bundle)
     assert "check srun-has-containers " in bundle.render()
+
+
+def test_the_controller_must_know_the_login_nodes() -> None:
+    def guards(**changes: Any) -> list[str]:
+        found = settings(**changes)
+        bundle = controller_bundle("ctl", found, dict.fromkeys(found.compute, HARDWARE))
+        return [part.script for part in bundle.parts if isinstance(part, Guard)]
+
+    hosts = {**bare()["hosts"], "in[1-2]": "10.73.0.[12-13]"}
+    (before, script) = guards(hosts=hosts, roles={"controller": "ctl", "login": "in[1-2]"})
+    assert guards() == [before]
+    script = script.replace("in1 in2", "localhost there.invalid")
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stdout.startswith("cannot resolve there.invalid: slurmctld")
 
 
 def test_the_build_is_asked_for_what_is_checked() -> None:
