@@ -138,7 +138,9 @@ def on_the_lab() -> list[Step]:
             if count > 2:
                 measure([*command, "node-up", "cn03"], PROJECT, environment)
                 content["config"]["slurmstack:hosts"]["cn03"] = running.address("cn03")
-                content["config"]["slurmstack:nodes"][0]["hosts"] = "cn[01-03]"
+                content["config"]["slurmstack:nodes"][1]["hosts"] = "cn[02-03]"
+                switches = content["config"]["slurmstack:topology"]["switches"]
+                switches["leaf2"]["Nodes"] = "cn[02-03]"
             settings.write_text(yaml.safe_dump(content, sort_keys=False))
 
         return steps + list(_steps(pulumi, set_to, 2))[1:]
@@ -178,7 +180,7 @@ def main() -> None:
             f"first deployment, {many} nodes to {few}: {ratio:.1f}× for {many / few:.1f}×"
         )
     if not options.no_lab:
-        console.print(_table("3 real nodes", on_the_lab()))
+        console.print(_table("4 real nodes", on_the_lab()))
 
 
 if __name__ == "__main__":
