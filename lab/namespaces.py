@@ -19,12 +19,13 @@ def settle() -> None:
     """Let every namespace that is made from now on have a higher number than those there are.
 
     A mount namespace may be held by a file (nsfs) only in one with a lower number, as that shows
-    it to be older (mnt_ns_loop in fs/namespace.c); else mount(2) says "Invalid argument". Since
-    Linux 6.18 each CPU takes its numbers from a batch of its own, and a younger namespace may have
-    the lower one. On bare metal this harms nobody, as the first mount namespace has the lowest
-    number of all. A machine of the lab lives in a namespace of its own, and
-    job_container/tmpfs, which holds the namespace of each job so, failed there on some CPUs: the
-    node was "still not ready" for the job. So the rest of each CPU's batch is used up.
+    it to be older (mnt_ns_loop in fs/namespace.c); else mount(2) says "Invalid argument". In
+    Linux 6.18 each CPU takes its numbers from a batch of its own, so that a younger namespace may
+    have the lower one (later kernels count for all CPUs together again). On bare metal this harms
+    nobody, as the first mount namespace has the lowest number of all. A machine of the lab lives
+    in a namespace of its own, and job_container/tmpfs, which holds the namespace of each job so,
+    failed there on some CPUs: the node was "still not ready" for the job. So the rest of each
+    CPU's batch is used up.
     """
     command = [sys.executable, "-m", "lab.namespaces"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
