@@ -266,7 +266,7 @@ def test_a_failed_build_of_slurm_leaves_the_cluster_alone(
     assert containers.ssh("ctl", "srun -N2 hostname").stdout.split()
 
 
-HOSTS = ("ctl", "cn01", "cn02")
+HOSTS = ("ctl", "login01", "cn01", "cn02")
 INSTALLED = "dpkg-query -W -f '${db:Status-Status} ${Package}\\n' 'slurm*' | grep ^installed"
 
 
@@ -303,7 +303,7 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
         lab.pulumi("preview", "--expect-no-changes")
     finally:
         lab.settings.write_text(settings)
-        up(lab)
+        lab.up()
     for host in HOSTS:
         assert "slurm-smd" not in lab.ssh(host, INSTALLED).stdout
     jobs_are_there()
@@ -328,7 +328,7 @@ def test_an_older_major_release_is_refused(
     bring(containers, old)
     running = daemons(containers)
     changed(packages=source(old, version="23.11.10-1"))
-    said = up(containers, check=False)
+    said = containers.up(check=False)
     assert "there is no way back to an older major release" in said
     assert daemons(containers) == running
     assert "slurm-smd" not in containers.ssh("ctl", INSTALLED).stdout
