@@ -1,7 +1,7 @@
 # `make help` explains the targets.
 
 LAB ?= lab
-NODES ?= ctl,cn01,cn02
+NODES ?= ctl,login01,cn01,cn02
 # The elapsed seconds that `make lab` shows are counted from here.
 LAB_STARTED := $(shell date +%s)
 export LAB NODES LAB_STARTED
@@ -15,12 +15,12 @@ PYTHON_DIRS := __main__.py $(patsubst %/,%,$(sort $(dir $(wildcard */*.py))))
 
 .PHONY: help
 help: ## Explain the targets
-	@echo "Targets (LAB=name takes another lab than 'lab', NODES=4 or NODES=ctl,cn01,… other machines):"
+	@echo "Targets (LAB=name takes another lab than 'lab', NODES=6 or NODES=ctl,login01,cn01,… other machines):"
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' \
 	  | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 .PHONY: lab
-lab: venv ## Boot three machines, deploy Slurm on them, run a job, show the inventory (root)
+lab: venv ## Boot four machines, deploy Slurm on them, run a job, show the inventory (root)
 	@.venv/bin/python -m lab up
 
 .PHONY: lab-down
@@ -37,11 +37,7 @@ venv: ## Make .venv from requirements.lock; quick when it is made
 
 .PHONY: test
 test: venv ## Run the tests; those on real nodes use labs of their own (root)
-	@.venv/bin/python -m pytest tests -m "not components"
-
-.PHONY: test-components
-test-components: venv ## Run the further components' tests on real nodes (root; long)
-	@.venv/bin/python -m pytest tests/lab -m components
+	@.venv/bin/python -m pytest tests
 
 .PHONY: test-unit
 test-unit: venv ## Run the tests that need no root, nodes or engine
@@ -53,7 +49,7 @@ test-engine: venv ## Run the embedded engine's tests
 
 .PHONY: test-lab
 test-lab: venv ## Run the tests on real nodes, in labs of their own (root)
-	@.venv/bin/python -m pytest tests/lab -m "not components"
+	@.venv/bin/python -m pytest tests/lab
 
 .PHONY: lint
 lint: venv ## Check style, types and shell scripts

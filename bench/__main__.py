@@ -67,7 +67,7 @@ def main() -> None:
     if len(sizes) > 1:
         console.print(_growth(sizes))
     if not options.no_lab:
-        console.print(_table("3 real nodes, as make lab makes them", on_the_lab()))
+        console.print(_table("4 real nodes, as make lab makes them", on_the_lab()))
 
 
 if __name__ == "__main__":

@@ -124,7 +124,8 @@ def on_the_lab() -> list[Step]:
             if count > 2:
                 measure([*command, "node-up", "cn03"], PROJECT, environment)
                 config["slurmstack:hosts"]["cn03"] = running.address("cn03")
-                config["slurmstack:nodes"][0]["hosts"] = "cn[01-03]"
+                config["slurmstack:nodes"][1]["hosts"] = "cn[02-03]"
+                config["slurmstack:topology"]["switches"]["leaf2"]["Nodes"] = "cn[02-03]"
             _write(file, config)
 
         steps = [("make lab, image and packages in the cache", made)]

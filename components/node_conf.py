@@ -17,6 +17,7 @@ from settings.hostlist import fold
 from settings.jobs import Cgroup
 from settings.model import Hardware
 from settings.slurm_conf import text
+from settings.topology import without
 
 OWN_FILES = "/etc/slurmstack"
 TASK_PROLOG = f"{OWN_FILES}/task-prolog"
@@ -86,9 +87,8 @@ def served_files(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[s
         "gres.conf": gres_conf(gres(settings, hardware)),
     }
     if settings.topology is not None:
-        found["topology.conf"] = render(
-            "slurm_controller/topology.conf", topology=settings.topology
-        )
+        fabric = without(settings.topology, settings.lost)
+        found["topology.conf"] = render("slurm_controller/topology.conf", topology=fabric)
     if settings.mpi is not None and settings.mpi.conf.parameters():
         found["mpi.conf"] = _parameters(settings.mpi.conf.parameters())
     found["job_container.conf"] = job_container_conf(settings)

@@ -13,7 +13,7 @@ from components.node_conf import served_files
 from components.rendering import render
 from components.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
 from components.slurm_packages import slurm_packages, trigger, version_keys
-from remote.bundle import Bundle, Check, Directory, File, Guard, Unit
+from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit
 from remote.host import Host
 from settings import Settings
 from settings.hostlist import fold
@@ -57,6 +57,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 render("slurm_controller/leaving-nodes.sh", nodes=fold(settings.compute)),
                 timeout=60,
             ),
+            *_login_nodes_resolve(settings),
             *slurm_packages(settings, "client", "slurmctld"),
             *enroot_pyxis.controller_parts(settings),
             Directory("/etc/slurm"),
@@ -75,3 +76,13 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             *enroot_pyxis.checks(settings),
         ],
     )
+
+
+def _login_nodes_resolve(settings: Settings) -> list[Part]:
+    """slurmctld tells srun of its job's end by the name of srun's host. Without a name server that
+    knows it, slurmctld 24.11 asks for it ten times, a second apart, and answers nobody meanwhile.
+    """
+    if not settings.login:
+        return []
+    script = render("slurm_controller/login-nodes-resolve.sh", nodes=settings.login)
+    return [Guard("login-nodes-resolve", script, timeout=60)]

@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--nodes",
         default=os.environ.get("NODES") or ",".join(DEFAULT_NODES),
-        help="a number of machines, or names: ctl,cn01,cn02 (default: $NODES, else these)",
+        help="a number of machines, or names (default: $NODES, else ctl,login01,cn01,cn02)",
     )
     up.add_argument("--machines-only", action="store_true", help="boot, and deploy nothing")
     up.set_defaults(run=_up)

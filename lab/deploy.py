@@ -103,8 +103,10 @@ def show(lab: Lab, progress: Progress) -> None:
     computes = [node for node in lab.nodes() if node.startswith("cn")]
     count = min(2, len(computes))
     if count:
-        progress.title(f"srun -N{count} hostname")
-        _print(machine.ssh(lab, "ctl", f"timeout 120 srun -N{count} hostname", timeout=150).stdout)
+        # Where users work, if there is such a place.
+        place = next((node for node in lab.nodes() if node.startswith("login")), "ctl")
+        progress.title(f"{place}: srun -N{count} hostname")
+        _print(machine.ssh(lab, place, f"timeout 120 srun -N{count} hostname", timeout=150).stdout)
     progress.title("sinfo")
     _print(machine.ssh(lab, "ctl", "sinfo").stdout)
     progress.title(f"slurmstack inventory --stack {lab.name}")

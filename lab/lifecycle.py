@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import deploy, image, keys, machine, mirror, network, packages, stack
+from lab import deploy, image, keys, machine, mirror, namespaces, network, packages, stack
 from lab.errors import LabError
 from lab.names import Lab, bridge_name, check_name, choose_subnet, host_part, lab_folder
 from lab.progress import Progress
@@ -221,6 +221,7 @@ def _boot(lab: Lab, nodes: Sequence[str], progress: Progress) -> bool:
         progress.say(f"{node} {lab.address(node)} is up, systemd says {state or 'nothing'}")
 
     _each(started, wait)
+    namespaces.settle()
     return True
 
 

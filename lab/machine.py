@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lab import keys, mirror
 from lab.errors import LabError
-from lab.names import Lab
+from lab.names import Lab, places
 from lab.system import booted_with_systemd, environment, is_alive, processes, run, wait_for
 
 BOOT_SECONDS = 60
@@ -54,7 +54,7 @@ def make(lab: Lab, node: str, image: Path) -> bool:
     upper = folder / "upper"
     address = lab.address(node)
     _put(upper, "etc/hostname", f"{node}\n")
-    _put(upper, "etc/hosts", f"127.0.0.1 localhost\n::1 localhost\n{address} {node}\n")
+    _put(upper, "etc/hosts", _hosts(lab))
     _put(upper, "etc/machine-id", f"{uuid.uuid4().hex}\n")
     _put(upper, "etc/systemd/network/10-host0.network", _NETWORK.format(address=address))
     _put(upper, "etc/apt/apt.conf.d/90lab-mirror", f'Acquire::http::Proxy "{mirror.proxy(lab)}";\n')
@@ -260,6 +260,13 @@ def _like_image(upper: Path, image: Path) -> None:
         if path.is_dir():
             covered = image / path.relative_to(upper)
             path.chmod(covered.stat().st_mode & 0o7777 if covered.is_dir() else 0o700)
+
+
+def _hosts(lab: Lab) -> str:
+    """Every name that a node of the lab can have, as a site's name server knows its hosts."""
+    lines = ["127.0.0.1 localhost", "::1 localhost"]
+    lines += [f"{lab.address(node)} {node}" for node in places()]
+    return "\n".join(lines) + "\n"
 
 
 def _put(upper: Path, name: str, text: str, mode: int = 0o644) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from lab.errors import LabError
 
 DEFAULT_NAME = "lab"
-DEFAULT_NODES = ("ctl", "cn01", "cn02")
+DEFAULT_NODES = ("ctl", "login01", "cn01", "cn02")
 
 # Host parts of the addresses. Compute nodes follow at .20 plus their number.
-SERVICES = {"ctl": 10, "ctl2": 11, "login": 12, "dbd": 13, "rest": 14, "mon": 15}
+SERVICES = {"ctl": 10, "ctl2": 11, "login01": 12, "dbd": 13, "rest": 14, "mon": 15}
 GATEWAY = 1
 COMPUTE_BASE = 20
 COMPUTE_LAST = 254
@@ -50,14 +50,19 @@ def host_part(node: str) -> int:
     )
 
 
+def places() -> list[str]:
+    """Every node that a lab can have."""
+    return [*SERVICES, *(f"cn{number:02}" for number in range(1, COMPUTE_LAST - COMPUTE_BASE + 1))]
+
+
 def parse_nodes(text: str) -> list[str]:
-    """Nodes from `3` (ctl and two compute nodes) or from a list `ctl,cn01,cn02`."""
+    """Nodes from `4` (ctl, login01 and two compute nodes) or from a list `ctl,cn01,cn07`."""
     text = text.strip()
     if text.isdigit():
         count = int(text)
         if count < 1:
-            raise LabError("NODES counts machines, ctl among them: take 1 or more")
-        nodes = ["ctl", *(f"cn{number:02}" for number in range(1, count))]
+            raise LabError("NODES counts machines, ctl and login01 among them: take 1 or more")
+        nodes = ["ctl", "login01", *(f"cn{number:02}" for number in range(1, count - 1))][:count]
     else:
         nodes = [node for node in re.split(r"[,\s]+", text) if node]
     for node in nodes:

@@ -43,7 +43,9 @@ def problems(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) -> 
     yield from _gres(nodes, project)
     yield from _partitions(parts.get("partitions", {}), hosts, compute, f"{project}:partitions")
     if "topology" in parts and nodes:
-        yield from topology.problems(parts["topology"], compute, f"{project}:topology")
+        lost = {name for node_class in nodes for name in node_class.names} - {*compute}
+        fabric = topology.without(parts["topology"], {name for name in lost if name in hosts})
+        yield from topology.problems(fabric, compute, f"{project}:topology")
     if "mpi" in parts:
         yield from _mpi(parts["mpi"], slurm, f"{project}:mpi")
     if "job_container" in parts:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from settings.hostlist import expand
+from settings.hostlist import expand, fold
 from settings.problems import Problem
 
 
@@ -61,6 +61,34 @@ class Topology(BaseModel):
         if self.plugin == "block" and (not self.blocks or self.switches):
             raise ValueError("blocks, and no switches, with plugin block")
         return self
+
+
+def without(topology: Topology, lost: Collection[str]) -> Topology:
+    """The fabric once these nodes are gone; a switch or block with nothing left goes, too."""
+    blocks = {
+        name: Block(Nodes=left)
+        for name, block in topology.blocks.items()
+        if (left := _left(block.Nodes, lost))
+    }
+    switches, gone = dict(topology.switches), {*lost}
+    while True:
+        parts = {name: _left(it.Nodes or it.Switches or "", gone) for name, it in switches.items()}
+        empty = {name for name, left in parts.items() if not left}
+        if not empty:
+            break
+        gone |= empty
+        switches = {name: it for name, it in switches.items() if name not in empty}
+    switches = {
+        name: it.model_copy(update={"Nodes" if it.Nodes else "Switches": parts[name]})
+        for name, it in switches.items()
+    }
+    return topology.model_copy(update={"switches": switches, "blocks": blocks})
+
+
+def _left(names: str, gone: Collection[str]) -> str:
+    """A host list without some of its names; as it was written where it has none of them."""
+    left = [name for name in expand(names) if name not in gone]
+    return names if len(left) == len(expand(names)) else fold(left)
 
 
 def problems(topology: Topology, compute: Sequence[str], path: str) -> Iterator[Problem]:

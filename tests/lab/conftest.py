@@ -6,16 +6,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from lab import deploy, lifecycle, machine
 from lab.names import Lab
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+#: People of the lab: the same on every node. alice is in an account of the settings.
+USERS = {"alice": 5001, "bob": 5002, "worker": 5003}
 
 
 def pytest_configure() -> None:
@@ -68,6 +73,14 @@ def lab_command(
     return done
 
 
+def await_that(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until it comes about."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come about in time"
+        time.sleep(0.2)
+
+
 @dataclass(frozen=True)
 class RunningLab:
     """A lab that is up, as tests use it."""
@@ -100,6 +113,20 @@ class RunningLab:
             pytest.fail(f"pulumi {' '.join(words)}:\n{done.stdout}\n{done.stderr}", pytrace=False)
         return done
 
+    def change(self, how: Callable[[dict[str, Any]], None]) -> None:
+        """Edit the stack's settings: `how` gets them by key, without the project's name."""
+        content = yaml.safe_load(self.settings.read_text())
+        config = {key.removeprefix("slurmstack:"): it for key, it in content["config"].items()}
+        how(config)
+        content["config"] = {f"slurmstack:{key}": value for key, value in config.items()}
+        self.settings.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def up(self, *options: str, check: bool = True) -> str:
+        """`pulumi up`: what it says. It must fail where `check` is False."""
+        done = self.pulumi("up", "--yes", "--skip-preview", *options, check=check)
+        assert check or done.returncode != 0, f"it was to fail: {done.stdout}"
+        return done.stdout + done.stderr
+
     def run(
         self, *command: str, check: bool = True, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:
@@ -122,9 +149,9 @@ class RunningLab:
         return self.lab.address(node)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machines() -> Iterator[RunningLab]:
-    """Three bare machines of a lab of their own, nothing deployed on them."""
+    """Four bare machines of a lab of their own, nothing deployed on them."""
     yield from _lab(own_name("m"), "--machines-only")
 
 
@@ -132,6 +159,38 @@ def machines() -> Iterator[RunningLab]:
 def lab() -> Iterator[RunningLab]:
     """A whole lab of its own, deployed by `pulumi up`, as `make lab` makes it."""
     yield from _lab(own_name())
+
+
+@pytest.fixture(scope="session")
+def users(lab: RunningLab) -> RunningLab:
+    """The lab with people who have a login on every node."""
+    words = "; ".join(
+        f"id {name} >/dev/null 2>&1 || useradd --uid {uid} --create-home --shell /bin/bash {name}"
+        for name, uid in USERS.items()
+    )
+    for node in ("ctl", "login01", "cn01", "cn02"):
+        lab.ssh(node, words)
+    # slurmctld looks for logins that were missing when it started only once an hour.
+    lab.ssh("ctl", "scontrol reconfigure")
+    return lab
+
+
+@pytest.fixture
+def kept(lab: RunningLab) -> Iterator[RunningLab]:
+    """The lab for a test that changes its settings and deploys nothing by them."""
+    before = lab.settings.read_text()
+    yield lab
+    lab.settings.write_text(before)
+
+
+@pytest.fixture
+def restored(lab: RunningLab) -> Iterator[RunningLab]:
+    """The lab for a test that changes it by its settings; afterwards it is as it was."""
+    before = lab.settings.read_text()
+    yield lab
+    if lab.settings.read_text() != before:
+        lab.settings.write_text(before)
+        lab.up()
 
 
 def _lab(name: str, *options: str) -> Iterator[RunningLab]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.lab.conftest import RunningLab
+from tests.lab.conftest import RunningLab, await_that
 
-pytestmark = [pytest.mark.lab, pytest.mark.components]
+pytestmark = pytest.mark.lab
 
 Accounting = dict[str, Any]
 Change = Callable[[Accounting], None]
@@ -23,35 +22,15 @@ DUMPS = "/var/backups/slurmdbd"
 
 
 @pytest.fixture(scope="module")
-def alice(lab: RunningLab) -> str:
+def alice(users: RunningLab) -> str:
     """A user of the settings, with a login on every node."""
-    for node in ("ctl", "cn01", "cn02"):
-        lab.ssh(node, "id alice >/dev/null 2>&1 || useradd --uid 5001 --create-home alice")
-    # slurmctld looks for logins that were missing when it started only once an hour.
-    lab.ssh("ctl", "scontrol reconfigure")
     return "alice"
 
 
 @pytest.fixture
-def edit(lab: RunningLab) -> Iterator[Callable[[Change], None]]:
+def edit(restored: RunningLab) -> Callable[[Change], None]:
     """Changes ``slurmstack:accounting``; afterwards the lab is as it was."""
-    before = lab.settings.read_text()
-
-    def change(how: Change) -> None:
-        content = yaml.safe_load(lab.settings.read_text())
-        how(content["config"]["slurmstack:accounting"])
-        lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
-
-    yield change
-    if lab.settings.read_text() != before:
-        lab.settings.write_text(before)
-        up(lab)
-
-
-def up(lab: RunningLab, *options: str, check: bool = True) -> str:
-    done = lab.pulumi("up", "--yes", "--skip-preview", *options, check=check)
-    assert check or done.returncode != 0, done.stdout
-    return done.stdout + done.stderr
+    return lambda how: restored.change(lambda config: how(config["accounting"]))
 
 
 def run_as(lab: RunningLab, user: str, command: str, check: bool = True) -> str:
@@ -69,13 +48,6 @@ def sacct(lab: RunningLab, number: str) -> list[str]:
     """User, account, QOS and state of a job, empty where slurmdbd has no record of it."""
     words = f"sacct -X -n -P -j {number} --format=User,Account,QOS,State"
     return lab.ssh("ctl", words).stdout.strip().split("|")
-
-
-def await_that(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.5)
 
 
 def recorded(lab: RunningLab, number: str) -> list[str]:
@@ -114,7 +86,7 @@ def test_the_database_is_as_slurm_asks_and_reached_from_here_alone(lab: RunningL
 
 def test_a_second_run_changes_nothing(lab: RunningLab) -> None:
     before = database(lab, "transactions")
-    assert "unchanged" in up(lab, "--expect-no-changes")
+    assert "unchanged" in lab.up("--expect-no-changes")
     # Also where the command is run again, it asks and does not write.
     assert lab.ssh("ctl", RECONCILE).stdout == ""
     assert database(lab, "transactions") == before
@@ -147,7 +119,7 @@ def test_only_what_is_declared_is_touched(lab: RunningLab, edit: Callable[[Chang
     shown = lab.pulumi("preview", "--diff").stdout
     assert "association dora biology" in shown
     assert "Description=It's & for nights" in shown
-    up(lab)
+    lab.up()
     made = associations(lab)
     assert made - before == {
         "byhand|||root|7", "byhand|carl|||1", "biology|||science|1", "biology|dora|||1",
@@ -171,12 +143,12 @@ def test_only_what_is_declared_is_touched(lab: RunningLab, edit: Callable[[Chang
     # An account that others have put something into is not removed over their heads.
     lab.ssh("ctl", "sacctmgr -i add user carl account=biology")
     lab.settings.write_text(text)
-    said = up(lab, check=False)
+    said = lab.up(check=False)
     assert "slurmstack: ctl: command accounting-objects: " in said
     assert "account biology is not declared any more" in said
     assert "users carl" in said
     lab.ssh("ctl", "sacctmgr -i delete user name=carl account=biology")
-    up(lab)
+    lab.up()
     assert associations(lab) - before == {"byhand|||root|7", "byhand|carl|||1"}
     assert database(lab, "user dora") == set()
     assert database(lab, "qos format=Name") == {"normal", "high"}
@@ -200,12 +172,12 @@ def test_a_partition_has_its_qos_when_slurmctld_takes_it_up(
     before = lab.settings.read_text()
     try:
         lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
-        up(lab)
+        lab.up()
         assert "QoS=night" in lab.ssh("ctl", "scontrol show partition night").stdout
         assert database(lab, "qos night format=MaxJobsPU") == {"5"}
     finally:
         lab.settings.write_text(before)
-        up(lab)
+        lab.up()
     assert "night" not in database(lab, "qos format=Name")
 
 
@@ -215,7 +187,7 @@ def test_a_database_that_is_down(
     lab.ssh("ctl", "systemctl stop mariadb")
     try:
         edit(lambda it: it["accounts"]["physics"].update(Fairshare=20))
-        said = up(lab, check=False)
+        said = lab.up(check=False)
         assert "slurmstack: ctl: command accounting-objects: " in said
         assert "Unable to connect to database" in said
         assert "systemctl status slurmdbd mariadb" in said
@@ -224,7 +196,7 @@ def test_a_database_that_is_down(
     finally:
         lab.ssh("ctl", "systemctl start mariadb")
     assert recorded(lab, number) == ["alice", "physics", "normal", "COMPLETED"]
-    up(lab)
+    lab.up()
     assert database(lab, "association account=physics user= format=Account,Fairshare") == {
         "physics|20"
     }
@@ -283,7 +255,7 @@ def test_the_password_is_in_its_file_alone(lab: RunningLab) -> None:
             lab.pulumi(*config)
             assert chosen not in lab.settings.read_text()
             said = lab.pulumi("preview", "--diff").stdout
-            said += up(lab, "--diff")
+            said += lab.up("--diff")
             lab.ssh("ctl", "touch /run/stop-watching")
             said += watched.result().stdout
         # It is the one that slurmdbd and its database go by.
@@ -315,7 +287,7 @@ def test_the_password_is_in_its_file_alone(lab: RunningLab) -> None:
     finally:
         lab.ssh("ctl", "rm -f /run/stop-watching")
         lab.settings.write_text(before)
-        up(lab)
+        lab.up()
     # The chosen one gone, another is made.
     assert len(password(lab)) == 32
     assert password(lab) != made
@@ -346,7 +318,7 @@ def test_accounting_comes_to_a_cluster_that_ran_without(lab: RunningLab, alice: 
     del content["config"]["slurmstack:accounting"]
     try:
         lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
-        up(lab)
+        lab.up()
         lab.ssh(
             "ctl",
             "systemctl stop slurmctld && rm -rf /var/lib/mysql /var/spool/slurmctld/clustername"
@@ -357,7 +329,7 @@ def test_accounting_comes_to_a_cluster_that_ran_without(lab: RunningLab, alice: 
         assert began.startswith("lab|")
     finally:
         lab.settings.write_text(before)
-        up(lab)
+        lab.up()
     assert lab.ssh("ctl", "cat /var/spool/slurmctld/clustername").stdout == began
     assert recorded(lab, job(lab, alice)) == ["alice", "physics", "normal", "COMPLETED"]
 
@@ -370,12 +342,12 @@ def test_accounting_goes_and_comes_back_with_its_records(lab: RunningLab, alice:
     del content["config"]["slurmstack:accounting"]
     try:
         lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
-        up(lab)
+        lab.up()
         assert "no slurmdbd" in lab.ssh("ctl", "pidof slurmdbd mariadbd || echo no slurmdbd").stdout
         assert lab.ssh("ctl", "test ! -e /etc/slurm/slurmdbd.conf").returncode == 0
         assert "cn01" in lab.ssh("ctl", "srun -N2 hostname").stdout
     finally:
         lab.settings.write_text(before)
-        up(lab)
+        lab.up()
     assert recorded(lab, number) == ["alice", "physics", "normal", "COMPLETED"]
     assert recorded(lab, job(lab, alice)) == ["alice", "physics", "normal", "COMPLETED"]

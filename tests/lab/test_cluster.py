@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,11 +15,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.lab.conftest import RunningLab
+from tests.lab.conftest import RunningLab, await_that
 
 pytestmark = pytest.mark.lab
 
 Edit = Callable[[str, Any], None]
+
+BEFORE = "# a tree of the site\n/srv/modules\n"
+MODULES_PATH = "/etc/lmod/.modulespath"
 
 
 def outputs(lab: RunningLab) -> dict[str, Any]:
@@ -60,13 +62,6 @@ def touched(text: str) -> dict[str, str]:
     return {name: verb for _, name, verb in done}
 
 
-def await_that(condition: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.2)
-
-
 @pytest.fixture
 def edit(lab: RunningLab) -> Iterator[Edit]:
     """Changes values of the settings; afterwards the lab is as it was, and `up` says so."""
@@ -91,12 +86,14 @@ def edit(lab: RunningLab) -> Iterator[Edit]:
 
 def add_cn03(lab: RunningLab, edit: Edit) -> None:
     edit("slurmstack:hosts.cn03", lab.address("cn03"))
-    edit("slurmstack:nodes.0.hosts", "cn[01-03]")
+    edit("slurmstack:nodes.1.hosts", "cn[02-03]")
+    edit("slurmstack:topology.switches.leaf2.Nodes", "cn[02-03]")
 
 
 def remove_cn03(edit: Edit) -> None:
     edit("slurmstack:hosts.cn03", None)
-    edit("slurmstack:nodes.0.hosts", "cn[01-02]")
+    edit("slurmstack:nodes.1.hosts", "cn02")
+    edit("slurmstack:topology.switches.leaf2.Nodes", "cn02")
 
 
 def submit(lab: RunningLab, script: str, *options: str) -> str:
@@ -198,6 +195,8 @@ def test_what_reconfigure_cannot_change_restarts(lab: RunningLab, edit: Edit) ->
 
 def test_a_node_comes_and_goes(lab: RunningLab, edit: Edit) -> None:
     lab.boot("cn03")
+    # Stands there before slurmstack comes, in the place of a file that it writes.
+    lab.ssh("cn03", f"mkdir -p /etc/lmod; printf '%s' '{BEFORE}' >{MODULES_PATH}")
     installed = lab.ssh("cn03", "dpkg-query --show; find /etc -type f | sort").stdout
     before = [invocation(lab, node, "slurmd") for node in ("cn01", "cn02")]
     add_cn03(lab, edit)
@@ -217,7 +216,8 @@ def test_a_node_comes_and_goes(lab: RunningLab, edit: Edit) -> None:
     remove_cn03(edit)
     refused = lab.pulumi("up", "--yes", "--skip-preview", check=False)
     assert refused.returncode != 0
-    assert f"cn03 (jobs {job})" in refused.stdout + refused.stderr
+    assert f"still at work: cn03 (jobs {job})" in refused.stdout + refused.stderr
+    assert "drain" in lab.ssh("ctl", "sinfo -h -N -n cn03 -o %T").stdout
     assert state_of(lab, job) == "RUNNING"
     assert "cn03" in lab.ssh("ctl", "cat /etc/slurm/slurm.conf").stdout
 
@@ -232,6 +232,9 @@ def test_a_node_comes_and_goes(lab: RunningLab, edit: Edit) -> None:
     left = set(now.splitlines()) - set(installed.splitlines())
     assert not [line for line in left if re.search("slurm|munge", line)], left
     assert lab.ssh("cn03", "pgrep -l 'slurmd|munged'", check=False).stdout == ""
+    packages = lab.ssh("cn03", "dpkg-query -W -f '${Package} ' 'slurm*' munge lmod", check=False)
+    assert packages.stdout.strip() == ""
+    assert lab.ssh("cn03", f"cat {MODULES_PATH}").stdout == BEFORE
 
 
 def test_a_node_that_dies_in_the_middle(lab: RunningLab, edit: Edit) -> None:

@@ -18,7 +18,7 @@ from tests.lab.artifacts import PLACE, Artifacts
 from tests.lab.conftest import RunningLab
 from tests.lab.rest_client import Client, token
 
-pytestmark = [pytest.mark.lab, pytest.mark.components]
+pytestmark = pytest.mark.lab
 
 Settings = dict[str, Any]
 Change = Callable[..., None]
@@ -68,12 +68,6 @@ def bring(lab: RunningLab, *files: Path) -> None:
         subprocess.run(command, input=file.read_bytes(), check=True, timeout=60)
 
 
-def up(lab: RunningLab, check: bool = True) -> str:
-    done = lab.pulumi("up", "--yes", "--skip-preview", check=check)
-    assert check or done.returncode != 0, "it was to fail"
-    return done.stdout + done.stderr
-
-
 def daemons(lab: RunningLab) -> list[str]:
     """Changes when slurmctld or a slurmd is restarted."""
     ask = "systemctl show --property=InvocationID --value {}"
@@ -103,11 +97,12 @@ def containers(lab: RunningLab, kit: Artifacts) -> Iterator[RunningLab]:
             },
         },
     )
-    up(lab)
+    lab.up()
     yield lab
     lab.settings.write_text(before)
-    up(lab)
-    assert "--container-image" not in lab.ssh("ctl", "srun --help").stdout
+    lab.up()
+    for node in ("ctl", "login01"):
+        assert "--container-image" not in lab.ssh(node, "srun --help").stdout
     assert lab.ssh("ctl", "srun -N2 hostname").stdout.split()
     assert lab.ssh("cn01", "test -e /etc/slurm/plugstack.conf.d/pyxis.conf", check=False).returncode
     assert lab.ssh("cn01", "dpkg -s apptainer", check=False).returncode
@@ -119,19 +114,21 @@ def changed(containers: RunningLab) -> Iterator[Change]:
     before = containers.settings.read_text()
     yield lambda **values: write(containers, values)
     containers.settings.write_text(before)
-    up(containers)
+    containers.up()
 
 
 def test_srun_runs_in_a_container(containers: RunningLab, kit: Artifacts) -> None:
     assert "--container-image" in containers.ssh("cn02", "srun --help").stdout
     if not kit.real:
         run = "srun -N2 --container-image=/srv/tiny.sqsh printenv STAND_IN_IMAGE"
-        assert containers.ssh("ctl", run).stdout.split() == ["/srv/tiny.sqsh"] * 2
+        for node in ("ctl", "login01"):
+            assert containers.ssh(node, run).stdout.split() == ["/srv/tiny.sqsh"] * 2
         return
     for node in ("cn01", "cn02"):
         containers.ssh(node, IMAGE)
     run = "srun -N2 --container-image=/srv/tiny.sqsh cat /etc/marker"
-    assert containers.ssh("ctl", run).stdout.splitlines() == ["made on the spot"] * 2
+    for node in ("ctl", "login01"):
+        assert containers.ssh(node, run).stdout.splitlines() == ["made on the spot"] * 2
     assert containers.ssh("ctl", "srun cat /etc/marker", check=False).returncode != 0
 
 
@@ -182,7 +179,7 @@ def test_another_checksum_is_refused(
     settings["pyxis"]["archive"] = {**settings["pyxis"]["archive"], "sha256": wrong}
     running = daemons(containers)
     changed(enrootPyxis=settings)
-    said = up(containers, check=False)
+    said = containers.up(check=False)
     assert settings["pyxis"]["archive"]["url"] in said
     assert f"expected sha256 {wrong}, found {right}" in said
     kept = containers.ssh("ctl", "ls /var/lib/slurmstack-packages/artifacts").stdout
@@ -201,7 +198,7 @@ def test_a_plugin_that_does_not_build_changes_nothing(
     settings["pyxis"] = {"version": "0.20.1", "archive": artifacts.entry(spoilt)}
     running = daemons(containers)
     changed(enrootPyxis=settings)
-    said = up(containers, check=False)
+    said = containers.up(check=False)
     assert "it does not build against Slurm" in said
     assert daemons(containers) == running
     assert containers.ssh("ctl", "srun -N2 hostname").stdout.split()
@@ -217,8 +214,11 @@ def test_another_slurm_gets_another_plugin_in_the_same_step(
     if not others:
         pytest.skip("the mirror offers one version of Slurm only")
     changed(packages={"version": others[0]})
-    up(containers)
-    for node, package in (("ctl", "slurmctld"), ("cn01", "slurmd"), ("cn02", "slurmd")):
+    containers.up()
+    for node, package in (
+        ("ctl", "slurmctld"), ("ctl", "slurmdbd"), ("login01", "sackd"),
+        ("cn01", "slurmd"), ("cn02", "slurmd"),
+    ):  # fmt: skip
         ask = f"dpkg-query -W -f '${{Version}}\\n${{Depends}}\\n' {package} slurmstack-pyxis"
         lines = containers.ssh(node, ask).stdout.splitlines()
         assert lines[0] == others[0]
@@ -301,16 +301,16 @@ def test_a_failed_build_of_slurm_leaves_the_cluster_alone(
     before = containers.ssh("ctl", published).stdout
 
     changed(packages=source(broken))
-    said = up(containers, check=False)
+    said = containers.up(check=False)
     assert "no compiler here" in said
     assert "the build failed; the packages published before are unchanged" in said
 
     changed(packages=source(broken, version="99.2-1"))
-    said = up(containers, check=False)
+    said = containers.up(check=False)
     assert "its packaging makes version 99.1-1, the settings say 99.2-1" in said
 
     changed(packages=source(poor))
-    said = up(containers, check=False)
+    said = containers.up(check=False)
     assert "the packages lack: hwloc" in said
 
     assert daemons(containers) == running
@@ -318,7 +318,7 @@ def test_a_failed_build_of_slurm_leaves_the_cluster_alone(
     assert containers.ssh("ctl", "srun -N2 hostname").stdout.split()
 
 
-HOSTS = ("ctl", "cn01", "cn02")
+HOSTS = ("ctl", "login01", "cn01", "cn02")
 INSTALLED = "dpkg-query -W -f '${db:Status-Status} ${Package}\\n' 'slurm*' | grep ^installed"
 
 
@@ -357,7 +357,7 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
         lab.pulumi("preview", "--expect-no-changes")
     finally:
         lab.settings.write_text(settings)
-        up(lab)
+        lab.up()
     for host in HOSTS:
         assert "slurm-smd" not in lab.ssh(host, INSTALLED).stdout
     jobs_are_there()
@@ -382,7 +382,7 @@ def test_an_older_major_release_is_refused(
     bring(containers, old)
     running = daemons(containers)
     changed(packages=source(old, version="23.11.10-1"))
-    said = up(containers, check=False)
+    said = containers.up(check=False)
     assert "there is no way back to an older major release" in said
     assert daemons(containers) == running
     assert "slurm-smd" not in containers.ssh("ctl", INSTALLED).stdout

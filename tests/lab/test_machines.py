@@ -43,6 +43,32 @@ def test_nodes_reach_each_other_and_have_no_route_out(machines: RunningLab) -> N
     assert routes[0].startswith(f"10.73.{machines.lab.subnet}.0/24 dev host0")
 
 
+#: Holds a new mount namespace by a file, on each CPU, as job_container/tmpfs does for a job.
+HOLD = """
+set -e
+mkdir -p /srv/held
+mount --bind /srv/held /srv/held
+mount --make-private /srv/held
+touch /srv/held/ns
+for cpu in $(seq 0 $(($(nproc) - 1))); do
+  taskset --cpu-list $cpu unshare --mount=/srv/held/ns true
+  umount /srv/held/ns
+done
+umount /srv/held
+"""
+
+
+def test_a_mount_namespace_can_be_held_on_every_cpu(machines: RunningLab) -> None:
+    for node in ("ctl", "cn01", "cn02"):
+        machines.ssh(node, HOLD)
+
+
+def test_nodes_know_each_others_names(machines: RunningLab) -> None:
+    shown = machines.ssh("ctl", "getent ahostsv4 login01 cn01 cn09 | awk '{ print $1 }' | uniq")
+    names = ("login01", "cn01", "cn09")
+    assert shown.stdout.split() == [machines.address(node) for node in names]
+
+
 def test_a_package_comes_through_the_mirror_once_for_two_nodes(machines: RunningLab) -> None:
     log = machines.lab.folder / "mirror" / "access.log"
     for node in ("cn01", "cn02"):

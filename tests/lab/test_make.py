@@ -56,7 +56,7 @@ def test_make_lab_ends_with_a_job_on_two_nodes_and_the_inventory(first: tuple[st
     lines = printed.splitlines()
     assert {"cn01", "cn02"} <= set(lines)  # of srun -N2 hostname
     assert re.search(r"^main\*\s+up\s+\S+\s+2\s+idle\s+cn\[01-02\]", printed, re.MULTILINE)
-    for node in ("ctl", "cn01", "cn02"):
+    for node in ("ctl", "login01", "cn01", "cn02"):
         assert re.search(rf"{node} 10\.73\.\d+\.\d+ is up, systemd says running", printed), printed
     assert f"slurmstack inventory --stack {name}" in printed
     # Every step says how long it took so far.

@@ -11,7 +11,7 @@ import pytest
 from tests.lab.conftest import RunningLab
 from tests.prod import files, on_node, text
 
-pytestmark = [pytest.mark.lab, pytest.mark.components]
+pytestmark = pytest.mark.lab
 
 PLACE = "/run/prod"
 _UNITS = "/etc/systemd/system/"

@@ -23,17 +23,14 @@ from lab.deploy import program_environment
 from tests.lab.conftest import RunningLab
 from tests.lab.rest_client import API, Client, Load, settings, token
 
-pytestmark = [pytest.mark.lab, pytest.mark.components]
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("users")]
 
 NOW = datetime.datetime.now(datetime.UTC)
 
 
 @pytest.fixture(scope="module")
-def client(lab: RunningLab) -> Client:
-    for node in ("ctl", "cn01", "cn02"):
-        for user in ("alice", "bob"):
-            lab.ssh(node, f"id -u {user} >/dev/null 2>&1 || useradd --create-home {user}")
-    return Client.of(lab)
+def client(users: RunningLab) -> Client:
+    return Client.of(users)
 
 
 @pytest.fixture(scope="module")

@@ -17,16 +17,15 @@ from jwt.algorithms import RSAAlgorithm
 from tests.lab.conftest import RunningLab
 from tests.lab.rest_client import Client, settings, token
 
-pytestmark = [pytest.mark.lab, pytest.mark.components]
+pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("users")]
 
 #: Where a key, or a trace of it, might be left on a node.
 PLACES = "/etc /var /tmp /root /home /run /dev/shm /usr/local"
 
 
 @pytest.fixture(scope="module")
-def client(lab: RunningLab) -> Client:
-    lab.ssh("ctl", "id -u alice >/dev/null 2>&1 || useradd --create-home alice")
-    return Client.of(lab)
+def client(users: RunningLab) -> Client:
+    return Client.of(users)
 
 
 def jwks(lab: RunningLab) -> list[dict[str, str]]:

@@ -196,3 +196,25 @@ def compute_text(found: Settings) -> str:
 
 def system_text(found: Settings) -> str:
     return system_bundle("cn01", found).render()
+
+
+def test_lost_nodes_leave_the_fabric() -> None:
+    switches = {
+        "leaf1": {"Nodes": "cn01"},
+        "leaf2": {"Nodes": "cn02"},
+        "row": {"Switches": "leaf2"},
+        "top": {"Switches": "leaf1,row"},
+    }
+    lost = {
+        "ctl": "10.73.0.10",
+        "cn01": "10.73.0.21",
+        "cn02": {"address": "10.73.0.22", "lost": True},
+    }
+    found = files(hosts=lost, topology={"plugin": "tree", "switches": switches})
+    assert found["/etc/slurm/topology.conf"].splitlines()[1:] == [
+        "SwitchName=leaf1 Nodes=cn01",
+        "SwitchName=top Switches=leaf1",
+    ]
+    blocks = {"a": {"Nodes": "cn[01-02]"}}
+    found = files(hosts=lost, topology={"plugin": "block", "blocks": blocks})
+    assert "BlockName=a Nodes=cn01\n" in found["/etc/slurm/topology.conf"]
