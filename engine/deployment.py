@@ -163,17 +163,16 @@ class Deployment:
         program = Program(self._program_said)
         try:
             address = await monitor.start()
-            await program.start(
-                self.project,
-                self.stack,
-                self.options.organization,
-                address,
-                self.config,
-                self.secret_keys,
-                self.options.dry_run,
-                self.parallel,
-                self.options.debug,
-            )
+            arguments = {
+                "monitor": address,
+                "engine": address,
+                "stack": self.stack,
+                "dry_run": str(self.options.dry_run).lower(),
+                "parallel": str(self.parallel),
+                "organization": self.options.organization,
+                "debug": str(self.options.debug).lower(),
+            }
+            await program.start(self.project, self.config, self.secret_keys, arguments)
             ended = asyncio.create_task(program.wait())
             events = [asyncio.create_task(e.wait()) for e in (self._done, self._halt)]
             await asyncio.wait([ended, *events], return_when=asyncio.FIRST_COMPLETED)
