@@ -178,6 +178,15 @@ class Invocation:
     def interactive(self) -> bool:
         return not self.flag("non-interactive") and sys.stdin.isatty() and sys.stdout.isatty()
 
+    @property
+    def named(self) -> str | None:
+        """The stack that the argument or ``--stack`` names."""
+        if self.arguments and self.flag("stack"):
+            raise CommandError(
+                "only one of --stack or argument stack name may be specified, not both"
+            )
+        return self.arguments[0] if self.arguments else self.flag("stack")
+
     @cached_property
     def project(self) -> ProjectFile:
         return ProjectFile.find()

@@ -9,25 +9,20 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from engine import VERSION, config
 from engine.api import Cancel, EngineError, Options, Project, Result, run
 from engine.backend import manifest
 from engine.cli import Invocation
 from engine.cli_stack import crypter_of
+from engine.display import Display
 from engine.display.steps import UPDATE_KINDS, headline
 from engine.errors import CANCELED, CHANGES_UNEXPECTED, FAILED, REFUSED, CommandError
 from engine.secrets import PassphraseCrypter
 from engine.state import Snapshot
 
 Operation = Literal["update", "refresh", "destroy"]
-
-
-class Display(Protocol):
-    def show(self, event: dict[str, Any]) -> None: ...
-    def tick(self) -> None: ...
-    def close(self) -> None: ...
 
 
 def preview(call: Invocation) -> int:

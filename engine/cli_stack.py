@@ -241,9 +241,7 @@ def _print_tree(resources: list[dict[str, Any]], call: Invocation) -> None:
 
 
 def init(call: Invocation) -> int:
-    if call.arguments and call.flag("stack"):
-        raise CommandError("only one of --stack or argument stack name may be specified, not both")
-    name = call.arguments[0] if call.arguments else call.flag("stack")
+    name = call.named
     if not name and call.interactive:
         name = input("Please enter your desired stack name: ")
     if not name:
@@ -276,9 +274,7 @@ def create(call: Invocation, ref: StackRef, select: bool) -> None:
 
 
 def select(call: Invocation) -> int:
-    if call.arguments and call.flag("stack"):
-        raise CommandError("only one of --stack or argument stack name may be specified, not both")
-    name = call.arguments[0] if call.arguments else call.flag("stack")
+    name = call.named
     if not name:
         raise CommandError("no stack selected; specify a stack name with --stack", STACK_NOT_FOUND)
     ref = call.ref(name, must_exist=False)
@@ -330,9 +326,7 @@ def list_stacks(call: Invocation) -> int:
 
 
 def remove(call: Invocation) -> int:
-    if call.arguments and call.flag("stack"):
-        raise CommandError("only one of --stack or argument stack name may be specified, not both")
-    ref = call.ref(call.arguments[0] if call.arguments else None)
+    ref = call.ref(call.named)
     if not call.flag("yes"):
         if not call.interactive:
             raise CommandError("non-interactive mode requires --yes flag")

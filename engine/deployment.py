@@ -25,6 +25,7 @@ from engine.monitor import Halted, Monitor
 from engine.planner import Bail, Planner, Step, in_order
 from engine.program import SHOWN, Program
 from engine.providers import Context, ProviderError, known_providers
+from engine.reports import is_internal, metadata, of_pending
 from engine.state import (
     UNKNOWN,
     Operation,
@@ -32,9 +33,7 @@ from engine.state import (
     Resource,
     Secret,
     Snapshot,
-    blind,
     now,
-    to_disk,
 )
 
 SUCCESS, FAIL, SKIP = 0, 1, 2
@@ -51,12 +50,6 @@ class Registered:
     resource: Resource
     result: int = SUCCESS
     unknown: bool = False
-
-
-class State(dict[str, Any]):
-    """A resource as events tell of it, and the resource itself, which `preview --json` shows."""
-
-    resource: Resource
 
 
 class Deployment:
@@ -108,7 +101,7 @@ class Deployment:
         self._emit({"preludeEvent": {"config": shown}})
         refresh = self.options.operation == "refresh"
         if self._snapshot.pending and not self.options.dry_run and not refresh:
-            self._warn_of_pending()
+            self.diagnose("warning", of_pending(self._snapshot.pending))
         watch = asyncio.create_task(self._watch_cancel())
         try:
             if refresh:
@@ -163,17 +156,16 @@ class Deployment:
         program = Program(self._program_said)
         try:
             address = await monitor.start()
-            await program.start(
-                self.project,
-                self.stack,
-                self.options.organization,
-                address,
-                self.config,
-                self.secret_keys,
-                self.options.dry_run,
-                self.parallel,
-                self.options.debug,
-            )
+            arguments = {
+                "monitor": address,
+                "engine": address,
+                "stack": self.stack,
+                "dry_run": str(self.options.dry_run).lower(),
+                "parallel": str(self.parallel),
+                "organization": self.options.organization,
+                "debug": str(self.options.debug).lower(),
+            }
+            await program.start(self.project, self.config, self.secret_keys, arguments)
             ended = asyncio.create_task(program.wait())
             events = [asyncio.create_task(e.wait()) for e in (self._done, self._halt)]
             await asyncio.wait([ended, *events], return_when=asyncio.FIRST_COMPLETED)
@@ -393,7 +385,7 @@ class Deployment:
             _mark_secrets(new)
         if step.logical and new is not None:
             self._news[new.urn] = step
-        if step.logical and not self._is_internal(step):
+        if step.logical and not is_internal(step):
             self._changes[step.op] += 1
         if self.options.dry_run or r.custom or step.op == "delete":
             self._show("resOutputsEvent", step)
@@ -424,7 +416,14 @@ class Deployment:
             self._maybe_corrupt = self._maybe_corrupt or status == 2
             self.diagnose("error", message, urn)
             done = {"status": status, "steps": sum(self._changes.values())}
-            self._emit({"resOpFailedEvent": {"metadata": self._metadata(step), **done}})
+            self._emit(
+                {
+                    "resOpFailedEvent": {
+                        "metadata": metadata(step, self.options.show_secrets),
+                        **done,
+                    }
+                }
+            )
         await self._note(Entry(number, finished=True))
 
     async def _apply(self, step: Step) -> None:
@@ -540,89 +539,21 @@ class Deployment:
                 step = Step("refresh", r, r, logical=False)
                 self._show("resourcePreEvent", step)
                 plain = not r.custom or r.type.startswith(PROVIDER_PREFIX)
-                metadata = self._metadata(step) | {
+                found = metadata(step, self.options.show_secrets) | {
                     "op": "same",
                     "detailedDiff": None if plain else {},
                 }
-                self._emit({"resOutputsEvent": self._planning({"metadata": metadata})})
-                if not self._is_internal(step):
+                self._emit({"resOutputsEvent": self._planning({"metadata": found})})
+                if not is_internal(step):
                     self._changes["same"] += 1
 
     # Events
 
     def _show(self, event: str, step: Step) -> None:
-        self._emit({event: self._planning({"metadata": self._metadata(step)})})
+        self._emit({event: self._planning({"metadata": metadata(step, self.options.show_secrets)})})
 
     def _planning(self, event: dict[str, Any]) -> dict[str, Any]:
         return event | {"planning": True} if self.options.dry_run else event
-
-    def _metadata(self, step: Step) -> dict[str, Any]:
-        r, d = step.resource, step.difference
-        found: dict[str, Any] = {
-            "op": step.op,
-            "urn": r.urn,
-            "type": r.type,
-            "old": self._state(step.old),
-            "new": self._state(step.new),
-        }
-        if d and d.replace_keys and step.op in ("create-replacement", "replace"):
-            found["keys"] = d.replace_keys
-        if d and d.changed_keys:
-            found["diffs"] = d.changed_keys
-        detail = d.detail if d else None
-        found["detailedDiff"] = detail and {
-            path: {"diffKind": kind, "inputDiff": False} for path, kind in detail.items()
-        }
-        if step.logical:
-            found["logical"] = True
-        found["provider"] = r.provider
-        return found
-
-    def _state(self, r: Resource | None) -> dict[str, Any] | None:
-        if r is None:
-            return None
-        encrypt = None if self.options.show_secrets else blind
-        found = State(type=r.type, urn=r.urn)
-        found.resource = r
-        flags = {
-            "custom": r.custom,
-            "delete": r.delete,
-            "protect": r.protect,
-            "taint": r.taint,
-            "external": r.external,
-            "retainOnDelete": r.retain_on_delete,
-        }
-        found.update({name: True for name, value in flags.items() if value})
-        found.update(id=r.id, parent=r.parent)
-        found["inputs"] = to_disk(r.inputs, encrypt)
-        found["outputs"] = to_disk(r.outputs, encrypt)
-        found["provider"] = r.provider
-        if r.init_errors:
-            found["initErrors"] = r.init_errors
-        return found
-
-    @staticmethod
-    def _is_internal(step: Step) -> bool:
-        r = step.resource
-        default = r.type.startswith(PROVIDER_PREFIX) and r.name.startswith("default")
-        return default or step.op == "remove-pending-replace"
-
-    def _warn_of_pending(self) -> None:
-        pending = self._snapshot.pending
-        listed = "".join(f"  * {o.resource.urn}, interrupted while {o.type}\n" for o in pending)
-        self.diagnose(
-            "warning",
-            f"Attempting to deploy or update resources with {len(pending)} pending operations from "
-            f"previous deployment.\n{listed}These resources are in an unknown state because the "
-            "Pulumi CLI was interrupted while waiting for changes to these resources to complete. "
-            "You should confirm whether or not the operations listed completed successfully by "
-            "checking the state of the appropriate provider. For example, if you are using AWS, "
-            "you can confirm using the AWS Console.\n\nOnce you have confirmed the status of the "
-            "interrupted operations, you can repair your stack using `pulumi refresh` which will "
-            "refresh the state from the provider you are using and clear the pending operations "
-            "if there are any.\n\nNote that `pulumi refresh` will need to be run interactively to "
-            "clear pending CREATE operations.",
-        )
 
     # State
 

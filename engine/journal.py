@@ -69,19 +69,9 @@ class Journal:
 
     def add(self, entry: Entry[Resource]) -> None:
         """Note an entry; it is safe only after the next :meth:`sync`."""
-        doc: dict[str, Any] = {"step": entry.step}
-        if entry.operation:
-            doc["operation"] = entry.operation
-        if entry.finished:
-            doc["finished"] = True
-        if entry.keep:
-            doc["keep"] = True
-        if entry.old is not None:
-            doc["old"] = entry.old
-        if entry.pending is not None:
-            doc["pending"] = entry.pending.dump(self._crypter)
-        if entry.new is not None:
-            doc["new"] = entry.new.dump(self._crypter)
+        doc: dict[str, Any] = {k: v for k, v in vars(entry).items() if v or type(v) is int}
+        for state in {"pending", "new"} & doc.keys():
+            doc[state] = doc[state].dump(self._crypter)
         self._buffer.append(json.dumps(doc, ensure_ascii=False))
 
     async def sync(self) -> None:

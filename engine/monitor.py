@@ -145,33 +145,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
 
         return await self._answer(work(), context)
 
-    async def _unsupported(self, what: str, context: Context) -> Any:
-        async def work() -> Any:
-            self._refuse(what)
-
-        return await self._answer(work(), context)
-
-    async def Call(self, request: Any, context: Context) -> Any:
-        return await self._unsupported(f"the method {request.tok}", context)
-
-    async def ReadResource(self, request: Any, context: Context) -> Any:
-        return await self._unsupported(f"reading {request.type} {request.name} (get)", context)
-
-    async def RegisterPackage(self, request: Any, context: Context) -> Any:
-        return await self._unsupported(f"the parameterized package {request.name}", context)
-
-    async def RegisterStackTransform(self, request: Any, context: Context) -> Any:
-        return await self._unsupported("a stack transform", context)
-
-    async def RegisterStackInvokeTransform(self, request: Any, context: Context) -> Any:
-        return await self._unsupported("an invoke transform", context)
-
-    async def RegisterResourceHook(self, request: Any, context: Context) -> Any:
-        return await self._unsupported(f"the resource hook {request.name}", context)
-
-    async def RegisterErrorHook(self, request: Any, context: Context) -> Any:
-        return await self._unsupported(f"the error hook {request.name}", context)
-
     # Engine
 
     async def Log(self, request: Any, context: Context) -> Any:
@@ -186,12 +159,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
     async def SetRootResource(self, request: Any, context: Context) -> Any:
         self._root = request.urn
         return engine_pb2.SetRootResourceResponse()
-
-    async def RequirePulumiVersion(self, request: Any, context: Context) -> Any:
-        return await self._unsupported("require_pulumi_version", context)
-
-    async def StartDebugging(self, request: Any, context: Context) -> Any:
-        return await self._unsupported("debugging a program", context)
 
     # Requests taken apart
 
@@ -251,6 +218,30 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
 
 
 _MESSAGES = {"hooks", "replacement_trigger"}
+
+
+def _refusing(what: str) -> Any:
+    async def method(self: Monitor, request: Any, context: Context) -> Any:
+        async def work() -> None:
+            self._refuse(what.format(request))
+
+        return await self._answer(work(), context)
+
+    return method
+
+
+for _name, _what in {
+    "Call": "the method {0.tok}",
+    "ReadResource": "reading {0.type} {0.name} (get)",
+    "RegisterPackage": "the parameterized package {0.name}",
+    "RegisterStackTransform": "a stack transform",
+    "RegisterStackInvokeTransform": "an invoke transform",
+    "RegisterResourceHook": "the resource hook {0.name}",
+    "RegisterErrorHook": "the error hook {0.name}",
+    "RequirePulumiVersion": "require_pulumi_version",
+    "StartDebugging": "debugging a program",
+}.items():
+    setattr(Monitor, _name, _refusing(_what))
 
 
 def _alias(alias: Any) -> Alias:

@@ -20,6 +20,14 @@ Diagnose = Callable[[str, str, str], None]
 """severity, message, URN"""
 
 
+_TAKEN_OVER = (
+    *("type", "custom", "inputs", "parent", "dependencies", "property_dependencies"),
+    *("deleted_with", "ignore_changes", "replace_on_changes", "additional_secret_outputs"),
+    "source_position",
+)
+"""What a resource's state has as its registration says."""
+
+
 class Bail(Exception):
     """The deployment cannot go on; the diagnostic has been given."""
 
@@ -280,24 +288,14 @@ class Planner:
     def _new_state(self, urn: str, goal: Goal, old: Resource | None) -> Resource:
         return Resource(
             urn=urn,
-            type=goal.type,
-            custom=goal.custom,
-            inputs=goal.inputs,
-            parent=goal.parent,
-            protect=bool(goal.protect),
-            dependencies=goal.dependencies,
             provider=goal.provider if goal.custom else "",
-            property_dependencies=goal.property_dependencies,
-            additional_secret_outputs=goal.additional_secret_outputs,
-            aliases=[self.renamed[urn]] if urn in self.renamed else [],
-            custom_timeouts=goal.custom_timeouts or None,
+            protect=bool(goal.protect),
             retain_on_delete=bool(goal.retain_on_delete),
-            deleted_with=goal.deleted_with,
+            custom_timeouts=goal.custom_timeouts or None,
+            aliases=[self.renamed[urn]] if urn in self.renamed else [],
             created=old.created if old else "",
             modified=old.modified if old else "",
-            source_position=goal.source_position,
-            ignore_changes=goal.ignore_changes,
-            replace_on_changes=goal.replace_on_changes,
+            **{name: getattr(goal, name) for name in _TAKEN_OVER},
         )
 
     def _ignore_changes(self, urn: str, goal: Goal, old: Resource) -> Properties:

@@ -28,35 +28,20 @@ class Program:
     async def start(
         self,
         project: Project,
-        stack: str,
-        organization: str,
-        address: str,
         config: Mapping[str, str],
         secret_keys: frozenset[str],
-        dry_run: bool,
-        parallel: int,
-        debug: bool,
+        arguments: Mapping[str, str],
     ) -> None:
-        """Raises EngineError when the program or its interpreter is not there."""
+        """``arguments`` are language_exec's, but for those that say where the program is.
+        Raises EngineError when the program or its interpreter is not there."""
         main = (project.root / project.main).resolve()
         folder, entry = (main, ".") if main.is_dir() else (main.parent, main.name)
         if not main.exists() or (main.is_dir() and not (main / "__main__.py").exists()):
             raise EngineError(f"{main} has no Python program: expected __main__.py")
         python = _interpreter(project)
-        arguments = {
-            "monitor": address,
-            "engine": address,
-            "project": project.name,
-            "root_directory": str(project.root),
-            "stack": stack,
-            "pwd": str(folder),
-            "dry_run": "true" if dry_run else "false",
-            "parallel": str(parallel),
-            "organization": organization,
-            "debug": "true" if debug else "false",
-        }
         command = [python, str(Path(__file__).with_name("language_exec.py"))]
-        for name, value in arguments.items():
+        places = {"project": project.name, "root_directory": str(project.root), "pwd": str(folder)}
+        for name, value in {**places, **arguments}.items():
             command += [f"--{name}", value]
         environment = dict(os.environ)
         if project.virtualenv:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from engine.display import steps
+from engine.display import Display, steps
 from engine.display.steps import Metadata
 from engine.display.values import Printer, detailed, difference, internal, properties
 
 
-class DiffDisplay:
+class DiffDisplay(Display):
     """Prints each event as it comes."""
 
     def __init__(
@@ -28,12 +28,6 @@ class DiffDisplay:
         stream = sys.stderr if "diagnosticEvent" in event else sys.stdout
         if text:
             print(text, end="", file=stream, flush=True)
-
-    def close(self) -> None:
-        pass
-
-    def tick(self) -> None:
-        pass
 
     def render(self, event: dict[str, Any]) -> str:
         if steps.default_provider(event):

@@ -11,18 +11,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from engine.display import steps
+from engine.display import Display, steps
 from engine.errors import CommandError
 from engine.state import SECRET, SIGNATURE
 
+MARK = {SIGNATURE: SECRET, "ciphertext": "[secret]"}
 
-def blind(value: Any) -> Any:
+
+def blind(value: Any, mark: Any = MARK) -> Any:
     """The event with every secret replaced by a mark, as Pulumi's event log has it."""
     if isinstance(value, dict):
         if value.get(SIGNATURE) == SECRET:
-            return {SIGNATURE: SECRET, "ciphertext": "[secret]"}
-        return {k: blind(v) for k, v in value.items()}
-    return [blind(v) for v in value] if isinstance(value, list) else value
+            return mark
+        return {k: blind(v, mark) for k, v in value.items()}
+    return [blind(v, mark) for v in value] if isinstance(value, list) else value
 
 
 class EventLog:
@@ -84,7 +86,7 @@ class Stamp:
         return json.dumps(stamped, ensure_ascii=False, separators=(",", ":"))
 
 
-class JsonDisplay:
+class JsonDisplay(Display):
     """`--json` of an operation: every event as it comes."""
 
     def __init__(self) -> None:
@@ -94,14 +96,8 @@ class JsonDisplay:
         if not steps.default_provider(event):
             print(self._stamp(event), flush=True)
 
-    def tick(self) -> None:
-        pass
 
-    def close(self) -> None:
-        pass
-
-
-class PreviewJsonDisplay:
+class PreviewJsonDisplay(Display):
     """`preview --json`: one document at the end."""
 
     def __init__(self, outputs: bool = True) -> None:
@@ -147,18 +143,7 @@ class PreviewJsonDisplay:
             return None
         hidden = () if self._outputs or not steps.is_root(step) else ("inputs", "outputs")
         whole = state.resource.dump(None)
-        return {k: _plain(v) for k, v in whole.items() if k not in hidden}
-
-    def tick(self) -> None:
-        pass
+        return {k: blind(v, "[secret]") for k, v in whole.items() if k not in hidden}
 
     def close(self) -> None:
         print(json.dumps(self.digest, indent=4, ensure_ascii=False))
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        if value.get(SIGNATURE) == SECRET:
-            return "[secret]"
-        return {k: _plain(v) for k, v in value.items()}
-    return [_plain(v) for v in value] if isinstance(value, list) else value

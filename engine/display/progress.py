@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.display import steps
+from engine.display import Display, steps
 from engine.display.diff import outputs
 from engine.display.steps import Metadata
 from engine.display.values import Printer, detailed, difference, properties
@@ -33,7 +33,7 @@ class Row:
         return sum(d["severity"] in severities for d in self.diagnostics)
 
 
-class ProgressDisplay:
+class ProgressDisplay(Display):
     """``action`` is shown while nothing else is (``updating``, ``previewing update``)."""
 
     terminal = False

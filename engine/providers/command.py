@@ -171,8 +171,7 @@ async def _run_here(
     context: Context, command: str, plain: Any, previous: dict[str, str], lines: _Lines
 ) -> Outcome:
     interpreter = plain.get("interpreter") or ["/bin/sh", "-c"]
-    streams: tuple[list[bytes], list[bytes]] = ([], [])
-    both: list[bytes] = []
+    ran = Outcome(lines.add)
     try:
         process = await asyncio.create_subprocess_exec(
             *interpreter,
@@ -187,12 +186,6 @@ async def _run_here(
     except OSError as error:
         raise ProviderError(f"{error}: running {_quote(command)}:\n") from None
 
-    async def pump(reader: asyncio.StreamReader, is_stderr: bool) -> None:
-        while data := await reader.read(65536):
-            streams[is_stderr].append(data)
-            both.append(data)
-            lines.add(data, is_stderr)
-
     async def feed(writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             writer.write(plain.get("stdin", "").encode("utf-8", "surrogatepass"))
@@ -204,14 +197,14 @@ async def _run_here(
     assert process.stderr
     try:
         await asyncio.gather(
-            feed(process.stdin), pump(process.stdout, False), pump(process.stderr, True)
+            feed(process.stdin), ran.read(process.stdout, False), ran.read(process.stderr, True)
         )
-        status = await process.wait()
+        ran.status = await process.wait()
     except asyncio.CancelledError:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         raise
-    return Outcome(status, "", b"".join(streams[0]), b"".join(streams[1]), b"".join(both))
+    return ran
 
 
 def reveal_outer(value: Value) -> Value:

@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import asyncssh
@@ -45,15 +44,36 @@ class HostKeyMismatch(SshError):
     """Not retried, and nothing has been sent but the key exchange."""
 
 
-@dataclass
 class Outcome:
-    """What a remote command left: ``status`` is None when a signal ended it."""
+    """What a command says while it runs and leaves when it has ended: ``status`` is None when a
+    signal ended it. ``on_output`` gets pieces of output and whether they are standard error."""
 
-    status: int | None
-    signal: str
-    stdout: bytes
-    stderr: bytes
-    both: bytes
+    def __init__(self, on_output: Callable[[bytes, bool], None]) -> None:
+        self._on_output = on_output
+        self._pieces: list[tuple[bytes, bool]] = []
+        self.status: int | None = None
+        self.signal = ""
+
+    async def read(self, reader: Any, is_stderr: bool) -> None:
+        """Take what comes from an asyncio or asyncssh reader, to its end."""
+        while data := await reader.read(65536):
+            self._pieces.append((data, is_stderr))
+            self._on_output(data, is_stderr)
+
+    def _joined(self, *streams: bool) -> bytes:
+        return b"".join(data for data, is_stderr in self._pieces if is_stderr in streams)
+
+    @property
+    def stdout(self) -> bytes:
+        return self._joined(False)
+
+    @property
+    def stderr(self) -> bytes:
+        return self._joined(True)
+
+    @property
+    def both(self) -> bytes:
+        return self._joined(False, True)
 
 
 class _Client(asyncssh.SSHClient):
@@ -140,21 +160,16 @@ class Pool:
         async with slots:
             ssh = await self._connect(connection, log)
             where = f"{connection['user']}@{connection['host']}:{int(connection['port'])}"
-            both: list[bytes] = []
-            streams: tuple[list[bytes], list[bytes]] = ([], [])
+            ran = Outcome(on_output)
             try:
                 process = await ssh.create_process(command, env=environment, encoding=None)
                 process.stdin.write(stdin.encode("utf-8", "surrogatepass"))
                 process.stdin.write_eof()
 
-                async def pump(reader: asyncssh.SSHReader[bytes], is_stderr: bool) -> None:
-                    while data := await reader.read(65536):
-                        streams[is_stderr].append(data)
-                        both.append(data)
-                        on_output(data, is_stderr)
-
                 async with process:
-                    await asyncio.gather(pump(process.stdout, False), pump(process.stderr, True))
+                    await asyncio.gather(
+                        ran.read(process.stdout, False), ran.read(process.stderr, True)
+                    )
                     await process.wait_closed()
             except EnvironmentRefused as refused:
                 raise SshError(
@@ -166,13 +181,11 @@ class Pool:
                 raise SshError(f"connection to {where} lost before the command ended")
             for name in getattr(process.channel, "refused", ()):
                 log(f"Unable to set '{name}'{ENV_HELP}")
-            return Outcome(
-                None if process.exit_signal else process.exit_status,
-                process.exit_signal[0] if process.exit_signal else "",
-                b"".join(streams[0]),
-                b"".join(streams[1]),
-                b"".join(both),
-            )
+            if process.exit_signal:
+                ran.signal = process.exit_signal[0]
+            else:
+                ran.status = process.exit_status
+            return ran
 
     async def _connect(
         self, connection: Connection, log: Callable[[str], None], what: str = "Dial"

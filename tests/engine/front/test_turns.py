@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from engine.backend import Backend, StackRef
@@ -153,6 +154,7 @@ class Line:
         return normal_state(opened)
 
 
+@pytest.mark.timeout(600 + 60 * TURNS)
 def test_taking_turns(real: Path, tmp_path: Path) -> None:
     def line(name: str, *engines: Path) -> Line:
         sandbox = Sandbox(tmp_path / name, real)
@@ -179,6 +181,7 @@ def test_taking_turns(real: Path, tmp_path: Path) -> None:
         assert differences(own, theirs) == [], f"{where}, each alone"
         assert differences(turns, theirs) == [], where
         wish.afterwards()
+        print(where, flush=True)
     for engine in (real, ours):
         lines[0].engines = [engine]
         final = lines[0].run("preview", "--expect-no-changes")
