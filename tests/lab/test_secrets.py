@@ -6,6 +6,7 @@ import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
@@ -19,8 +20,6 @@ __all__ = ["edit"]
 pytestmark = pytest.mark.lab
 
 NODES = ("ctl", "cn01", "cn02", "cn03")
-#: Given by the operator, where the others are made.
-PASSWORD = "given-7QmZx4Rt9Wb2Lk6Vd1Ns"
 #: Where a secret lies, and the copies that the applier keeps of what it replaced.
 OWN_PLACES = re.compile(
     r"(/var/lib/slurmstack/[a-z-]+/(previous|original))?"
@@ -48,8 +47,9 @@ def test_secrets_are_nowhere_but_in_their_own_places(
     lab.ssh("ctl", "rm -f /etc/slurm/tls/ca.*")
     if "embedded engine" in lab.pulumi("about").stdout:
         # Pulumi's own language host hands secrets of the stack to the program by its environment.
-        lab.pulumi("config", "set", "--secret", "slurmstack:accountingPassword", PASSWORD)
-        secrets.add("slurmdbd's password", marks(PASSWORD.encode()))
+        password = token_hex(16)
+        lab.pulumi("config", "set", "--secret", "slurmstack:accountingPassword", password)
+        secrets.add("slurmdbd's password", marks(password.encode()))
     monkeypatch.setenv("PULUMI_DEBUG_COMMANDS", "1")
     events = said / "events"
     with watching() as watched:
