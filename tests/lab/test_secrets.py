@@ -19,7 +19,6 @@ __all__ = ["edit"]
 
 pytestmark = pytest.mark.lab
 
-NODES = ("ctl", "cn01", "cn02", "cn03")
 #: Where a secret lies, and the copies that the applier keeps of what it replaced.
 OWN_PLACES = re.compile(
     r"(/var/lib/slurmstack/[a-z-]+/(previous|original))?"
@@ -70,11 +69,13 @@ def test_secrets_are_nowhere_but_in_their_own_places(
     assert events.stat().st_size > 0
     (said / "processes").write_bytes(b"\n".join(watched.seen))
     assert b"slurmctld" in (said / "processes").read_bytes()
+    nodes = lab.lab.nodes()
+    assert {"ctl", "cn01", "cn02", "cn03"} <= set(nodes)
     with ThreadPoolExecutor(2) as pool:
-        for node, text in zip(NODES, pool.map(lambda node: journal(lab, node), NODES), strict=True):
+        for node, text in zip(nodes, pool.map(lambda node: journal(lab, node), nodes), strict=True):
             (said / f"journal-{node}").write_bytes(text)
-        held = pool.map(lambda node: on_node(lab, node, secrets), NODES)
-        places = dict(zip(NODES, held, strict=True))
+        held = pool.map(lambda node: on_node(lab, node, secrets), nodes)
+        places = dict(zip(nodes, held, strict=True))
     assert here(secrets, [said]) == {}
 
     for node, found in places.items():
