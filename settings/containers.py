@@ -28,7 +28,7 @@ _ENROOT_VALUE = re.compile(
 #: Folders that Enroot makes with mode 0700 for whoever comes first.
 _PER_USER = ("ENROOT_RUNTIME_PATH", "ENROOT_CACHE_PATH", "ENROOT_DATA_PATH")
 #: Raised when something else is packed beside Pyxis, so that nodes take the new package.
-_RECIPE = "2"
+_RECIPE = "3"
 ENROOT_DEFAULTS = {
     "ENROOT_RUNTIME_PATH": "/run/enroot/user-$(id -u)",
     "ENROOT_CACHE_PATH": "/tmp/enroot-cache/user-$(id -u)",

@@ -340,7 +340,7 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
         assert lab.ssh("ctl", ended).stdout.split() == ["COMPLETED"]
         assert lab.ssh("ctl", "srun -N2 --mem=100 hostname").stdout.split()
         assert "--container-image" in lab.ssh("cn01", "srun --help").stdout
-        status, body = Client.of(lab).ask(f"/job/{later}", token=token(lab, "root"))
+        status, body = Client.of(lab).ask(f"/job/{later}", token=token(lab, "root", "--privileged"))
         assert status == 200
         assert json.loads(body)["jobs"][0]["job_state"] == ["PENDING"]
 
