@@ -73,6 +73,7 @@ def token(
         raise typer.Exit(1) from error
 
 
+@main.command()
 def check(
     stack: Stack,
     project: Project = Path(),
