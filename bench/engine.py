@@ -14,20 +14,16 @@ import math
 import os
 import resource
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncssh
 import yaml
 from rich.console import Console
 from rich.table import Table
 
+from bench.fleet import fleet
 from bench.measure import measure
 from bench.simulated import address
 
@@ -82,30 +78,6 @@ def engines() -> list[Engine]:
     return [own, Engine("real", (real,), {}), Engine("real, no checkpoints", (real,), skip)]
 
 
-@contextmanager
-def _hosts(count: int, folder: Path) -> Iterator[dict[str, object]]:
-    """Hosts that answer; yields how a program reaches them."""
-    key = asyncssh.generate_private_key("ssh-ed25519")
-    path = folder / "host_key"
-    key.write_private_key(str(path))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "bench.simulated", str(port), str(path), str(count)]
-    with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            if server.stdout.readline() != "listening\n":
-                raise RuntimeError("the simulated hosts did not start")
-            yield {
-                "engine:port": port,
-                "engine:hostKey": key.export_public_key("openssh").decode().strip(),
-                "engine:hosts": [address(number) for number in range(count)],
-            }
-        finally:
-            server.terminate()
-
-
 def costs(engine: Engine, count: int) -> dict[str, Cost]:
     """Create, look and change ``count`` hosts in a state folder of their own."""
     with tempfile.TemporaryDirectory() as name:
@@ -138,7 +110,12 @@ def costs(engine: Engine, count: int) -> dict[str, Cost]:
             kept["config"] = {**reached, "engine:content": content}
             settings.write_text(yaml.safe_dump(kept))
 
-        with _hosts(count, folder) as reached:
+        with fleet(count, folder) as hosts:
+            reached = {
+                "engine:port": hosts.port,
+                "engine:hostKey": hosts.host_key,
+                "engine:hosts": [address(number) for number in range(count)],
+            }
             cost("stack", "init", "bench")
             change_to("first\n")
             up = ("up", "--yes", "--skip-preview", "--suppress-outputs", "--stack", "bench")
