@@ -16,16 +16,17 @@ import runpy
 import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any
-from urllib.parse import quote
 
 import pulumi
 import pulumi.runtime
-from pulumi.runtime import resource, stack
-from pulumi.runtime.proto import source_pb2
+from pulumi.runtime import stack
 from pulumi.runtime.settings import SETTINGS, _get_rpc_manager
+
+SDK = "3.260.0"
+"""The version whose wait_for_rpcs the one here was written after; any other keeps its own."""
 
 
 def user_traceback(program: Path) -> str:
@@ -35,22 +36,6 @@ def user_traceback(program: Path) -> str:
         if Path(frame.filename).resolve() == program:
             return traceback.format_exc(limit=i - len(frames))
     return traceback.format_exc()
-
-
-def user_position() -> source_pb2.StackTrace:
-    """The SDK's stack trace as far as this engine keeps it: where the program made the resource,
-    below the constructors of Resource, of CustomResource or ComponentResource, and of its own."""
-    frame: FrameType | None = sys._getframe(1)
-    constructors = 0
-    while frame and constructors < 3:
-        constructors += frame.f_code.co_name == "__init__"
-        frame = frame.f_back
-    if frame is None:
-        return source_pb2.StackTrace()
-    position = source_pb2.SourcePosition(
-        uri=f"file://{quote(frame.f_code.co_filename)}", line=frame.f_lineno
-    )
-    return source_pb2.StackTrace(frames=[source_pb2.StackFrame(pc=position)])
 
 
 async def wait_for_rpcs() -> None:
@@ -110,8 +95,8 @@ def main() -> int:
         root_directory=args.root_directory,
     )
     pulumi.runtime.configure(settings)
-    stack.wait_for_rpcs = wait_for_rpcs  # type: ignore[assignment]
-    resource._get_stack_trace = user_position
+    if version("pulumi") == SDK:
+        stack.wait_for_rpcs = wait_for_rpcs  # type: ignore[assignment]
     if args.debug != "true":
         # About five messages a resource that nobody sees, a third of the time of a no-op.
         pulumi.log.debug = lambda *_, **__: None
