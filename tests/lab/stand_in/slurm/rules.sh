@@ -18,6 +18,9 @@ pack() { # package, the distribution's…
   rm -rf "${root:?}/etc" "${root:?}/usr/share"
   # The distribution reaches these through its alternatives.
   find "$root" -path '*/sbin/*-wlm' -exec sh -c 'mv "$1" "${1%-wlm}"' rename {} \;
+  # As dh_installsystemd does it: systemd has seen the distribution's unit go.
+  printf '#!/bin/sh\nsystemctl daemon-reload\n' >"$root/DEBIAN/postinst"
+  chmod 0755 "$root/DEBIAN/postinst"
   dpkg-gencontrol "-p$package" "-P$root" "-Tdebian/$package.substvars"
   dpkg-deb --root-owner-group --build "$root" ..
 }
