@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, get_args, get_origin
 
 import pulumi
@@ -126,7 +126,7 @@ def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) 
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         return adapter.validate_python(value)
     except ValidationError as error:
-        problems += [_problem(path, item) for item in error.errors()]
+        problems += _problems(path, value, error)
         return None
 
 
@@ -173,10 +173,35 @@ def _hosts(value: Any, path: str, problems: list[Problem]) -> Any:
     return hosts
 
 
-def _problem(path: str, error: Any) -> Problem:
-    where = path
+def _problems(path: str, value: Any, error: ValidationError) -> Iterator[Problem]:
+    """The mistakes in a value. What may be of several types is one mistake, not one a type: of
+    the type that went furthest."""
+    found: dict[str, list[Problem]] = {}
+    for item in error.errors():
+        problem = _problem(path + _place(value, item), item)
+        found.setdefault(problem.path, []).append(problem)
+    for where, alike in found.items():
+        if any(other.startswith((f"{where}[", f"{where}.")) for other in found):
+            continue
+        expected = dict.fromkeys(problem.expected for problem in alike)
+        yield Problem(where, " or ".join(expected), alike[0].found)
+
+
+def _place(value: Any, error: Any) -> str:
+    """Where in the value a mistake is. Between keys and indexes, pydantic names the types that it
+    tried (``list[str]``), which nobody finds in a file."""
+    where = ""
     for part in error["loc"]:
-        where += f"[{part}]" if isinstance(part, int) else f".{part}"
+        if isinstance(value, Mapping) and part in value:
+            where, value = f"{where}.{part}", value[part]
+        elif isinstance(value, list) and isinstance(part, int):
+            where, value = f"{where}[{part}]", value[part]
+    if error["type"] == "missing":
+        where += f".{error['loc'][-1]}"
+    return where
+
+
+def _problem(where: str, error: Any) -> Problem:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         return Problem(where, "a key that is documented in docs/settings.md", "an unknown key")

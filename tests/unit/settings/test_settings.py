@@ -70,6 +70,13 @@ def test_the_lab_is_right() -> None:
     ("changes", "path", "says"),
     [
         ({"foo": 1}, "slurmstack:foo", "unknown key"),
+        # What may be of several types is one mistake, by its place alone.
+        (
+            {"slurm": {"TaskPlugin": {"a": 1}}},
+            "slurmstack:slurm.TaskPlugin",
+            "string or a valid list",
+        ),
+        ({"slurm": {"TaskPlugin": ["x", 1]}}, "slurmstack:slurm.TaskPlugin[1]", "found 1"),
         ({"cluster": {"name": "lab", "nmae": 1}}, "slurmstack:cluster.nmae", "unknown key"),
         ({"nodes": [{"hosts": "cn[01-"}]}, "slurmstack:nodes[0].hosts", "missing bracket"),
         ({"nodes": [{"hosts": "cn09"}]}, "slurmstack:nodes[0].hosts", "found cn09"),
