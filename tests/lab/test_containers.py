@@ -322,6 +322,12 @@ HOSTS = ("ctl", "login01", "cn01", "cn02")
 INSTALLED = "dpkg-query -W -f '${db:Status-Status} ${Package}\\n' 'slurm*' | grep ^installed"
 
 
+FROM_SOURCE = pytest.mark.skipif(
+    not os.environ.get("SLURMSTACK_TEST_SLURM_SOURCE"),
+    reason="SLURMSTACK_TEST_SLURM_SOURCE: moves the whole cluster, and builds Slurm for minutes",
+)
+
+
 def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
     """From the distribution's packages to others, and back; jobs, tokens, accounting go along."""
     version = there["version"]
@@ -364,6 +370,7 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
     lab.ssh("ctl", f"scancel {running} {later}")
 
 
+@FROM_SOURCE
 def test_slurm_from_an_archive(containers: RunningLab, tmp_path: Path) -> None:
     """The whole route, with an archive that packs what the distribution has compiled."""
     ask = "dpkg-query -W -f '${source:Upstream-Version}-1' slurmctld"
@@ -388,10 +395,7 @@ def test_an_older_major_release_is_refused(
     assert "slurm-smd" not in containers.ssh("ctl", INSTALLED).stdout
 
 
-@pytest.mark.skipif(
-    not os.environ.get("SLURMSTACK_TEST_SLURM_SOURCE"),
-    reason="SLURMSTACK_TEST_SLURM_SOURCE: builds Slurm for 5 to 15 minutes",
-)
+@FROM_SOURCE
 @pytest.mark.timeout(3600)
 def test_slurm_from_source(containers: RunningLab) -> None:
     """The distribution's own source of Slurm, built with the packaging that ships in it."""
