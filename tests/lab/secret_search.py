@@ -40,20 +40,19 @@ def _pieces(text: bytes, size: int) -> Iterator[bytes]:
 
 
 def private_marks(pem: bytes) -> set[bytes]:
-    """Of a private key: its lines, and the numbers that nobody else knows."""
-    block = re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\n(.*?)-----END", pem, re.DOTALL)
+    """Of a private key: the numbers that nobody else knows. Its other lines hold its public half,
+    which certificates and JWKS show to all."""
+    block = re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----\n.*?-----END[A-Z -]*", pem, re.DOTALL)
     assert block, "no private key in it"
-    found = {line for line in block[1].splitlines() if len(line) > _BASE64}
-    key = serialization.load_pem_private_key(block[0] + pem[block.end() :], None)
+    key = serialization.load_pem_private_key(block[0], None)
+    assert isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
+    whole = key.key_size // 8
     if isinstance(key, rsa.RSAPrivateKey):
         numbers = key.private_numbers()
-        secret = [numbers.d, numbers.p, numbers.q]
+        secret = {numbers.d: whole, numbers.p: whole // 2, numbers.q: whole // 2}
     else:
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        secret = [key.private_numbers().private_value]
-    for number in secret:
-        found |= marks(number.to_bytes((number.bit_length() + 7) // 8, "big"))
-    return found
+        secret = {key.private_numbers().private_value: whole}
+    return set().union(*(marks(number.to_bytes(size, "big")) for number, size in secret.items()))
 
 
 @dataclass
