@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import datetime
-import ipaddress
 import textwrap
 from collections.abc import Sequence
 from pathlib import PurePosixPath
@@ -29,7 +28,7 @@ from remote.bundle import (
     Unit,
     User,
 )
-from remote.host import Host
+from remote.host import Host, is_ip
 from settings import Settings
 from settings.rest import Rest, expires, names
 
@@ -196,9 +195,7 @@ def rest_bundle(settings: Settings) -> Bundle:
 def _certificate(settings: Settings) -> list[Part]:
     rest = settings.rest
     assert rest is not None
-    alternative = [
-        f"IP:{name}" if _is_address(name) else f"DNS:{name}" for name in _names(settings)
-    ]
+    alternative = [f"IP:{name}" if is_ip(name) else f"DNS:{name}" for name in _names(settings)]
     script = render(
         "slurm_restd/rest-certificate.sh",
         cluster=settings.cluster.name,
@@ -237,11 +234,3 @@ def _names(settings: Settings) -> list[str]:
     address = settings.hosts[controller].address
     found = [*names(rest, controller, address), address, controller, *rest.other_names]
     return list(dict.fromkeys(found))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

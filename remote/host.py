@@ -1,5 +1,6 @@
 """How one machine is reached."""
 
+import ipaddress
 from dataclasses import dataclass
 
 import asyncssh
@@ -16,6 +17,15 @@ def fingerprint(key: asyncssh.SSHKey | str) -> str:
         except asyncssh.KeyImportError as error:
             raise ValueError(f"not an SSH public key: {error}") from None
     return key.get_fingerprint("sha256")
+
+
+def is_ip(text: str) -> bool:
+    """Whether it is an IP address; else it is a host name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
 """Host keys from an OpenSSH `known_hosts` file."""
 
-import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
+
+from remote.host import is_ip
 
 # What pulumi-command 1.2.1 can pin: it offers the server exactly the key's type as algorithm
 # (provider/remote/connection.go, HostKeyAlgorithms), and for RSA that is the SHA-1 signature
@@ -86,16 +87,8 @@ class KnownHosts:
         # None stands for the default port, where names are written without one.
         at = None if port == 22 else port
         for host in dict.fromkeys((name, address)):
-            match = self.entries.match(host, host if _is_ip(host) else "", at)
+            match = self.entries.match(host, host if is_ip(host) else "", at)
             found += match[0]
             authorities += match[1]
             revoked += match[2]
         return found, authorities, revoked
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

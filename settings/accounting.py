@@ -11,15 +11,14 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     field_validator,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
+
+from settings.base import Model, SlurmObject
 
 #: sacctmgr(1) stores these names in lower case.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -30,18 +29,6 @@ _TIME = re.compile(r"[0-9]+(:[0-9]{1,2}){0,2}|[0-9]+-[0-9]{1,2}(:[0-9]{1,2}){0,2
 _SIZE = r"^[1-9][0-9]*[KMGT]?$"
 
 Count = Annotated[int, Field(ge=0)]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
-
-
-class SlurmObject(BaseModel):
-    """Keys as Slurm (or MariaDB) spells them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _tres(value: Any) -> Any:

@@ -6,7 +6,9 @@ import re
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from settings.base import SlurmObject
 
 #: NAME_VERSION_ARCHITECTURE.deb, as every Debian package file is called.
 _DEB = re.compile(r"([a-z0-9][a-z0-9+.-]+)_([0-9][A-Za-z0-9.+~-]*)_([a-z0-9-]+)\.deb")
@@ -16,11 +18,9 @@ _DEB = re.compile(r"([a-z0-9][a-z0-9+.-]+)_([0-9][A-Za-z0-9.+~-]*)_([a-z0-9-]+)\
 OPEN = "0" * 64
 
 
-class Artifact(BaseModel):
+class Artifact(SlurmObject):
     """A file by URL and SHA-256. It is fetched once, to the package host, and nothing is unpacked
     or installed from it unless its bytes are the declared ones."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator
 
 from settings.apptainer_conf import POLICY, Value, check
 from settings.artifact import Artifact, PackageFile
+from settings.base import Model, SlurmObject
 from settings.packages import Packages
 from settings.problems import Problem
 
@@ -39,13 +39,7 @@ ENROOT_DEFAULTS = {
 _PYXIS_SINCE = {"importer": (0, 21), "use_enroot_load": (0, 21), "use_squashfuse": (0, 22)}
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
-
-
-class Enroot(_Model):
+class Enroot(Model):
     """Enroot's package files, and its configuration."""
 
     #: Usually two: enroot and enroot+caps.
@@ -89,10 +83,8 @@ class Enroot(_Model):
         return tuple(sorted(found))
 
 
-class PyxisOptions(BaseModel):
+class PyxisOptions(SlurmObject):
     """Options of plugstack.conf's line, as Pyxis spells them (its config.c)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     runtime_path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/run/pyxis"
     container_scope: Literal["job", "global"] = "job"
@@ -112,7 +104,7 @@ class PyxisOptions(BaseModel):
         )
 
 
-class Pyxis(_Model):
+class Pyxis(Model):
     """Pyxis' source archive; it is built against exactly the Slurm that is deployed."""
 
     version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
@@ -126,14 +118,14 @@ class Pyxis(_Model):
         return f"{self.version}+slurmstack.{mark}"
 
 
-class EnrootPyxis(_Model):
+class EnrootPyxis(Model):
     """``slurmstack:enrootPyxis``."""
 
     enroot: Enroot
     pyxis: Pyxis
 
 
-class Apptainer(_Model):
+class Apptainer(Model):
     """``slurmstack:apptainer``."""
 
     #: Package files; left out, the package apptainer comes from the nodes' own sources.

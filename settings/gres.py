@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from settings.base import SlurmObject
 from settings.hostlist import expand
 from settings.problems import Problem
 
@@ -47,10 +48,8 @@ Flag = Literal[
 ]  # fmt: skip
 
 
-class Gres(BaseModel):
+class Gres(SlurmObject):
     """One kind of generic resource on each node of a class."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     Name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "gpu"
     #: What jobs ask for (``--gres=gpu:h100:2``). With AutoDetect=nvml it is a part of the name
@@ -135,10 +134,8 @@ class Gres(BaseModel):
         return ":".join(part for part in (self.Name, self.type, str(self.count)) if part)
 
 
-class Gpus(BaseModel):
+class Gpus(SlurmObject):
     """What a node said of its GPUs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     #: Device files, in order of their number.
     files: tuple[str, ...] = ()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator, model_validator
+
+from settings.base import Model, SlurmObject
 
 #: cgroup.conf(5) of 24.11 and 25.05 has these no more; what slurmd says of each is in
 #: src/interfaces/cgroup.c.
@@ -23,10 +24,8 @@ OBSOLETE_CGROUP = {
 Percent = Annotated[float, Field(ge=0)]
 
 
-class SlurmFile(BaseModel):
+class SlurmFile(SlurmObject):
     """Parameters of one of Slurm's files, spelled as there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     def parameters(self) -> dict[str, Any]:
         """Those that are set, in the order of the model."""
@@ -86,12 +85,6 @@ class MpiConf(SlurmFile):
     #: Seconds.
     PMIxTimeout: Annotated[int, Field(ge=1)] | None = None
     PMIxTlsUCX: str | None = None
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
 
 
 class Mpi(Model):

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import jwt
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from settings.base import Model
 from settings.duration import Duration
 from settings.problems import Problem, shown
 
@@ -128,12 +128,8 @@ class Jwks(BaseModel):
         return value
 
 
-class Jwt(BaseModel):
+class Jwt(Model):
     """``slurmstack:jwt``; present, the cluster takes tokens."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
 
     #: Names of the controller's own key pairs. The first signs; all are accepted.
     keys: tuple[KeyName, ...] = ("a",)

@@ -12,10 +12,10 @@ import binascii
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, field_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, SecretBytes, SecretStr, field_validator
 
 from settings.accounting import Accounting
+from settings.base import Model, SlurmObject
 from settings.containers import Apptainer, EnrootPyxis
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
@@ -34,18 +34,6 @@ MUNGE_KEY_BYTES = range(32, 1025)
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62})$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
-
-
-class SlurmObject(BaseModel):
-    """A node, a partition …: keys as slurm.conf spells them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _host_list(value: str) -> str:

@@ -7,23 +7,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, field_validator
 
 from settings.artifact import Artifact
+from settings.base import Model
 from settings.problems import Problem
 
 Feature = Literal["http", "hwloc", "jwt", "nvml", "pmix"]
 PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
-
-
-class Repository(_Model):
+class Repository(Model):
     """A package repository of the site."""
 
     #: A deb822 paragraph, sources.list(5), without Signed-By.
@@ -53,7 +47,7 @@ class Repository(_Model):
         return value
 
 
-class Packages(_Model):
+class Packages(Model):
     """Where Slurm comes from, and who serves packages that no source of the nodes has."""
 
     slurm: Literal["distribution", "repository", "source"] = "distribution"

@@ -11,9 +11,9 @@ from typing import Annotated, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Field, SecretStr, field_validator
 
+from settings.base import Model
 from settings.jwt import refused
 from settings.problems import Problem
 
@@ -22,13 +22,7 @@ _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 ServerName = Annotated[str, Field(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True
-    )
-
-
-class RestLimits(_Model):
+class RestLimits(Model):
     """What one client, and all together, may ask for. Beyond it a request is refused."""
 
     #: Open connections, in all and from one address.
@@ -44,7 +38,7 @@ class RestLimits(_Model):
     at_once: Annotated[int, Field(ge=1, le=1000)] = 20
 
 
-class Rest(_Model):
+class Rest(Model):
     """``slurmstack:rest``; present, the controller serves the REST API."""
 
     #: Where TLS is spoken, on all addresses of the controller.

@@ -10,7 +10,9 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from settings.base import SlurmObject
 
 Seconds = Annotated[int, Field(ge=0, le=65533)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -35,10 +37,8 @@ _LOGGING = "Logging"
 _NODES = "Nodes and power"
 
 
-class SlurmConf(BaseModel):
+class SlurmConf(SlurmObject):
     """Cluster-wide parameters of slurm.conf. Times are seconds unless Slurm says otherwise."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     CommunicationParameters: Options | None = _section(_COMMUNICATION)
     SlurmctldParameters: Options | None = _section(_COMMUNICATION)

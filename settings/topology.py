@@ -6,16 +6,15 @@ import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from settings.base import SlurmObject
 from settings.hostlist import expand, fold
 from settings.problems import Problem
 
 
-class Switch(BaseModel):
+class Switch(SlurmObject):
     """One switch: compute nodes or further switches below it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     Nodes: str | None = None
     Switches: str | None = None
@@ -30,10 +29,8 @@ class Switch(BaseModel):
         return self
 
 
-class Block(BaseModel):
+class Block(SlurmObject):
     """One block: nodes between which communication is quickest, such as one NVLink domain."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     Nodes: str
 
@@ -43,10 +40,8 @@ class Block(BaseModel):
         return self
 
 
-class Topology(BaseModel):
+class Topology(SlurmObject):
     """``slurmstack:topology``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     plugin: Literal["tree", "block"]
     switches: dict[Annotated[str, Field(max_length=64)], Switch] = Field(default_factory=dict)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -308,17 +309,29 @@ def test_a_dump_of_another_controller(lab: RunningLab, alice: str) -> None:
     lab.ssh("ctl", f"{query} 'UPDATE cluster_table SET id = id - 1'")
     newest = lab.ssh("ctl", RESTORE).stdout.splitlines()[-1].split()[0]
     lab.ssh("ctl", f"{RESTORE} {newest}")
-    lab.ssh("ctl", "systemctl restart slurmctld && sleep 1 && scontrol ping | grep -q 'is UP'")
+    lab.ssh("ctl", "systemctl restart slurmctld")
+    await_that(lambda: "is UP" in lab.ssh("ctl", "scontrol ping", check=False).stdout)
     assert sacct(lab, number) == ["alice", "physics", "normal", "COMPLETED"]
+    assert recorded(lab, job(lab, alice)) == ["alice", "physics", "normal", "COMPLETED"]
 
 
-def test_accounting_comes_to_a_cluster_that_ran_without(lab: RunningLab, alice: str) -> None:
+@contextmanager
+def without_accounting(lab: RunningLab) -> Iterator[None]:
+    """The cluster as it is without slurmdbd; accounting comes back at the end."""
     before = lab.settings.read_text()
     content = yaml.safe_load(before)
     del content["config"]["slurmstack:accounting"]
     try:
         lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
         lab.up()
+        yield
+    finally:
+        lab.settings.write_text(before)
+        lab.up()
+
+
+def test_accounting_comes_to_a_cluster_that_ran_without(lab: RunningLab, alice: str) -> None:
+    with without_accounting(lab):
         lab.ssh(
             "ctl",
             "systemctl stop slurmctld && rm -rf /var/lib/mysql /var/spool/slurmctld/clustername"
@@ -327,9 +340,6 @@ def test_accounting_comes_to_a_cluster_that_ran_without(lab: RunningLab, alice: 
         await_that(lambda: lab.ssh("ctl", "srun -N2 true", check=False).returncode == 0)
         began = lab.ssh("ctl", "cat /var/spool/slurmctld/clustername").stdout
         assert began.startswith("lab|")
-    finally:
-        lab.settings.write_text(before)
-        lab.up()
     assert lab.ssh("ctl", "cat /var/spool/slurmctld/clustername").stdout == began
     assert recorded(lab, job(lab, alice)) == ["alice", "physics", "normal", "COMPLETED"]
 
@@ -337,17 +347,9 @@ def test_accounting_comes_to_a_cluster_that_ran_without(lab: RunningLab, alice: 
 def test_accounting_goes_and_comes_back_with_its_records(lab: RunningLab, alice: str) -> None:
     number = job(lab, alice)
     recorded(lab, number)
-    before = lab.settings.read_text()
-    content = yaml.safe_load(before)
-    del content["config"]["slurmstack:accounting"]
-    try:
-        lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
-        lab.up()
+    with without_accounting(lab):
         assert "no slurmdbd" in lab.ssh("ctl", "pidof slurmdbd mariadbd || echo no slurmdbd").stdout
         assert lab.ssh("ctl", "test ! -e /etc/slurm/slurmdbd.conf").returncode == 0
         assert "cn01" in lab.ssh("ctl", "srun -N2 hostname").stdout
-    finally:
-        lab.settings.write_text(before)
-        lab.up()
     assert recorded(lab, number) == ["alice", "physics", "normal", "COMPLETED"]
     assert recorded(lab, job(lab, alice)) == ["alice", "physics", "normal", "COMPLETED"]
