@@ -36,9 +36,8 @@ def has_stack(lab: Lab, project: str) -> bool:
 def prepare_settings(lab: Lab, project: str) -> None:
     """Make the settings of a further lab, and drop the salt of a stack that is gone."""
     committed = lab.checkout / f"Pulumi.{DEFAULT_NAME}.yaml"
-    if lab.name != DEFAULT_NAME:
-        if not lab.stack_file.exists():
-            lab.stack_file.write_text(derive(committed.read_text(), lab))
+    if not lab.stack_file.exists():
+        lab.stack_file.write_text(derive(committed.read_text(), lab))
     elif not has_stack(lab, project):
         forget_salt(lab)
 
@@ -50,10 +49,11 @@ def remove_settings(lab: Lab) -> None:
     shutil.rmtree(facts, ignore_errors=True)
     with contextlib.suppress(OSError):
         facts.parent.rmdir()
-    if lab.name == DEFAULT_NAME:
-        forget_salt(lab)
-    elif lab.stack_file.exists() and lab.stack_file.read_text().startswith(_GENERATED):
+    if lab.stack_file.exists() and lab.stack_file.read_text().startswith(_GENERATED):
         lab.stack_file.unlink()
+    else:
+        # Committed, or a user's own by now.
+        forget_salt(lab)
 
 
 def forget_salt(lab: Lab) -> None:

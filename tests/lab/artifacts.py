@@ -2,8 +2,8 @@
 stand-ins that take the same route.
 
 ``SLURMSTACK_TEST_ARTIFACTS`` names a folder with ``enroot_VERSION_ARCH.deb`` (and, if wanted,
-``enroot+caps_…``), ``pyxis-VERSION.tar.gz`` and, if Apptainer is to be the real one, too,
-``apptainer_VERSION_ARCH.deb``.
+``enroot+caps_…``), ``pyxis-VERSION.tar.gz`` and, if Apptainer and NHC are to be the real ones, too,
+``apptainer_VERSION_ARCH.deb`` and ``lbnl-nhc_VERSION_all.deb``.
 """
 
 from __future__ import annotations

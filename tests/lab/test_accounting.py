@@ -315,6 +315,29 @@ def test_a_dump_of_another_controller(lab: RunningLab, alice: str) -> None:
     assert recorded(lab, job(lab, alice)) == ["alice", "physics", "normal", "COMPLETED"]
 
 
+def test_a_purged_job_is_in_the_archive(
+    lab: RunningLab, edit: Callable[[Change], None], alice: str
+) -> None:
+    """Its record is put back by three years, so that it is time to purge it."""
+    number = job(lab, alice)
+    recorded(lab, number)
+    edit(lambda accounting: accounting["slurmdbd"].update(ArchiveJobs=True, ArchiveSteps=True))
+    lab.up()
+    times = ("time_submit", "time_eligible", "time_start", "time_end")
+    earlier = ", ".join(f"{name} = {name} - 94608000" for name in times)
+    change = f"UPDATE lab_job_table SET {earlier} WHERE id_job = {number}"
+    lab.ssh("ctl", f"mariadb slurm_acct_db -e '{change}'")
+    ask = f"sacct -X -n -P -j {number} -S 2020-01-01 --format=State"
+    assert lab.ssh("ctl", ask).stdout.split() == ["COMPLETED"]
+    lab.ssh("ctl", "sacctmgr -i archive dump")
+    assert lab.ssh("ctl", ask).stdout == ""
+    shown = lab.ssh("ctl", "stat -c '%n %U:%a' /var/lib/slurm-archive/*_job_table_*").stdout
+    file, owner = shown.split()
+    assert owner == "slurm:600"
+    lab.ssh("ctl", f"sacctmgr -i archive load file={file}")
+    assert lab.ssh("ctl", ask).stdout.split() == ["COMPLETED"]
+
+
 @contextmanager
 def without_accounting(lab: RunningLab) -> Iterator[None]:
     """The cluster as it is without slurmdbd; accounting comes back at the end."""

@@ -370,6 +370,46 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
     lab.ssh("ctl", f"scancel {running} {later}")
 
 
+def test_slurm_from_a_repository_of_the_site(containers: RunningLab, changed: Change) -> None:
+    """With a key of its own, over the network; its packages are the distribution's, renamed."""
+    make = (artifacts.STAND_IN / "site_repository.sh").read_text()
+    key = containers.ssh("ctl", make).stdout
+    own = containers.ssh("cn01", "dpkg-query -W -f '${Version}' slurmd").stdout
+    address = containers.address("ctl")
+    served = f"http://{address}:8460/site"
+    # The lab's machines have a proxy before all but their mirror.
+    direct = f'Acquire::http::Proxy::{address} "DIRECT";'
+    for host in HOSTS:
+        containers.ssh(host, f"echo '{direct}' >/etc/apt/apt.conf.d/61site")
+    there: Settings = {
+        "slurm": "repository",
+        "names": "distribution",
+        "version": f"{own}+site1",
+        "repository": {"sources": f"Types: deb\nURIs: {served}\nSuites: ./"},
+    }
+    running = daemons(containers)
+    changed(packages=there)
+    said = containers.up(check=False)
+    assert f"The repository '{served} ./ InRelease' is not signed" in said
+    assert daemons(containers) == running
+    changed(packages={**there, "repository": {**there["repository"], "key": key}})
+    containers.up()
+    for host, package in zip(HOSTS, ("slurmctld", "sackd", "slurmd", "slurmd"), strict=True):
+        ask = f"dpkg-query -W -f '${{Version}} ' {package} slurm-client slurmstack-pyxis"
+        found = containers.ssh(host, ask).stdout.split()
+        assert found[:2] == [f"{own}+site1"] * 2
+        assert "--container-image" in containers.ssh(host, "srun --help").stdout
+    assert containers.ssh("ctl", "srun -N2 hostname").stdout.split()
+    containers.pulumi("preview", "--expect-no-changes")
+    # Back: without a version, what is installed would do, and no source offers it any more.
+    changed(packages=None)
+    assert "set slurmstack:packages version to one that is offered" in containers.up(check=False)
+    changed(packages={"version": own})
+    containers.up()
+    assert containers.ssh("cn01", "dpkg-query -W -f '${Version}' slurmd").stdout == own
+    assert containers.ssh("ctl", "srun -N2 hostname").stdout.split()
+
+
 @FROM_SOURCE
 def test_slurm_from_an_archive(containers: RunningLab, tmp_path: Path) -> None:
     """The whole route, with an archive that packs what the distribution has compiled."""

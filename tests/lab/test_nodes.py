@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +57,63 @@ def test_the_fabric_is_known(lab: RunningLab) -> None:
     shown = lab.ssh("ctl", "scontrol show topology").stdout
     assert "SwitchName=top Level=1" in shown
     assert "Nodes=cn[01-02] Switches=leaf[1-2]" in shown
+
+
+def test_a_fabric_of_blocks_and_shards_of_gpus(restored: RunningLab) -> None:
+    lab = restored
+
+    def change(settings: dict[str, Any]) -> None:
+        blocks = {"b1": {"Nodes": "cn01"}, "b2": {"Nodes": "cn02"}}
+        settings["topology"] = {"plugin": "block", "blocks": blocks, "BlockSizes": [1, 2]}
+        settings["nodes"][0]["Gres"].append({"Name": "shard", "Count": 8})
+
+    lab.change(change)
+    lab.up()
+    shown = lab.ssh("ctl", "scontrol show topology").stdout
+    assert "BlockName=b2 BlockIndex=1 Nodes=cn02 BlockSize=1" in shown
+    assert "AggregatedBlock=b[1-2] BlockIndex=2 Nodes=cn[01-02] BlockSize=2" in shown
+    assert sorted(srun(lab, "-N2", "hostname").split()) == ["cn01", "cn02"]
+    script = "hostname; echo $SLURM_SHARDS_ON_NODE"
+    assert srun(lab, "--gres=shard:2", script).split() == ["cn01", "2"]
+    assert "not available" in srun(lab, "--gres=shard:9", "true", check=False)
+
+
+#: The real NHC where a folder with it is given; else a stand-in that knows one kind of rule.
+NHC = r"""#!/bin/sh
+for path in $(sed -n 's/^[*] || check_file_test -f //p' /etc/nhc/nhc.conf); do
+  if [ ! -e "$path" ]; then
+    exec scontrol update "nodename=$(hostname)" state=drain "reason=NHC: -f $path"
+  fi
+done
+if sinfo -h -n "$(hostname)" -o %E | grep -q '^NHC: '; then
+  scontrol update "nodename=$(hostname)" state=resume
+fi
+"""
+
+
+def test_a_node_that_fails_its_health_check_gets_no_jobs(restored: RunningLab) -> None:
+    lab, given = restored, os.environ.get("SLURMSTACK_TEST_ARTIFACTS")
+    packages = sorted(Path(given).glob("*nhc_*.deb")) if given else []
+    content, command = NHC.encode(), "cat >/usr/sbin/nhc && chmod 755 /usr/sbin/nhc"
+    if packages:
+        content, command = packages[-1].read_bytes(), "cat >/tmp/n.deb && dpkg -i /tmp/n.deb"
+    for node in ("cn01", "cn02"):
+        words = ["ssh", "-F", str(lab.lab.ssh_config), node, f"touch /etc/fit; {command}"]
+        subprocess.run(words, input=content, check=True, timeout=60, capture_output=True)
+    rule = "* || check_file_test -f /etc/fit"
+    lab.change(lambda it: it.update(healthCheck={"interval": 60, "rules": [rule]}))
+    lab.up()
+
+    def state() -> str:
+        return lab.ssh("ctl", "sinfo -h -N -p main -o '%N %T %E'").stdout
+
+    assert "cn01 idle none" in state()
+    # slurmd runs it when it starts, and then at each interval.
+    lab.ssh("cn02", "rm /etc/fit; systemctl restart slurmd")
+    await_that(lambda: "cn02 drained NHC: " in state(), 90)
+    assert "cn01 idle none" in state()
+    lab.ssh("cn02", "touch /etc/fit; systemctl restart slurmd")
+    await_that(lambda: "cn02 idle none" in state(), 90)
 
 
 def config(lab: RunningLab, node: str = "ctl") -> str:

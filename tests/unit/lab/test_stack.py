@@ -59,13 +59,14 @@ def test_settings_of_a_further_lab_are_made_once_and_removed(checkout: Path) -> 
 
 def test_settings_that_a_person_wrote_are_not_removed(checkout: Path) -> None:
     lab = made(checkout, "two", 9)
-    lab.stack_file.write_text(SETTINGS)
+    lab.stack_file.write_text(SALT + SETTINGS)
     stack.remove_settings(lab)
-    assert lab.stack_file.exists()
+    assert lab.stack_file.read_text() == SETTINGS
 
 
-def test_the_committed_settings_lose_the_salt_of_a_stack_that_is_gone(checkout: Path) -> None:
-    lab = made(checkout, "lab", 0)
+@pytest.mark.parametrize("name", ["lab", "two"])
+def test_settings_lose_the_salt_of_a_stack_that_is_gone(checkout: Path, name: str) -> None:
+    lab = made(checkout, name, 9)
     lab.stack_file.write_text(SETTINGS + SALT)
     stack.prepare_settings(lab, "slurmstack")
     assert lab.stack_file.read_text() == SETTINGS
