@@ -18,7 +18,7 @@ from components.slurm_database import (
     mariadb_conf,
     slurmdbd_conf,
 )
-from remote.bundle import File
+from remote.bundle import File, Unit
 from settings import Settings, parse
 from tests.unit.components.test_cluster import (
     HARDWARE,
@@ -81,6 +81,11 @@ def test_slurmdbd_authenticates_as_slurm_conf_says() -> None:
     conf = slurmdbd_conf(settings(slurm=slurm), PASSWORD).splitlines()
     assert "AuthInfo=ttl=60" in conf
     assert "AuthAltTypes=auth/jwt" in conf
+    assert "AuthAltParameters=jwks=/etc/slurm/slurm.jwks,jwt_key=/etc/slurm/jwt.key" in conf
+
+
+def test_slurmdbd_verifies_tokens_and_makes_none() -> None:
+    conf = slurmdbd_conf(settings(jwt={"userTokens": False}), PASSWORD).splitlines()
     assert "AuthAltParameters=jwks=/etc/slurm/slurm.jwks,jwt_key=/etc/slurm/jwt.key" in conf
 
 
@@ -172,6 +177,28 @@ def test_objects_come_after_those_they_need() -> None:
         "  AdminLevel=Operator",
         "  DefaultAccount=z",
     ]
+
+
+def test_dumps_are_made_when_the_settings_say() -> None:
+    bundle = accounting_bundle("ctl", settings({"dump": {"onCalendar": "*-*-* 03:00"}}))
+    assert "\nunit slurmdbd-dump.timer enabled running " in bundle.render()
+    (timer,) = [
+        str(part.content)
+        for part in bundle.parts
+        if isinstance(part, File) and part.path.endswith("/slurmdbd-dump.timer")
+    ]
+    assert "\nOnCalendar=*-*-* 03:00\n" in timer
+    assert "\nWantedBy=timers.target\n" in timer
+
+
+def test_a_change_restarts_what_reads_it() -> None:
+    units = {
+        part.name: part.restart_on
+        for part in database_bundle("ctl", settings(), PASSWORD).parts
+        if isinstance(part, Unit)
+    }
+    assert MARIADB_CONF in units["mariadb.service"]
+    assert "/etc/slurm/slurmdbd.conf" in units["slurmdbd.service"]
 
 
 def test_a_partition_with_a_qos_makes_it_first() -> None:

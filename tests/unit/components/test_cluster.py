@@ -15,6 +15,7 @@ from components.cluster import SlurmCluster
 from remote.host import Host
 from settings import Settings, parse
 from settings.model import Hardware
+from tests.unit.settings.test_rest import GOOD, with_certificate
 from tests.unit.settings.test_settings import lab
 
 KEY = bytes(range(256)) * 4
@@ -164,6 +165,30 @@ def test_the_key_is_in_a_secret_stdin_alone(changes: dict[str, Any], key: bytes)
         assert (first_line in plain(stdin)) == name.endswith("-munge-key"), name
         assert is_secret(stdin) == name.endswith("-munge-key"), name
     assert first_line not in json.dumps(outputs)
+
+
+#: Path → owner and mode, of all that holds a secret, or of the folder that keys are made in.
+SHUT = {
+    "/etc/munge/munge.key": "munge:munge 0400",
+    "/etc/slurm/jwt": "root:root 0700",
+    "/etc/slurm/slurmdbd.conf": "slurm:slurm 0600",
+    "/etc/slurm/tls/site.pem": "root:root 0400",
+    "/var/backups/slurmdbd": "root:root 0700",
+    "/var/lib/slurm-archive": "slurm:slurm 0700",
+    "/var/spool/slurmctld": "slurm:slurm 0700",
+}
+
+
+def test_what_holds_a_secret_is_shut_to_others() -> None:
+    accounting = {"slurmdbd": {"PurgeJobAfter": 12, "ArchiveJobs": True}}
+    node, _ = deploy(accounting=accounting, **with_certificate(GOOD))
+    found = {}
+    for inputs in commands(node).values():
+        for line in plain(inputs.get("stdin", "")).splitlines():
+            words = line.split(" ")
+            if words[0] in ("file", "file-base64", "directory") and words[1] in SHUT:
+                found[words[1]] = " ".join(words[2:4])
+    assert found == SHUT
 
 
 def test_an_existing_key_makes_none() -> None:

@@ -261,7 +261,7 @@ def test_pyxis_changes_in_one_step_with_slurmd() -> None:
     assert packages(bundle)["enroot"] == "3.5.0-1"
     assert packages(bundle)["enroot+caps"] == "3.5.0-1"
     again = unit(bundle, "slurmd.service").restart_on
-    assert {"package:slurmd", "package:slurmstack-pyxis"} <= set(again)
+    assert {"package:slurmd", "package:slurmstack-pyxis", PYXIS_CONF} <= set(again)
     bundle.render()
 
 
@@ -317,6 +317,10 @@ def test_enroot_conf_as_enroots_own_loop_reads_it() -> None:
     assert read["ENROOT_RUNTIME_PATH"] == f"/run/enroot/user-{user}"
     assert read["ENROOT_CACHE_PATH"] == f"/tmp/enroot-cache/user-{user}"
     assert read["ENROOT_DATA_PATH"] == f"/tmp/enroot-data/user-{user}"
+    # Where any user can make a folder, and nobody another's away: now, and after each boot.
+    places = "/etc/tmpfiles.d/slurmstack-enroot.conf"
+    assert "\nd /tmp/enroot-data 1777 root root -\n" in files(bundle)[places]
+    assert commands(bundle)["enroot-folders"] == f"systemd-tmpfiles --create {places}"
     assert read["ENROOT_SQUASH_OPTIONS"] == "-noI -noD -noF -noX -no-duplicates"
     assert read["ENROOT_TEMP_PATH"] == "/scratch"
     assert int(read["ENROOT_MAX_PROCESSORS"]) > 0

@@ -115,7 +115,7 @@ def test_slurmrestd_listens_on_its_socket_and_loopback_only() -> None:
     begin = [line for line in unit.splitlines() if line.startswith("ExecStart=")]
     assert begin[0] == "ExecStart=", "the package's own line must go: it listens on 0.0.0.0"
     assert begin[1].split()[-2:] == ["unix:/run/slurmrestd/slurmrestd.sock", "127.0.0.1:6821"]
-    assert "-s slurmctld -t" in begin[1]
+    assert "-a rest_auth/jwt -s slurmctld -t" in begin[1], "another way in would need no token"
     assert "\nUser=slurmrestd\n" in unit
 
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from components.precheck import report
+from components.precheck import guard, report
 from operations.check import judge, table
 from settings import parse
 from tests.unit.settings.test_settings import lab
@@ -36,8 +36,24 @@ def said(ports: str = PORTS, **changes: str) -> tuple[list[str], list[str]]:
     return found.fails, found.warns
 
 
+def guarded(**changes: str) -> tuple[int, str]:
+    """Exit code of the guard, which stops `up`, where the report says this; and what it says."""
+    script = guard("cn01", SETTINGS).script
+    assert script.count("found=$(report)\n") == 1
+    lines = "".join(f"{key} {value}\n" for key, value in {**FIT, **changes}.items())
+    done = subprocess.run(
+        ["sh", "-c", script.replace("found=$(report)\n", "found=$(cat)\n")],
+        input=lines + PORTS,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
 def test_a_fit_node() -> None:
     assert said() == ([], [])
+    assert guarded() == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -58,6 +74,11 @@ def test_what_would_fail(changes: dict[str, str], says: str) -> None:
     fails, _ = said(**changes)
     (fail,) = fails
     assert says in fail
+    # munge's own check on the node is what stops for a clock.
+    if "clock" not in changes:
+        status, stopped = guarded(**changes)
+        assert status == 1
+        assert says in stopped
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,12 @@ def test_short_forms() -> None:
         ({"slurmdbd": {"PurgeJobAfter": "2 years"}}, "slurmdbd.PurgeJobAfter", "90days"),
         ({"slurmdbd": {"ArchiveJobs": True}}, "slurmdbd.ArchiveJobs", "PurgeJobAfter"),
         ({"slurmdbd": {"extra": {"DbdPort": 1}}}, "slurmdbd.extra.DbdPort", "one level up"),
+        ({"slurmdbd": {"extra": {"Tcp=1": 1}}}, "slurmdbd.extra.Tcp=1", "slurmdbd.conf parameter"),
+        (
+            {"slurmdbd": {"extra": {"TCPTimeout": "5\nStorageHost=elsewhere"}}},
+            "slurmdbd.extra.TCPTimeout",
+            "one line",
+        ),
         (
             {"slurmdbd": {"extra": {"StoragePass": "hunter2"}}},
             "slurmdbd.extra.StoragePass",
@@ -102,6 +108,17 @@ def test_short_forms() -> None:
             "'4 GB'",
         ),
         ({"mariadb": {"extra": {"bind-address": "*"}}}, "mariadb.extra", "without bind-address"),
+        ({"mariadb": {"extra": {"max allowed": 1}}}, "mariadb.extra", "not 'max allowed'"),
+        (
+            {"mariadb": {"extra": {"innodb-log-file-size": "9M"}}},
+            "mariadb.extra",
+            "innodb_log_file_size one level up",
+        ),
+        (
+            {"mariadb": {"extra": {"sql_mode": "x\nbind-address=0.0.0.0"}}},
+            "mariadb.extra",
+            "one line as the value of sql_mode",
+        ),
         ({"dump": {"keep": 0}}, "dump.keep", "greater than or equal to 1"),
         ({"dump": {"directory": "backups"}}, "dump.directory", "'backups'"),
     ],
@@ -132,7 +149,9 @@ def test_the_host_of_slurmdbd_is_said_once() -> None:
     assert ROOT in found["slurmstack:slurm.extra.AccountingStorageHost"]
 
 
-@pytest.mark.parametrize("password", ["hunter2", "hunter2'; DROP DATABASE", "hunter2 " * 3])
+@pytest.mark.parametrize(
+    "password", ["hunter2", "hunter2" * 10, "hunter2'; DROP DATABASE", "hunter2 " * 3]
+)
 def test_a_password_is_never_quoted(password: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse({**lab(), "accountingPassword": password})

@@ -92,6 +92,7 @@ def test_pyxis_is_another_package_for_another_slurm() -> None:
         ("archive.url", "ftp://x/y", "archive.url", "http, https or file URL"),
         ("archive.url", "https://me:secret@x/y.tar", "archive.url", "auth.conf"),
         ("archive.url", "https://x/$(id).tar", "archive.url", "without spaces, quotes"),
+        ("archive.url", "https://x/", "archive.url", "the URL of a file"),
         ("features", ["cuda"], "features[0]", "'nvml'"),
         ("buildPackages", ["a b"], "buildPackages[0]", "pattern"),
         ("host", "cn09", "host", "a host of slurmstack:hosts"),
@@ -158,6 +159,9 @@ SUID = {"url": "https://mirror.example/apptainer-suid_1.4.2_amd64.deb", "sha256"
         ({"conf": {"mount hostsf": False}}, "conf", "'mount hostsf'"),
         ({"conf": {"mount hostfs": "maybe"}}, "conf", "mount hostfs: yes or no"),
         ({"conf": {"enable underlay": "try"}}, "conf", "yes, no, preferred"),
+        ({"conf": {"sessiondir max size": -1}}, "conf", "sessiondir max size: a whole number"),
+        ({"conf": {"mksquashfs mem": "1G\nmount hostfs = yes"}}, "conf", "a text of one line"),
+        ({"conf": {"bind path": ["/a\nmount hostfs = yes"]}}, "conf", "texts without commas"),
         ({"conf": {"limit container owners": ["null"]}}, "conf", "null is taken as a name"),
         ({"packages": [APPTAINER, SUID]}, "packages", "no apptainer-suid"),
         (

@@ -68,6 +68,8 @@ FOUR = Gpus(
         ({"Type": "a100", "File": "/dev/nvidia[4-7]"}, FOUR, "/dev/nvidia3"),
         ({"pci": ["10de:20b2"] * 4}, FOUR, None),
         ({"pci": ["10de:2330"] * 4}, FOUR, "A100"),
+        # As many of the same type, but other cards.
+        ({"pci": ["10de:20b5"] * 4, "Type": "a100"}, FOUR, "4 on the bus (10de:20b2)"),
         ({"Count": 8, "standIn": True}, FOUR, None),
         ({"Count": 8, "AutoDetect": "nvml"}, Gpus(), "no GPU"),
         (

@@ -45,6 +45,19 @@ NODE = "slurmstack:nodes[0]"
             f"{NODE}.Gres[0]",
             "AutoDetect: nvml with a MIG profile",
         ),
+        (
+            gres({"File": "/dev/nvidia0", "MultipleFiles": "/dev/nvidia1"}),
+            f"{NODE}.Gres[0]",
+            "one of File and MultipleFiles",
+        ),
+        (gres({"pci": ["10de:2330"] * 2, "Count": 3}), f"{NODE}.Gres[0]", "a Count of 2"),
+        (
+            gres({"Count": 7, "profile": "1g.10gb", "Type": "a100", "AutoDetect": "nvml"}),
+            f"{NODE}.Gres[0]",
+            "no Type beside the MIG profile",
+        ),
+        (gres({"File": "/dev/nvidia[0-1]", "Links": "0,1"}), f"{NODE}.Gres[0]", "one File beside"),
+        (gres(H100, {"Name": "shard"}), f"{NODE}.Gres[1]", "Count, the number of shard"),
         (gres({"Name": "shard", "Count": 8}), f"{NODE}.Gres[0]", "a gpu beside shard"),
         (gres(H100, H100), f"{NODE}.Gres[1]", "gpu:h100:8 again"),
         (gres({**H100, "Colour": "green"}), f"{NODE}.Gres[0].Colour", "unknown key"),
@@ -88,10 +101,57 @@ NODE = "slurmstack:nodes[0]"
         ),
         ({"mpi": {"ports": "6800-6817"}}, "slurmstack:mpi.ports", "without the SlurmctldPort 6817"),
         ({"mpi": {"ports": "12000"}}, "slurmstack:mpi.ports", "such as 12000-12999"),
+        ({"mpi": {"ports": "80-90"}}, "slurmstack:mpi.ports", "from 1024 to 65535"),
+        (
+            {"mpi": {}, "slurm": {"SrunPortRange": "12500-13500"}},
+            "slurmstack:mpi.ports",
+            "none of SrunPortRange 12500-13500",
+        ),
+        (
+            {"mpi": {}, "slurm": {"SrunPortRange": "13500"}},
+            "slurmstack:slurm.SrunPortRange",
+            "a range of ports",
+        ),
         ({"jobContainer": {"BasePath": "/tmp"}}, "slurmstack:jobContainer", "none of Dirs"),
+        (
+            {"jobContainer": {"BasePath": "/var/spool/slurmd"}},
+            "slurmstack:jobContainer.BasePath",
+            "another folder than SlurmdSpoolDir",
+        ),
+        (
+            {"jobEnvironment": {"A": 1}, "slurm": {"extra": {"TaskProlog": "/x"}}},
+            "slurmstack:slurm.extra.TaskProlog",
+            "no TaskProlog beside jobEnvironment",
+        ),
         ({"jobEnvironment": {"A B": "x"}}, "slurmstack:jobEnvironment.A B", "pattern"),
         ({"roles": {"controller": "ctl", "login": "cn01"}}, "slurmstack:roles.login", "no compute"),
         ({"roles": {"controller": "ctl", "login": "sm9"}}, "slurmstack:roles.login", "found sm9"),
+        (
+            {"roles": {"controller": "ctl", "login": "ctl"}},
+            "slurmstack:roles.login",
+            "other hosts than the controller",
+        ),
+        (
+            {"nodes": [
+                {"hosts": "cn01", "Gres": [H100]},
+                {"hosts": "cn02", "Gres": [{"Count": 8, "standIn": True}]},
+            ]},
+            "slurmstack:nodes[1].Gres[0]",
+            "or stand-ins for all",
+        ),
+        (
+            {"storage": {"home": {"server": "nas", "path": "/a", "clients": "cn09"}}},
+            "slurmstack:storage.home.clients",
+            "found cn09",
+        ),
+        (
+            {
+                "hosts": {**HOSTS, "nas": {"address": "10.73.0.30", "lost": True}},
+                "storage": {"home": {"server": "nas", "path": "/a"}},
+            },
+            "slurmstack:storage.home.server",
+            "a host that is not lost",
+        ),
         (
             {"storage": {"home": {"server": "cn01", "path": "/srv/home"}}},
             "slurmstack:storage.home.server",

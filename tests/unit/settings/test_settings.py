@@ -79,6 +79,9 @@ def test_the_lab_is_right() -> None:
         ({"slurm": {"TaskPlugin": ["x", 1]}}, "slurmstack:slurm.TaskPlugin[1]", "found 1"),
         ({"cluster": {"name": "lab", "nmae": 1}}, "slurmstack:cluster.nmae", "unknown key"),
         ({"nodes": [{"hosts": "cn[01-"}]}, "slurmstack:nodes[0].hosts", "missing bracket"),
+        ({"nodes": [{"hosts": "cn01, cn02"}]}, "slurmstack:nodes[0].hosts", "no spaces"),
+        ({"nodes": [{"hosts": "@workers"}]}, "slurmstack:nodes[0].hosts", "groups are not"),
+        ({"nodes": [{"hosts": "cn01!cn01"}]}, "slurmstack:nodes[0].hosts", "at least one host"),
         ({"nodes": [{"hosts": "cn09"}]}, "slurmstack:nodes[0].hosts", "found cn09"),
         (
             {"nodes": [{"hosts": "cn01"}, {"hosts": "cn[01-02]"}]},
@@ -158,6 +161,32 @@ def test_the_lab_is_right() -> None:
             {"nodes": [{"hosts": "cn01", "RealMemory": 4096, "hardware": PI}]},
             "slurmstack:nodes[0].RealMemory",
             "at most the 3797 MiB; found 4096 MiB",
+        ),
+        (
+            {"nodes": [{"hosts": "cn01", "MemSpecLimit": 3797, "hardware": PI}]},
+            "slurmstack:nodes[0].MemSpecLimit",
+            "less than the 3797 MiB offered; found 3797 MiB",
+        ),
+        (
+            {"partitions": {"a b": {"Nodes": "ALL"}}},
+            "slurmstack:partitions.a b",
+            "a partition name",
+        ),
+        ({"partitions": {"Default": {"Nodes": "ALL"}}}, "slurmstack:partitions.Default", "a part"),
+        (
+            {
+                "hosts": {
+                    "ctl": {"address": "10.73.0.10", "lost": True},
+                    "cn[01-02]": "10.73.0.[21-22]",
+                }
+            },
+            "slurmstack:roles.controller",
+            "found ctl, marked lost",
+        ),
+        (
+            {"hosts": {**lab()["hosts"], "in_1": "10.73.0.12"}},
+            "slurmstack:hosts.in_1",
+            "a host name",
         ),
         (
             {"nodes": [{"hosts": "cn01", "hardware": {**PI, "CPUs": 3}}]},
