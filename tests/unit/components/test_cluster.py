@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import pulumi
 import pytest
 from pulumi.runtime.rpc import _special_secret_sig, _special_sig_key
 
+import components.deploy
 from components.cluster import SlurmCluster
 from remote.host import Host
 from settings import Settings, parse
 from settings.model import Hardware
+from tests.unit.settings.test_containers import CONTAINERS
 from tests.unit.settings.test_rest import GOOD, with_certificate
 from tests.unit.settings.test_settings import lab
 
@@ -136,6 +138,43 @@ def test_four_commands_a_node_and_one_credential() -> None:
         "cn01-node", "cn01-system", "cn01-munge-key", "cn01-slurmd",
         "cn02-node", "cn02-system", "cn02-munge-key", "cn02-slurmd",
     }  # fmt: skip
+
+
+def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failed build leaves daemons alone because what they stand on comes first, by itself."""
+    direct = {"munge-credential": {"ctl-munge-key"}}
+    plain_command = components.deploy._command
+
+    def command(host: Host, role: str, *args: Any) -> components.deploy.Deployed:
+        depends_on: Sequence[pulumi.Resource] = args[4]
+        direct[f"{host.name}-{role}"] = {one.pulumi_resource_name for one in depends_on}
+        return plain_command(host, role, *args)
+
+    monkeypatch.setattr(components.deploy, "_command", command)
+    deploy(
+        hosts={**bare()["hosts"], "in": "10.73.0.12"},
+        roles={"controller": "ctl", "login": "in"},
+        accounting={}, jwt={}, rest={}, apptainer={}, enrootPyxis=CONTAINERS,
+        storage={"home": {"server": "in", "path": "/srv/home"}},
+    )  # fmt: skip
+
+    def before(name: str) -> set[str]:
+        return direct[name].union(*(before(one) for one in direct[name]))
+
+    for name in set(direct) - {"munge-credential"}:
+        node, _, role = name.partition("-")
+        if role != "node":
+            assert f"{node}-node" in before(name), name
+    assert "in-storage" in before("cn01-system")
+    assert "ctl-package-host" in before("cn01-packages")
+    assert {"cn01-packages"} <= before("cn01-apptainer")
+    database = {"ctl-package-host", "ctl-munge-key", "ctl-system", "ctl-jwt"}
+    assert database <= before("ctl-slurmdbd")
+    assert {*database, "ctl-slurmdbd"} <= before("ctl-slurmctld")
+    assert "ctl-slurmctld" in before("ctl-accounting") & before("ctl-slurmrestd")
+    for node, daemon in (("cn01", "slurmd"), ("in", "login")):
+        own = {f"{node}-packages", f"{node}-munge-key", f"{node}-system"}
+        assert {*own, "ctl-slurmctld"} <= before(f"{node}-{daemon}")
 
 
 def test_every_connection_is_pinned() -> None:
