@@ -97,7 +97,7 @@ class SlurmCluster(pulumi.ComponentResource):
             "apptainer",
             {name: hosts[name] for name in workers},
             settings,
-            {name: [nodes[name].resource, *sources.get(name, ())] for name in workers},
+            {name: [systems[name].resource, *sources.get(name, ())] for name in workers},
             child,
         )
         deployed: list[Deployed] = [

@@ -11,6 +11,7 @@ import pulumi
 
 from components.deploy import Deployed, deploy
 from components.enroot_pyxis import PACKAGE as PYXIS
+from components.precheck import guard
 from components.rendering import render
 from components.slurm_packages import BASE, HEADERS
 from remote.bundle import Bundle, Check, Command, Directory, File, Group, Package, Part, Unit, User
@@ -180,7 +181,7 @@ def node_bundle(node: str, settings: Settings, key: str | None, index: str | Non
         index: what is published there, so that a change refreshes the node's package lists.
     """
     sources: list[str] = []
-    parts = _common(settings, sources)
+    parts = [guard(node, settings), *_common(settings, sources)]
     if key is not None:
         address = settings.hosts[package_host(settings)].address
         uri = f"http://{address}:{settings.packages.port}/current"
@@ -206,7 +207,7 @@ def host_bundle(node: str, settings: Settings) -> Bundle:
     steps: list[Command] = []
     published: list[str] = []
     releases: list[str] = []
-    parts = _common(settings, sources, HOST_MARK)
+    parts = [guard(node, settings), *_common(settings, sources, HOST_MARK)]
 
     for file in package_files(settings):
         steps.append(

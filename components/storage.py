@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 import pulumi
 
 from components.deploy import OneHost
+from components.precheck import guard
 from components.rendering import render
 from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Package, Part, Unit
 from remote.host import Host
@@ -62,6 +63,7 @@ def storage_bundle(node: str, settings: Settings) -> Bundle:
         node,
         ROLE,
         [
+            guard(node, settings),
             Guard("folders-above", render("storage/folders-above.sh", node=node, folders=above)),
             Package("nfs-kernel-server"),
             *(Directory(one.path, owner=one.owner, mode=one.mode) for one in shares.values()),

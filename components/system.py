@@ -1,7 +1,7 @@
 """System: what a host has below Slurm; the precheck stands in front of it.
 
-It is the first role that changes a node, so its guard is what stops an unfit one before anything
-is done to it.
+Its guard stops an unfit node before anything is done to it. The roles that do not come after this
+one, package sources and shares, have the same guard.
 """
 
 from __future__ import annotations

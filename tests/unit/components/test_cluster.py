@@ -151,7 +151,7 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
         return plain_command(host, role, *args)
 
     monkeypatch.setattr(components.deploy, "_command", command)
-    deploy(
+    made, _ = deploy(
         hosts={**bare()["hosts"], "in": "10.73.0.12"},
         roles={"controller": "ctl", "login": "in"},
         accounting={}, jwt={}, rest={}, apptainer={}, enrootPyxis=CONTAINERS,
@@ -161,10 +161,19 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     def before(name: str) -> set[str]:
         return direct[name].union(*(before(one) for one in direct[name]))
 
+    guarded = {
+        name
+        for name, inputs in commands(made).items()
+        if "\nguard precheck " in plain(inputs.get("stdin", ""))
+    }
     for name in set(direct) - {"munge-credential"}:
         node, _, role = name.partition("-")
-        if role != "node":
-            assert f"{node}-node" in before(name), name
+        if role == "node":
+            continue
+        assert f"{node}-node" in before(name), name
+        # An unfit node is stopped before anything on it is changed.
+        looked_at = {one for one in guarded if one.startswith(f"{node}-")}
+        assert looked_at & {name, *before(name)}, name
     assert "in-storage" in before("cn01-system")
     assert "ctl-package-host" in before("cn01-packages")
     assert {"cn01-packages"} <= before("cn01-apptainer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from slurmutils import cgroupconfig, gresconfig
 from components.compute_node import compute_bundle
 from components.health import nhc_conf
 from components.node_conf import served_files, task_prolog
+from components.rendering import render
+from components.slurm_conf import slurm_conf
 from components.storage import storage_bundle, unit_name
 from components.system import system_bundle
+from remote.bundle import Guard
 from settings import Settings, parse
 from settings.hostlist import expand
 from settings.model import Hardware
@@ -138,6 +142,41 @@ def test_the_task_prolog_says_what_the_user_has_not(tmp_path: Path) -> None:
     assert "UCX_TLS" not in prolog(environment, tmp_path, UCX_TLS="")
 
 
+def test_slurm_conf_follows_from_how_jobs_run() -> None:
+    found = settings(
+        healthCheck={"interval": 120},
+        jobContainer={"BasePath": "/raid"},
+        jobEnvironment={"A": 1},
+        limits={},
+        mpi={"conf": {"PMIxTlsUCX": "rc"}},
+        nodes=[{"hosts": "cn[01-02]", "Features": ["a"], "MemSpecLimit": 100, "Weight": 7}],
+        partitions={"old": {"Nodes": "ALL", "State": "DRAIN"}},
+        topology={"plugin": "tree", "switches": {"leaf": {"Nodes": "cn[01-02]"}}},
+    )
+    hardware = dict.fromkeys(found.compute, HARDWARE)
+    lines = slurm_conf(found, hardware).splitlines()
+    wanted = {
+        "HealthCheckInterval=120",
+        "HealthCheckNodeState=ANY,CYCLE",
+        "HealthCheckProgram=/usr/sbin/nhc",
+        "JobContainerType=job_container/tmpfs",
+        "MpiDefault=pmix",
+        "MpiParams=ports=12000-12999",
+        "PrologFlags=Contain",
+        "PropagateResourceLimitsExcept=MEMLOCK,NOFILE",
+        "TaskProlog=/etc/slurmstack/task-prolog",
+        "TopologyPlugin=topology/tree",
+    }
+    assert wanted - {*lines} == set()
+    (node,) = [line for line in lines if line.startswith("NodeName=cn01 ")]
+    assert {"Features=a", "MemSpecLimit=100", "Weight=7"} <= {*node.split()}
+    (partition,) = [line for line in lines if line.startswith("PartitionName=old ")]
+    assert "State=DRAIN" in partition.split()
+    served = served_files(found, hardware)
+    assert "PMIxTlsUCX=rc\n" in served["/etc/slurm/mpi.conf"]
+    assert "BasePath=/raid\n" in served["/etc/slurm/job_container.conf"]
+
+
 def test_a_change_of_job_container_restarts_slurmd() -> None:
     def key(path: str) -> str:
         found = settings(jobContainer={"BasePath": path})
@@ -166,10 +205,57 @@ def test_a_share_is_exported_and_mounted() -> None:
     assert f"/srv/home 10.73.0.10{options}" not in server
     assert f"/srv/home 10.73.0.21{options} 10.73.0.22{options} 10.73.0.12{options}" in server
     assert "directory /srv/home root:slurm 0755" in server
+    assert "\n  exportfs -r\n" in server
     client = system_bundle("cn01", found).render()
+    assert "\npackage nfs-common\n" in client
     assert "What=10.73.0.10:/srv/home" in client
     assert "unit home.mount enabled running" in client
     assert "home.mount" not in system_bundle("ctl", found).render()
+
+
+def test_a_share_has_the_mode_and_the_folder_that_the_site_gives() -> None:
+    home = {**SHARES["home"], "owner": "slurm:slurm", "mode": "1770"}
+    bundle = storage_bundle("ctl", settings(storage={"home": home}))
+    assert "directory /srv/home slurm:slurm 1770" in bundle.render()
+    guard = next(one for one in bundle.parts if isinstance(one, Guard) and "above" in one.name)
+    there = run(guard.script.replace("'/srv'", "'/'"))
+    assert there == (0, "")
+    status, said = run(guard.script.replace("'/srv'", "'/no-such-folder'"))
+    assert (status, said) == (
+        1,
+        "/no-such-folder is not there: make it on ctl, or mount its file system\n",
+    )
+
+
+def run(script: str) -> tuple[int, str]:
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_a_share_below_a_shut_folder_is_named() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        script = render("storage/can-be-entered.sh", paths=[f"{place}/home"])
+        status, said = run(script)
+        assert (status, f"chmod o+x {place}" in said) == (1, True)
+        Path(place).chmod(0o711)
+        assert run(script) == (0, "")
+
+
+def test_lost_hosts_mount_nothing() -> None:
+    hosts = {**HOSTS, "cn03": {"address": "10.73.0.23", "lost": True}}
+    home = {**SHARES["home"], "clients": "cn[02-03]"}
+    server = storage_bundle("ctl", settings(storage={"home": home}, hosts=hosts)).render()
+    assert "10.73.0.22(" in server
+    assert "10.73.0.23" not in server
+
+
+def test_health_is_checked_of_gpus_that_are_no_stand_ins() -> None:
+    def rules(**gres: Any) -> str:
+        found = settings(**nodes({"Count": 2, **gres}), healthCheck={})
+        return nhc_conf("cn01", found, HARDWARE)
+
+    assert "nvidia-smi --query-gpu=uuid" in rules(AutoDetect="nvml")
+    assert "nvidia-smi" not in rules(standIn=True)
 
 
 def test_health_is_checked_of_what_the_node_mounts() -> None:
