@@ -149,8 +149,21 @@ def test_nothing_is_left_to_do(containers: RunningLab) -> None:
     containers.pulumi("preview", "--expect-no-changes")
 
 
+#: As `publish` signs, with the key of somebody else.
+SIGNED_BY_ANOTHER = """
+set -e
+gpg="gpg --homedir /root/another --batch --quiet --pinentry-mode loopback --passphrase ''"
+mkdir -m 0700 /root/another
+eval "$gpg --quick-generate-key another rsa3072 sign never"
+rm InRelease
+apt-ftparchive release . >/root/another/Release
+eval "$gpg --clearsign --output InRelease /root/another/Release"
+"""
+
+
 def test_only_signed_packages_are_taken(containers: RunningLab) -> None:
-    """A package slipped into the repository after it was signed is refused by the nodes."""
+    """A package slipped into the repository after it was signed is refused by the nodes, also with
+    sums that are right again and another's signature."""
     www = "/var/lib/slurmstack-packages/www/current"
     lists = "/var/lib/apt/lists/*_current_*"
     refresh = (
@@ -159,14 +172,15 @@ def test_only_signed_packages_are_taken(containers: RunningLab) -> None:
         "-o APT::Get::List-Cleanup=0"
     )
     containers.ssh("cn01", refresh)
-    containers.ssh(
-        "ctl", f"cd {www} && cp Packages /tmp/Packages && sed -i s/enroot/rootkit/ Packages"
-    )
+    containers.ssh("ctl", f"cp -a {www}/. /root/signed; sed -i s/enroot/rootkit/ {www}/Packages")
     try:
+        assert containers.ssh("cn01", refresh, check=False).returncode != 0
+        containers.ssh("ctl", f"cd {www}; {SIGNED_BY_ANOTHER}")
         refused = containers.ssh("cn01", refresh, check=False)
         assert refused.returncode != 0
+        assert "NO_PUBKEY" in refused.stderr or "not signed" in refused.stderr
     finally:
-        containers.ssh("ctl", f"cp /tmp/Packages {www}/Packages")
+        containers.ssh("ctl", f"cp -a /root/signed/. {www}; rm -r /root/signed /root/another")
     containers.ssh("cn01", refresh)
 
 
