@@ -120,8 +120,7 @@ def slurm_source(
         "#!/usr/bin/make -f\nbuild clean build-arch build-indep:\nbinary-arch:\n"
         "binary binary-indep:\n"
         f"\t{rules or 'true'}\n"
-        "\tmkdir -p debian/tmp/DEBIAN debian/tmp/usr/lib/slurm debian/tmp/usr/sbin\n"
-        "\ttouch debian/tmp/usr/lib/slurm/auth_jwt.so debian/tmp/usr/sbin/slurmrestd\n"
+        "\tmkdir -p debian/tmp/DEBIAN\n"
         "\tdpkg-gencontrol\n\tdpkg-deb --build debian/tmp ..\n"
     )
     return _source(folder, name, version, control, script)

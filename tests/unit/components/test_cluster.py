@@ -176,7 +176,7 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
         assert looked_at & {name, *before(name)}, name
     assert "in-storage" in before("cn01-system")
     assert "ctl-package-host" in before("cn01-packages")
-    assert {"cn01-packages"} <= before("cn01-apptainer")
+    assert {"cn01-packages", "cn01-system"} <= before("cn01-apptainer")
     database = {"ctl-package-host", "ctl-munge-key", "ctl-system", "ctl-jwt"}
     assert database <= before("ctl-slurmdbd")
     assert {*database, "ctl-slurmdbd"} <= before("ctl-slurmctld")

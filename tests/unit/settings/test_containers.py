@@ -106,6 +106,14 @@ def test_mistakes_in_packages(path: str, value: Any, where: str, says: str) -> N
     assert says in found[f"slurmstack:packages.{where}"]
 
 
+def test_a_package_host_that_is_lost() -> None:
+    hosts = {**lab()["hosts"], "pkg": {"address": "10.73.0.13", "lost": True}}
+    found = mistakes({"hosts": hosts, "packages": {**SOURCE, "host": "pkg"}})
+    assert found == {
+        "slurmstack:packages.host": "expected a host that is not lost; found pkg, lost"
+    }
+
+
 @pytest.mark.parametrize(
     ("sources", "key", "where", "says"),
     [

@@ -184,6 +184,11 @@ def test_the_lab_is_right() -> None:
             "found ctl, marked lost",
         ),
         (
+            {"hosts": {**lab()["hosts"], "in": {"address": "10.73.0.12", "hostKey": "AAAA"}}},
+            "slurmstack:hosts.in.hostKey",
+            "a public host key such as",
+        ),
+        (
             {"hosts": {**lab()["hosts"], "in_1": "10.73.0.12"}},
             "slurmstack:hosts.in_1",
             "a host name",
