@@ -99,6 +99,23 @@ NODE = "slurmstack:nodes[0]"
             "slurmstack:topology.BlockSizes",
             "a power of two times 1",
         ),
+        (
+            {
+                "topology": {
+                    "plugin": "block",
+                    "blocks": {"a": {"Nodes": "cn01"}, "b": {"Nodes": "cn02"}},
+                    "BlockSizes": [2],
+                }
+            },
+            "slurmstack:topology.blocks.a.Nodes",
+            "at least the 2 nodes of the base block size",
+        ),
+        (
+            {"topology": {**TREE, "BlockSizes": [1]}},
+            "slurmstack:topology",
+            "neither blocks nor BlockSizes",
+        ),
+        ({"topology": {**TREE, "plugin": "block"}}, "slurmstack:topology", "no switches"),
         ({"mpi": {"ports": "6800-6817"}}, "slurmstack:mpi.ports", "without the SlurmctldPort 6817"),
         ({"mpi": {"ports": "12000"}}, "slurmstack:mpi.ports", "such as 12000-12999"),
         ({"mpi": {"ports": "80-90"}}, "slurmstack:mpi.ports", "from 1024 to 65535"),

@@ -155,6 +155,7 @@ def test_the_lab_is_right() -> None:
             "slurmstack:slurm.extra",
             "MessageTimeout one level up",
         ),
+        ({"slurm": {"extra": {"A=1\nB": "x"}}}, "slurmstack:slurm.extra", "parameter name"),
         ({"slurm": {"extra": {"NodeName": "x"}}}, "slurmstack:slurm.extra", "slurmstack:nodes"),
         ({"slurm": {"extra": {"A": "x\nB=y"}}}, "slurmstack:slurm.extra", "one line"),
         (
