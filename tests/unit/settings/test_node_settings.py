@@ -82,6 +82,11 @@ NODE = "slurmstack:nodes[0]"
             "slurmstack:topology.switches.top",
             "a ring",
         ),
+        (
+            tree(x={"Switches": "l1"}, top={"Switches": "l[1-2],x"}),
+            "slurmstack:topology.switches.x.Switches",
+            "found l1, already below top",
+        ),
         (tree(l2={"Nodes": "cn02", "Switches": "l1"}), "slurmstack:topology.switches.l2", "either"),
         (
             {"topology": {"plugin": "tree", "switches": {"l1": {"Nodes": "cn01"}}}},
