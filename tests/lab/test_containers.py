@@ -165,7 +165,8 @@ def test_only_signed_packages_are_taken(containers: RunningLab) -> None:
     """A package slipped into the repository after it was signed is refused by the nodes, also with
     sums that are right again and another's signature."""
     www = "/var/lib/slurmstack-packages/www/current"
-    lists = "/var/lib/apt/lists/*_current_*"
+    # What was refused stays in partial/, from where apt would go on.
+    lists = "/var/lib/apt/lists/*_current_* /var/lib/apt/lists/partial/*_current_*"
     refresh = (
         f"rm -f {lists}; apt-get update --error-on=any -o Dir::Etc::sourceparts=- "
         "-o Dir::Etc::sourcelist=/etc/apt/sources.list.d/slurmstack.sources "
