@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from engine.backend import Backend, StackRef
-from engine.errors import FAILED, REFUSED, STACK_NOT_FOUND, CommandError, StackNotFound, refuse
+from engine.errors import FAILED, STACK_NOT_FOUND, CommandError, StackNotFound, refuse
 from engine.workspace import ProjectFile, StackFile
 
 # A flag: name, "/x" its short form, "=" takes a value, "=*" may be repeated, "#" is a number. One
@@ -346,14 +346,6 @@ def main(argv: list[str]) -> int:
         return _fail("canceled", 8)
     except OSError as error:
         return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), FAILED)
-    except Exception as error:
-        from engine.api import EngineError, Unsupported
-
-        if isinstance(error, Unsupported):
-            return _fail(str(error), REFUSED)
-        if isinstance(error, EngineError):
-            return _fail(str(error), FAILED)
-        raise
 
 
 def _fail(message: str, code: int) -> int:

@@ -9,10 +9,10 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 from engine import VERSION, config
-from engine.api import Cancel, EngineError, Options, Project, Result, run
+from engine.api import PARALLEL, Cancel, Kind, Project, Request, Result
 from engine.backend import manifest
 from engine.cli import Invocation
 from engine.cli_stack import crypter_of
@@ -21,8 +21,6 @@ from engine.display.steps import UPDATE_KINDS, headline
 from engine.errors import CANCELED, CHANGES_UNEXPECTED, FAILED, REFUSED, CommandError
 from engine.secrets import PassphraseCrypter
 from engine.state import Snapshot
-
-Operation = Literal["update", "refresh", "destroy"]
 
 
 def preview(call: Invocation) -> int:
@@ -59,7 +57,7 @@ def destroy(call: Invocation) -> int:
 class _Operation:
     """One operation on one stack: what it works on, and its preview and execution."""
 
-    def __init__(self, call: Invocation, kind: Operation) -> None:
+    def __init__(self, call: Invocation, kind: Kind) -> None:
         self.call, self.kind = call, kind
         self.yes = bool(call.flag("skip-preview")) or call.switch(
             "yes", "PULUMI_SKIP_CONFIRMATIONS"
@@ -88,7 +86,7 @@ class _Operation:
             self.crypter = self.file.crypter
             self.crypter.start()
             # The slow imports of an operation, beside the slow key.
-            import engine.deployment  # noqa: F401
+            import engine.operation  # noqa: F401
 
             self.crypter.check()
             self.config, self.secret_keys = self.file.decrypted()
@@ -211,6 +209,7 @@ class _Operation:
     async def _run(self, snapshot: Snapshot, dry_run: bool, digest: str = "") -> Result:
         from engine.display.events import EventLog, Stamp
         from engine.journal import Journal
+        from engine.operation import run
 
         call, project = self.call, self.call.project
         display, stamp, cancel = self._display(dry_run), Stamp(), Cancel()
@@ -246,31 +245,22 @@ class _Operation:
                 except OSError as error:
                     raise CommandError(f"cannot write {path}: {error.strerror}") from error
             variable = os.environ.get("PULUMI_PARALLEL", "")
-            parallel = call.flag("parallel", int(variable) if variable.isdigit() else None)
-            return await run(
+            parallel = call.flag("parallel", int(variable) if variable.isdigit() else 0)
+            request = Request(
                 Project(project.name, project.root, project.main, project.virtualenv),
                 self.ref.name,
                 self.config,
                 self.secret_keys,
-                snapshot,
-                Options(
-                    operation=self.kind,
-                    dry_run=dry_run,
-                    parallel=parallel if parallel and parallel > 0 else None,
-                    targets=tuple(call.flag("target", ())),
-                    target_dependents=bool(call.flag("target-dependents")),
-                    continue_on_error=call.switch("continue-on-error", "PULUMI_CONTINUE_ON_ERROR"),
-                    clear_pending_creates=bool(call.flag("clear-pending-creates")),
-                    # Displays compare secrets; none shows them, and no event leaves unblinded.
-                    show_secrets=True,
-                    debug=bool(call.flag("debug")),
-                ),
-                emit,
-                journal,
-                cancel,
+                operation=self.kind,
+                dry_run=dry_run,
+                parallel=parallel if parallel > 0 else PARALLEL,
+                targets=tuple(call.flag("target", ())),
+                target_dependents=bool(call.flag("target-dependents")),
+                continue_on_error=call.switch("continue-on-error", "PULUMI_CONTINUE_ON_ERROR"),
+                clear_pending_creates=bool(call.flag("clear-pending-creates")),
+                debug=bool(call.flag("debug")),
             )
-        except EngineError as error:
-            raise CommandError(str(error)) from error
+            return await run(request, snapshot, emit, journal, cancel)
         finally:
             ticker.cancel()
             with suppress(asyncio.CancelledError):

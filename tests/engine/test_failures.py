@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from engine.api import Cancel, EngineError
+from engine.api import Cancel
+from engine.errors import EngineError
 from engine.journal import recover
 from tests.engine.conftest import Reversible, SshServer, Stack, local, remote
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.journal import Entry, fold
-from engine.planner import in_order
+from engine.order import in_order
 from engine.properties import (
     contains,
     diff,
