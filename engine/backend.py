@@ -127,13 +127,8 @@ class Backend:
         return self.root / "backups" / ref.project / ref.name
 
     def journal(self, ref: StackRef) -> Path:
-        """Where an operation on the stack keeps its journal; the folder exists."""
-        path = self.root / "journals" / ref.project / f"{ref.name}.jsonl"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise CommandError(f"cannot write {path}: {error.strerror}") from error
-        return path
+        """Where an operation on the stack keeps its journal."""
+        return self.root / "journals" / ref.project / f"{ref.name}.jsonl"
 
     def exists(self, ref: StackRef) -> bool:
         self._refuse_compressed(ref)
@@ -147,9 +142,6 @@ class Backend:
     def stacks(self) -> list[StackRef]:
         found = sorted((self.root / "stacks").glob("*/*.json"))
         return [StackRef(path.parent.name, path.stem) for path in found]
-
-    def modified(self, ref: StackRef) -> float:
-        return self._stack(ref).stat().st_mtime
 
     def load(self, ref: StackRef) -> Checkpoint:
         """The stack's checkpoint, an interrupted operation's journal folded in.
@@ -180,11 +172,10 @@ class Backend:
                 f"{document.get('features') or ''}; this engine reads version 3"
             )
         digest = hashlib.sha256(data).hexdigest()
-        journal = self.root / "journals" / ref.project / f"{ref.name}.jsonl"
-        if journal.exists():
+        if self.journal(ref).exists():
             from engine.journal import recover
 
-            folded = recover(journal, digest, deployment or {})
+            folded = recover(self.journal(ref), digest, deployment or {})
             if folded is not None:
                 return Checkpoint(folded, digest, recovered=True)
         return Checkpoint(deployment, digest)
@@ -208,7 +199,7 @@ class Backend:
         for stale in (path, path.with_name(f"{path.name}.bak")):
             # Pulumi's own note of the checksum of the file just replaced.
             stale.with_name(f"{stale.name}.attrs").unlink(missing_ok=True)
-        (self.root / "journals" / ref.project / f"{ref.name}.jsonl").unlink(missing_ok=True)
+        self.journal(ref).unlink(missing_ok=True)
         return hashlib.sha256(data).hexdigest()
 
     def record(self, ref: StackRef, update: dict[str, Any]) -> None:

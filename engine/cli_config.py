@@ -110,7 +110,7 @@ def set_all(call: Invocation) -> int:
         if found.get("objectValue") is not None:
             if found.get("secret"):
                 raise refuse(f"a structured secret in --json ('{text}')")
-            file.set(key, [], json.loads(found["value"]))
+            file.set(key, (), json.loads(found["value"]))
         else:
             _set(file, text, found["value"], path=False, secret=bool(found.get("secret")))
     file.save()
@@ -149,7 +149,7 @@ def refresh(call: Invocation) -> int:
         print(f"backed up existing configuration file to {backup}")
     file.document.pop("config", None)
     for key, value in history[0].get("config", {}).items():
-        file.set(key, [], value)
+        file.set(key, (), value)
     deployment = call.backend.load(call.stack).deployment or {}
     salt = deployment.get("secrets_providers", {}).get("state", {}).get("salt")
     if salt:

@@ -241,6 +241,7 @@ class _Operation:
             if not dry_run:
                 path = call.backend.journal(self.ref)
                 try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
                     journal = Journal(path, self.crypter, digest)
                 except OSError as error:
                     raise CommandError(f"cannot write {path}: {error.strerror}") from error

@@ -16,10 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.errors import CommandError
-
-Path = list[str | int]
-
-_SEGMENT = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|([^.\[\]"]+)')
+from engine.paths import PropertyPath, parse_path
 
 
 def go_json(value: Any) -> str:
@@ -32,28 +29,7 @@ def escape(text: str) -> str:
     return re.sub("[<>&\u2028\u2029]", lambda m: f"\\u{ord(m[0]):04x}", text)
 
 
-def parse_path(text: str) -> Path:
-    """``a.b[0]["c.d"]`` → ``["a", "b", 0, "c.d"]``. Raises CommandError where it is no path."""
-    path: Path = []
-    position = 0
-    while position < len(text):
-        if path and text[position] == ".":
-            position += 1
-        match = _SEGMENT.match(text, position)
-        if not match:
-            raise CommandError(f"invalid config key path: cannot parse '{text}' at {position}")
-        quoted, index, name = match.groups()
-        if quoted is not None:
-            path.append(re.sub(r"\\(.)", r"\1", quoted))
-        else:
-            path.append(int(index) if index is not None else name)
-        position = match.end()
-    if not path or not isinstance(path[0], str):
-        raise CommandError("invalid configuration key: first path segment must be a string")
-    return path
-
-
-def parse_key(text: str, project: str, path: bool = False) -> tuple[str, Path]:
+def parse_key(text: str, project: str, path: bool = False) -> tuple[str, PropertyPath]:
     """The full key (``namespace:name``) and the path below it (empty without ``--path``)."""
     namespace, rest = project, text
     head = re.split(r"[.\[]", text, maxsplit=1)[0] if path else text
@@ -67,9 +43,14 @@ def parse_key(text: str, project: str, path: bool = False) -> tuple[str, Path]:
                 f"invalid configuration key: could not parse {text} as a configuration key "
                 "(configuration keys should be of the form `<namespace>:<name>`)"
             )
-        return f"{namespace}:{rest}", []
-    segments = parse_path(rest)
-    return f"{namespace}:{segments[0]}", segments[1:]
+        return f"{namespace}:{rest}", ()
+    try:
+        first, *below = parse_path(rest) or (0,)
+    except ValueError as error:
+        raise CommandError(f"invalid config key path: {error}") from None
+    if not isinstance(first, str):
+        raise CommandError("invalid configuration key: first path segment must be a string")
+    return f"{namespace}:{first}", tuple(below)
 
 
 def is_secure(value: Any) -> bool:
@@ -130,7 +111,7 @@ def coerce(text: str) -> bool | int | str:
     return text
 
 
-def get(value: Any, path: Path) -> Any:
+def get(value: Any, path: PropertyPath) -> Any:
     """The value at the path. Raises KeyError where there is none."""
     for step in path:
         fits = isinstance(step, int) if isinstance(value, list) else isinstance(value, dict)
@@ -140,7 +121,7 @@ def get(value: Any, path: Path) -> Any:
     return value
 
 
-def put(container: Any, path: Path, value: Any, parents: str = "") -> None:
+def put(container: Any, path: PropertyPath, value: Any, parents: str = "") -> None:
     """Set the value at the path below ``container``, making lists and maps as needed."""
     step: Any = path[0]
     rest = path[1:]
@@ -167,7 +148,7 @@ def put(container: Any, path: Path, value: Any, parents: str = "") -> None:
     put(child, rest, value, at)
 
 
-def remove(container: Any, path: Path) -> None:
+def remove(container: Any, path: PropertyPath) -> None:
     """Remove what is at the path; nothing happens where there is nothing."""
     try:
         parent = get(container, path[:-1])

@@ -14,14 +14,14 @@ from urllib.parse import unquote, urlparse
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, resource_pb2_grpc
+from pulumi.runtime.proto import engine_pb2_grpc, resource_pb2, resource_pb2_grpc
 
 from engine.deployment import Deployment
 from engine.errors import Unsupported, refuse
 from engine.executor import Halted
 from engine.goal import Alias, Goal
-from engine.properties import AssetFound, properties_from_wire, properties_to_wire
 from engine.state import Properties
+from engine.wire import AssetFound, properties_from_wire, properties_to_wire
 
 T = TypeVar("T")
 _LIMIT = 400 * 1024 * 1024
@@ -50,7 +50,6 @@ Context = Any  # grpc.aio.ServicerContext, whose stubs are not typed
 class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineServicer):
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        self._root = ""
         self._server = grpc.aio.server(options=_OPTIONS)
 
     async def start(self) -> str:
@@ -92,10 +91,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
                 for name in _FEATURES
             ],
         )
-
-    async def SupportsFeature(self, request: Any, context: Context) -> Any:
-        name = re.sub(r"([A-Z])", r"_\1", request.id).upper()
-        return resource_pb2.SupportsFeatureResponse(hasSupport=name in _FEATURES)
 
     async def RegisterResource(self, request: Any, context: Context) -> Any:
         return await self._answer(self._register(request), context)
@@ -146,13 +141,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
             report = self._deployment.reports.diagnose
             report(severity, request.message, request.urn, request.ephemeral)
         return empty_pb2.Empty()
-
-    async def GetRootResource(self, request: Any, context: Context) -> Any:
-        return engine_pb2.GetRootResourceResponse(urn=self._root)
-
-    async def SetRootResource(self, request: Any, context: Context) -> Any:
-        self._root = request.urn
-        return engine_pb2.SetRootResourceResponse()
 
     # Requests taken apart
 

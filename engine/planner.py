@@ -13,7 +13,8 @@ from engine.api import Request
 from engine.errors import refuse
 from engine.goal import Goal, former_urns, make_urn
 from engine.order import depending_on, in_groups, needed_by
-from engine.properties import contains, parse_path, reset
+from engine.paths import contains, parse_path
+from engine.properties import reset
 from engine.providers import Difference, Provider, Refused
 from engine.state import STACK_TYPE, UNKNOWN, Properties, Resource, Value, reveal
 from engine.targets import Targets

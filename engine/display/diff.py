@@ -7,7 +7,8 @@ from typing import Any
 
 from engine.display import Display, steps
 from engine.display.steps import Metadata
-from engine.display.values import Printer, detailed, difference, internal, properties
+from engine.display.values import Printer, detailed, difference, opened
+from engine.properties import internal
 
 
 class DiffDisplay(Display):
@@ -97,18 +98,18 @@ class DiffDisplay(Display):
             state = new or old or {}
             shown = (new or {}).get("outputs") or state.get("inputs")
             printer = self._printer(indent + 1, op, False)
-            printer.object(properties(shown))
+            printer.object(opened(shown))
             return head + printer.text()
         printer = self._printer(indent + 1, op, True)
         if step.get("detailedDiff") is not None:
-            found = detailed(step, properties(old.get("outputs")), properties(new.get("inputs")))
+            found = detailed(step, opened(old.get("outputs")), opened(new.get("inputs")))
             if found.items:
                 printer.object_diff(found)
             else:
-                printer.with_op("same").object(properties(old.get("inputs")))
+                printer.with_op("same").object(opened(old.get("inputs")))
             return head + printer.text()
         which = "outputs" if new.get("outputs") else "inputs"
-        before, after = properties(old.get(which)), properties(new.get(which))
+        before, after = opened(old.get(which)), opened(new.get(which))
         change = difference(before, after)
         if change:
             printer.object_diff(change, step.get("diffs") if which == "inputs" else None)
@@ -141,10 +142,10 @@ def outputs(step: Metadata, printer: Printer, preview: bool, refresh: bool = Fal
     old, new = step.get("old"), step.get("new") or {}
     if old and old.get("initErrors"):
         return ""
-    found, inputs = properties(new.get("outputs")), properties(new.get("inputs"))
+    found, inputs = opened(new.get("outputs")), opened(new.get("inputs"))
     found = {k: v for k, v in found.items() if not internal(k)}
     sames = root and not preview
-    change = difference(properties(old.get("outputs")), found) if old else None
+    change = difference(opened(old.get("outputs")), found) if old else None
     if change is None:
         if old and not sames:
             return ""

@@ -13,7 +13,7 @@ from typing import Any
 from engine.display import Display, steps
 from engine.display.diff import outputs
 from engine.display.steps import Metadata
-from engine.display.values import Printer, detailed, difference, properties
+from engine.display.values import Printer, detailed, difference, opened
 
 
 @dataclass
@@ -248,9 +248,9 @@ def short_diff(step: Metadata) -> str:
     changed: dict[str, set[str]] = {"add": set(), "delete": set(), "update": set()}
     if step["op"] != "same":
         if step.get("detailedDiff") is not None:
-            found = detailed(step, properties(old.get("outputs")), properties(new.get("inputs")))
+            found = detailed(step, opened(old.get("outputs")), opened(new.get("inputs")))
         else:
-            found = difference(properties(old.get("inputs")), properties(new.get("inputs")))  # type: ignore[assignment]
+            found = difference(opened(old.get("inputs")), opened(new.get("inputs")))  # type: ignore[assignment]
         for key, (kind, _) in ((found.items if found else None) or {}).items():
             if kind in changed:
                 changed[kind].add(key)

@@ -17,7 +17,7 @@ from typing import Any
 
 from engine.errors import refuse
 from engine.processes import end
-from engine.properties import diff
+from engine.properties import detailed_diff
 from engine.providers import Context, Difference, ProviderError, Refused, top_level
 from engine.providers.ssh import Outcome, Pool, SshError
 from engine.state import UNKNOWN, Properties, Secret, Value, reveal
@@ -68,7 +68,7 @@ class CommandProvider:
         return checked
 
     def difference(self, kind: str, old: Properties, new: Properties) -> Difference:
-        detail = diff(old, new)
+        detail = detailed_diff(old, new)
         if "triggers" in detail:
             detail["triggers"] += "-replace"
         return Difference(
