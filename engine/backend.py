@@ -31,6 +31,7 @@ from typing import Any
 
 from engine import VERSION
 from engine.errors import CommandError, StackNotFound, refuse
+from engine.secrets import PassphraseCrypter
 from engine.workspace import ProjectFile, pulumi_home, write_atomically
 
 
@@ -308,3 +309,11 @@ def manifest() -> dict[str, str]:
         "magic": hashlib.sha256(version.encode()).hexdigest(),
         "version": version,
     }
+
+
+def crypter_of(deployment: dict[str, Any]) -> PassphraseCrypter:
+    """The crypter that a checkpoint names."""
+    provider = deployment.get("secrets_providers") or {}
+    if provider.get("type") != "passphrase":
+        raise refuse(f"secrets provider {provider.get('type') or 'none'!r} in the checkpoint")
+    return PassphraseCrypter(provider["state"]["salt"])

@@ -41,9 +41,9 @@ UPDATE = (
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "": ("", "!version", ""),
-    "version": ("cli_stack:version", "", ""),
-    "about": ("cli_stack:about", f"json/j {STACK} !output !transitive/t", ""),
-    "whoami": ("cli_stack:whoami", "json/j verbose/v !output", ""),
+    "version": ("cli_about:version", "", ""),
+    "about": ("cli_about:about", f"json/j {STACK} !output !transitive/t", ""),
+    "whoami": ("cli_about:whoami", "json/j verbose/v !output", ""),
     "cancel": ("cli_stack:cancel", f"yes/y {STACK}", "[STACK]"),
     "stack": (
         "cli_stack:show",
@@ -67,11 +67,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         f"{STACK} yes/y force/f preserve-config remove-backups",
         "[NAME]",
     ),
-    "stack output": ("cli_stack:output", f"{STACK} json/j show-secrets shell", "[NAME]"),
-    "stack export": ("cli_stack:export", f"{STACK} file= show-secrets !version", ""),
-    "stack import": ("cli_stack:import_state", f"{STACK} file= force/f", ""),
+    "stack output": ("cli_state:output", f"{STACK} json/j show-secrets shell", "[NAME]"),
+    "stack export": ("cli_state:export", f"{STACK} file= show-secrets !version", ""),
+    "stack import": ("cli_state:import_state", f"{STACK} file= force/f", ""),
     "stack history": (
-        "cli_stack:history",
+        "cli_state:history",
         f"{STACK} json/j show-secrets full-dates page-size# page# !output",
         "",
     ),
@@ -240,7 +240,7 @@ def parse(argv: list[str]) -> Invocation:
             verb = ALIASES.get(verb, verb)
             if not call.arguments and word in LACKING.get(call.verb, "").split():
                 raise refuse(f"`pulumi {verb}`")
-            if verb in COMMANDS and not call.arguments:
+            if word and verb in COMMANDS and not call.arguments:
                 call.verb = verb
                 table |= flags(COMMANDS[verb][1])
             else:

@@ -8,8 +8,8 @@ from typing import Any
 
 from engine import config
 from engine.cli import Invocation
-from engine.cli_stack import print_json, table
 from engine.errors import CommandError, refuse
+from engine.printing import print_json, table
 from engine.workspace import StackFile, write_atomically
 
 
@@ -85,7 +85,10 @@ def set_value(call: Invocation) -> int:
         from getpass import getpass
 
         value = getpass("value: ") if secret else input("value: ")
-    _set(file, text, value, path=bool(call.flag("path")), secret=secret)
+    try:
+        _set(file, text, value, path=bool(call.flag("path")), secret=secret)
+    except config.PathError as error:
+        raise CommandError(f"could not set config: {error}") from None
     file.save()
     return 0
 

@@ -13,14 +13,16 @@ from typing import Any
 
 from engine import VERSION, config
 from engine.api import PARALLEL, Cancel, Kind, Project, Request, Result
-from engine.backend import manifest
+from engine.backend import crypter_of, manifest
 from engine.cli import Invocation
-from engine.cli_stack import crypter_of
-from engine.display import Display
+from engine.display import Display, Style
 from engine.display.steps import UPDATE_KINDS, headline
 from engine.errors import CANCELED, CHANGES_UNEXPECTED, FAILED, REFUSED, CommandError
 from engine.secrets import PassphraseCrypter
 from engine.state import Snapshot
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Go's names of them."""
 
 
 def preview(call: Invocation) -> int:
@@ -159,11 +161,11 @@ class _Operation:
                 f"{backend.journal(self.ref)} and is taken up by the next operation"
             ) from error
         values = self.file.values
-        flags = {f"pulumi.flag.{k}": "true" for k, v in call.flags.items() if v is True}
+        flags = {f"pulumi.flag.{k}": "true" if v is True else "set" for k, v in call.flags.items()}
         environment = {
             "exec.kind": call.flag("exec-kind", "cli"),
             "pulumi.engine": "slurmstack embedded",
-            "pulumi.arch": platform.machine(),
+            "pulumi.arch": ARCHITECTURES.get(platform.machine(), platform.machine()),
             "pulumi.os": platform.system().lower(),
             "pulumi.version": f"v{VERSION}",
             "runtime.name": "python",
@@ -182,29 +184,36 @@ class _Operation:
         })  # fmt: skip
 
     def _display(self, dry_run: bool) -> Display:
-        call = self.call
-        outputs = not call.flag("suppress-outputs")
+        call, style = self.call, self._style(dry_run)
         if call.flag("json"):
             from engine.display.events import JsonDisplay, PreviewJsonDisplay
 
-            return PreviewJsonDisplay(outputs) if call.verb == "preview" else JsonDisplay()
-        label = "Previewing" if dry_run else UPDATE_KINDS[self.kind]
-        label += f" {self.kind}" if dry_run else ""
+            return PreviewJsonDisplay(style) if call.verb == "preview" else JsonDisplay()
+        label = f"Previewing {self.kind}" if dry_run else UPDATE_KINDS[self.kind]
         print(headline(f"{label} ({self.ref.name}):", self.color), flush=True)
-        truncate, sames = self.kind == "update", bool(call.flag("show-sames"))
-        secrets, debug = bool(call.flag("show-secrets")), bool(call.flag("debug"))
         if call.flag("diff"):
             from engine.display.diff import DiffDisplay
 
-            return DiffDisplay(self.color, secrets, outputs, sames, debug, dry_run, truncate)
+            return DiffDisplay(style)
         from engine.display.progress import ProgressDisplay
 
         shape: type[ProgressDisplay] = ProgressDisplay
         if self.tree:
             from engine.display.tree import TreeDisplay as shape
-        progress = not call.flag("suppress-progress")
-        return shape(self.call.project.name, self.ref.name, label.lower(), dry_run, self.color,
-                     secrets, outputs, sames, progress, debug, truncate)  # fmt: skip
+        return shape(style, call.project.name, self.ref.name, label.lower())
+
+    def _style(self, dry_run: bool) -> Style:
+        flag = self.call.flag
+        return Style(
+            color=self.color,
+            show_secrets=bool(flag("show-secrets")),
+            outputs=not flag("suppress-outputs"),
+            sames=bool(flag("show-sames")),
+            debug=bool(flag("debug")),
+            preview=dry_run,
+            truncate=self.kind == "update",
+            progress=not flag("suppress-progress"),
+        )
 
     async def _run(self, snapshot: Snapshot, dry_run: bool, digest: str = "") -> Result:
         from engine.display.events import EventLog, Stamp
@@ -241,7 +250,6 @@ class _Operation:
             if not dry_run:
                 path = call.backend.journal(self.ref)
                 try:
-                    path.parent.mkdir(parents=True, exist_ok=True)
                     journal = Journal(path, self.crypter, digest)
                 except OSError as error:
                     raise CommandError(f"cannot write {path}: {error.strerror}") from error
@@ -290,7 +298,7 @@ class _Operation:
         """What the preview found, as `--diff` shows it."""
         from engine.display.diff import DiffDisplay
 
-        details = DiffDisplay(self.color, bool(self.call.flag("show-secrets")), preview=True)
+        details = DiffDisplay(self._style(dry_run=True))
         for event in self.previewed:
             if "diagnosticEvent" not in event and "summaryEvent" not in event:
                 details.show(event)

@@ -29,28 +29,30 @@ def escape(text: str) -> str:
     return re.sub("[<>&\u2028\u2029]", lambda m: f"\\u{ord(m[0]):04x}", text)
 
 
+class PathError(CommandError):
+    """A path that is none, or leads to what cannot be set."""
+
+
 def parse_key(text: str, project: str, path: bool = False) -> tuple[str, PropertyPath]:
     """The full key (``namespace:name``) and the path below it (empty without ``--path``)."""
-    namespace, rest = project, text
-    head = re.split(r"[.\[]", text, maxsplit=1)[0] if path else text
-    if ":" in head:
-        namespace, rest = text.split(":", 1)
-        if rest.startswith("config:"):
-            rest = rest.removeprefix("config:")
-    if not path:
-        if ":" in rest or not namespace:
-            raise CommandError(
-                f"invalid configuration key: could not parse {text} as a configuration key "
-                "(configuration keys should be of the form `<namespace>:<name>`)"
-            )
-        return f"{namespace}:{rest}", ()
-    try:
-        first, *below = parse_path(rest) or (0,)
-    except ValueError as error:
-        raise CommandError(f"invalid config key path: {error}") from None
-    if not isinstance(first, str):
-        raise CommandError("invalid configuration key: first path segment must be a string")
-    return f"{namespace}:{first}", tuple(below)
+    key: str | int = text
+    below: list[str | int] = []
+    if path:
+        if not text:
+            raise PathError("empty config key path")
+        try:
+            key, *below = parse_path(text)
+        except ValueError as error:
+            raise PathError(f"invalid config key path: {error}") from None
+    if not isinstance(key, str):
+        raise PathError("first path segement of config key must be a string")
+    match = re.fullmatch(r"(?:([^:]*):(?:config:)?)?([^:]*)", key)
+    if not match or not (namespace := match[1] if match[1] is not None else project):
+        raise CommandError(
+            f"invalid configuration key: could not parse {key} as a configuration key "
+            "(configuration keys should be of the form `<namespace>:<name>`)"
+        )
+    return f"{namespace}:{match[2]}", tuple(below)
 
 
 def is_secure(value: Any) -> bool:
@@ -128,13 +130,13 @@ def put(container: Any, path: PropertyPath, value: Any, parents: str = "") -> No
     at = f"{parents}[{step}]" if isinstance(step, int) else f"{parents}.{step}".lstrip(".")
     if isinstance(container, list):
         if not isinstance(step, int):
-            raise CommandError(f"could not set config: {at}: key for an array must be an int")
-        if step > len(container):
-            raise CommandError(f"could not set config: {at}: array index out of range")
+            raise PathError(f"{at}: key for an array must be an int")
+        if not 0 <= step <= len(container):
+            raise PathError(f"{at}: array index out of range")
         if step == len(container):
             container.append(None)
     elif not isinstance(step, str):
-        raise CommandError(f"could not set config: {at}: key for a map must be a string")
+        raise PathError(f"{at}: key for a map must be a string")
     if not rest:
         container[step] = value
         return
@@ -143,7 +145,7 @@ def put(container: Any, path: PropertyPath, value: Any, parents: str = "") -> No
         # Only the value of a whole key is replaced by a structure; deeper it is a type error.
         if child is not None and parents:
             kind = "an array" if isinstance(rest[0], int) else "a map"
-            raise CommandError(f"could not set config: {at}: expected {kind}")
+            raise PathError(f"{at}: expected {kind}")
         child = container[step] = [] if isinstance(rest[0], int) else {}
     put(child, rest, value, at)
 

@@ -5,11 +5,15 @@ Follows sdk/go/common/resource/properties_diff.go and property_path.go.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from engine.paths import PropertyPath, format_path
 from engine.state import SIGNATURE, Secret, Value
+
+_NOTHING = object()
 
 
 @dataclass
@@ -29,27 +33,22 @@ def internal(key: Any) -> bool:
 def difference(old: Value, new: Value, internals: bool = True) -> Diff | None:
     """None when the values are equal. Secrets are compared as wholes; a key that is null is none.
     Without ``internals`` keys that begin with two underscores are left out."""
-    items: dict[Any, tuple[str, Any]] = {}
-    pairs: list[tuple[Any, Value, Value]] = []
+    pairs: Iterable[tuple[Any, tuple[Value, Value]]]
     if isinstance(old, dict) and isinstance(new, dict) and SIGNATURE not in {*old, *new}:
-        for key in sorted(old.keys() | new.keys()):
-            before, after = old.get(key), new.get(key)
-            if before is after is None or (internal(key) and not internals):
-                continue
-            if before is None or after is None:
-                items[key] = ("add", after) if before is None else ("delete", before)
-            else:
-                pairs.append((key, before, after))
+        keys = [k for k in sorted(old.keys() | new.keys()) if internals or not internal(k)]
+        absent, pairs = None, [(k, (old.get(k), new.get(k))) for k in keys]
     elif isinstance(old, list) and isinstance(new, list):
-        both = min(len(old), len(new))
-        pairs = [(i, old[i], new[i]) for i in range(both)]
-        items = {i: ("delete", old[i]) for i in range(both, len(old))}
-        items |= {i: ("add", new[i]) for i in range(both, len(new))}
+        absent, pairs = _NOTHING, enumerate(zip_longest(old, new, fillvalue=_NOTHING))
     elif old == new and isinstance(old, bool) == isinstance(new, bool):
         return None
     else:
         return Diff(old, new)
-    for key, before, after in pairs:
+    items: dict[Any, tuple[str, Any]] = {}
+    for key, (before, after) in pairs:
+        if before is absent or after is absent:
+            if before is not after:
+                items[key] = ("add", after) if before is absent else ("delete", before)
+            continue
         inner = difference(before, after, internals)
         items[key] = ("same", before) if inner is None else ("update", inner)
     changed = any(kind != "same" for kind, _ in items.values())

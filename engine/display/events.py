@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from engine.display import Display, steps
+from engine.display import Display, Style, steps
 from engine.errors import CommandError
 from engine.state import SECRET, SIGNATURE
 
@@ -100,8 +100,8 @@ class JsonDisplay(Display):
 class PreviewJsonDisplay(Display):
     """`preview --json`: one document at the end."""
 
-    def __init__(self, outputs: bool = True) -> None:
-        self._outputs = outputs
+    def __init__(self, style: Style) -> None:
+        self._outputs = style.outputs
         self._started = time.monotonic_ns()
         self.digest: dict[str, Any] = {}
 

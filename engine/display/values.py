@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine import properties
+from engine.display import Style
 from engine.display.steps import paint, sign
 from engine.paths import parse_path
 from engine.properties import Diff, internal
@@ -133,12 +134,10 @@ def _worth_printing(value: Any) -> bool:
 class Printer:
     """Collects lines in ``out``; the copies that its methods make share it."""
 
+    style: Style
     indent: int
     op: str = "same"
     prefix: bool = False
-    truncate: bool = True
-    show_secrets: bool = False
-    color: bool = False
     out: list[str] = field(default_factory=list)
 
     def text(self) -> str:
@@ -151,7 +150,7 @@ class Printer:
         return replace(self, indent=self.indent + by)
 
     def write(self, text: str) -> None:
-        self.out.append(paint(self.op, text, self.color))
+        self.out.append(paint(self.op, text, self.style.color))
 
     def margin(self, text: str, prefix: bool | None = None) -> None:
         space = "    " * self.indent
@@ -160,7 +159,7 @@ class Printer:
         self.write(space + text)
 
     def title(self, key: Any, width: int) -> None:
-        name = shorten(str(key)) if self.truncate else str(key)
+        name = shorten(str(key)) if self.style.truncate else str(key)
         self.margin(f"{name.ljust(width)}: ")
 
     def object(self, value: dict[str, Any]) -> None:
@@ -176,7 +175,7 @@ class Printer:
 
     def _value(self, value: Any) -> None:
         if isinstance(value, Secret):
-            if self.show_secrets:
+            if self.style.show_secrets:
                 self._value(value.value)
             else:
                 self.write("[secret]")
@@ -210,7 +209,7 @@ class Printer:
         if isinstance(value, str):
             if value == UNKNOWN:
                 return "[unknown]"
-            return quote(shorten(value) if self.truncate else value)
+            return quote(shorten(value) if self.style.truncate else value)
         if isinstance(value, float):
             return str(int(value)) if value.is_integer() else repr(value)
         return "[secret]" if isinstance(value, Secret) else str(value)
@@ -234,7 +233,9 @@ class Printer:
 
     def diff(self, title: Title, diff: Diff) -> None:
         here = self.with_op("update")
-        if self.show_secrets and (isinstance(diff.old, Secret) or isinstance(diff.new, Secret)):
+        if self.style.show_secrets and (
+            isinstance(diff.old, Secret) or isinstance(diff.new, Secret)
+        ):
             inner = difference(reveal(diff.old), reveal(diff.new))
             if inner:
                 self.diff(title, inner)
@@ -301,7 +302,7 @@ class Printer:
             for line in found:
                 if line.strip():
                     text = line.removesuffix("\n")
-                    text = shorten(text) if self.truncate else text
+                    text = shorten(text) if self.style.truncate else text
                     self.with_op(op, prefix=op != "same").margin(text + "\n")
 
         for at, (kind, start, end, new_start, new_end) in enumerate(blocks):

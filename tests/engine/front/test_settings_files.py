@@ -168,7 +168,7 @@ def test_paths() -> None:
     assert parse_key('a.b[0]["c.d"].e', "p", path=True) == ("p:a", ("b", 0, "c.d", "e"))
     assert parse_key("ns:a.b", "p", path=True) == ("ns:a", ("b",))
     assert parse_key("a.b:c", "p", path=True) == ("p:a", ("b:c",))
-    for wrong in ("a[", "a..b", "[0]", "", ".a", 'a["b'):
+    for wrong in ("a[", "a.[0]", "a.", "[0]", "", ".a", 'a["b', "a:b:c.d"):
         with pytest.raises(CommandError):
             parse_key(wrong, "p", path=True)
     found = [coerce(t) for t in ("true", "12", "-3", "0", "012", "1.5", "x", str(2**64))]
