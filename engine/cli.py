@@ -127,7 +127,7 @@ ALIASES = {
 }  # fmt: skip
 BOOLEAN = dict.fromkeys(("1", "t", "true"), True) | dict.fromkeys(("0", "f", "false"), False)
 # Values that these flags must have if they are given: this engine knows no other way.
-FIXED = {"run-program": {"false"}, "refresh": {"false"}, "exec-agent": None, "client": set()}
+FIXED: dict[str, set[str]] = {"run-program": {"false"}, "refresh": {"false"}, "client": set()}
 
 
 @dataclass(frozen=True)
@@ -304,7 +304,7 @@ def _check(call: Invocation) -> None:
     if call.verb in ("refresh", "destroy") and call.switch("run-program", "PULUMI_RUN_PROGRAM"):
         call.flags.setdefault("run-program", "true")
     for name, allowed in FIXED.items():
-        if allowed is not None and call.flag(name, None) not in (None, *allowed):
+        if call.flag(name) not in (None, *allowed):
             raise refuse(f"--{name}")
 
 

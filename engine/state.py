@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 SECRET = "1b47061264138c4ac30d75fd1eb44270"
-RESOURCE = "5cf8f73096256a8f31e491e813e4eb8e"
 ASSETS = {
     "c44067f5952c0a294b673a41bacd8c17": "asset",
     "0def7320c3a5731c473e5ecbe6d01bc7": "archive",
@@ -100,7 +99,8 @@ def _dump(value: Value) -> str:
 
 @dataclass
 class Resource:
-    """One resource as the checkpoint knows it. Names are the checkpoint's in snake case."""
+    """One resource as the checkpoint knows it. Names are the checkpoint's in snake case; ``extra``
+    has its other keys."""
 
     urn: str
     type: str
@@ -121,16 +121,12 @@ class Resource:
     additional_secret_outputs: list[str] = field(default_factory=list)
     aliases: list[str] = field(default_factory=list)
     custom_timeouts: dict[str, float] | None = None
-    import_id: str = ""
     retain_on_delete: bool = False
     deleted_with: str = ""
-    replace_with: list[str] = field(default_factory=list)
     created: str = ""
     modified: str = ""
     source_position: str = ""
-    stack_trace: list[dict[str, str]] = field(default_factory=list)
     ignore_changes: list[str] = field(default_factory=list)
-    hide_diff: list[Any] = field(default_factory=list)
     replace_on_changes: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 

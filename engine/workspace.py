@@ -72,7 +72,6 @@ class ProjectFile:
     name: str
     main: str = "."
     virtualenv: str | None = None
-    description: str = ""
     backend_url: str | None = None
 
     @property
@@ -116,7 +115,6 @@ class ProjectFile:
             name=str(document["name"]),
             main=str(document.get("main") or "."),
             virtualenv=virtualenv,
-            description=str(document.get("description") or ""),
             backend_url=(document.get("backend") or {}).get("url"),
         )
 
