@@ -127,9 +127,17 @@ class Backend:
     def _backups(self, ref: StackRef) -> Path:
         return self.root / "backups" / ref.project / ref.name
 
-    def journal(self, ref: StackRef) -> Path:
-        """Where an operation on the stack keeps its journal."""
+    def _journal(self, ref: StackRef) -> Path:
         return self.root / "journals" / ref.project / f"{ref.name}.jsonl"
+
+    def journal(self, ref: StackRef) -> Path:
+        """Where an operation on the stack keeps its journal; the folder exists."""
+        path = self._journal(ref)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise CommandError(f"cannot write {path}: {error.strerror}") from error
+        return path
 
     def exists(self, ref: StackRef) -> bool:
         self._refuse_compressed(ref)
@@ -173,10 +181,10 @@ class Backend:
                 f"{document.get('features') or ''}; this engine reads version 3"
             )
         digest = hashlib.sha256(data).hexdigest()
-        if self.journal(ref).exists():
+        if self._journal(ref).exists():
             from engine.journal import recover
 
-            folded = recover(self.journal(ref), digest, deployment or {})
+            folded = recover(self._journal(ref), digest, deployment or {})
             if folded is not None:
                 return Checkpoint(folded, digest, recovered=True)
         return Checkpoint(deployment, digest)
@@ -200,7 +208,7 @@ class Backend:
         for stale in (path, path.with_name(f"{path.name}.bak")):
             # Pulumi's own note of the checksum of the file just replaced.
             stale.with_name(f"{stale.name}.attrs").unlink(missing_ok=True)
-        self.journal(ref).unlink(missing_ok=True)
+        self._journal(ref).unlink(missing_ok=True)
         return hashlib.sha256(data).hexdigest()
 
     def record(self, ref: StackRef, update: dict[str, Any]) -> None:
@@ -233,7 +241,7 @@ class Backend:
         path.replace(f"{path}.bak")
         path.with_name(f"{path.name}.attrs").unlink(missing_ok=True)
         path.with_name(f"{ref.name}.pulumi-tags").unlink(missing_ok=True)
-        self.journal(ref).unlink(missing_ok=True)
+        self._journal(ref).unlink(missing_ok=True)
         shutil.rmtree(self._history(ref), ignore_errors=True)
         if backups:
             Path(f"{path}.bak").unlink(missing_ok=True)

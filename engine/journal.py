@@ -62,7 +62,6 @@ class Journal:
 
     def __init__(self, path: Path, crypter: Crypter, base: str) -> None:
         self._crypter = crypter
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         self._buffer: list[str] = [json.dumps({"journal": 1, "base": base})]
         self._flushing = asyncio.Lock()
