@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from engine.journal import Entry, fold
 from engine.order import in_order
 from engine.paths import contains, format_path, parse_path
-from engine.properties import detailed_diff, reset
+from engine.properties import detailed_diff, difference, reset
 from engine.state import Resource, Secret, Snapshot, from_disk, reveal, to_disk
 from engine.wire import properties_from_wire, properties_to_wire
 from tests.engine.conftest import Reversible
@@ -92,6 +92,16 @@ def test_paths_as_pulumi_reads_them() -> None:
     assert detailed_diff({"a": {"b.c": 1}}, {"a": {"b.c": 2}}) == {'a["b.c"]': "update"}
     assert detailed_diff({"a": [1, 2]}, {"a": [1]}) == {"a[1]": "delete"}
     assert detailed_diff({"a": 1}, {"a": True}) == {"a": "update"}
+    # A key that is null is none, an element that is null is one.
+    assert detailed_diff({"a": None, "b": [None]}, {"b": [1, None]}) == {
+        "b[0]": "add",
+        "b[1]": "add",
+    }
+    found = difference({"b": 1, "d": 1, "__i": 1}, {"a": 1, "c": 1, "d": 1}, internals=False)
+    assert found
+    assert found.items
+    kinds = [(key, kind) for key, (kind, _) in found.items.items()]
+    assert kinds == [("a", "add"), ("b", "delete"), ("c", "add"), ("d", "same")]
 
 
 @given(st.data())
