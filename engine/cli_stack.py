@@ -32,7 +32,7 @@ def show(call: Invocation) -> int:
     if resources:
         _print_tree(resources, call)
         print()
-        print_outputs(outputs(call, deployment, bool(call.flag("show-secrets"))))
+        print_outputs(outputs(deployment, bool(call.flag("show-secrets"))))
     else:
         print("    No resources currently in this stack")
     print("\nUse `pulumi stack select` to change stack; `pulumi stack ls` lists known ones")

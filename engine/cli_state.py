@@ -16,25 +16,20 @@ from engine.cli import Invocation
 from engine.errors import CommandError, refuse
 from engine.printing import ago, iso_milliseconds, print_json, table
 from engine.secrets import IncorrectPassphrase
-from engine.state import STACK_TYPE, Secret, Snapshot, from_disk
+from engine.state import STACK_TYPE, Snapshot, blind, from_disk, reveal
 
 
-def outputs(call: Invocation, deployment: dict[str, Any], show_secrets: bool) -> dict[str, Any]:
+def outputs(deployment: dict[str, Any], show_secrets: bool) -> dict[str, Any]:
     """The stack's outputs from a checkpoint, secrets blinded unless they are to be shown."""
-    root: dict[str, Any] = next((r for r in deployment.get("resources") or []
-                 if r["type"] == STACK_TYPE and not r.get("delete")), {})  # fmt: skip
-    opened = crypter_of(deployment).decrypt if show_secrets else lambda _: '"[secret]"'
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, Secret):
-            return plain(value.value) if show_secrets else "[secret]"
-        if isinstance(value, dict):
-            return {k: plain(value[k]) for k in sorted(value)}
-        return [plain(v) for v in value] if isinstance(value, list) else value
-
+    found: dict[str, Any] = {}
+    for resource in deployment.get("resources") or []:
+        if resource["type"] == STACK_TYPE and not resource.get("delete"):
+            found = dict(sorted(resource.get("outputs", {}).items()))
+    if not show_secrets:
+        return {k: blind(v, "[secret]") for k, v in found.items()}
     try:
-        found = root.get("outputs") or {}
-        return {k: plain(from_disk(found[k], opened)) for k in sorted(found)}
+        opened = crypter_of(deployment).decrypt
+        return {k: reveal(from_disk(v, opened)) for k, v in found.items()}
     except IncorrectPassphrase as error:
         raise cannot_decrypt() from error
 
@@ -47,7 +42,7 @@ def cannot_decrypt(prefix: str = "") -> CommandError:
     )
 
 
-def print_outputs(values: dict[str, Any], prefix: str = "") -> None:
+def print_outputs(values: dict[str, Any]) -> None:
     print(f"Current stack outputs ({len(values)}):")
     if not values:
         print("    No output values currently in this stack")
@@ -60,7 +55,7 @@ def output(call: Invocation) -> int:
     if as_json and as_shell:
         raise CommandError("only one of --json and --shell may be set")
     deployment = call.backend.load(call.stack).deployment or {}
-    values = outputs(call, deployment, bool(call.flag("show-secrets")))
+    values = outputs(deployment, bool(call.flag("show-secrets")))
     name = call.arguments[0] if call.arguments else None
     if name is not None and name not in values:
         raise CommandError(f"current stack does not have output property '{name}'")

@@ -93,6 +93,18 @@ def from_disk(value: Value, decrypt: Callable[[str], str]) -> Value:
     return {k: from_disk(v, decrypt) for k, v in value.items()}
 
 
+_MARK = {SIGNATURE: SECRET, "ciphertext": "[secret]"}
+
+
+def blind(value: Any, mark: Any = _MARK) -> Any:
+    """What has the checkpoint's form with a mark for every secret, as Pulumi's event log has it."""
+    if isinstance(value, dict):
+        if value.get(SIGNATURE) == SECRET:
+            return mark
+        return {k: blind(v, mark) for k, v in value.items()}
+    return [blind(v, mark) for v in value] if isinstance(value, list) else value
+
+
 def _dump(value: Value) -> str:
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 

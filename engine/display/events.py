@@ -13,18 +13,7 @@ from typing import IO, Any
 
 from engine.display import Display, Style, steps
 from engine.errors import CommandError
-from engine.state import SECRET, SIGNATURE
-
-MARK = {SIGNATURE: SECRET, "ciphertext": "[secret]"}
-
-
-def blind(value: Any, mark: Any = MARK) -> Any:
-    """The event with every secret replaced by a mark, as Pulumi's event log has it."""
-    if isinstance(value, dict):
-        if value.get(SIGNATURE) == SECRET:
-            return mark
-        return {k: blind(v, mark) for k, v in value.items()}
-    return [blind(v, mark) for v in value] if isinstance(value, list) else value
+from engine.state import blind
 
 
 class EventLog:

@@ -21,11 +21,10 @@ import asyncssh
 import pytest
 
 from engine.api import Cancel, Event, Project, Request, Result
-from engine.display.events import blind
 from engine.journal import Journal
 from engine.operation import run
 from engine.processes import end
-from engine.state import Snapshot
+from engine.state import Snapshot, blind
 
 PROGRAMS = Path(__file__).parent / "programs"
 Json = dict[str, Any]

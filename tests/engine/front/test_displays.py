@@ -11,11 +11,11 @@ import pytest
 
 from engine.display import Style
 from engine.display.diff import DiffDisplay
-from engine.display.events import EventLog, Stamp, blind
+from engine.display.events import EventLog, Stamp
 from engine.display.progress import ProgressDisplay
 from engine.display.tree import TreeDisplay
 from engine.display.values import Printer, difference, quote
-from engine.state import Secret, to_disk
+from engine.state import Secret, blind, to_disk
 from tests.engine.front.displays import (
     PREVIEW,
     normalise,
