@@ -1,36 +1,32 @@
 """What the two halves of the engine say to each other.
 
-The front (command line, state folder, configuration, display) calls :func:`run`; the core answers
-with Pulumi's own engine events while it works and with a :class:`Result` at the end. Nothing here
-knows files: the front loads and saves checkpoints and chooses where the journal lies.
+The front (command line, state folder, configuration, display) calls engine.operation.run with a
+:class:`Request`; the core answers with Pulumi's own engine events while it works and with a
+:class:`Result` at the end. Nothing here knows files: the front loads and saves checkpoints and
+chooses where the journal lies.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.journal import Journal
-from engine.state import Crypter, Snapshot
+from engine.state import Snapshot
 
-__all__ = ["Cancel", "Crypter", "Emit", "EngineError", "Event", "Options", "Project", "Result"]
-__all__ += ["Unsupported", "run"]
+Kind = Literal["update", "refresh", "destroy"]
 
 Event = dict[str, Any]
-"""One apitype.EngineEvent as `--event-log` writes it, without `sequence` and `timestamp`."""
+"""One apitype.EngineEvent as `--event-log` writes it, without `sequence` and `timestamp`, secrets
+readable: what leaves the engine is blinded on its way out (engine.display)."""
+
+PARALLEL = 4 * (os.cpu_count() or 1)
+"""Pulumi's default for the greatest number of steps at once."""
 
 Emit = Callable[[Event], None]
-
-
-class Unsupported(Exception):
-    """Asked for something this engine does not have; the message names it. Exit code 2."""
-
-
-class EngineError(Exception):
-    """The operation cannot start or go on; the message is for the operator. Exit code 255."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +42,25 @@ class Project:
 
 
 @dataclass(frozen=True)
-class Options:
-    """``targets`` are URNs, with `*` and `**` as Pulumi matches them; ``parallel`` is the greatest
-    number of steps at once (None: Pulumi's default, four times the processors);
-    ``clear_pending_creates`` makes a refresh forget interrupted creates, as it forgets all other
-    pending operations; ``show_secrets`` leaves secrets readable in events; ``debug`` adds the
-    SDK's debug messages to them."""
+class Request:
+    """One preview, update, refresh or destroy of a stack. ``config`` is decrypted, keys in full
+    (``project:key``), structured values as JSON text; ``secret_keys`` names those that are secret.
+    ``targets`` are URNs, with `*` and `**` as Pulumi matches them; ``parallel`` is the greatest
+    number of steps at once; ``clear_pending_creates`` makes a refresh forget interrupted creates,
+    as it forgets all other pending operations; ``debug`` adds the SDK's debug messages to the
+    events."""
 
-    operation: Literal["update", "refresh", "destroy"] = "update"
+    project: Project
+    stack: str
+    config: Mapping[str, str]
+    secret_keys: frozenset[str]
+    operation: Kind = "update"
     dry_run: bool = False
-    parallel: int | None = None
+    parallel: int = PARALLEL
     targets: tuple[str, ...] = ()
     target_dependents: bool = False
     continue_on_error: bool = False
     clear_pending_creates: bool = False
-    show_secrets: bool = False
     debug: bool = False
     organization: str = "organization"
 
@@ -91,30 +91,3 @@ class Result:
     changes: dict[str, int] = field(default_factory=dict)
     result: Literal["succeeded", "failed", "canceled"] = "succeeded"
     unsupported: str = ""
-
-
-async def run(
-    project: Project,
-    stack: str,
-    config: Mapping[str, str],
-    secret_keys: frozenset[str],
-    snapshot: Snapshot,
-    options: Options,
-    emit: Emit,
-    journal: Journal | None = None,
-    cancel: Cancel | None = None,
-) -> Result:
-    """Run one preview, update, refresh or destroy.
-
-    ``config`` is decrypted, keys in full (``project:key``), structured values as JSON text;
-    ``secret_keys`` names those that are secret. ``journal`` may be None for a dry run only.
-    The snapshot given is not changed. Emits every event from preludeEvent to summaryEvent.
-
-    Raises EngineError when it cannot begin (nothing has been done then). A failing program or step
-    is no exception but ``Result.result == "failed"``, its diagnostics already emitted.
-    """
-    from engine.deployment import Deployment
-
-    return await Deployment(
-        project, stack, config, secret_keys, snapshot, options, emit, journal, cancel or Cancel()
-    ).run()

@@ -31,6 +31,7 @@ from typing import Any
 
 from engine import VERSION
 from engine.errors import CommandError, StackNotFound, refuse
+from engine.secrets import PassphraseCrypter
 from engine.workspace import ProjectFile, pulumi_home, write_atomically
 
 
@@ -126,9 +127,12 @@ class Backend:
     def _backups(self, ref: StackRef) -> Path:
         return self.root / "backups" / ref.project / ref.name
 
+    def _journal(self, ref: StackRef) -> Path:
+        return self.root / "journals" / ref.project / f"{ref.name}.jsonl"
+
     def journal(self, ref: StackRef) -> Path:
         """Where an operation on the stack keeps its journal; the folder exists."""
-        path = self.root / "journals" / ref.project / f"{ref.name}.jsonl"
+        path = self._journal(ref)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -147,9 +151,6 @@ class Backend:
     def stacks(self) -> list[StackRef]:
         found = sorted((self.root / "stacks").glob("*/*.json"))
         return [StackRef(path.parent.name, path.stem) for path in found]
-
-    def modified(self, ref: StackRef) -> float:
-        return self._stack(ref).stat().st_mtime
 
     def load(self, ref: StackRef) -> Checkpoint:
         """The stack's checkpoint, an interrupted operation's journal folded in.
@@ -180,11 +181,10 @@ class Backend:
                 f"{document.get('features') or ''}; this engine reads version 3"
             )
         digest = hashlib.sha256(data).hexdigest()
-        journal = self.root / "journals" / ref.project / f"{ref.name}.jsonl"
-        if journal.exists():
+        if self._journal(ref).exists():
             from engine.journal import recover
 
-            folded = recover(journal, digest, deployment or {})
+            folded = recover(self._journal(ref), digest, deployment or {})
             if folded is not None:
                 return Checkpoint(folded, digest, recovered=True)
         return Checkpoint(deployment, digest)
@@ -208,7 +208,7 @@ class Backend:
         for stale in (path, path.with_name(f"{path.name}.bak")):
             # Pulumi's own note of the checksum of the file just replaced.
             stale.with_name(f"{stale.name}.attrs").unlink(missing_ok=True)
-        (self.root / "journals" / ref.project / f"{ref.name}.jsonl").unlink(missing_ok=True)
+        self._journal(ref).unlink(missing_ok=True)
         return hashlib.sha256(data).hexdigest()
 
     def record(self, ref: StackRef, update: dict[str, Any]) -> None:
@@ -241,7 +241,7 @@ class Backend:
         path.replace(f"{path}.bak")
         path.with_name(f"{path.name}.attrs").unlink(missing_ok=True)
         path.with_name(f"{ref.name}.pulumi-tags").unlink(missing_ok=True)
-        self.journal(ref).unlink(missing_ok=True)
+        self._journal(ref).unlink(missing_ok=True)
         shutil.rmtree(self._history(ref), ignore_errors=True)
         if backups:
             Path(f"{path}.bak").unlink(missing_ok=True)
@@ -317,3 +317,11 @@ def manifest() -> dict[str, str]:
         "magic": hashlib.sha256(version.encode()).hexdigest(),
         "version": version,
     }
+
+
+def crypter_of(deployment: dict[str, Any]) -> PassphraseCrypter:
+    """The crypter that a checkpoint names."""
+    provider = deployment.get("secrets_providers") or {}
+    if provider.get("type") != "passphrase":
+        raise refuse(f"secrets provider {provider.get('type') or 'none'!r} in the checkpoint")
+    return PassphraseCrypter(provider["state"]["salt"])

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from engine.backend import Backend, StackRef
-from engine.errors import FAILED, REFUSED, STACK_NOT_FOUND, CommandError, StackNotFound, refuse
+from engine.errors import FAILED, STACK_NOT_FOUND, CommandError, StackNotFound, refuse
 from engine.workspace import ProjectFile, StackFile
 
 # A flag: name, "/x" its short form, "=" takes a value, "=*" may be repeated, "#" is a number. One
@@ -41,9 +41,9 @@ UPDATE = (
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "": ("", "!version", ""),
-    "version": ("cli_stack:version", "", ""),
-    "about": ("cli_stack:about", f"json/j {STACK} !output !transitive/t", ""),
-    "whoami": ("cli_stack:whoami", "json/j verbose/v !output", ""),
+    "version": ("cli_about:version", "", ""),
+    "about": ("cli_about:about", f"json/j {STACK} !output !transitive/t", ""),
+    "whoami": ("cli_about:whoami", "json/j verbose/v !output", ""),
     "cancel": ("cli_stack:cancel", f"yes/y {STACK}", "[STACK]"),
     "stack": (
         "cli_stack:show",
@@ -67,11 +67,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         f"{STACK} yes/y force/f preserve-config remove-backups",
         "[NAME]",
     ),
-    "stack output": ("cli_stack:output", f"{STACK} json/j show-secrets shell", "[NAME]"),
-    "stack export": ("cli_stack:export", f"{STACK} file= show-secrets !version", ""),
-    "stack import": ("cli_stack:import_state", f"{STACK} file= force/f", ""),
+    "stack output": ("cli_state:output", f"{STACK} json/j show-secrets shell", "[NAME]"),
+    "stack export": ("cli_state:export", f"{STACK} file= show-secrets !version", ""),
+    "stack import": ("cli_state:import_state", f"{STACK} file= force/f", ""),
     "stack history": (
-        "cli_stack:history",
+        "cli_state:history",
         f"{STACK} json/j show-secrets full-dates page-size# page# !output",
         "",
     ),
@@ -127,7 +127,7 @@ ALIASES = {
 }  # fmt: skip
 BOOLEAN = dict.fromkeys(("1", "t", "true"), True) | dict.fromkeys(("0", "f", "false"), False)
 # Values that these flags must have if they are given: this engine knows no other way.
-FIXED = {"run-program": {"false"}, "refresh": {"false"}, "exec-agent": None, "client": set()}
+FIXED: dict[str, set[str]] = {"run-program": {"false"}, "refresh": {"false"}, "client": set()}
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def parse(argv: list[str]) -> Invocation:
             verb = ALIASES.get(verb, verb)
             if not call.arguments and word in LACKING.get(call.verb, "").split():
                 raise refuse(f"`pulumi {verb}`")
-            if verb in COMMANDS and not call.arguments:
+            if word and verb in COMMANDS and not call.arguments:
                 call.verb = verb
                 table |= flags(COMMANDS[verb][1])
             else:
@@ -304,7 +304,7 @@ def _check(call: Invocation) -> None:
     if call.verb in ("refresh", "destroy") and call.switch("run-program", "PULUMI_RUN_PROGRAM"):
         call.flags.setdefault("run-program", "true")
     for name, allowed in FIXED.items():
-        if allowed is not None and call.flag(name, None) not in (None, *allowed):
+        if call.flag(name) not in (None, *allowed):
             raise refuse(f"--{name}")
 
 
@@ -346,14 +346,6 @@ def main(argv: list[str]) -> int:
         return _fail("canceled", 8)
     except OSError as error:
         return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), FAILED)
-    except Exception as error:
-        from engine.api import EngineError, Unsupported
-
-        if isinstance(error, Unsupported):
-            return _fail(str(error), REFUSED)
-        if isinstance(error, EngineError):
-            return _fail(str(error), FAILED)
-        raise
 
 
 def _fail(message: str, code: int) -> int:

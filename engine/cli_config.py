@@ -8,8 +8,8 @@ from typing import Any
 
 from engine import config
 from engine.cli import Invocation
-from engine.cli_stack import print_json, table
 from engine.errors import CommandError, refuse
+from engine.printing import print_json, table
 from engine.workspace import StackFile, write_atomically
 
 
@@ -85,7 +85,10 @@ def set_value(call: Invocation) -> int:
         from getpass import getpass
 
         value = getpass("value: ") if secret else input("value: ")
-    _set(file, text, value, path=bool(call.flag("path")), secret=secret)
+    try:
+        _set(file, text, value, path=bool(call.flag("path")), secret=secret)
+    except config.PathError as error:
+        raise CommandError(f"could not set config: {error}") from None
     file.save()
     return 0
 
@@ -110,7 +113,7 @@ def set_all(call: Invocation) -> int:
         if found.get("objectValue") is not None:
             if found.get("secret"):
                 raise refuse(f"a structured secret in --json ('{text}')")
-            file.set(key, [], json.loads(found["value"]))
+            file.set(key, (), json.loads(found["value"]))
         else:
             _set(file, text, found["value"], path=False, secret=bool(found.get("secret")))
     file.save()
@@ -149,7 +152,7 @@ def refresh(call: Invocation) -> int:
         print(f"backed up existing configuration file to {backup}")
     file.document.pop("config", None)
     for key, value in history[0].get("config", {}).items():
-        file.set(key, [], value)
+        file.set(key, (), value)
     deployment = call.backend.load(call.stack).deployment or {}
     salt = deployment.get("secrets_providers", {}).get("state", {}).get("salt")
     if salt:

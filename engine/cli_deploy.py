@@ -9,20 +9,20 @@ import signal
 import sys
 import time
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 from engine import VERSION, config
-from engine.api import Cancel, EngineError, Options, Project, Result, run
-from engine.backend import manifest
+from engine.api import PARALLEL, Cancel, Kind, Project, Request, Result
+from engine.backend import crypter_of, manifest
 from engine.cli import Invocation
-from engine.cli_stack import crypter_of
-from engine.display import Display
+from engine.display import Display, Style
 from engine.display.steps import UPDATE_KINDS, headline
 from engine.errors import CANCELED, CHANGES_UNEXPECTED, FAILED, REFUSED, CommandError
 from engine.secrets import PassphraseCrypter
 from engine.state import Snapshot
 
-Operation = Literal["update", "refresh", "destroy"]
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Go's names of them."""
 
 
 def preview(call: Invocation) -> int:
@@ -59,7 +59,7 @@ def destroy(call: Invocation) -> int:
 class _Operation:
     """One operation on one stack: what it works on, and its preview and execution."""
 
-    def __init__(self, call: Invocation, kind: Operation) -> None:
+    def __init__(self, call: Invocation, kind: Kind) -> None:
         self.call, self.kind = call, kind
         self.yes = bool(call.flag("skip-preview")) or call.switch(
             "yes", "PULUMI_SKIP_CONFIRMATIONS"
@@ -88,7 +88,7 @@ class _Operation:
             self.crypter = self.file.crypter
             self.crypter.start()
             # The slow imports of an operation, beside the slow key.
-            import engine.deployment  # noqa: F401
+            import engine.operation  # noqa: F401
 
             self.crypter.check()
             self.config, self.secret_keys = self.file.decrypted()
@@ -161,11 +161,11 @@ class _Operation:
                 f"{backend.journal(self.ref)} and is taken up by the next operation"
             ) from error
         values = self.file.values
-        flags = {f"pulumi.flag.{k}": "true" for k, v in call.flags.items() if v is True}
+        flags = {f"pulumi.flag.{k}": "true" if v is True else "set" for k, v in call.flags.items()}
         environment = {
             "exec.kind": call.flag("exec-kind", "cli"),
             "pulumi.engine": "slurmstack embedded",
-            "pulumi.arch": platform.machine(),
+            "pulumi.arch": ARCHITECTURES.get(platform.machine(), platform.machine()),
             "pulumi.os": platform.system().lower(),
             "pulumi.version": f"v{VERSION}",
             "runtime.name": "python",
@@ -184,33 +184,41 @@ class _Operation:
         })  # fmt: skip
 
     def _display(self, dry_run: bool) -> Display:
-        call = self.call
-        outputs = not call.flag("suppress-outputs")
+        call, style = self.call, self._style(dry_run)
         if call.flag("json"):
             from engine.display.events import JsonDisplay, PreviewJsonDisplay
 
-            return PreviewJsonDisplay(outputs) if call.verb == "preview" else JsonDisplay()
-        label = "Previewing" if dry_run else UPDATE_KINDS[self.kind]
-        label += f" {self.kind}" if dry_run else ""
+            return PreviewJsonDisplay(style) if call.verb == "preview" else JsonDisplay()
+        label = f"Previewing {self.kind}" if dry_run else UPDATE_KINDS[self.kind]
         print(headline(f"{label} ({self.ref.name}):", self.color), flush=True)
-        truncate, sames = self.kind == "update", bool(call.flag("show-sames"))
-        secrets, debug = bool(call.flag("show-secrets")), bool(call.flag("debug"))
         if call.flag("diff"):
             from engine.display.diff import DiffDisplay
 
-            return DiffDisplay(self.color, secrets, outputs, sames, debug, dry_run, truncate)
+            return DiffDisplay(style)
         from engine.display.progress import ProgressDisplay
 
         shape: type[ProgressDisplay] = ProgressDisplay
         if self.tree:
             from engine.display.tree import TreeDisplay as shape
-        progress = not call.flag("suppress-progress")
-        return shape(self.call.project.name, self.ref.name, label.lower(), dry_run, self.color,
-                     secrets, outputs, sames, progress, debug, truncate)  # fmt: skip
+        return shape(style, call.project.name, self.ref.name, label.lower())
+
+    def _style(self, dry_run: bool) -> Style:
+        flag = self.call.flag
+        return Style(
+            color=self.color,
+            show_secrets=bool(flag("show-secrets")),
+            outputs=not flag("suppress-outputs"),
+            sames=bool(flag("show-sames")),
+            debug=bool(flag("debug")),
+            preview=dry_run,
+            truncate=self.kind == "update",
+            progress=not flag("suppress-progress"),
+        )
 
     async def _run(self, snapshot: Snapshot, dry_run: bool, digest: str = "") -> Result:
         from engine.display.events import EventLog, Stamp
         from engine.journal import Journal
+        from engine.operation import run
 
         call, project = self.call, self.call.project
         display, stamp, cancel = self._display(dry_run), Stamp(), Cancel()
@@ -246,31 +254,22 @@ class _Operation:
                 except OSError as error:
                     raise CommandError(f"cannot write {path}: {error.strerror}") from error
             variable = os.environ.get("PULUMI_PARALLEL", "")
-            parallel = call.flag("parallel", int(variable) if variable.isdigit() else None)
-            return await run(
+            parallel = call.flag("parallel", int(variable) if variable.isdigit() else 0)
+            request = Request(
                 Project(project.name, project.root, project.main, project.virtualenv),
                 self.ref.name,
                 self.config,
                 self.secret_keys,
-                snapshot,
-                Options(
-                    operation=self.kind,
-                    dry_run=dry_run,
-                    parallel=parallel if parallel and parallel > 0 else None,
-                    targets=tuple(call.flag("target", ())),
-                    target_dependents=bool(call.flag("target-dependents")),
-                    continue_on_error=call.switch("continue-on-error", "PULUMI_CONTINUE_ON_ERROR"),
-                    clear_pending_creates=bool(call.flag("clear-pending-creates")),
-                    # Displays compare secrets; none shows them, and no event leaves unblinded.
-                    show_secrets=True,
-                    debug=bool(call.flag("debug")),
-                ),
-                emit,
-                journal,
-                cancel,
+                operation=self.kind,
+                dry_run=dry_run,
+                parallel=parallel if parallel > 0 else PARALLEL,
+                targets=tuple(call.flag("target", ())),
+                target_dependents=bool(call.flag("target-dependents")),
+                continue_on_error=call.switch("continue-on-error", "PULUMI_CONTINUE_ON_ERROR"),
+                clear_pending_creates=bool(call.flag("clear-pending-creates")),
+                debug=bool(call.flag("debug")),
             )
-        except EngineError as error:
-            raise CommandError(str(error)) from error
+            return await run(request, snapshot, emit, journal, cancel)
         finally:
             ticker.cancel()
             with suppress(asyncio.CancelledError):
@@ -299,7 +298,7 @@ class _Operation:
         """What the preview found, as `--diff` shows it."""
         from engine.display.diff import DiffDisplay
 
-        details = DiffDisplay(self.color, bool(self.call.flag("show-secrets")), preview=True)
+        details = DiffDisplay(self._style(dry_run=True))
         for event in self.previewed:
             if "diagnosticEvent" not in event and "summaryEvent" not in event:
                 details.show(event)

@@ -16,10 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.errors import CommandError
-
-Path = list[str | int]
-
-_SEGMENT = re.compile(r'\["((?:[^"\\]|\\.)*)"\]|\[(\d+)\]|([^.\[\]"]+)')
+from engine.paths import PropertyPath, parse_path
 
 
 def go_json(value: Any) -> str:
@@ -32,44 +29,30 @@ def escape(text: str) -> str:
     return re.sub("[<>&\u2028\u2029]", lambda m: f"\\u{ord(m[0]):04x}", text)
 
 
-def parse_path(text: str) -> Path:
-    """``a.b[0]["c.d"]`` → ``["a", "b", 0, "c.d"]``. Raises CommandError where it is no path."""
-    path: Path = []
-    position = 0
-    while position < len(text):
-        if path and text[position] == ".":
-            position += 1
-        match = _SEGMENT.match(text, position)
-        if not match:
-            raise CommandError(f"invalid config key path: cannot parse '{text}' at {position}")
-        quoted, index, name = match.groups()
-        if quoted is not None:
-            path.append(re.sub(r"\\(.)", r"\1", quoted))
-        else:
-            path.append(int(index) if index is not None else name)
-        position = match.end()
-    if not path or not isinstance(path[0], str):
-        raise CommandError("invalid configuration key: first path segment must be a string")
-    return path
+class PathError(CommandError):
+    """A path that is none, or leads to what cannot be set."""
 
 
-def parse_key(text: str, project: str, path: bool = False) -> tuple[str, Path]:
+def parse_key(text: str, project: str, path: bool = False) -> tuple[str, PropertyPath]:
     """The full key (``namespace:name``) and the path below it (empty without ``--path``)."""
-    namespace, rest = project, text
-    head = re.split(r"[.\[]", text, maxsplit=1)[0] if path else text
-    if ":" in head:
-        namespace, rest = text.split(":", 1)
-        if rest.startswith("config:"):
-            rest = rest.removeprefix("config:")
-    if not path:
-        if ":" in rest or not namespace:
-            raise CommandError(
-                f"invalid configuration key: could not parse {text} as a configuration key "
-                "(configuration keys should be of the form `<namespace>:<name>`)"
-            )
-        return f"{namespace}:{rest}", []
-    segments = parse_path(rest)
-    return f"{namespace}:{segments[0]}", segments[1:]
+    key: str | int = text
+    below: list[str | int] = []
+    if path:
+        if not text:
+            raise PathError("empty config key path")
+        try:
+            key, *below = parse_path(text)
+        except ValueError as error:
+            raise PathError(f"invalid config key path: {error}") from None
+    if not isinstance(key, str):
+        raise PathError("first path segement of config key must be a string")
+    match = re.fullmatch(r"(?:([^:]*):(?:config:)?)?([^:]*)", key)
+    if not match or not (namespace := match[1] if match[1] is not None else project):
+        raise CommandError(
+            f"invalid configuration key: could not parse {key} as a configuration key "
+            "(configuration keys should be of the form `<namespace>:<name>`)"
+        )
+    return f"{namespace}:{match[2]}", tuple(below)
 
 
 def is_secure(value: Any) -> bool:
@@ -130,7 +113,7 @@ def coerce(text: str) -> bool | int | str:
     return text
 
 
-def get(value: Any, path: Path) -> Any:
+def get(value: Any, path: PropertyPath) -> Any:
     """The value at the path. Raises KeyError where there is none."""
     for step in path:
         fits = isinstance(step, int) if isinstance(value, list) else isinstance(value, dict)
@@ -140,20 +123,20 @@ def get(value: Any, path: Path) -> Any:
     return value
 
 
-def put(container: Any, path: Path, value: Any, parents: str = "") -> None:
+def put(container: Any, path: PropertyPath, value: Any, parents: str = "") -> None:
     """Set the value at the path below ``container``, making lists and maps as needed."""
     step: Any = path[0]
     rest = path[1:]
     at = f"{parents}[{step}]" if isinstance(step, int) else f"{parents}.{step}".lstrip(".")
     if isinstance(container, list):
         if not isinstance(step, int):
-            raise CommandError(f"could not set config: {at}: key for an array must be an int")
-        if step > len(container):
-            raise CommandError(f"could not set config: {at}: array index out of range")
+            raise PathError(f"{at}: key for an array must be an int")
+        if not 0 <= step <= len(container):
+            raise PathError(f"{at}: array index out of range")
         if step == len(container):
             container.append(None)
     elif not isinstance(step, str):
-        raise CommandError(f"could not set config: {at}: key for a map must be a string")
+        raise PathError(f"{at}: key for a map must be a string")
     if not rest:
         container[step] = value
         return
@@ -162,12 +145,12 @@ def put(container: Any, path: Path, value: Any, parents: str = "") -> None:
         # Only the value of a whole key is replaced by a structure; deeper it is a type error.
         if child is not None and parents:
             kind = "an array" if isinstance(rest[0], int) else "a map"
-            raise CommandError(f"could not set config: {at}: expected {kind}")
+            raise PathError(f"{at}: expected {kind}")
         child = container[step] = [] if isinstance(rest[0], int) else {}
     put(child, rest, value, at)
 
 
-def remove(container: Any, path: Path) -> None:
+def remove(container: Any, path: PropertyPath) -> None:
     """Remove what is at the path; nothing happens where there is nothing."""
     try:
         parent = get(container, path[:-1])

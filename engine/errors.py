@@ -26,10 +26,19 @@ class StackNotFound(CommandError):
         super().__init__(f"no stack named '{name}' found", STACK_NOT_FOUND)
 
 
-def refuse(what: str) -> CommandError:
-    """An error for what Pulumi has and this engine has not."""
-    return CommandError(
+class EngineError(CommandError):
+    """The operation cannot start or go on."""
+
+
+class Unsupported(CommandError):
+    """Asked for something that Pulumi has and this engine has not; the message names it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, REFUSED)
+
+
+def refuse(what: str) -> Unsupported:
+    return Unsupported(
         f"{what} is not supported by the slurmstack embedded engine; install Pulumi "
-        "(https://www.pulumi.com/docs/install/) and choose it with PULUMI_ENGINE=cli",
-        REFUSED,
+        "(https://www.pulumi.com/docs/install/) and choose it with PULUMI_ENGINE=cli"
     )

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.state import Properties
-
-STACK_TYPE = "pulumi:pulumi:Stack"
-PROVIDER_PREFIX = "pulumi:providers:"
+from engine.state import STACK_TYPE, Properties
 
 
 @dataclass(frozen=True)

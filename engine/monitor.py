@@ -9,20 +9,19 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlparse
 
 import grpc
 from google.protobuf import empty_pb2
-from pulumi.runtime.proto import engine_pb2, engine_pb2_grpc, resource_pb2, resource_pb2_grpc
+from pulumi.runtime.proto import engine_pb2_grpc, resource_pb2, resource_pb2_grpc
 
-from engine.api import Unsupported
+from engine.deployment import Deployment
+from engine.errors import Unsupported, refuse
+from engine.executor import Halted
 from engine.goal import Alias, Goal
-from engine.properties import AssetFound, properties_from_wire, properties_to_wire
 from engine.state import Properties
-
-if TYPE_CHECKING:
-    from engine.deployment import Deployment
+from engine.wire import AssetFound, properties_from_wire, properties_to_wire
 
 T = TypeVar("T")
 _LIMIT = 400 * 1024 * 1024
@@ -48,14 +47,9 @@ _SEVERITY = ["debug", "info", "warning", "error"]
 Context = Any  # grpc.aio.ServicerContext, whose stubs are not typed
 
 
-class Halted(Exception):
-    """The deployment has stopped taking steps; the program is about to be ended."""
-
-
 class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineServicer):
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        self._root = ""
         self._server = grpc.aio.server(options=_OPTIONS)
 
     async def start(self) -> str:
@@ -76,34 +70,27 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         except Halted:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
         except Exception as error:
-            self._deployment.fail_with(error)
+            self._deployment.executor.fail_with(error)
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         raise AssertionError("abort raises")
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise Unsupported(f"{what} is not supported by the embedded engine")
 
     # ResourceMonitor
 
     async def GetDeploymentInfo(self, request: Any, context: Context) -> Any:
-        d = self._deployment
+        asked = self._deployment.request
         return resource_pb2.DeploymentInfo(
-            project=d.project.name,
-            stack=d.stack,
-            organization=d.options.organization,
-            config=dict(d.config),
-            configSecretKeys=sorted(d.secret_keys),
-            dryRun=d.options.dry_run,
-            parallel=d.parallel,
+            project=asked.project.name,
+            stack=asked.stack,
+            organization=asked.organization,
+            config=dict(asked.config),
+            configSecretKeys=sorted(asked.secret_keys),
+            dryRun=asked.dry_run,
+            parallel=asked.parallel,
             supportedFeatures=[
                 resource_pb2.ResourceMonitorFeature.Value(f"RESOURCE_MONITOR_FEATURE_{name}")
                 for name in _FEATURES
             ],
         )
-
-    async def SupportsFeature(self, request: Any, context: Context) -> Any:
-        name = re.sub(r"([A-Z])", r"_\1", request.id).upper()
-        return resource_pb2.SupportsFeatureResponse(hasSupport=name in _FEATURES)
 
     async def RegisterResource(self, request: Any, context: Context) -> Any:
         return await self._answer(self._register(request), context)
@@ -129,13 +116,14 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         return await self._answer(work(), context)
 
     async def SignalAndWaitForShutdown(self, request: Any, context: Context) -> Any:
-        await self._deployment.program_is_done()
+        self._deployment.done.set()
+        await self._deployment.over.wait()
         return empty_pb2.Empty()
 
     async def Invoke(self, request: Any, context: Context) -> Any:
         async def work() -> Any:
             if request.tok != "pulumi:pulumi:getResource":
-                self._refuse(f"the function {request.tok}")
+                raise refuse(f"the function {request.tok}")
             arguments = properties_from_wire(request.args)
             found = self._deployment.known(arguments["urn"])
             state = {"urn": found.urn, "id": found.id, "state": found.outputs}
@@ -150,15 +138,9 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
     async def Log(self, request: Any, context: Context) -> Any:
         if not self._deployment.ending:
             severity = _SEVERITY[request.severity]
-            self._deployment.diagnose(severity, request.message, request.urn, request.ephemeral)
+            report = self._deployment.reports.diagnose
+            report(severity, request.message, request.urn, request.ephemeral)
         return empty_pb2.Empty()
-
-    async def GetRootResource(self, request: Any, context: Context) -> Any:
-        return engine_pb2.GetRootResourceResponse(urn=self._root)
-
-    async def SetRootResource(self, request: Any, context: Context) -> Any:
-        self._root = request.urn
-        return engine_pb2.SetRootResourceResponse()
 
     # Requests taken apart
 
@@ -166,18 +148,18 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         try:
             found: Properties = properties_from_wire(struct)
         except AssetFound as error:
-            self._refuse(f"the {error} in {where}")
+            raise refuse(f"the {error} in {where}") from None
         return found
 
     def _goal(self, r: Any) -> Goal:
         where = f"{r.type} {r.name}"
         if r.remote:
-            self._refuse(f"the component {where}, which a plugin makes,")
+            raise refuse(f"the component {where}, which a plugin makes,")
         for attribute, option in _REFUSED.items():
             value = getattr(r, attribute)
             given = value.ByteSize() if attribute in _MESSAGES else value
             if given:
-                self._refuse(f"the option {option} of {where}")
+                raise refuse(f"the option {option} of {where}")
         defined = r.deleteBeforeReplaceDefined or r.deleteBeforeReplace
         properties = self._properties(r.object, where)
         dependencies = {k: sorted(v.urns) for k, v in r.propertyDependencies.items()}
@@ -214,7 +196,8 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         if not position.uri:
             return ""
         path = unquote(urlparse(position.uri).path)
-        return f"project:///{os.path.relpath(path, self._deployment.project.root)}#{position.line}"
+        root = self._deployment.request.project.root
+        return f"project:///{os.path.relpath(path, root)}#{position.line}"
 
 
 _MESSAGES = {"hooks", "replacement_trigger"}
@@ -223,7 +206,7 @@ _MESSAGES = {"hooks", "replacement_trigger"}
 def _refusing(what: str) -> Any:
     async def method(self: Monitor, request: Any, context: Context) -> Any:
         async def work() -> None:
-            self._refuse(what.format(request))
+            raise refuse(what.format(request))
 
         return await self._answer(work(), context)
 

@@ -6,15 +6,18 @@ pkg/resource/deploy/step_generator.go; it does nothing but decide.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from engine.api import Options, Unsupported
-from engine.goal import PROVIDER_PREFIX, STACK_TYPE, Goal, former_urns, make_urn
-from engine.properties import contains, parse_path, reset
+from engine.api import Request
+from engine.errors import refuse
+from engine.goal import Goal, former_urns, make_urn
+from engine.order import depending_on, in_groups, needed_by
+from engine.paths import contains, parse_path
+from engine.properties import reset
 from engine.providers import Difference, Provider, Refused
-from engine.state import UNKNOWN, Properties, Resource, Value, reveal
+from engine.state import STACK_TYPE, UNKNOWN, Properties, Resource, Value, reveal
+from engine.targets import Targets
 
 Diagnose = Callable[[str, str, str], None]
 """severity, message, URN"""
@@ -47,6 +50,7 @@ class Step:
     skipped_create: bool = False
     pending_replacement: bool = False
     failed: bool = False
+    number: int = 0
 
     @property
     def resource(self) -> Resource:
@@ -54,18 +58,23 @@ class Step:
         assert found
         return found
 
+    @property
+    def internal(self) -> bool:
+        """Whether it is none of those that an operation counts."""
+        r = self.resource
+        default = r.is_provider and r.name.startswith("default")
+        return default or self.op == "remove-pending-replace"
+
 
 class Planner:
     def __init__(
         self,
-        stack: str,
-        project: str,
-        options: Options,
+        request: Request,
         base: list[Resource],
         providers: Mapping[str, Provider],
         diagnose: Diagnose,
     ) -> None:
-        self._stack, self._project, self._options = stack, project, options
+        self._request, self._stack, self._project = request, request.stack, request.project.name
         self._base, self._providers, self._diagnose = base, providers, diagnose
         self.olds = {r.urn: r for r in base if not r.delete}
         self.renamed: dict[str, str] = {}  # URN → the URN it was found under
@@ -77,7 +86,8 @@ class Planner:
         self._deleted_early: set[int] = set()
         self._dependent_keys: dict[str, list[str]] = {}
         self._skipped_creates: set[str] = set()
-        self._targets = set(options.targets)
+        self._targets = Targets(request.targets)
+        self._reached = set(request.targets)  # with what depends on them
         self.saw_error = False
 
     # Registrations
@@ -114,8 +124,8 @@ class Planner:
                 self._skipped_creates.add(urn)
                 return [Step("same", new.copy(), new, goal, skipped_create=True)]
             return self._validated([Step("create", None, new, goal)])
-        if targeted and self._options.targets and self._options.target_dependents:
-            self._targets.add(urn)
+        if targeted and self._targets:
+            self._reached.add(urn)
         if not targeted:
             self._operated.add(old.urn)
             return [Step("same", old, old.copy(id="", urn=urn, aliases=new.aliases), goal)]
@@ -140,7 +150,7 @@ class Planner:
             return Difference(True, ["provider"])
         if not goal.custom:
             return Difference(old.inputs != new.inputs)
-        if goal.type.startswith(PROVIDER_PREFIX):
+        if new.is_provider:
             return Difference()
         found = self._provider(goal.type).difference(goal.type, old.inputs, new.inputs)
         return self._replace_on_changes(found, goal.replace_on_changes)
@@ -224,18 +234,18 @@ class Planner:
         """What must go before the root can: dependents that a change of it would replace."""
         replaced = {root.urn}
         found: list[tuple[Resource, list[str]]] = []
-        dependents = self._depending_on({root.urn}, ignore=self._operated - {root.urn})
+        dependents = depending_on(self._base, {root.urn}, ignore=self._operated - {root.urn})
         for r in dependents:
             keys: list[str] | None = None
             if not r.custom or r.external or r.delete:
                 continue
-            if provider_urn(r) in replaced or r.deleted_with in replaced:
+            if r.provider_urn in replaced or r.deleted_with in replaced:
                 keys = []
             else:
                 unknown = {
                     k for k in r.inputs if replaced & set(r.property_dependencies.get(k, []))
                 }
-                if unknown and not r.type.startswith(PROVIDER_PREFIX):
+                if unknown and not r.is_provider:
                     assumed = {k: UNKNOWN if k in unknown else v for k, v in r.inputs.items()}
                     d = self._provider(r.type).difference(r.type, r.inputs, assumed)
                     d = self._replace_on_changes(d, r.replace_on_changes)
@@ -243,21 +253,6 @@ class Planner:
             if keys is not None:
                 replaced.add(r.urn)
                 found.append((r, keys))
-        return found
-
-    def _depending_on(
-        self, roots: set[str], ignore: set[str] | None = None, children: bool = False
-    ) -> list[Resource]:
-        """Old resources that depend on the roots, also indirectly, in the state's order."""
-        reached = set(roots)
-        found = []
-        for r in self._base:
-            needs = r.all_dependencies()
-            if not children and r.parent not in (*r.dependencies, r.deleted_with):
-                needs = needs - {r.parent}
-            if r.urn not in roots and r.urn not in (ignore or ()) and needs & reached:
-                reached.add(r.urn)
-                found.append(r)
         return found
 
     def _find_old(self, urn: str, goal: Goal) -> Resource | None:
@@ -316,7 +311,7 @@ class Planner:
         return found
 
     def _check(self, new: Resource, inputs: Properties) -> Properties:
-        if new.type.startswith(PROVIDER_PREFIX):
+        if new.is_provider:
             return inputs
         try:
             return self._provider(new.type).check(new.type, inputs)
@@ -335,12 +330,21 @@ class Planner:
     def _provider(self, kind: str) -> Provider:
         provider = self._providers.get(kind.split(":")[0])
         if provider is None or kind not in provider.types:
-            raise Unsupported(f"the resource type {kind} is not supported by the embedded engine")
+            raise refuse(f"the resource type {kind}")
         return provider
+
+    # Targets
+
+    def _is_targeted(self, new: Resource) -> bool:
+        if not self._targets or new.type == STACK_TYPE or new.is_provider:
+            return True
+        if any(map(self._targets.match, (new.urn, *new.aliases))):
+            return True
+        return self._request.target_dependents and bool(new.all_dependencies() & self._reached)
 
     def _validated(self, steps: list[Step]) -> list[Step]:
         """Refuse a step that needs what --target keeps from being created."""
-        for step in steps if self._options.targets else []:
+        for step in steps if self._targets else []:
             missing = step.new.all_dependencies() & self._skipped_creates if step.new else ()
             for urn in sorted(missing):
                 message = f"Resource '{step.resource.urn}' depends on '{urn}' which was was not "
@@ -348,24 +352,12 @@ class Planner:
                 self._skipped_creates.discard(urn)
         return steps
 
-    # Targets
-
-    def _is_targeted(self, new: Resource) -> bool:
-        if not self._options.targets:
-            return True
-        if new.type == STACK_TYPE or new.type.startswith(PROVIDER_PREFIX):
-            return True
-        if self.matches(new.urn) or any(self.matches(a) for a in new.aliases):
-            return True
-        return self._options.target_dependents and bool(new.all_dependencies() & self._targets)
-
     def matches(self, urn: str) -> bool:
-        return not self._options.targets or any(_glob(t, urn) for t in self._options.targets)
+        return self._targets.match(urn)
 
     def check_targets(self) -> bool:
         """Report targets that are nowhere; whether there are none."""
-        known = self.seen | {r.urn for r in self._base}
-        missing = [t for t in self._options.targets if "*" not in t and t not in known]
+        missing = self._targets.missing(self.seen | {r.urn for r in self._base})
         for target in missing:
             hint = "" if "$" in target else " Did you forget to escape $ in your shell?"
             self._diagnose("error", f"Target '{target}' could not be found in the stack.{hint}", "")
@@ -373,43 +365,48 @@ class Planner:
 
     # Deletions
 
+    def needed_by(self, urns: Iterable[str]) -> set[str]:
+        """URNs that must stay as long as these resources do."""
+        return needed_by(self.olds, urns)
+
     def deletions(self) -> tuple[list[Step], list[list[Step]]]:
         """Steps that keep what is out of target, and delete steps in groups: a group may go in
         parallel when the one before it is done. Raises Bail."""
-        allowed = None
-        if self._options.targets:
-            targets = {r.urn for r in self._base if self.matches(r.urn)}
-            dependents = self._depending_on(targets, children=True)
-            allowed = targets | {r.urn for r in dependents}
+        targets = {r.urn for r in self._base if self.matches(r.urn)}
+        allowed = targets.union(r.urn for r in depending_on(self._base, targets, children=True))
         same: list[Step] = []
-        steps: list[Step] = []
+        steps: dict[int, Step] = {}
         for r in self._base:
             if r.delete and id(r) in self._deleted_early:
                 continue
-            if allowed is not None and r.urn not in allowed:
+            if r.urn not in allowed:
                 if not r.delete and r.urn not in self._operated:
                     same.append(Step("same", r, r.copy(id="")))
             elif r.delete:
                 self.deletes.add(r.urn)
-                steps.append(Step("delete-replaced", r, None, logical=False))
+                steps[id(r)] = Step("delete-replaced", r, None, logical=False)
             elif r.urn not in self._operated:
                 self.deletes.add(r.urn)
                 op = "remove-pending-replace" if r.pending_replacement else "delete"
-                steps.append(Step(op, r, None, logical=not r.pending_replacement))
-        if allowed is not None and not self._options.target_dependents:
-            for step in steps:
-                if not self.matches(step.resource.urn):
-                    self._diagnose(
-                        "error",
-                        f"Resource '{step.resource.urn}' will be destroyed but was not specified "
-                        "in --target list.\nEither include resource in --target list or pass "
-                        "--target-dependents to proceed.",
-                        step.resource.urn,
-                    )
-                    self.saw_error = True
-            if self.saw_error and not self._options.dry_run:
-                raise Bail("delete untargeted resource")
-        return same, _in_groups(steps)
+                steps[id(r)] = Step(op, r, None, logical=not r.pending_replacement)
+        if not self._request.target_dependents:
+            self._refuse_untargeted([r for r in self._base if id(r) in steps])
+        groups = in_groups([r for r in self._base if id(r) in steps])
+        return same, [[steps[id(r)] for r in group] for group in groups]
+
+    def _refuse_untargeted(self, condemned: list[Resource]) -> None:
+        for r in condemned:
+            if not self.matches(r.urn):
+                self._diagnose(
+                    "error",
+                    f"Resource '{r.urn}' will be destroyed but was not specified in --target list."
+                    "\nEither include resource in --target list or pass --target-dependents to "
+                    "proceed.",
+                    r.urn,
+                )
+                self.saw_error = True
+        if self._targets and self.saw_error and not self._request.dry_run:
+            raise Bail("delete untargeted resource")
 
     # Errors
 
@@ -417,58 +414,9 @@ class Planner:
         """A preview goes on, to tell all; an update does not."""
         self._diagnose("error", message, urn)
         self.saw_error = True
-        if not self._options.dry_run:
+        if not self._request.dry_run:
             raise Bail(message)
 
     def _bail(self, message: str, urn: str) -> None:
         self._diagnose("error", message, urn)
         raise Bail(message)
-
-
-def _in_groups(steps: list[Step]) -> list[list[Step]]:
-    """Dependents first: what depends on nothing else that is condemned goes last."""
-    groups: list[list[Step]] = []
-    left = list(steps)
-    while left:
-        condemned = {s.resource.urn for s in left}
-        ready = [
-            s for s in left if not (s.resource.all_dependencies() - {s.resource.urn}) & condemned
-        ]
-        ready = ready or left  # a cycle cannot be: the state is in order
-        groups.append(ready)
-        taken = {id(s) for s in ready}
-        left = [s for s in left if id(s) not in taken]
-    return groups[::-1]
-
-
-def provider_urn(resource: Resource) -> str:
-    return resource.provider.rpartition("::")[0]
-
-
-def _glob(pattern: str, urn: str) -> bool:
-    """Pulumi's targets: `*` within a part of a URN, `**` across parts."""
-    if "*" not in pattern:
-        return pattern == urn
-    parts = re.split(r"(\*\*|\*)", pattern)
-    text = "".join({"**": ".*", "*": "[^:]*"}.get(p, re.escape(p)) for p in parts)
-    return re.fullmatch(text, urn) is not None
-
-
-def in_order(resources: Iterable[Resource]) -> list[Resource]:
-    """The same resources, each after all that it depends on; otherwise the order is kept."""
-    listed = list(resources)
-    by_urn = {r.urn: r for r in sorted(listed, key=lambda r: not r.delete)}
-    done: set[int] = set()
-    ordered: list[Resource] = []
-    for start in listed:
-        stack = [(start, False)]
-        while stack:
-            r, ready = stack.pop()
-            if ready:
-                ordered.append(r)
-            elif id(r) not in done:
-                done.add(id(r))
-                stack.append((r, True))
-                needed = (by_urn.get(urn) for urn in sorted(r.all_dependencies(), reverse=True))
-                stack += [(d, False) for d in needed if d is not None and id(d) not in done]
-    return ordered

@@ -8,10 +8,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
-from engine.api import EngineError, Project
+from engine.api import Project, Request
+from engine.errors import EngineError
+from engine.processes import end
 
 SHOWN = 32
 """The exit code of a program that has reported its error itself (pulumi-language-python-exec)."""
@@ -25,23 +27,28 @@ class Program:
         self._process: asyncio.subprocess.Process | None = None
         self._pumps: list[asyncio.Task[None]] = []
 
-    async def start(
-        self,
-        project: Project,
-        config: Mapping[str, str],
-        secret_keys: frozenset[str],
-        arguments: Mapping[str, str],
-    ) -> None:
-        """``arguments`` are language_exec's, but for those that say where the program is.
-        Raises EngineError when the program or its interpreter is not there."""
+    async def start(self, request: Request, engine: str) -> None:
+        """``engine`` is the address of the monitor. Raises EngineError when the program or its
+        interpreter is not there."""
+        project = request.project
         main = (project.root / project.main).resolve()
         folder, entry = (main, ".") if main.is_dir() else (main.parent, main.name)
         if not main.exists() or (main.is_dir() and not (main / "__main__.py").exists()):
             raise EngineError(f"{main} has no Python program: expected __main__.py")
-        python = _interpreter(project)
-        command = [python, str(Path(__file__).with_name("language_exec.py"))]
-        places = {"project": project.name, "root_directory": str(project.root), "pwd": str(folder)}
-        for name, value in {**places, **arguments}.items():
+        arguments = {
+            "project": project.name,
+            "root_directory": str(project.root),
+            "pwd": str(folder),
+            "monitor": engine,
+            "engine": engine,
+            "stack": request.stack,
+            "dry_run": str(request.dry_run).lower(),
+            "parallel": str(request.parallel),
+            "organization": request.organization,
+            "debug": str(request.debug).lower(),
+        }
+        command = [_interpreter(project), str(Path(__file__).with_name("language_exec.py"))]
+        for name, value in arguments.items():
             command += [f"--{name}", value]
         environment = dict(os.environ)
         if project.virtualenv:
@@ -64,7 +71,7 @@ class Program:
         # Secrets are among it: Pulumi's own host puts it into the environment, where all that the
         # program starts has it, too, and /proc shows it.
         assert self._process.stdin
-        given = {"config": dict(config), "secretKeys": sorted(secret_keys)}
+        given = {"config": dict(request.config), "secretKeys": sorted(request.secret_keys)}
         with contextlib.suppress(ConnectionError):  # it has ended; wait() says how
             self._process.stdin.write(json.dumps(given).encode())
             await self._process.stdin.drain()
@@ -86,22 +93,13 @@ class Program:
         await asyncio.wait(self._pumps, timeout=5)  # a child of the program may hold the pipe
         return code
 
-    async def stop(self, grace: float = 5) -> None:
-        """End it: SIGINT, and SIGKILL to its whole session after ``grace`` seconds."""
-        if self._process is None:
-            return
+    async def stop(self) -> None:
+        """End it, and all that it started."""
         self._on_line = lambda text, is_stderr: None
-        if self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(signal.SIGINT)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), grace)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        await self._process.wait()
-        for pump in self._pumps:
-            pump.cancel()
-        self._process._transport.close()  # type: ignore[attr-defined]  # or it outlives the loop
+        if self._process is not None:
+            await end(self._process, signal.SIGINT)
+            for pump in self._pumps:
+                pump.cancel()
 
 
 def _interpreter(project: Project) -> str:

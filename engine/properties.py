@@ -1,85 +1,80 @@
-"""Property paths, differences between property values, and both on the wire.
+"""What differs between property values, and what undoes it.
 
-Paths are Pulumi's (`a.b[0]["x.y"]`, `*` for any); differences are those of its
-sdk/go/common/resource/properties_diff.go, in the form of detailedDiff.
+Follows sdk/go/common/resource/properties_diff.go and property_path.go.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
-from google.protobuf import struct_pb2
+from engine.paths import PropertyPath, format_path
+from engine.state import SIGNATURE, Secret, Value
 
-from engine.state import ASSETS, SECRET, SIGNATURE, Properties, Secret, Value
-
-Path = tuple[str | int, ...]
-_STEP = re.compile(r'\.?(?:([^.\[\]"]+)|\[(\d+)\]|\[\*\]|\["((?:[^"\\]|\\.)*)"\])')
-ABSENT = object()
+_NOTHING = object()
 
 
-def parse_path(text: str) -> Path:
-    """Raises ValueError on text that is no path."""
-    path: list[str | int] = []
-    at = 0
-    while at < len(text):
-        found = _STEP.match(text, at)
-        if not found:
-            raise ValueError(f"invalid property path {text!r}")
-        name, index, quoted = found.groups()
-        if index is not None:
-            path.append(int(index))
-        else:
-            path.append(name or ("*" if quoted is None else quoted.replace('\\"', '"')))
-        at = found.end()
-    return tuple(path)
+@dataclass
+class Diff:
+    """``items`` maps a key or index to ``("add", new)``, ``("delete", old)``, ``("same", both)``
+    or ``("update", Diff)``; None for values without parts."""
+
+    old: Value
+    new: Value
+    items: dict[Any, tuple[str, Any]] | None = None
 
 
-def format_path(path: Path) -> str:
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        elif re.fullmatch(r"\w*", step, re.ASCII):
-            text += f".{step}" if text else step
-        else:
-            text += '["' + step.replace('"', '\\"') + '"]'
-    return text
+def internal(key: Any) -> bool:
+    return isinstance(key, str) and key.startswith("__")
 
 
-def contains(pattern: Path, path: Path) -> bool:
-    """Whether the path is the pattern's place or lies within it."""
-    return len(pattern) <= len(path) and all(
-        p in ("*", s) for p, s in zip(pattern, path, strict=False)
-    )
-
-
-def diff(old: Value, new: Value, path: Path = ()) -> dict[str, str]:
-    """What differs, as path → "add", "delete" or "update". Secrets are compared as wholes."""
+def difference(old: Value, new: Value, internals: bool = True) -> Diff | None:
+    """None when the values are equal. Secrets are compared as wholes; a key that is null is none.
+    Without ``internals`` keys that begin with two underscores are left out."""
+    pairs: Iterable[tuple[Any, tuple[Value, Value]]]
     if isinstance(old, dict) and isinstance(new, dict) and SIGNATURE not in {*old, *new}:
+        keys = [k for k in sorted(old.keys() | new.keys()) if internals or not internal(k)]
+        absent, pairs = None, [(k, (old.get(k), new.get(k))) for k in keys]
+    elif isinstance(old, list) and isinstance(new, list):
+        absent, pairs = _NOTHING, enumerate(zip_longest(old, new, fillvalue=_NOTHING))
+    elif old == new and isinstance(old, bool) == isinstance(new, bool):
+        return None
+    else:
+        return Diff(old, new)
+    items: dict[Any, tuple[str, Any]] = {}
+    for key, (before, after) in pairs:
+        if before is absent or after is absent:
+            if before is not after:
+                items[key] = ("add", after) if before is absent else ("delete", before)
+            continue
+        inner = difference(before, after, internals)
+        items[key] = ("same", before) if inner is None else ("update", inner)
+    changed = any(kind != "same" for kind, _ in items.values())
+    return Diff(old, new, items) if changed else None
+
+
+def detailed_diff(old: Value, new: Value) -> dict[str, str]:
+    """What differs in Pulumi's form of that name: path → "add", "delete" or "update"."""
+
+    def flat(diff: Diff, path: PropertyPath) -> dict[str, str]:
+        if diff.items is None:
+            kind = "add" if diff.old is None else "delete" if diff.new is None else "update"
+            return {format_path(path): kind}
         found: dict[str, str] = {}
-        for key in sorted(old.keys() | new.keys()):
-            before, after = old.get(key), new.get(key)
-            if before is None or after is None:
-                if before is not after:
-                    found[format_path((*path, key))] = "add" if before is None else "delete"
-            else:
-                found |= diff(before, after, (*path, key))
+        for key, (kind, value) in sorted(diff.items.items()):
+            if kind == "update":
+                found |= flat(value, (*path, key))
+            elif kind != "same":
+                found[format_path((*path, key))] = kind
         return found
-    if isinstance(old, list) and isinstance(new, list):
-        found = {}
-        for i in range(max(len(old), len(new))):
-            if i >= len(old) or i >= len(new):
-                found[format_path((*path, i))] = "add" if i >= len(old) else "delete"
-            else:
-                found |= diff(old[i], new[i], (*path, i))
-        return found
-    if old == new and isinstance(old, bool) == isinstance(new, bool):
-        return {}
-    return {format_path(path): "add" if old is None else "delete" if new is None else "update"}
+
+    diff = difference(old, new)
+    return flat(diff, ()) if diff else {}
 
 
-def reset(path: Path, old: Value, new: Value) -> tuple[Value, bool]:
+def reset(path: PropertyPath, old: Value, new: Value) -> tuple[Value, bool]:
     """``new`` with its value at the path put back to that of ``old``, and whether that could be
     done: places are not created, lists keep their length."""
     if not path:
@@ -118,63 +113,3 @@ def reset(path: Path, old: Value, new: Value) -> tuple[Value, bool]:
                 done = done and ok
         return items, done
     return new, False
-
-
-class AssetFound(ValueError):
-    """An asset or archive, which this engine does not have."""
-
-
-def from_wire(value: struct_pb2.Value) -> Value:
-    """A property value of a gRPC message. Raises AssetFound."""
-    kind = value.WhichOneof("kind")
-    if kind == "string_value":
-        return value.string_value
-    if kind == "struct_value":
-        return properties_from_wire(value.struct_value)
-    if kind == "list_value":
-        return [from_wire(v) for v in value.list_value.values]
-    if kind == "number_value":
-        number = value.number_value
-        return int(number) if number.is_integer() and abs(number) < 1e21 else number
-    return value.bool_value if kind == "bool_value" else None
-
-
-def properties_from_wire(struct: struct_pb2.Struct) -> Any:
-    found = {k: from_wire(v) for k, v in sorted(struct.fields.items())}
-    signature = found.get(SIGNATURE)
-    if signature == SECRET:
-        value = found["value"]
-        return value if isinstance(value, Secret) else Secret(value)
-    if signature in ASSETS:
-        raise AssetFound(ASSETS[signature])
-    return found
-
-
-def to_wire(value: Value, into: struct_pb2.Value) -> None:
-    if isinstance(value, str):
-        into.string_value = value
-    elif isinstance(value, Secret):
-        fields = into.struct_value.fields
-        fields[SIGNATURE].string_value = SECRET
-        to_wire(value.value, fields["value"])
-    elif isinstance(value, dict):
-        into.struct_value.SetInParent()
-        for key, item in value.items():
-            to_wire(item, into.struct_value.fields[key])
-    elif isinstance(value, list):
-        into.list_value.SetInParent()
-        for item in value:
-            to_wire(item, into.list_value.values.add())
-    elif isinstance(value, bool):
-        into.bool_value = value
-    elif value is None:
-        into.null_value = struct_pb2.NULL_VALUE
-    else:
-        into.number_value = value
-
-
-def properties_to_wire(properties: Properties) -> struct_pb2.Struct:
-    struct = struct_pb2.Struct()
-    for key, value in properties.items():
-        to_wire(value, struct.fields[key])
-    return struct

@@ -1,12 +1,12 @@
-"""What the engine reports of steps, in the words and the form of Pulumi's engine events."""
+"""What the engine reports, in the words and the form of Pulumi's engine events."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from engine.goal import PROVIDER_PREFIX
+from engine.api import Emit
 from engine.planner import Step
-from engine.state import Operation, Resource, blind, to_disk
+from engine.state import PendingOperation, Resource, to_disk
 
 
 class State(dict[str, Any]):
@@ -15,15 +15,41 @@ class State(dict[str, Any]):
     resource: Resource
 
 
-def metadata(step: Step, show_secrets: bool) -> dict[str, Any]:
+class Reports:
+    """Emits the events of one operation."""
+
+    def __init__(self, emit: Emit, dry_run: bool) -> None:
+        self.emit = emit
+        self._planning = {"planning": True} if dry_run else {}
+
+    def step(self, event: str, step: Step, **others: Any) -> None:
+        """A resourcePreEvent or resOutputsEvent; ``others`` go before what the step says."""
+        self.emit({event: {"metadata": metadata(step) | others} | self._planning})
+
+    def failure(self, step: Step, status: int, steps: int) -> None:
+        """``status`` is Pulumi's resource.Status: 2 says that nobody knows what is left."""
+        failed = {"metadata": metadata(step), "status": status, "steps": steps}
+        self.emit({"resOpFailedEvent": failed})
+
+    def diagnose(self, severity: str, message: str, urn: str = "", ephemeral: bool = False) -> None:
+        event: dict[str, Any] = {"urn": urn} if urn else {}
+        if not severity.startswith("info"):
+            event["prefix"] = f"{severity}: "
+        event |= {"message": message + "\n", "color": "never", "severity": severity}
+        if ephemeral:
+            event["ephemeral"] = True
+        self.emit({"diagnosticEvent": event})
+
+
+def metadata(step: Step) -> dict[str, Any]:
     """An apitype.StepEventMetadata."""
     r, d = step.resource, step.difference
     found: dict[str, Any] = {
         "op": step.op,
         "urn": r.urn,
         "type": r.type,
-        "old": _state(step.old, show_secrets),
-        "new": _state(step.new, show_secrets),
+        "old": step.old and _state(step.old),
+        "new": step.new and _state(step.new),
     }
     if d and d.replace_keys and step.op in ("create-replacement", "replace"):
         found["keys"] = d.replace_keys
@@ -39,11 +65,8 @@ def metadata(step: Step, show_secrets: bool) -> dict[str, Any]:
     return found
 
 
-def _state(r: Resource | None, show_secrets: bool) -> State | None:
+def _state(r: Resource) -> State:
     """An apitype.StepEventStateMetadata."""
-    if r is None:
-        return None
-    encrypt = None if show_secrets else blind
     found = State(type=r.type, urn=r.urn)
     found.resource = r
     flags = {
@@ -58,8 +81,8 @@ def _state(r: Resource | None, show_secrets: bool) -> State | None:
     found.update(
         id=r.id,
         parent=r.parent,
-        inputs=to_disk(r.inputs, encrypt),
-        outputs=to_disk(r.outputs, encrypt),
+        inputs=to_disk(r.inputs, None),
+        outputs=to_disk(r.outputs, None),
         provider=r.provider,
     )
     if r.init_errors:
@@ -67,14 +90,7 @@ def _state(r: Resource | None, show_secrets: bool) -> State | None:
     return found
 
 
-def is_internal(step: Step) -> bool:
-    """Whether the step is none of those that an operation counts."""
-    r = step.resource
-    default = r.type.startswith(PROVIDER_PREFIX) and r.name.startswith("default")
-    return default or step.op == "remove-pending-replace"
-
-
-def of_pending(pending: list[Operation]) -> str:
+def of_pending(pending: list[PendingOperation]) -> str:
     """The warning of what an interrupted operation left."""
     listed = "".join(f"  * {o.resource.urn}, interrupted while {o.type}\n" for o in pending)
     return (

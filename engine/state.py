@@ -16,11 +16,12 @@ from typing import Any, Protocol
 
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 SECRET = "1b47061264138c4ac30d75fd1eb44270"
-RESOURCE = "5cf8f73096256a8f31e491e813e4eb8e"
 ASSETS = {
     "c44067f5952c0a294b673a41bacd8c17": "asset",
     "0def7320c3a5731c473e5ecbe6d01bc7": "archive",
 }
+PROVIDER_PREFIX = "pulumi:providers:"
+STACK_TYPE = "pulumi:pulumi:Stack"
 UNKNOWN = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
 
 Value = Any
@@ -71,11 +72,8 @@ def to_disk(value: Value, encrypt: Callable[[str], str] | None) -> Value:
     if isinstance(value, Secret):
         if encrypt is None:
             return {SIGNATURE: SECRET, "plaintext": _dump(to_disk(value.value, None))}
-        if value.ciphertext is None or encrypt is blind:
-            text = encrypt(_dump(to_disk(value.value, None)))
-            if encrypt is blind:
-                return {SIGNATURE: SECRET, "ciphertext": text}
-            value.ciphertext = text
+        if value.ciphertext is None:
+            value.ciphertext = encrypt(_dump(to_disk(value.value, None)))
         return {SIGNATURE: SECRET, "ciphertext": value.ciphertext}
     if isinstance(value, dict):
         return {k: to_disk(value[k], encrypt) for k in sorted(value)}
@@ -95,9 +93,16 @@ def from_disk(value: Value, decrypt: Callable[[str], str]) -> Value:
     return {k: from_disk(v, decrypt) for k, v in value.items()}
 
 
-def blind(plaintext: str) -> str:
-    """The encryption of events: nobody can undo it."""
-    return "[secret]"
+_MARK = {SIGNATURE: SECRET, "ciphertext": "[secret]"}
+
+
+def blind(value: Any, mark: Any = _MARK) -> Any:
+    """What has the checkpoint's form with a mark for every secret, as Pulumi's event log has it."""
+    if isinstance(value, dict):
+        if value.get(SIGNATURE) == SECRET:
+            return mark
+        return {k: blind(v, mark) for k, v in value.items()}
+    return [blind(v, mark) for v in value] if isinstance(value, list) else value
 
 
 def _dump(value: Value) -> str:
@@ -106,7 +111,8 @@ def _dump(value: Value) -> str:
 
 @dataclass
 class Resource:
-    """One resource as the checkpoint knows it. Names are the checkpoint's in snake case."""
+    """One resource as the checkpoint knows it. Names are the checkpoint's in snake case; ``extra``
+    has its other keys."""
 
     urn: str
     type: str
@@ -127,16 +133,12 @@ class Resource:
     additional_secret_outputs: list[str] = field(default_factory=list)
     aliases: list[str] = field(default_factory=list)
     custom_timeouts: dict[str, float] | None = None
-    import_id: str = ""
     retain_on_delete: bool = False
     deleted_with: str = ""
-    replace_with: list[str] = field(default_factory=list)
     created: str = ""
     modified: str = ""
     source_position: str = ""
-    stack_trace: list[dict[str, str]] = field(default_factory=list)
     ignore_changes: list[str] = field(default_factory=list)
-    hide_diff: list[Any] = field(default_factory=list)
     replace_on_changes: list[str] = field(default_factory=list)
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -144,13 +146,25 @@ class Resource:
     def name(self) -> str:
         return self.urn.rsplit("::", 1)[1]
 
+    @property
+    def package(self) -> str:
+        return self.type.split(":")[0]
+
+    @property
+    def is_provider(self) -> bool:
+        return self.type.startswith(PROVIDER_PREFIX)
+
+    @property
+    def provider_urn(self) -> str:
+        return self.provider.rpartition("::")[0]
+
     def all_dependencies(self) -> set[str]:
         """URNs that must exist as long as this one does."""
         found = {
             *self.dependencies,
             self.parent,
             self.deleted_with,
-            self.provider.rpartition("::")[0],
+            self.provider_urn,
         }
         for urns in self.property_dependencies.values():
             found.update(urns)
@@ -199,7 +213,7 @@ KEYS = {key: attribute for attribute, key in FIELDS.items()}
 
 
 @dataclass
-class Operation:
+class PendingOperation:
     """A step that was under way when the engine was killed: creating, updating, deleting, …"""
 
     resource: Resource
@@ -212,7 +226,7 @@ class Snapshot:
     metadata, …) as they were read; the front fills in secrets_providers for a new stack."""
 
     resources: list[Resource] = field(default_factory=list)
-    pending: list[Operation] = field(default_factory=list)
+    pending: list[PendingOperation] = field(default_factory=list)
     rest: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -224,7 +238,7 @@ class Snapshot:
         rest = dict(deployment)
         resources = [Resource.load(r, crypter) for r in rest.pop("resources", None) or []]
         pending = [
-            Operation(Resource.load(o["resource"], crypter), o["type"])
+            PendingOperation(Resource.load(o["resource"], crypter), o["type"])
             for o in rest.pop("pending_operations", None) or []
         ]
         return cls(resources, pending, rest)
@@ -240,12 +254,6 @@ class Snapshot:
                 {"resource": o.resource.dump(crypter), "type": o.type} for o in self.pending
             ]
         return doc
-
-    def root(self) -> Resource | None:
-        """The stack resource, whose outputs are the stack's outputs."""
-        return next(
-            (r for r in self.resources if r.type == "pulumi:pulumi:Stack" and not r.delete), None
-        )
 
 
 def now() -> str:

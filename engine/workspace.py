@@ -13,6 +13,7 @@ from typing import Any
 
 from engine import config
 from engine.errors import CommandError, refuse
+from engine.paths import PropertyPath
 from engine.secrets import PassphraseCrypter
 
 KNOWN_PROJECT_KEYS = {
@@ -71,7 +72,6 @@ class ProjectFile:
     name: str
     main: str = "."
     virtualenv: str | None = None
-    description: str = ""
     backend_url: str | None = None
 
     @property
@@ -115,7 +115,6 @@ class ProjectFile:
             name=str(document["name"]),
             main=str(document.get("main") or "."),
             virtualenv=virtualenv,
-            description=str(document.get("description") or ""),
             backend_url=(document.get("backend") or {}).get("url"),
         )
 
@@ -201,7 +200,7 @@ class StackFile:
                 return str(key)
         return full
 
-    def set(self, full: str, path: config.Path, value: Any) -> None:
+    def set(self, full: str, path: PropertyPath, value: Any) -> None:
         if not self.document.get("config"):
             self.document["config"] = {}
         key = self._key_as_written(full)
@@ -210,12 +209,12 @@ class StackFile:
             return
         # Errors name the path as Pulumi does, without the namespace.
         values = {key.rpartition(":")[2]: self.document["config"].get(key)}
-        config.put(values, [*values, *path], _scalars(value))
+        config.put(values, (*values, *path), _scalars(value))
         self.document["config"][key] = next(iter(values.values()))
 
-    def remove(self, full: str, path: config.Path) -> None:
+    def remove(self, full: str, path: PropertyPath) -> None:
         values = self.document.get("config") or {}
-        config.remove(values, [self._key_as_written(full), *path])
+        config.remove(values, (self._key_as_written(full), *path))
         if not values:
             self.document.pop("config", None)
 
@@ -232,9 +231,6 @@ class StackFile:
         if hasattr(self.document, "insert"):
             self.document.insert(0, "encryptionsalt", fresh.state)
         return fresh
-
-    def has_secure(self) -> bool:
-        return any(config.has_secure(v) for v in self.values.values())
 
     def decrypted(self) -> tuple[dict[str, str], frozenset[str]]:
         """What the program gets, and which keys are secret. Raises IncorrectPassphrase."""

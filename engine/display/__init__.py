@@ -6,18 +6,36 @@ whose secrets may be readable; no display shows them unless it is told to.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 
-class Display:
+@dataclass(frozen=True)
+class Style:
+    """What is shown of an operation. ``outputs`` are the stack's, ``sames`` the resources without
+    a change, ``truncate`` shortens long values, ``progress`` says every second that work goes on.
+    """
+
+    color: bool = False
+    show_secrets: bool = False
+    outputs: bool = True
+    sames: bool = False
+    debug: bool = False
+    preview: bool = False
+    truncate: bool = True
+    progress: bool = True
+
+
+class Display(ABC):
     """One way to show an operation."""
 
+    @abstractmethod
     def show(self, event: dict[str, Any]) -> None:
         """Take the next event."""
-        raise NotImplementedError
 
-    def tick(self) -> None:
+    def tick(self) -> None:  # noqa: B027
         """A second has passed."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """All events have been shown."""

@@ -5,21 +5,18 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from engine.display import Display, steps
+from engine.display import Display, Style, steps
 from engine.display.steps import Metadata
-from engine.display.values import Printer, detailed, difference, internal, properties
+from engine.display.values import Printer, detailed, difference, opened
+from engine.properties import internal
+from engine.state import has_unknown
 
 
 class DiffDisplay(Display):
     """Prints each event as it comes."""
 
-    def __init__(
-        self, color: bool = False, show_secrets: bool = False, outputs: bool = True,
-        sames: bool = False, debug: bool = False, preview: bool = False, truncate: bool = True,
-    ) -> None:  # fmt: skip
-        self.color, self.show_secrets, self.outputs = color, show_secrets, outputs
-        self.sames, self.debug, self.preview = sames, debug, preview
-        self.truncate = truncate
+    def __init__(self, style: Style) -> None:
+        self.style = style
         self.seen: dict[str, Metadata] = {}
         self.errored = 0
 
@@ -33,7 +30,7 @@ class DiffDisplay(Display):
         if steps.default_provider(event):
             return ""
         if diagnostic := event.get("diagnosticEvent"):
-            if diagnostic["severity"] == "debug" and not self.debug:
+            if diagnostic["severity"] == "debug" and not self.style.debug:
                 return ""
             return str(diagnostic.get("prefix", "") + diagnostic["message"])
         if stdout := event.get("stdoutEvent"):
@@ -49,21 +46,21 @@ class DiffDisplay(Display):
         if "resOpFailedEvent" in event:
             self.errored += 1
         if closing := event.get("summaryEvent"):
-            return steps.summary(closing, self.errored, self.color) + "\n"
+            return steps.summary(closing, self.errored, self.style.color) + "\n"
         return ""
 
     def _wanted(self, step: Metadata) -> bool:
-        return steps.is_root(step) or steps.should_show(step, diff=True, sames=self.sames)
+        return steps.is_root(step) or steps.should_show(step, diff=True, sames=self.style.sames)
 
     def _indent(self, step: Metadata) -> int:
-        depth, parent = 0, (step.get("new") or step.get("old") or {}).get("parent")
+        depth, parent = 0, steps.state(step).get("parent")
         while parent and (found := self.seen.get(parent)):
             depth += self._wanted(found)
-            parent = (found.get("new") or found.get("old") or {}).get("parent")
+            parent = steps.state(found).get("parent")
         return depth
 
     def _printer(self, indent: int, op: str, prefix: bool) -> Printer:
-        return Printer(indent, op, prefix, self.truncate, self.show_secrets, self.color)
+        return Printer(self.style, indent, op, prefix)
 
     def _header(self, step: Metadata, indent: int) -> str:
         op, old, new = step["op"], step.get("old") or {}, step.get("new") or {}
@@ -75,7 +72,7 @@ class DiffDisplay(Display):
         flags = "[retain]" if old.get("retainOnDelete") and op in (
             "delete", "replace", "create-replacement", "delete-replaced") else ""  # fmt: skip
         head = f"{steps.sign(op)}{step['type']}: ({op}{flags}){lock}\n"
-        out = ["    " * indent + steps.paint(op, head, self.color)]
+        out = ["    " * indent + steps.paint(op, head, self.style.color)]
         margin = "    " * (indent + 1)
         if old.get("id"):
             out.append(f"{margin}[id={old['id']}]\n")
@@ -97,18 +94,18 @@ class DiffDisplay(Display):
             state = new or old or {}
             shown = (new or {}).get("outputs") or state.get("inputs")
             printer = self._printer(indent + 1, op, False)
-            printer.object(properties(shown))
+            printer.object(opened(shown))
             return head + printer.text()
         printer = self._printer(indent + 1, op, True)
         if step.get("detailedDiff") is not None:
-            found = detailed(step, properties(old.get("outputs")), properties(new.get("inputs")))
+            found = detailed(step, opened(old.get("outputs")), opened(new.get("inputs")))
             if found.items:
                 printer.object_diff(found)
             else:
-                printer.with_op("same").object(properties(old.get("inputs")))
+                printer.with_op("same").object(opened(old.get("inputs")))
             return head + printer.text()
         which = "outputs" if new.get("outputs") else "inputs"
-        before, after = properties(old.get(which)), properties(new.get(which))
+        before, after = opened(old.get(which)), opened(new.get(which))
         change = difference(before, after)
         if change:
             printer.object_diff(change, step.get("diffs") if which == "inputs" else None)
@@ -123,28 +120,28 @@ class DiffDisplay(Display):
         if refresh and step["op"] == "update":
             return self._step(step)
         indent = self._indent(step)
-        text = outputs(step, self._printer(indent + 1, step["op"], False), self.preview, refresh)
+        text = outputs(step, self._printer(indent + 1, step["op"], False), refresh)
         head = ""
         if refresh and (step["op"] != "refresh" or text or steps.is_root(step)):
             head = self._header(step, indent)
-        if self.outputs and text:
+        if self.style.outputs and text:
             margin = "    " * (indent + 1)
-            head += steps.paint(step["op"], f"{margin}--outputs:--\n", self.color) + text
+            head += steps.paint(step["op"], f"{margin}--outputs:--\n", self.style.color) + text
         return head
 
 
-def outputs(step: Metadata, printer: Printer, preview: bool, refresh: bool = False) -> str:
+def outputs(step: Metadata, printer: Printer, refresh: bool = False) -> str:
     """The outputs that are new or other than before; of the stack itself all after an update."""
-    root = steps.is_root(step)
+    root, preview = steps.is_root(step), printer.style.preview
     if preview and not root and not refresh and step["op"] not in ("read", "import"):
         return ""
     old, new = step.get("old"), step.get("new") or {}
     if old and old.get("initErrors"):
         return ""
-    found, inputs = properties(new.get("outputs")), properties(new.get("inputs"))
+    found, inputs = opened(new.get("outputs")), opened(new.get("inputs"))
     found = {k: v for k, v in found.items() if not internal(k)}
     sames = root and not preview
-    change = difference(properties(old.get("outputs")), found) if old else None
+    change = difference(opened(old.get("outputs")), found) if old else None
     if change is None:
         if old and not sames:
             return ""
@@ -157,8 +154,6 @@ def outputs(step: Metadata, printer: Printer, preview: bool, refresh: bool = Fal
         return printer.text()
     items = change.items or {}
     width = max((len(k) for k in items), default=0)
-    from engine.state import has_unknown
-
     for key, (kind, value) in items.items():
         if kind == "same" and not sames:
             continue

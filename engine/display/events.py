@@ -11,20 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from engine.display import Display, steps
+from engine.display import Display, Style, steps
 from engine.errors import CommandError
-from engine.state import SECRET, SIGNATURE
-
-MARK = {SIGNATURE: SECRET, "ciphertext": "[secret]"}
-
-
-def blind(value: Any, mark: Any = MARK) -> Any:
-    """The event with every secret replaced by a mark, as Pulumi's event log has it."""
-    if isinstance(value, dict):
-        if value.get(SIGNATURE) == SECRET:
-            return mark
-        return {k: blind(v, mark) for k, v in value.items()}
-    return [blind(v, mark) for v in value] if isinstance(value, list) else value
+from engine.state import blind
 
 
 class EventLog:
@@ -100,8 +89,8 @@ class JsonDisplay(Display):
 class PreviewJsonDisplay(Display):
     """`preview --json`: one document at the end."""
 
-    def __init__(self, outputs: bool = True) -> None:
-        self._outputs = outputs
+    def __init__(self, style: Style) -> None:
+        self._outputs = style.outputs
         self._started = time.monotonic_ns()
         self.digest: dict[str, Any] = {}
 

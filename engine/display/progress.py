@@ -10,10 +10,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.display import Display, steps
+from engine.display import Display, Style, steps
 from engine.display.diff import outputs
 from engine.display.steps import Metadata
-from engine.display.values import Printer, detailed, difference, properties
+from engine.display.values import Printer, detailed, difference, opened
+from engine.state import STACK_TYPE
 
 
 @dataclass
@@ -38,16 +39,9 @@ class ProgressDisplay(Display):
 
     terminal = False
 
-    def __init__(
-        self, project: str, stack: str, action: str, preview: bool, color: bool = False,
-        show_secrets: bool = False, outputs: bool = True, sames: bool = False,
-        progress: bool = True, debug: bool = False, truncate: bool = True,
-    ) -> None:  # fmt: skip
-        self.action, self.preview, self.color = action, preview, color
-        self.show_secrets, self.outputs, self.sames = show_secrets, outputs, sames
-        self.progress, self.debug = progress, debug
-        self.truncate = truncate
-        self._default_urn = f"urn:pulumi:{stack}::{project}::{steps.ROOT}::{project}-{stack}"
+    def __init__(self, style: Style, project: str, stack: str, action: str) -> None:
+        self.style, self.action = style, action
+        self._default_urn = f"urn:pulumi:{stack}::{project}::{STACK_TYPE}::{project}-{stack}"
         # The stack's row; "" until the stack itself is the first to be heard of.
         self.stack_urn = ""
         self.rows: dict[str, Row] = {}
@@ -64,7 +58,7 @@ class ProgressDisplay(Display):
 
     def tick(self) -> None:
         """A second has passed: say that work goes on."""
-        if self.progress:
+        if self.style.progress:
             print("." if self._waiting else f"@ {self.action}....", end="", flush=True)
             self._waiting = True
 
@@ -89,8 +83,12 @@ class ProgressDisplay(Display):
             refresh = row.step["op"] == "refresh"
             row.step, row.ended = step, time.monotonic()
             row.finished[step["op"]] = step
-            custom = (step.get("new") or step.get("old") or {}).get("custom")
-            if refresh or self.terminal or (not self.preview and custom and step["op"] != "same"):
+            custom = steps.state(step).get("custom")
+            if (
+                refresh
+                or self.terminal
+                or (not self.style.preview and custom and step["op"] != "same")
+            ):
                 self.updated(row)
         elif failure := event.get("resOpFailedEvent"):
             row = self._row(failure["metadata"])
@@ -99,7 +97,7 @@ class ProgressDisplay(Display):
             self.updated(row)
 
     def _diagnostic(self, diagnostic: dict[str, Any]) -> None:
-        if diagnostic["severity"] == "debug" and not self.debug:
+        if diagnostic["severity"] == "debug" and not self.style.debug:
             return
         text = (diagnostic.get("prefix", "") + diagnostic["message"]).rstrip()
         if not text:
@@ -122,11 +120,11 @@ class ProgressDisplay(Display):
                 self.rows[urn] = row
         if row is None:
             row = self.rows[urn] = Row(step)
-        parent = (step.get("new") or step.get("old") or {}).get("parent")
+        parent = steps.state(step).get("parent")
         if parent and parent not in self.rows:
             self.rows[parent] = Row({"urn": parent, "op": "same"})
         self.rows.setdefault(self.stack_urn, Row({"urn": "", "op": "same"}, hidden=False))
-        if heard and (root or steps.should_show(step, sames=self.sames)):
+        if heard and (root or steps.should_show(step, sames=self.style.sames)):
             row.hidden = False
         return row
 
@@ -147,21 +145,21 @@ class ProgressDisplay(Display):
         running = steps.is_root(step) and op == "same" and not done
         # A stack of which nothing has been heard yet has no status.
         status = "running" if running and row.started else steps.words(
-            op, self.preview, done, failed and done)  # fmt: skip
+            op, self.style.preview, done, failed and done)  # fmt: skip
         if running and not row.started:
             status = ""
-        if done and not failed and not self.preview and self._interrupted(row):
+        if done and not failed and not self.style.preview and self._interrupted(row):
             status = steps.words(op, False, False, False) + " (interrupted)"
-        elif row.started and op != "same" and not self.preview and status:
+        elif row.started and op != "same" and not self.style.preview and status:
             end = row.ended if done else time.monotonic()
             if end is not None and not (done and row.failed):
                 seconds = end - row.started
                 fine = f"{seconds:.2f}s" if done and seconds < 1 else f"{int(seconds)}s"
                 status = f"{status} ({fine})"
         return [
-            steps.paint(op, steps.sign(op), self.color),
+            steps.paint(op, steps.sign(op), self.style.color),
             *self.label(row),
-            steps.paint(op, status, self.color),
+            steps.paint(op, status, self.style.color),
             self._info(row),
         ]
 
@@ -175,7 +173,7 @@ class ProgressDisplay(Display):
 
     def _interrupted(self, row: Row) -> bool:
         step = row.step
-        state = step.get("new") or step.get("old") or {}
+        state = steps.state(step)
         if not self.done or not state.get("custom"):
             return False
         return step["op"] not in ("same", "remove-pending-replace") and (
@@ -203,15 +201,15 @@ class ProgressDisplay(Display):
         self.done = True
         self._finish(open_rows)
         self._diagnostics()
-        if self.outputs and self.stack_urn:
+        if self.style.outputs and self.stack_urn:
             step = self.rows[self.stack_urn].step
-            printer = Printer(1, step["op"], False, self.truncate, self.show_secrets, self.color)
-            if text := outputs(step, printer, self.preview):
-                self.println(steps.headline("Outputs:", self.color))
+            printer = Printer(self.style, 1, step["op"])
+            if text := outputs(step, printer):
+                self.println(steps.headline("Outputs:", self.style.color))
                 self.println(text)
         if self.closing:
             errored = sum(row.count("error") > 0 for row in self.rows.values())
-            self.println(steps.summary(self.closing, errored, self.color))
+            self.println(steps.summary(self.closing, errored, self.style.color))
             self.println()
 
     def _finish(self, rows: list[Row]) -> None:
@@ -230,7 +228,7 @@ class ProgressDisplay(Display):
                 streams.setdefault(key, []).extend(text.split("\n"))
             for number, lines in enumerate(streams.values()):
                 if not written:
-                    self.println(steps.headline("Diagnostics:", self.color))
+                    self.println(steps.headline("Diagnostics:", self.style.color))
                     written = True
                 if number == 0:
                     kind, name = self.label(row)
@@ -248,9 +246,9 @@ def short_diff(step: Metadata) -> str:
     changed: dict[str, set[str]] = {"add": set(), "delete": set(), "update": set()}
     if step["op"] != "same":
         if step.get("detailedDiff") is not None:
-            found = detailed(step, properties(old.get("outputs")), properties(new.get("inputs")))
+            found = detailed(step, opened(old.get("outputs")), opened(new.get("inputs")))
         else:
-            found = difference(properties(old.get("inputs")), properties(new.get("inputs")))  # type: ignore[assignment]
+            found = difference(opened(old.get("inputs")), opened(new.get("inputs")))  # type: ignore[assignment]
         for key, (kind, _) in ((found.items if found else None) or {}).items():
             if kind in changed:
                 changed[kind].add(key)

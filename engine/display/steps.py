@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-ROOT = "pulumi:pulumi:Stack"
+from engine.state import PROVIDER_PREFIX, STACK_TYPE
+
 UPDATE_KINDS = {"update": "Updating", "refresh": "Refreshing", "destroy": "Destroying"}
 
 # Sign, ANSI colour, in progress, done, failed; as pkg/resource/deploy/step.go has them.
@@ -42,6 +43,11 @@ REPLACEMENTS = {
 Metadata = dict[str, Any]
 
 
+def state(step: Metadata) -> dict[str, Any]:
+    """The resource as it will be, or was."""
+    return step.get("new") or step.get("old") or {}
+
+
 def sign(op: str) -> str:
     return _KINDS[op][0]
 
@@ -64,7 +70,7 @@ def words(op: str, preview: bool, done: bool, failed: bool) -> str:
 
 
 def is_root(step: Metadata) -> bool:
-    return str(step.get("type")) == ROOT or f"::{ROOT}::" in str(step.get("urn"))
+    return str(step.get("type")) == STACK_TYPE or f"::{STACK_TYPE}::" in str(step.get("urn"))
 
 
 def default_provider(event: dict[str, Any]) -> bool:
@@ -72,7 +78,7 @@ def default_provider(event: dict[str, Any]) -> bool:
     for payload in event.values():
         if isinstance(payload, dict) and (step := payload.get("metadata")):
             name = str(step["urn"]).rsplit("::", 1)[1]
-            return str(step["type"]).startswith("pulumi:providers:") and name.startswith("default")
+            return str(step["type"]).startswith(PROVIDER_PREFIX) and name.startswith("default")
     return False
 
 

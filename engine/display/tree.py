@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
 from engine.display import steps
 from engine.display.progress import ProgressDisplay, Row
-
-if TYPE_CHECKING:
-    from rich.text import Text
+from engine.printing import branches
 
 _HEAD = ("", "Type", "Name", "Status", "Info")
 
@@ -20,9 +22,6 @@ class TreeDisplay(ProgressDisplay):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        from rich.console import Console
-        from rich.live import Live
-
         self._console = Console(highlight=False, soft_wrap=True)
         self._live = Live(get_renderable=self.draw, console=self._console, refresh_per_second=4)
         self._live.start()
@@ -41,7 +40,7 @@ class TreeDisplay(ProgressDisplay):
     def shown_op(self, row: Row) -> str:
         """A replacement is one thing here, unless it is under way or has failed."""
         op = super().shown_op(row)
-        if op in steps.REPLACEMENTS and (self.preview or self.done) and not self.failed:
+        if op in steps.REPLACEMENTS and (self.style.preview or self.done) and not self.failed:
             return "replace"
         return op
 
@@ -49,8 +48,6 @@ class TreeDisplay(ProgressDisplay):
         self._live.stop()
 
     def draw(self) -> Text:
-        from rich.text import Text
-
         lines = list(self._lines())
         room = max(self._console.height - 2, 3)
         if not self.done and len(lines) > room:
@@ -65,35 +62,29 @@ class TreeDisplay(ProgressDisplay):
     def _lines(self) -> list[tuple[str, Row | None]]:
         children: dict[str, list[Row]] = {}
         for urn, row in list(self.rows.items()):
-            state = row.step.get("new") or row.step.get("old") or {}
+            state = steps.state(row.step)
             parent = state.get("parent") or self.stack_urn
             if urn != self.stack_urn:
                 children.setdefault(parent if parent in self.rows else self.stack_urn, []).append(
                     row
                 )
         table: list[tuple[list[str], Row | None]] = [
-            ([*_HEAD[:3], "Plan" if self.preview else "Status", "Info"], None)
+            ([*_HEAD[:3], "Plan" if self.style.preview else "Status", "Info"], None)
         ]
 
         def visible(row: Row) -> bool:
             return not row.hidden or any(map(visible, children.get(row.step["urn"], [])))
 
-        def add(row: Row, stem: str, branch: str) -> None:
-            columns = self.columns(row)
-            columns[1] = f"{stem}{branch}{columns[1]}"
-            table.append((columns, row))
-            below = [r for r in children.get(row.step["urn"], []) if visible(r)]
-            for child in below:
-                last = child is below[-1]
-                deeper = stem + {"": "", "├─ ": "│  ", "└─ ": "   "}[branch]
-                add(child, deeper, "└─ " if last else "├─ ")
+        def below(row: Row) -> list[Row]:
+            return [r for r in children.get(row.step["urn"], []) if visible(r)]
 
         if root := self.rows.get(self.stack_urn):
-            add(root, "", "")
+            for lead, _, row in branches(root, below):
+                columns = self.columns(row)
+                columns[1] = lead + columns[1]
+                table.append((columns, row))
         if not any(columns[4] for columns, _ in table[1:]):
             table[0][0][4] = ""
-        from rich.text import Text
-
         lengths = [[Text.from_ansi(c).cell_len for c in columns] for columns, _ in table]
         widths = [max(row[i] for row in lengths) for i in range(5)]
         return [

@@ -14,9 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from engine.config import parse_path
+from engine import properties
+from engine.display import Style
 from engine.display.steps import paint, sign
-from engine.errors import CommandError
+from engine.paths import parse_path
+from engine.properties import Diff, internal
 from engine.state import UNKNOWN, Secret, from_disk, reveal
 
 Title = Callable[["Printer"], None]
@@ -24,65 +26,24 @@ _LIMIT = 150
 _LINES = 3
 
 
-def properties(disk: dict[str, Any] | None) -> dict[str, Any]:
+def opened(disk: dict[str, Any] | None) -> dict[str, Any]:
     """The properties of an event's state; blinded secrets stay secrets."""
     found: dict[str, Any] = from_disk(disk or {}, lambda _: '"[secret]"')
     return found
 
 
-@dataclass
-class Diff:
-    """``items`` maps a key or index to ``("add", new)``, ``("delete", old)``, ``("same", both)``
-    or ``("update", Diff)``; None for values without parts."""
-
-    old: Any
-    new: Any
-    items: dict[Any, tuple[str, Any]] | None = None
-
-
-def internal(key: Any) -> bool:
-    return isinstance(key, str) and key.startswith("__")
-
-
 def difference(old: Any, new: Any) -> Diff | None:
-    """None when the values are equal."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        pairs = {k: (old.get(k), new.get(k)) for k in sorted({*old, *new}) if not internal(k)}
-    elif isinstance(old, list) and isinstance(new, list):
-        pairs = {
-            i: (old[i] if i < len(old) else None, new[i] if i < len(new) else None)
-            for i in range(max(len(old), len(new)))
-        }
-    else:
-        same = type(old) is type(new) and old == new
-        return None if same or _same_number(old, new) else Diff(old, new)
-    items: dict[Any, tuple[str, Any]] = {}
-    for key, (before, after) in pairs.items():
-        if before is None or after is None:
-            if before is not after:
-                items[key] = ("add", after) if before is None else ("delete", before)
-            continue
-        inner = difference(before, after)
-        items[key] = ("same", before) if inner is None else ("update", inner)
-    changed = any(kind != "same" for kind, _ in items.values())
-    return Diff(old, new, items) if changed else None
-
-
-def _same_number(old: Any, new: Any) -> bool:
-    plain = isinstance(old, int | float) and isinstance(new, int | float)
-    return plain and not isinstance(old, bool) and not isinstance(new, bool) and old == new
+    """What an operator sees of a difference."""
+    return properties.difference(old, new, internals=False)
 
 
 def detailed(step: dict[str, Any], old: dict[str, Any], new: dict[str, Any]) -> Diff:
     """The difference that a provider described, path by path."""
     root = Diff(None, None, {})
     for text, how in sorted(step["detailedDiff"].items()):
-        try:
-            path = parse_path(text)
-        except CommandError:
-            path = [text]
+        path = parse_path(text)
         kind = str(how.get("diffKind") or how.get("kind")).removesuffix("-replace")
-        before: Any = properties(step["old"].get("inputs" if how.get("inputDiff") else "outputs"))
+        before: Any = opened(step["old"].get("inputs" if how.get("inputDiff") else "outputs"))
         after: Any = new
         at = root
         for position, key in enumerate(path):
@@ -173,12 +134,10 @@ def _worth_printing(value: Any) -> bool:
 class Printer:
     """Collects lines in ``out``; the copies that its methods make share it."""
 
+    style: Style
     indent: int
     op: str = "same"
     prefix: bool = False
-    truncate: bool = True
-    show_secrets: bool = False
-    color: bool = False
     out: list[str] = field(default_factory=list)
 
     def text(self) -> str:
@@ -191,7 +150,7 @@ class Printer:
         return replace(self, indent=self.indent + by)
 
     def write(self, text: str) -> None:
-        self.out.append(paint(self.op, text, self.color))
+        self.out.append(paint(self.op, text, self.style.color))
 
     def margin(self, text: str, prefix: bool | None = None) -> None:
         space = "    " * self.indent
@@ -200,7 +159,7 @@ class Printer:
         self.write(space + text)
 
     def title(self, key: Any, width: int) -> None:
-        name = shorten(str(key)) if self.truncate else str(key)
+        name = shorten(str(key)) if self.style.truncate else str(key)
         self.margin(f"{name.ljust(width)}: ")
 
     def object(self, value: dict[str, Any]) -> None:
@@ -216,7 +175,7 @@ class Printer:
 
     def _value(self, value: Any) -> None:
         if isinstance(value, Secret):
-            if self.show_secrets:
+            if self.style.show_secrets:
                 self._value(value.value)
             else:
                 self.write("[secret]")
@@ -250,7 +209,7 @@ class Printer:
         if isinstance(value, str):
             if value == UNKNOWN:
                 return "[unknown]"
-            return quote(shorten(value) if self.truncate else value)
+            return quote(shorten(value) if self.style.truncate else value)
         if isinstance(value, float):
             return str(int(value)) if value.is_integer() else repr(value)
         return "[secret]" if isinstance(value, Secret) else str(value)
@@ -274,7 +233,9 @@ class Printer:
 
     def diff(self, title: Title, diff: Diff) -> None:
         here = self.with_op("update")
-        if self.show_secrets and (isinstance(diff.old, Secret) or isinstance(diff.new, Secret)):
+        if self.style.show_secrets and (
+            isinstance(diff.old, Secret) or isinstance(diff.new, Secret)
+        ):
             inner = difference(reveal(diff.old), reveal(diff.new))
             if inner:
                 self.diff(title, inner)
@@ -341,7 +302,7 @@ class Printer:
             for line in found:
                 if line.strip():
                     text = line.removesuffix("\n")
-                    text = shorten(text) if self.truncate else text
+                    text = shorten(text) if self.style.truncate else text
                     self.with_op(op, prefix=op != "same").margin(text + "\n")
 
         for at, (kind, start, end, new_start, new_end) in enumerate(blocks):

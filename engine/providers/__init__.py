@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from engine.state import Properties, Value
+from engine.paths import parse_path
+from engine.state import Properties
 
 
 @dataclass(frozen=True)
@@ -97,8 +98,6 @@ def known_providers() -> dict[str, Provider]:
     return {"command": CommandProvider(), "random": RandomProvider()}
 
 
-def top_level(detail: dict[str, Value]) -> list[str]:
+def top_level(detail: dict[str, str]) -> list[str]:
     """The properties that a detailed difference is about."""
-    from engine.properties import parse_path
-
     return sorted({str(parse_path(path)[0]) for path in detail})

@@ -15,8 +15,9 @@ import secrets
 import signal
 from typing import Any
 
-from engine.api import Unsupported
-from engine.properties import diff
+from engine.errors import refuse
+from engine.processes import end
+from engine.properties import detailed_diff
 from engine.providers import Context, Difference, ProviderError, Refused, top_level
 from engine.providers.ssh import Outcome, Pool, SshError
 from engine.state import UNKNOWN, Properties, Secret, Value, reveal
@@ -32,7 +33,6 @@ INPUTS: dict[str, dict[str, type]] = {
 DEFAULTS = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDialTimeout": 15}
 SECRETS = ("password", "privateKey", "privateKeyPassword")
 LOGGING = ("stdout", "stderr", "stdoutAndStderr", "none")
-KILL_AFTER = 5
 
 
 class CommandProvider:
@@ -49,7 +49,7 @@ class CommandProvider:
         failures = []
         for key, value in checked.items():
             if key not in INPUTS[kind]:
-                raise Unsupported(f"{key} of {kind} is not supported by the embedded engine")
+                raise refuse(f"{key} of {kind}")
             plain, expected = reveal(value), INPUTS[kind][key]
             if plain != UNKNOWN and not isinstance(plain, expected):
                 found = type(plain).__name__
@@ -68,7 +68,7 @@ class CommandProvider:
         return checked
 
     def difference(self, kind: str, old: Properties, new: Properties) -> Difference:
-        detail = diff(old, new)
+        detail = detailed_diff(old, new)
         if "triggers" in detail:
             detail["triggers"] += "-replace"
         return Difference(
@@ -201,8 +201,7 @@ async def _run_here(
         )
         ran.status = await process.wait()
     except asyncio.CancelledError:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
+        await end(process, signal.SIGTERM)
         raise
     return ran
 

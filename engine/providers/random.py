@@ -1,6 +1,6 @@
-"""pulumi-random 4: RandomBytes, RandomPassword, RandomString and RandomId.
+"""pulumi-random 4: RandomBytes and RandomPassword.
 
-All of them are made once and replaced when an input changes; a change of `keepers` is the usual
+Both are made once and replaced when an input changes; a change of `keepers` is the usual
 way to ask for that. Attributes are those of terraform-provider-random's resources of these names.
 """
 
@@ -14,30 +14,21 @@ from typing import Any
 
 import bcrypt
 
-from engine.properties import diff
+from engine.properties import detailed_diff
 from engine.providers import Context, Difference, Refused, top_level
 from engine.state import UNKNOWN, Properties, Secret, Value, reveal
 
 BYTES = "random:index/randomBytes:RandomBytes"
-ID = "random:index/randomId:RandomId"
 PASSWORD = "random:index/randomPassword:RandomPassword"
-STRING = "random:index/randomString:RandomString"
 
 CLASSES = {"lower", "upper", "numeric", "special"}
 MINIMA = {f"min{name.capitalize()}" for name in CLASSES}
 SPECIAL = "!@#$%&*()-_=+[]{}<>:?"
 INPUTS = {
     BYTES: {"length", "keepers"},
-    ID: {"byteLength", "keepers", "prefix"},
     PASSWORD: {"length", "keepers", "number", "overrideSpecial"} | CLASSES | MINIMA,
-    STRING: {"length", "keepers", "number", "overrideSpecial"} | CLASSES | MINIMA,
 }
-COMPUTED = {
-    BYTES: ["base64", "hex"],
-    ID: ["b64Std", "b64Url", "dec", "hex"],
-    PASSWORD: ["bcryptHash", "result"],
-    STRING: ["result"],
-}
+COMPUTED = {BYTES: ("base64", "hex"), PASSWORD: ("bcryptHash", "result")}
 
 
 class RandomProvider:
@@ -49,57 +40,41 @@ class RandomProvider:
     def check(self, kind: str, inputs: Properties) -> Properties:
         checked = {k: v for k, v in inputs.items() if v is not None}
         failures = [(k, f"unknown property of {kind}") for k in checked if k not in INPUTS[kind]]
-        key = "byteLength" if kind == ID else "length"
-        length = reveal(checked.get(key))
-        if key not in checked:
-            failures.append((key, f"Missing required property '{key}'"))
+        length = reveal(checked.get("length"))
+        least = sum(int(reveal(checked.get(m, 0)) or 0) for m in MINIMA)
+        if "length" not in checked:
+            failures.append(("length", "Missing required property 'length'"))
         elif length != UNKNOWN and (not isinstance(length, int) or length < 1):
-            failures.append((key, f"expected a whole number of at least 1, got {length!r}"))
-        elif isinstance(length, int) and kind in (PASSWORD, STRING):
-            least = sum(int(reveal(checked.get(m, 0)) or 0) for m in MINIMA)
-            if length < least:
-                failures.append((key, f"{length} is less than the sum of the minima, {least}"))
+            reason = f"expected a whole number of at least 1, got {length!r}"
+            failures.append(("length", reason))
+        elif isinstance(length, int) and length < least:
+            reason = f"{length} is less than the sum of the minima, {least}"
+            failures.append(("length", reason))
         if failures:
             raise Refused(*failures)
         return checked
 
     def difference(self, kind: str, old: Properties, new: Properties) -> Difference:
-        detail = {path: f"{change}-replace" for path, change in diff(old, new).items()}
+        detail = {path: f"{change}-replace" for path, change in detailed_diff(old, new).items()}
         keys = top_level(detail)
         return Difference(bool(detail), keys, keys, detail, delete_before_replace=False)
 
     def preview(
         self, context: Context, new: Properties, old_outputs: Properties | None
     ) -> tuple[str, Properties]:
-        outputs = _settings(context.type, new)
-        for key in COMPUTED[context.type]:
-            secret = context.type in (BYTES, PASSWORD)
-            outputs[key] = Secret(UNKNOWN) if secret else UNKNOWN
-        return "", outputs
+        computed = dict.fromkeys(COMPUTED[context.type], Secret(UNKNOWN))
+        return "", _settings(context.type, new) | computed
 
     async def create(self, context: Context, inputs: Properties) -> tuple[str, Properties]:
-        kind = context.type
-        outputs = _settings(kind, inputs)
+        outputs = _settings(context.type, inputs)
         plain = reveal(outputs)
-        if kind in (BYTES, ID):
-            data = secrets.token_bytes(plain["length" if kind == BYTES else "byteLength"])
-            if kind == BYTES:
-                encoded = base64.b64encode(data).decode()
-                return "none", outputs | {"base64": Secret(encoded), "hex": Secret(data.hex())}
-            prefix = plain.get("prefix", "")
-            url = base64.urlsafe_b64encode(data).decode().rstrip("=")
-            made = {
-                "b64Std": prefix + base64.b64encode(data).decode(),
-                "b64Url": prefix + url,
-                "dec": prefix + str(int.from_bytes(data, "big")),
-                "hex": prefix + data.hex(),
-            }
-            return url, outputs | made | {"id": url}
+        if context.type == BYTES:
+            data = secrets.token_bytes(plain["length"])
+            encoded = base64.b64encode(data).decode()
+            return "none", outputs | {"base64": Secret(encoded), "hex": Secret(data.hex())}
         text = _password(plain)
-        if kind == STRING:
-            return text, outputs | {"result": text, "id": text, "__meta": _META["2"]}
-        made = {"result": Secret(text), "id": "none", "__meta": _META["3"]}
         hashed = await asyncio.to_thread(_bcrypt, text)
+        made = {"result": Secret(text), "id": "none", "__meta": '{"schema_version":"3"}'}
         return "none", outputs | made | {"bcryptHash": Secret(hashed)}
 
     async def update(
@@ -114,12 +89,9 @@ class RandomProvider:
         return None
 
 
-_META = {version: f'{{"schema_version":"{version}"}}' for version in ("2", "3")}
-
-
 def _settings(kind: str, inputs: Properties) -> Properties:
     """The inputs with the provider's defaults, as its outputs carry them."""
-    if kind in (BYTES, ID):
+    if kind == BYTES:
         return dict(inputs)
     defaults: dict[str, Value] = dict.fromkeys(CLASSES, True) | dict.fromkeys(MINIMA, 0)
     numeric = inputs.get("numeric", inputs.get("number", True))

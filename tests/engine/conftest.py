@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -19,9 +20,11 @@ from typing import Any
 import asyncssh
 import pytest
 
-from engine.api import Cancel, Event, Options, Project, Result, run
+from engine.api import Cancel, Event, Project, Request, Result
 from engine.journal import Journal
-from engine.state import Snapshot
+from engine.operation import run
+from engine.processes import end
+from engine.state import Snapshot, blind
 
 PROGRAMS = Path(__file__).parent / "programs"
 Json = dict[str, Any]
@@ -119,8 +122,13 @@ class SshServer:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
             )
-            out, err = await child.communicate(await process.stdin.read())
+            try:
+                out, err = await child.communicate(await process.stdin.read())
+            except asyncio.CancelledError:
+                await end(child, signal.SIGKILL)
+                raise
             process.stdout.write(out)
             process.stderr.write(err)
             process.exit(child.returncode or 0)
@@ -141,10 +149,20 @@ class SshServer:
         self.start()
 
     def close(self) -> None:
+        async def leave() -> None:
+            for connection in self.open:
+                connection.abort()
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
         with contextlib.suppress(Exception):
             self.stop()
+        self._call(leave())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(5)
+        self.loop.close()
 
     @property
     def connection(self) -> Json:
@@ -202,27 +220,19 @@ class Stack:
         events: list[Event] = []
 
         def emit(event: Event) -> None:
-            events.append(event)
+            events.append(blind(event))
             self.on_event(event)
 
         crypter = Reversible()
-        chosen = Options(**options)
-        journal = None if chosen.dry_run else Journal(self.journal_file, crypter, "base")
         values = {
             f"{self.program}:{k}": v if isinstance(v, str) else json.dumps(v)
             for k, v in self.config.items()
         }
-        result = await run(
-            self.project,
-            "test",
-            values,
-            frozenset(f"{self.program}:{k}" for k in self.secrets),
-            Snapshot.load(self.document, crypter),
-            chosen,
-            emit,
-            journal,
-            self.cancel,
-        )
+        secret = frozenset(f"{self.program}:{k}" for k in self.secrets)
+        request = Request(self.project, "test", values, secret, **options)
+        journal = None if request.dry_run else Journal(self.journal_file, crypter, "base")
+        before = Snapshot.load(self.document, crypter)
+        result = await run(request, before, emit, journal, self.cancel)
         if journal:
             journal.close()
             self.document = json.loads(json.dumps(result.snapshot.dump(crypter)))

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from engine.api import Cancel, EngineError
+from engine.api import Cancel
+from engine.errors import EngineError
 from engine.journal import recover
 from tests.engine.conftest import Reversible, SshServer, Stack, local, remote
 
@@ -186,6 +187,18 @@ async def test_a_journal_that_cannot_be_written_stops_the_operation(stack: Stack
     stack.folder = Path("/nonexistent")
     with pytest.raises(FileNotFoundError):
         await stack.up()
+
+
+async def test_a_command_out_of_time_ends_with_all_that_it_started(
+    stack: Stack, tmp_path: Path
+) -> None:
+    note = tmp_path / "pid"
+    deaf = f"trap '' TERM; sleep 600 & echo $! > {note}; sleep 600"
+    stack.config["resources"] = [local("a", deaf, custom_timeouts={"create": "1s"})]
+    done = await stack.up()
+    assert "not done within its customTimeouts.create of 1 s" in done.failures[0]
+    left = Path(f"/proc/{note.read_text().strip()}/stat")
+    assert not left.exists() or left.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 @pytest.fixture

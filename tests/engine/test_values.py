@@ -9,17 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.journal import Entry, fold
-from engine.planner import in_order
-from engine.properties import (
-    contains,
-    diff,
-    format_path,
-    parse_path,
-    properties_from_wire,
-    properties_to_wire,
-    reset,
-)
+from engine.order import in_order
+from engine.paths import contains, format_path, parse_path
+from engine.properties import detailed_diff, difference, reset
 from engine.state import Resource, Secret, Snapshot, from_disk, reveal, to_disk
+from engine.wire import properties_from_wire, properties_to_wire
 from tests.engine.conftest import Reversible
 
 text = st.text(max_size=8)
@@ -73,10 +67,10 @@ def test_a_path_survives_its_text(path: list[str | int]) -> None:
 
 @given(properties, properties)
 def test_a_difference_is_none_exactly_for_equals(one: dict[str, Any], two: dict[str, Any]) -> None:
-    assert diff(one, one) == {}
-    found = diff(one, two)
+    assert detailed_diff(one, one) == {}
+    found = detailed_diff(one, two)
     swapped = {"add": "delete", "delete": "add", "update": "update"}
-    assert diff(two, one) == {path: swapped[kind] for path, kind in found.items()}
+    assert detailed_diff(two, one) == {path: swapped[kind] for path, kind in found.items()}
 
 
 # "*" as a path stands for every property, and is not a key here.
@@ -95,9 +89,19 @@ def test_paths_as_pulumi_reads_them() -> None:
     assert contains(parse_path("triggers[*]"), parse_path("triggers[3]"))
     assert not contains(parse_path("triggers[*]"), parse_path("triggers"))
     assert contains(parse_path("environment"), parse_path('environment["a.b"]'))
-    assert diff({"a": {"b.c": 1}}, {"a": {"b.c": 2}}) == {'a["b.c"]': "update"}
-    assert diff({"a": [1, 2]}, {"a": [1]}) == {"a[1]": "delete"}
-    assert diff({"a": 1}, {"a": True}) == {"a": "update"}
+    assert detailed_diff({"a": {"b.c": 1}}, {"a": {"b.c": 2}}) == {'a["b.c"]': "update"}
+    assert detailed_diff({"a": [1, 2]}, {"a": [1]}) == {"a[1]": "delete"}
+    assert detailed_diff({"a": 1}, {"a": True}) == {"a": "update"}
+    # A key that is null is none, an element that is null is one.
+    assert detailed_diff({"a": None, "b": [None]}, {"b": [1, None]}) == {
+        "b[0]": "add",
+        "b[1]": "add",
+    }
+    found = difference({"b": 1, "d": 1, "__i": 1}, {"a": 1, "c": 1, "d": 1}, internals=False)
+    assert found
+    assert found.items
+    kinds = [(key, kind) for key, (kind, _) in found.items.items()]
+    assert kinds == [("a", "add"), ("b", "delete"), ("c", "add"), ("d", "same")]
 
 
 @given(st.data())

@@ -45,6 +45,11 @@ pulumi.export("hidden", pulumi.Output.secret("s3cret"))
 pulumi.export("tree", {"a": [1, 2], "b": "x\\ny\\nz\\n"})
 """
 
+VARYING = {
+    *("created", "modified", "stackTrace", "sourcePosition", "duration", "durationSeconds"),
+    *("sequence", "timestamp"),
+}
+
 
 @dataclass
 class Outcome:
@@ -121,6 +126,11 @@ def normalise(text: str, sandbox: Sandbox) -> str:
     text = re.sub(r"v1:[\w+/=]+:v1:[\w+/=]+:[\w+/=]+", "SALT", text)
     text = re.sub(r"v1:[\w+/=]+:[\w+/=]+", "CIPHERTEXT", text)
     text = re.sub(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z| \+0000 UTC)", "TIME", text)
+    text = re.sub(r"took \d+s", "TOOK", text)
+    # Each engine notes what it knows of its surroundings.
+    text = re.sub(
+        r'^ +"?(pulumi|runtime|stack|updatePlan|exec)\b[\w.]*"?: .*\n', "", text, flags=re.M
+    )
     text = re.sub(r"(now|\d+ (second|minute)s? ago)", "AGO", text)
     text = re.sub(r" +\n", "\n", text)
     text = re.sub(r"AGO +(?=\S)", "AGO  ", text)
@@ -253,7 +263,79 @@ config rm-all
 stack rm a b c
 whoami extra
 """
+# Of a command with "!" before it only the exit code is compared.
+DEPLOYED = r"""
+stack init dev
+config set a 1
+config set --secret s x
+! up -yf --message first
+stack
+stack --show-ids --show-urns
+stack output
+stack output --json
+stack output plain
+stack output number --json
+stack output hidden
+stack output hidden --show-secrets
+stack output tree
+stack output tree --json
+stack output --shell
+stack output plain --shell --show-secrets
+stack output --shell --json
+stack output foo
+stack history
+stack history --full-dates
+stack history --json --show-secrets
+stack history --page 2
+config set a 2
+config rm s
+config refresh
+config
+config set a 3
+config refresh --force
+config --json --show-secrets
+stack rm --yes
+up -yf --expect-no-changes --json
+preview --json --suppress-outputs
+refresh -yf --json
+destroy -yf --json
+! destroy -yf --remove
+stack ls
+"""
+PATHS = r"""
+stack init dev
+config set --path 'l[*]' x
+config set --path '.a' x
+config set --path 'a.[0]' x
+config set --path 'a.' x
+config set --path 'q["a\\b"]' x
+config set --path 'q["a\"b"]' x
+config set --path 'r["x"' x
+config set --path 'r["x' x
+config set --path 'r[x]' x
+config set --path 'r[1' x
+config set --path 'r[-1]' x
+config set --path '[0]' x
+config set --path '' x
+config set --path 'a]b' x
+config set --path 'n[0]b' x
+config set --path 'n.q' x
+config set --path 'n[0].b.c' x
+config set --path 't..u' x
+config set --path 't[0]' x
+config set --path 'config:v.w' x
+config set --path 'other:config:v.w' x
+config set --path 'bad:a:b.c' x
+config set-all --path --plaintext 't[0]=x'
+config set-all --path --plaintext '.t=x'
+config get --path '.t'
+config get --path 't[0]'
+config rm --path 't[x'
+config rm --path 'n[0]'
+config --json
+"""
 SCENARIOS = {"verbs": VERBS, "config": CONFIG, "unknown": UNKNOWN}
+SCENARIOS |= {"deployed": DEPLOYED, "paths": PATHS}
 
 
 def commands(name: str) -> list[list[str]]:
@@ -268,17 +350,41 @@ def play(name: str, pulumi: Path, root: Path) -> list[dict[str, object]]:
     sandbox = Sandbox(root, pulumi)
     found: list[dict[str, object]] = []
     for argv in commands(name):
+        if argv[0] == "!":
+            found.append({"argv": argv, "code": sandbox.run(*argv[1:]).code})
+            continue
         outcome = sandbox.run(*argv)
+        out = normalise(outcome.out, sandbox).splitlines()
+        if "--json" in argv and argv[0] in ("up", "preview", "refresh", "destroy"):
+            out = [json.dumps(document) for document in _documents(outcome.out)]
         found.append({
             "argv": argv,
             "code": outcome.code,
-            "out": normalise(outcome.out, sandbox).splitlines(),
+            "out": out,
             "err": normalise(outcome.err, sandbox).splitlines(),
         })  # fmt: skip
     for path in sorted(sandbox.project.glob("Pulumi.*.yaml")):
         found.append({"file": path.name,
                       "text": normalise(path.read_text(), sandbox).splitlines()})  # fmt: skip
     return found
+
+
+def _documents(text: str) -> list[object]:
+    """What an operation says with --json, without what differs from run to run or is not kept by
+    the embedded engine, and without the SDK's debug messages. Equal events may come in any order,
+    as the program's calls do."""
+
+    def kept(value: object) -> object:
+        if isinstance(value, dict):
+            return {k: kept(v) for k, v in sorted(value.items()) if k not in VARYING}
+        return [kept(v) for v in value] if isinstance(value, list) else value
+
+    try:
+        return [kept(json.loads(text))]
+    except ValueError:
+        events = [json.loads(line) for line in text.splitlines()]
+    found = [kept(e) for e in events if e.get("diagnosticEvent", {}).get("severity") != "debug"]
+    return sorted(found, key=json.dumps)
 
 
 def record() -> None:

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from engine.display import Style
 from engine.display.diff import DiffDisplay
-from engine.display.events import EventLog, Stamp, blind
+from engine.display.events import EventLog, Stamp
 from engine.display.progress import ProgressDisplay
 from engine.display.tree import TreeDisplay
 from engine.display.values import Printer, difference, quote
-from engine.state import Secret, to_disk
+from engine.state import Secret, blind, to_disk
 from tests.engine.front.displays import (
     PREVIEW,
     normalise,
@@ -29,15 +30,15 @@ FRAME = re.compile(r"^(Previewing|Updating|Refreshing|Destroying) .*:$|^The reso
 
 def replayed(case: dict[str, Any], **options: Any) -> DiffDisplay | ProgressDisplay:
     argv = case["argv"]
-    common = {
-        "outputs": "--suppress-outputs" not in argv,
-        "preview": argv[0] == "preview" or "--preview-only" in argv,
-        "truncate": argv[0] in ("up", "preview"),
-    } | options
-    if "--diff" in argv:
-        display: DiffDisplay | ProgressDisplay = DiffDisplay(**common)
-    else:
-        display = ProgressDisplay("small", "dev", "updating", **common)
+    style = Style(
+        outputs="--suppress-outputs" not in argv,
+        preview=argv[0] == "preview" or "--preview-only" in argv,
+        truncate=argv[0] in ("up", "preview"),
+        **options,
+    )
+    display: DiffDisplay | ProgressDisplay = DiffDisplay(style)
+    if "--diff" not in argv:
+        display = ProgressDisplay(style, "small", "dev", "updating")
     for event in case["events"]:
         display.show(event)
     display.close()
@@ -58,7 +59,7 @@ def case_named(name: str) -> dict[str, Any]:
 
 def test_tree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    display = TreeDisplay("small", "dev", "updating", False)
+    display = TreeDisplay(Style(), "small", "dev", "updating")
     events = case_named("component-up")["events"]
     for event in events:
         display.show(event)
@@ -75,7 +76,7 @@ def test_tree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 def test_tree_higher_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LINES", "5")
-    display = TreeDisplay("small", "dev", "updating", False)
+    display = TreeDisplay(Style(), "small", "dev", "updating")
     for event in case_named("change-up")["events"]:
         if "summaryEvent" not in event and "cancelEvent" not in event:
             display.show(event)
@@ -113,7 +114,10 @@ def test_secrets_are_compared_but_not_shown(
         {"summaryEvent": {"resourceChanges": {"update": 1}, "isPreview": True}},
     ]
     stamp, log = Stamp(), EventLog(str(tmp_path / "log"))
-    displays: list[Any] = [DiffDisplay(), ProgressDisplay("small", "dev", "x", True)]
+    displays: list[Any] = [
+        DiffDisplay(Style()),
+        ProgressDisplay(Style(preview=True), "small", "dev", "x"),
+    ]
     for event in events:
         log.write(stamp(event))
         for display in displays:
@@ -128,7 +132,7 @@ def test_secrets_are_compared_but_not_shown(
     assert json.loads(written.splitlines()[1])["sequence"] == 1
     assert "hush" not in text + written
     assert "hush" not in json.dumps(blind(events))
-    DiffDisplay(show_secrets=True).show(events[1])
+    DiffDisplay(Style(show_secrets=True)).show(events[1])
     assert '"hush-1" => "hush-2"' in capsys.readouterr().out
 
 
@@ -139,7 +143,8 @@ def test_within_a_secret_everything_is_secret(capsys: pytest.CaptureFixture[str]
 
     detail = {"k.deep[0]": {"diffKind": "update", "inputDiff": False}}
     step = SECRET_STEP | {"old": state("hush-1"), "new": state("hush-2"), "detailedDiff": detail}
-    for display in (DiffDisplay(), ProgressDisplay("small", "dev", "x", True)):
+    style = Style(preview=True)
+    for display in (DiffDisplay(style), ProgressDisplay(style, "small", "dev", "x")):
         display.show({"resourcePreEvent": {"metadata": step}})
         display.close()
     text = capsys.readouterr().out
@@ -161,7 +166,7 @@ def test_recorded_preview_json_is_what_pulumi_says(real: Path, tmp_path: Path) -
 def test_long_texts() -> None:
     old = "\n".join(f"line {n}" for n in range(40)) + "\n"
     new = old.replace("line 20\n", "line twenty\n")
-    printer = Printer(1, "update", True)
+    printer = Printer(Style(), 1, "update", True)
     change = difference({"text": old}, {"text": new})
     assert change is not None
     printer.object_diff(change)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import coerce, parse_key, parse_path
+from engine.config import coerce, parse_key
 from engine.errors import CommandError
 from engine.secrets import IncorrectPassphrase, PassphraseCrypter
 from engine.workspace import StackFile
@@ -165,12 +165,12 @@ def test_broken_stack_file(text: str, ours: Sandbox) -> None:
 
 
 def test_paths() -> None:
-    assert parse_path('a.b[0]["c.d"].e') == ["a", "b", 0, "c.d", "e"]
-    assert parse_key("ns:a.b", "p", path=True) == ("ns:a", ["b"])
-    assert parse_key("a.b:c", "p", path=True) == ("p:a", ["b:c"])
-    for wrong in ("a[", "a..b", "[0]", "", 'a["b'):
+    assert parse_key('a.b[0]["c.d"].e', "p", path=True) == ("p:a", ("b", 0, "c.d", "e"))
+    assert parse_key("ns:a.b", "p", path=True) == ("ns:a", ("b",))
+    assert parse_key("a.b:c", "p", path=True) == ("p:a", ("b:c",))
+    for wrong in ("a[", "a.[0]", "a.", "[0]", "", ".a", 'a["b', "a:b:c.d"):
         with pytest.raises(CommandError):
-            parse_path(wrong)
+            parse_key(wrong, "p", path=True)
     found = [coerce(t) for t in ("true", "12", "-3", "0", "012", "1.5", "x", str(2**64))]
     assert found == [True, 12, -3, 0, "012", "1.5", "x", str(2**64)]
 

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from engine.backend import Backend, StackRef
-from engine.cli_stack import iso_milliseconds, parse_time
 from engine.errors import CommandError
 from engine.journal import Entry, Journal
+from engine.printing import iso_milliseconds, parse_time
 from engine.state import Resource
 from tests.engine.front.scenarios import Sandbox, real_pulumi
 

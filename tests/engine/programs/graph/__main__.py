@@ -52,8 +52,6 @@ KINDS = {
     "remote": remote.Command,
     "password": random.RandomPassword,
     "bytes": random.RandomBytes,
-    "string": random.RandomString,
-    "id": random.RandomId,
     "pet": random.RandomPet,
 }
 for item in config.get_object("resources") or []:
