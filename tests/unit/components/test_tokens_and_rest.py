@@ -13,7 +13,7 @@ from components.jwt_key_pair import jwt_bundle, trusted_lines
 from components.slurm_conf import slurm_conf
 from components.slurm_restd import ca_pem, rest_bundle, tls_bundle, url
 from remote.answer import Answer
-from remote.bundle import Bundle, Check, Command, File
+from remote.bundle import Bundle, Check, Command, File, Unit
 from settings import Settings, parse
 from tests.unit.components.test_cluster import bare, commands, deploy, is_secret, plain
 from tests.unit.settings.test_jwt import public
@@ -117,6 +117,20 @@ def test_slurmrestd_listens_on_its_socket_and_loopback_only() -> None:
     assert begin[1].split()[-2:] == ["unix:/run/slurmrestd/slurmrestd.sock", "127.0.0.1:6821"]
     assert "-a rest_auth/jwt -s slurmctld -t" in begin[1], "another way in would need no token"
     assert "\nUser=slurmrestd\n" in unit
+
+
+def test_haproxy_takes_changes_up_without_dropping_a_request() -> None:
+    units = {part.name: part for part in rest_bundle(settings()).parts if isinstance(part, Unit)}
+    assert units["haproxy.service"].reload_on == ("/etc/haproxy/haproxy.cfg",)
+    assert units["haproxy.service"].restart_on == ("package:haproxy",)
+    unit_conf = "/etc/systemd/system/slurmrestd.service.d/slurmstack.conf"
+    assert unit_conf in units["slurmrestd.service"].restart_on
+
+
+def test_the_answer_is_looked_at_as_a_client_of_the_clusters_ca_does() -> None:
+    looks = scripts(rest_bundle(settings()))["check rest-answers"]
+    assert "--cacert /etc/slurm/tls/ca.crt" in looks
+    assert "--insecure" not in looks
 
 
 def test_slurmrestd_serves_accounting_where_there_is_some() -> None:
