@@ -387,9 +387,9 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
 
 def test_slurm_from_a_repository_of_the_site(containers: RunningLab, changed: Change) -> None:
     """With a key of its own, over the network; its packages are the distribution's, renamed."""
-    make = (artifacts.STAND_IN / "site_repository.sh").read_text()
-    key = containers.ssh("ctl", make).stdout
     own = containers.ssh("cn01", "dpkg-query -W -f '${Version}' slurmd").stdout
+    make = (artifacts.STAND_IN / "site_repository.sh").read_text()
+    key = containers.ssh("ctl", f"set -- '{own}'\n{make}").stdout
     address = containers.address("ctl")
     served = f"http://{address}:8460/site"
     # The lab's machines have a proxy before all but their mirror.

@@ -1,7 +1,9 @@
 #!/bin/sh
-# A stand-in for a site's own repository: the distribution's packages of Slurm under a version of
-# the site, signed with the site's key, which is printed. Run on the package host, which serves it.
+# VERSION: a stand-in for a site's own repository: the distribution's packages of Slurm at VERSION
+# under a version of the site, VERSION+site1, signed with the site's key, which is printed. Run on the
+# package host, which serves it.
 set -eu
+version=$1
 www=/var/lib/slurmstack-packages/www/site
 work=$(mktemp -d)
 rm -rf "$www"
@@ -9,10 +11,11 @@ mkdir -p "$www" "$work/gnupg"
 chmod 0700 "$work/gnupg"
 cd "$work"
 # As its own user apt may not write here.
-apt-get -q -o APT::Sandbox::User=root download libslurm-dev sackd slurm-client slurm-wlm-basic-plugins \
-  slurm-wlm-jwt-plugin slurm-wlm-mysql-plugin slurmctld slurmd slurmdbd slurmrestd >&2
+for package in libslurm-dev sackd slurm-client slurm-wlm-basic-plugins slurm-wlm-jwt-plugin \
+  slurm-wlm-mysql-plugin slurmctld slurmd slurmdbd slurmrestd; do
+  apt-get -q -o APT::Sandbox::User=root download "$package=$version" >&2
+done
 for file in *.deb; do
-  version=$(dpkg-deb --field "$file" Version)
   dpkg-deb --raw-extract "$file" unpacked
   sed -i "s/^Version: .*/&+site1/; s/(= $version)/(= $version+site1)/g" unpacked/DEBIAN/control
   dpkg-deb --root-owner-group -Znone --build unpacked "$www" >&2
