@@ -19,6 +19,12 @@ ROLE = "munge-key"
 PATH = "/etc/munge/munge.key"
 #: munged(8): keys have up to 1,024 bytes.
 _BYTES = 1024
+#: Run by the login shell of the user, whichever it is.
+_CREDENTIAL = (
+    'timeout 20 munge --no-input || { code=$?; echo "slurmstack: $(uname -n): munge-credential: '
+    "munged gave none (munge's exit code $code; 124: no answer in 20 s); see journalctl -u "
+    'munge.service there, correct the cause and run again" >&2; exit 1; }'
+)
 
 
 class MungeKey(pulumi.ComponentResource):
@@ -59,7 +65,7 @@ class MungeKey(pulumi.ComponentResource):
         credential = command.Command(
             "munge-credential",
             connection=connection(hosts[controller]),
-            create="timeout 20 munge --no-input",
+            create=_CREDENTIAL,
             # A new key needs a new credential; nothing else does.
             triggers=[first.answer.apply(lambda answer: answer.files[PATH].sha256)],
             logging=command.Logging.NONE,

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pulumi
@@ -197,6 +200,19 @@ def test_the_controllers_credential_reaches_the_others() -> None:
     found = commands(node)
     assert "MUNGE:credential:" in plain(found["cn01-munge-key"]["stdin"])
     assert "MUNGE:credential:" not in plain(found["ctl-munge-key"]["stdin"])
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_a_munged_that_gives_no_credential_is_named(shell: str, tmp_path: Path) -> None:
+    munge = tmp_path / "munge"
+    munge.write_text("#!/bin/sh\nexit 6\n")
+    munge.chmod(0o755)
+    script = commands(deploy()[0])["munge-credential"]["create"]
+    place = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    done = subprocess.run([shell, "-c", script], env=place, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"slurmstack: {os.uname().nodename}: munge-credential: " in done.stderr
+    assert "exit code 6;" in done.stderr
 
 
 @pytest.mark.parametrize(
