@@ -142,7 +142,9 @@ def test_jobs_have_their_environment(containers: RunningLab, kit: Artifacts) -> 
         script = r"printf '#!/bin/bash\necho $UCX_TLS\n'"
         batch = f"{script} | sbatch --wait -w cn01 -o /tmp/batch.out {option}"
         containers.ssh("ctl", batch)
-        assert containers.ssh("cn01", "cat /tmp/batch.out").stdout.split() == [value]
+        said = containers.ssh("cn01", "cat /tmp/batch.out").stdout.splitlines()
+        # Pyxis cannot remove what went with the job's own /tmp, and says so (docs/containers.md).
+        assert [line for line in said if "error: pyxis: child" not in line] == [value]
 
 
 def test_nothing_is_left_to_do(containers: RunningLab) -> None:
