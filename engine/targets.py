@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cached_property
 
 
@@ -28,6 +28,6 @@ class Targets:
     def match(self, urn: str) -> bool:
         return not self._patterns or self._matcher.fullmatch(urn) is not None
 
-    def missing(self, known: Iterable[str]) -> list[str]:
+    def missing(self, known: Collection[str]) -> list[str]:
         """Targets without a star that are none of these URNs."""
-        return [t for t in self._patterns if "*" not in t and t not in set(known)]
+        return [t for t in self._patterns if "*" not in t and t not in known]
