@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,29 @@ class RunningLab:
         how(config)
         content["config"] = {f"slurmstack:{key}": value for key, value in config.items()}
         self.settings.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def set(self, **values: Any) -> None:
+        """Set keys of the stack's settings; None takes one out."""
+        gone = [key for key, value in values.items() if value is None]
+
+        def how(config: dict[str, Any]) -> None:
+            config.update(values)
+            for key in gone:
+                del config[key]
+
+        self.change(how)
+
+    @contextmanager
+    def having(self, **values: Any) -> Iterator[None]:
+        """Deployed with some keys of the settings set, and back in the end."""
+        before = self.settings.read_text()
+        try:
+            self.set(**values)
+            self.up()
+            yield
+        finally:
+            self.settings.write_text(before)
+            self.up()
 
     def up(self, *options: str, check: bool = True) -> str:
         """`pulumi up`: what it says. It must fail where `check` is False."""

@@ -8,12 +8,9 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
-
-import yaml
 
 from tests.lab.conftest import RunningLab
 
@@ -24,25 +21,6 @@ def cluster(lab: RunningLab) -> dict[str, Any]:
     """The output of that name."""
     found: dict[str, Any] = json.loads(lab.pulumi("stack", "output", "cluster", "--json").stdout)
     return found
-
-
-@contextlib.contextmanager
-def settings(lab: RunningLab, **changes: Any) -> Iterator[None]:
-    """Deploy with some keys of the settings changed (None removes one), and back in the end."""
-    before = lab.settings.read_text()
-    content = yaml.safe_load(before)
-    for key, value in changes.items():
-        if value is None:
-            content["config"].pop(f"slurmstack:{key}")
-        else:
-            content["config"][f"slurmstack:{key}"] = value
-    try:
-        lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
-        lab.pulumi("up", "--yes", "--skip-preview")
-        yield
-    finally:
-        lab.settings.write_text(before)
-        lab.pulumi("up", "--yes", "--skip-preview")
 
 
 def token(lab: RunningLab, user: str, *options: str) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -338,21 +337,8 @@ def test_a_purged_job_is_in_the_archive(
     assert lab.ssh("ctl", ask).stdout.split() == ["COMPLETED"]
 
 
-@contextmanager
-def without_accounting(lab: RunningLab) -> Iterator[None]:
-    """The cluster as it is without slurmdbd; accounting comes back at the end."""
-    before = lab.settings.read_text()
-    try:
-        lab.change(lambda config: config.pop("accounting"))
-        lab.up()
-        yield
-    finally:
-        lab.settings.write_text(before)
-        lab.up()
-
-
 def test_accounting_comes_to_a_cluster_that_ran_without(lab: RunningLab, alice: str) -> None:
-    with without_accounting(lab):
+    with lab.having(accounting=None):
         lab.ssh(
             "ctl",
             "systemctl stop slurmctld && rm -rf /var/lib/mysql /var/spool/slurmctld/clustername"
@@ -368,7 +354,7 @@ def test_accounting_comes_to_a_cluster_that_ran_without(lab: RunningLab, alice: 
 def test_accounting_goes_and_comes_back_with_its_records(lab: RunningLab, alice: str) -> None:
     number = job(lab, alice)
     recorded(lab, number)
-    with without_accounting(lab):
+    with lab.having(accounting=None):
         assert "no slurmdbd" in lab.ssh("ctl", "pidof slurmdbd mariadbd || echo no slurmdbd").stdout
         assert lab.ssh("ctl", "test ! -e /etc/slurm/slurmdbd.conf").returncode == 0
         assert "cn01" in lab.ssh("ctl", "srun -N2 hostname").stdout

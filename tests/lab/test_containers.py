@@ -44,18 +44,6 @@ rm -rf $root
 """
 
 
-def write(lab: RunningLab, values: Settings) -> None:
-    """Set keys of the stack's settings; None takes one out."""
-
-    def change(config: Settings) -> None:
-        for key, value in values.items():
-            config.pop(key, None)
-            if value is not None:
-                config[key] = value
-
-    lab.change(change)
-
-
 def bring(lab: RunningLab, *files: Path) -> None:
     """Files onto the package host."""
     for file in files:
@@ -88,14 +76,11 @@ def containers(lab: RunningLab, kit: Artifacts) -> Iterator[RunningLab]:
     """The lab with container runtimes; afterwards without them again."""
     before = lab.settings.read_text()
     bring(lab, *kit.files)
-    write(
-        lab,
-        {
-            "enrootPyxis": kit.settings(),
-            "apptainer": {
-                "packages": [artifacts.entry(kit.apptainer)],
-                "conf": {"bind path": ["/etc/hosts", "/srv"]},
-            },
+    lab.set(
+        enrootPyxis=kit.settings(),
+        apptainer={
+            "packages": [artifacts.entry(kit.apptainer)],
+            "conf": {"bind path": ["/etc/hosts", "/srv"]},
         },
     )
     lab.up()
@@ -113,7 +98,7 @@ def containers(lab: RunningLab, kit: Artifacts) -> Iterator[RunningLab]:
 def changed(containers: RunningLab) -> Iterator[Change]:
     """Changes settings; afterwards the lab is as it was."""
     before = containers.settings.read_text()
-    yield lambda **values: write(containers, values)
+    yield lambda **values: containers.set(**values)
     containers.settings.write_text(before)
     containers.up()
 
@@ -368,7 +353,7 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
 
     settings = lab.settings.read_text()
     try:
-        write(lab, {"packages": there})
+        lab.set(packages=there)
         lab.pulumi("up", "--yes", "--skip-preview", timeout=3400)
         for host in HOSTS:
             found = lab.ssh(host, "dpkg-query -W -f '${Version}' slurm-smd").stdout

@@ -13,7 +13,6 @@ import time
 import warnings
 
 import pytest
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,7 +20,7 @@ from cryptography.x509.oid import NameOID
 
 from lab.deploy import program_environment
 from tests.lab.conftest import RunningLab
-from tests.lab.rest_client import API, Client, Load, settings, token
+from tests.lab.rest_client import API, Client, Load, token
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("users")]
 
@@ -144,7 +143,7 @@ def test_who_listens_where(lab: RunningLab) -> None:
 
 def test_limits_on_requests(lab: RunningLab, client: Client, alice: str) -> None:
     limits = {"body": 2048, "requestsPerClient": 60}
-    with settings(lab, rest={"limits": limits}):
+    with lab.having(rest={"limits": limits}):
         assert client.ask("/job/submit", alice, None, "POST", b"x" * 2049)[0] == 413
         chunks = iter([b"x" * 100] * 100)
         assert client.ask("/job/submit", alice, None, "POST", chunks)[0] == 400
@@ -157,7 +156,7 @@ def test_limits_on_requests(lab: RunningLab, client: Client, alice: str) -> None
 def test_a_made_certificate_is_renewed_without_a_dropped_request(
     lab: RunningLab, client: Client, alice: str
 ) -> None:
-    with settings(lab, rest={"limits": {"requestsPerClient": 1_000_000}}):
+    with lab.having(rest={"limits": {"requestsPerClient": 1_000_000}}):
         serials = [client.serial()]
         with Load(client, alice) as load:
             for _ in range(3):
@@ -253,7 +252,7 @@ def test_a_certificate_of_the_settings(lab: RunningLab, client: Client, alice: s
             certificate, key, serial = authority.issue(lab.address("ctl"))
             set_secret(lab, "restTlsKey", key)
             text = json.dumps({"certificate": certificate, "limits": limits})
-            _set(lab, "rest", json.loads(text))
+            lab.set(rest=json.loads(text))
             if attempt == 0:
                 lab.pulumi("up", "--yes", "--skip-preview")
             else:
@@ -292,19 +291,13 @@ def set_secret(lab: RunningLab, key: str, value: str) -> None:
     )
 
 
-def _set(lab: RunningLab, key: str, value: object) -> None:
-    content = yaml.safe_load(lab.settings.read_text())
-    content["config"][f"slurmstack:{key}"] = value
-    lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
-
-
 def test_an_expired_certificate_is_refused(lab: RunningLab) -> None:
     start = NOW - datetime.timedelta(days=20)
     certificate, key, _ = Authority().issue(lab.address("ctl"), start, 10)
     before = lab.settings.read_text()
     try:
         set_secret(lab, "restTlsKey", key)
-        _set(lab, "rest", {"certificate": certificate})
+        lab.set(rest={"certificate": certificate})
         done = lab.pulumi("up", "--yes", "--skip-preview", check=False)
     finally:
         lab.settings.write_text(before)

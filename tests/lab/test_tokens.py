@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from tests.lab.conftest import RunningLab
-from tests.lab.rest_client import Client, settings, token
+from tests.lab.rest_client import Client, token
 
 pytestmark = [pytest.mark.lab, pytest.mark.usefixtures("users")]
 
@@ -76,7 +76,7 @@ def test_private_keys_never_leave(lab: RunningLab) -> None:
         f" cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ; done' >{watch} 2>/dev/null </dev/null &",
     )
     try:
-        with settings(lab, jwt={"keys": ["watched", "a"], "maxLifetime": "8h"}):
+        with lab.having(jwt={"keys": ["watched", "a"], "maxLifetime": "8h"}):
             token(lab, "alice")
             lab.ssh("ctl", f"touch {watch}.end")
             assert int(lab.ssh("ctl", f"stat -c %s {watch}").stdout) > 10_000
@@ -173,7 +173,7 @@ def test_keys_are_rotated_with_overlap(lab: RunningLab, client: Client) -> None:
     lab.ssh("ctl", "su alice -c 'cd; sbatch --job-name=long --wrap \"sleep 600\"'")
     restarts = "systemctl show -P NRestarts slurmctld"
     assert lab.ssh("ctl", restarts).stdout.strip() == "0"
-    with settings(lab, jwt={"keys": ["b", "a"], "maxLifetime": "8h"}):
+    with lab.having(jwt={"keys": ["b", "a"], "maxLifetime": "8h"}):
         new = token(lab, "alice")
         assert kid(new) != kid(old)
         assert [key["kid"] for key in jwks(lab)] == [kid(new), kid(old)]
@@ -208,7 +208,7 @@ def test_a_foreign_jwks_is_trusted_while_the_settings_say_so(
         "userClaim": "preferred_username",
         "trustedJwks": {"idp": json.dumps({"keys": [public]})},
     }
-    with settings(lab, jwt=trusting):
+    with lab.having(jwt=trusting):
         assert client.ask(token=foreign)[0] == 200
         assert client.ask(token=foreign, user="root")[0] == 511
         assert client.ask(token=token(lab, "alice"))[0] == 200
@@ -220,7 +220,7 @@ def test_another_name_makes_another_scontrol_key(lab: RunningLab, client: Client
     old = lab.ssh("ctl", issue).stdout.strip()
     assert client.ask(token=old)[0] == 200
     off = {"maxLifetime": "8h", "scontrolKey": "b", "userTokens": False}
-    with settings(lab, jwt=off):
+    with lab.having(jwt=off):
         assert client.ask(token=old)[0] == 511
         assert client.ask(token=lab.ssh("ctl", issue).stdout.strip())[0] == 200
         refused = lab.ssh("ctl", "su alice -c 'scontrol token'", check=False)
@@ -240,7 +240,7 @@ def test_a_missing_key_is_named_with_its_remedy(lab: RunningLab) -> None:
 
 def test_without_tokens_nothing_is_left(lab: RunningLab, client: Client) -> None:
     before = jwks(lab)[0]["kid"]
-    with settings(lab, jwt=None, rest=None):
+    with lab.having(jwt=None, rest=None):
         left = lab.ssh(
             "ctl",
             "ls -d /etc/slurm/jwt* /etc/slurm/slurm.jwks /etc/slurm/tls /etc/haproxy"
