@@ -834,6 +834,7 @@ keys_changed() {
 reload_unit() {
     if [ -e "$work/block/$number.reload" ]; then
         run_script "$time" "$number.reload" || { status=$?; unit_failure "reload $(why "$status" "$time")"; }
+        show_output
     else
         systemctl_step "unit $unit" "$time" reload "$unit"
     fi

@@ -311,8 +311,8 @@ class Unit(_Part):
     """A systemd unit and what makes it restart or reload.
 
     `enabled`, `running`: True, False, or None for "leave as it is". `restart_on`, `reload_on`:
-    paths of this bundle, or `package:NAME`. `reload`: one shell line instead of
-    `systemctl reload`. `restart_keys`: lines that, when they differ from those last applied, ask
+    paths of this bundle, or `package:NAME`. `reload`: shell text instead of
+    `systemctl reload`; what it prints is shown. `restart_keys`: lines that, when they differ from those last applied, ask
     for a restart where a reload would have done (or nothing was to be done).
     """
 
@@ -341,7 +341,8 @@ class Unit(_Part):
             timeout=self.timeout,
         )
         if self.reload is not None:
-            yield from self._one_line("reload", self.reload)
+            for line in self.reload.strip("\n").split("\n"):
+                yield from self._one_line("reload", line)
         for line in sorted(self.restart_keys):
             yield from self._one_line("restart-key", line)
 

@@ -179,6 +179,19 @@ def test_one_value_is_one_line_and_no_job_notices(lab: RunningLab, edit: Edit) -
     lab.ssh("ctl", f"scancel {job}")
 
 
+def test_a_controller_that_hangs_is_started_anew(lab: RunningLab, edit: Edit) -> None:
+    job = submit(lab, "sleep 300", "-N2")
+    await_that(lambda: state_of(lab, job) == "RUNNING")
+    before = invocation(lab, "ctl", "slurmctld")
+    edit("slurmstack:slurm.MessageTimeout", 12)
+    lab.ssh("ctl", "kill -STOP $(systemctl show -P MainPID slurmctld)")
+    lab.up()
+    assert invocation(lab, "ctl", "slurmctld") != before
+    assert parameter(lab, "ctl", "MessageTimeout") == "12 sec"
+    assert state_of(lab, job) == "RUNNING"
+    lab.ssh("ctl", f"scancel {job}")
+
+
 def test_what_reconfigure_cannot_change_restarts(lab: RunningLab, edit: Edit) -> None:
     job = submit(lab, "sleep 300", "-N2")
     await_that(lambda: state_of(lab, job) == "RUNNING")

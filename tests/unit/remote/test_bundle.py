@@ -51,7 +51,8 @@ command build-x on=/etc/default/slurmd,package:munge timeout=600
   make
   make install
 unit slurmd.service enabled running restart-on=/etc/default/slurmd,package:slurmd timeout=60
-  reload scontrol reconfigure
+  reload scontrol reconfigure ||
+  reload     exit 1
   restart-key SlurmctldPort=6817
   restart-key SlurmdPort=6818
 unit apt.timer disabled stopped timeout=90
@@ -68,7 +69,7 @@ def whole() -> list[Part]:
         Unit(
             "slurmd.service",
             restart_on=("package:slurmd", "/etc/default/slurmd"),
-            reload="scontrol reconfigure",
+            reload="\nscontrol reconfigure ||\n    exit 1\n",
             restart_keys=("SlurmdPort=6818", "SlurmctldPort=6817"),
             timeout=60,
         ),
@@ -132,7 +133,8 @@ def test_order_of_what_runs_is_kept() -> None:
         (User("a", 1, "b c"), "'b c' is not a group name"),
         (Link("/etc/a", "b c"), "'b c' is not a link target"),
         (Unit("slurmd"), "unit slurmd: 'slurmd' is not a unit name with its suffix"),
-        (Unit("a.service", reload="a\nb"), "reload 'a\\nb' is not one line"),
+        (Unit("a.service", reload="a\n\nb"), "reload '' is not one line"),
+        (Unit("a.service", reload="\n"), "reload '' is not one line"),
         (Unit("a.service", restart_keys=("",)), "restart-key '' is not one line"),
         (Unit("a.service", restart_on=("/etc/b",)), "'/etc/b' is no path or package:NAME"),
         (Command("c", "true", on=("package:x",)), "'package:x' is no path or package:NAME"),
