@@ -311,9 +311,9 @@ class Unit(_Part):
     """A systemd unit and what makes it restart or reload.
 
     `enabled`, `running`: True, False, or None for "leave as it is". `restart_on`, `reload_on`:
-    paths of this bundle, or `package:NAME`. `reload`: shell text instead of
-    `systemctl reload`; what it prints is shown. `restart_keys`: lines that, when they differ from those last applied, ask
-    for a restart where a reload would have done (or nothing was to be done).
+    paths of this bundle, or `package:NAME`. `reload`: shell text instead of `systemctl reload`.
+    `restart_keys`: lines that, when they differ from those last applied, ask for a restart where a
+    reload would have done (or nothing was to be done).
     """
 
     kind: ClassVar[str] = "unit"
