@@ -126,9 +126,9 @@ def test_jobs_have_their_environment(containers: RunningLab, kit: Artifacts) -> 
         assert containers.ssh("ctl", ask).stdout.split() == [value]
         assert containers.ssh("ctl", f"UCX_TLS=mine {ask}").stdout.split() == ["mine"]
         script = r"printf '#!/bin/bash\necho $UCX_TLS\n'"
-        batch = f"{script} | sbatch --wait -w cn01 -o /tmp/batch.out {option}"
+        batch = f"{script} | sbatch --wait -w cn01 -o /var/tmp/batch.out {option}"
         containers.ssh("ctl", batch)
-        assert containers.ssh("cn01", "cat /tmp/batch.out").stdout.split() == [value]
+        assert containers.ssh("cn01", "cat /var/tmp/batch.out").stdout.split() == [value]
 
 
 def test_nothing_is_left_to_do(containers: RunningLab) -> None:

@@ -44,7 +44,9 @@ def test_jobs_have_the_environment_and_keep_their_own(lab: RunningLab) -> None:
 
 def test_a_job_has_its_own_tmp(lab: RunningLab) -> None:
     lab.ssh("cn01", "touch /tmp/of-the-node")
-    assert srun(lab, "-w cn01", "touch /tmp/mine; ls /tmp") == "mine"
+    seen = srun(lab, "-w cn01", "touch /tmp/mine; ls /tmp").split()
+    assert "mine" in seen
+    assert "of-the-node" not in seen
     assert lab.ssh("cn01", "ls /tmp/mine", check=False).returncode != 0
 
 
