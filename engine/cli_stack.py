@@ -148,7 +148,8 @@ def remove(call: Invocation) -> int:
     if not call.flag("yes"):
         if not call.interactive:
             raise CommandError("non-interactive mode requires --yes flag")
-        confirm(f"This will permanently remove the '{ref.name}' stack!", ref.name)
+        if not confirmed(f"This will permanently remove the '{ref.name}' stack!", ref.name):
+            return 1
     with call.backend.lock(ref):
         resources = (call.backend.load(ref).deployment or {}).get("resources") or []
         empty = [r["type"] for r in resources] in ([], [STACK_TYPE])
@@ -169,17 +170,19 @@ def remove(call: Invocation) -> int:
 
 def cancel(call: Invocation) -> int:
     ref = call.ref(call.arguments[0] if call.arguments else None)
-    if not call.flag("yes") and call.interactive:
-        confirm(f"This will irreversibly cancel the currently running update for '{ref.name}'!",
-                ref.name)  # fmt: skip
+    warning = f"This will irreversibly cancel the currently running update for '{ref.name}'!"
+    if not call.flag("yes") and call.interactive and not confirmed(warning, ref.name):
+        return 1
     call.backend.cancel(ref)
     print(f"The currently running update for '{ref.name}' has been canceled!")
     return 0
 
 
-def confirm(warning: str, name: str) -> None:
-    """Ask for the stack's name. Raises CommandError when it is not given."""
+def confirmed(warning: str, name: str) -> bool:
+    """Whether the stack's name is typed after the warning."""
     print(f"{warning}\nPlease confirm that this is what you'd like to do by typing `{name}`: ",
           end="", flush=True)  # fmt: skip
-    if sys.stdin.readline().strip() != name:
-        raise CommandError("confirmation declined", 8)
+    if sys.stdin.readline().strip() == name:
+        return True
+    print("confirmation declined")
+    return False

@@ -138,11 +138,10 @@ class Deployment:
         self.record.complete(step, outputs)
         self.reports.step("resOutputsEvent", step)
 
-    def known(self, urn: str) -> Resource:
-        """A resource of this run. Raises EngineError."""
-        if urn not in self.executor.news:
-            raise EngineError(f"unknown resource {urn}")
-        return self.executor.news[urn].resource
+    def known(self, urn: str) -> Resource | None:
+        """A resource of this run."""
+        done = self.executor.news.get(urn)
+        return done.resource if done else None
 
     # After the program
 

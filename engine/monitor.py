@@ -20,7 +20,7 @@ from engine.deployment import Deployment
 from engine.errors import Unsupported, refuse
 from engine.executor import Halted
 from engine.goal import Alias, Goal
-from engine.state import Properties
+from engine.state import Properties, Resource
 from engine.wire import AssetFound, properties_from_wire, properties_to_wire
 
 T = TypeVar("T")
@@ -43,6 +43,7 @@ _REFUSED = {
     "pluginDownloadURL": "plugin_download_url",
     "hideDiffs": "hide_diffs",
 }
+_GET_RESOURCE = "pulumi:pulumi:getResource"
 _SEVERITY = ["debug", "info", "warning", "error"]
 Context = Any  # grpc.aio.ServicerContext, whose stubs are not typed
 
@@ -121,17 +122,21 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         return empty_pb2.Empty()
 
     async def Invoke(self, request: Any, context: Context) -> Any:
-        async def work() -> Any:
-            if request.tok != "pulumi:pulumi:getResource":
+        async def work() -> Resource | None:
+            if request.tok != _GET_RESOURCE:
                 raise refuse(f"the function {request.tok}")
-            arguments = properties_from_wire(request.args)
-            found = self._deployment.known(arguments["urn"])
-            state = {"urn": found.urn, "id": found.id, "state": found.outputs}
-            answer = resource_pb2.ResourceInvokeResponse()
-            getattr(answer, "return").CopyFrom(properties_to_wire(state))
-            return answer
+            return self._deployment.known(urn)
 
-        return await self._answer(work(), context)
+        urn = request.args.fields["urn"].string_value
+        found = await self._answer(work(), context)
+        if found is None:
+            wrong = f"invocation of {request.tok} returned an error: unknown resource {urn}"
+            await context.abort(grpc.StatusCode.UNKNOWN, wrong)
+            raise AssertionError("abort raises")
+        answer = resource_pb2.ResourceInvokeResponse()
+        state = {"urn": found.urn, "id": found.id, "state": found.outputs}
+        getattr(answer, "return").CopyFrom(properties_to_wire(state))
+        return answer
 
     # Engine
 

@@ -32,12 +32,15 @@ a = local.Command("a", create="cat", update="cat", stdin="ClusterName=x\\nA=1\\n
                   environment={"K": "v", "L": "w"}, add_previous_output_in_env=False)
 b = local.Command("b", create="cat", stdin=pulumi.Output.secret("hush"), triggers=[1, "x"],
                   logging=local.Logging.NONE, opts=O(depends_on=[a], additional_secret_outputs=["stdout"]))
-local.Command("c", create="true", delete="true", opts=O(depends_on=[b]))
+c = local.Command("c", create="true", delete="true", opts=O(depends_on=[b]))
+local.Command("y", opts=O(depends_on=[c]), create="true", update="true", stdin="partitions:\\n- name: main\\n  nodes: [cn01]\\ndebug: false\\n")
 pulumi.export("a", a.stdout)
 pulumi.export("b", b.stdout)
 pulumi.export("tree", {"list": [1, 2, 3], "text": "1\\n2\\n3\\n4\\n5\\n", "deep": {"x": True, "y": 2.5}})
 pulumi.export("gone", "yes")
 pulumi.export("json", '{"a": 1, "b": [1]}')
+pulumi.export("yaml", "- one\\n- two: 2\\n  more: [1, 2]\\n")
+pulumi.export("not-yaml", "half: [1,\\nbroken\\n")
 """
 )
 SECOND = (
@@ -47,13 +50,16 @@ a = local.Command("a", create="cat", update="cat", stdin="ClusterName=x\\nA=9\\n
                   environment={"K": "w", "M": "n"}, add_previous_output_in_env=False)
 b = local.Command("b", create="cat", stdin=pulumi.Output.secret("hush2"), triggers=[2, "x"],
                   logging=local.Logging.NONE, opts=O(depends_on=[a], additional_secret_outputs=["stdout"]))
-local.Command("d", create="echo hi", dir="/tmp", opts=O(depends_on=[b]))
+d = local.Command("d", create="echo hi", dir="/tmp", opts=O(depends_on=[b]))
+local.Command("y", opts=O(depends_on=[d]), create="true", update="true", stdin="partitions:\\n- name: main\\n  nodes: [cn01, cn02]\\n- name: extra\\ndebug: false\\n")
 pulumi.log.warn("watch out", b)
 pulumi.export("a", a.stdout)
 pulumi.export("b", b.stdout)
 pulumi.export("tree", {"list": [1, 4], "text": "1\\n2\\n3\\n4\\n5\\nsix\\n", "deep": {"x": True, "y": 3}})
 pulumi.export("more", "<&> \\t \\u00e9")
 pulumi.export("json", '{"a": 2, "b": [1]}')
+pulumi.export("yaml", "- one\\n- two: 3\\n  more: [1, 2]\\n- null\\n")
+pulumi.export("not-yaml", "half: [2,\\nbroken\\n")
 """
 )
 FAILING = (

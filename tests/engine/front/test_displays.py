@@ -71,7 +71,7 @@ def test_tree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     assert re.search(
         r"^ \+   [│ ]  └─ command:local:Command +c +created \(.*s\) +side$", live, re.MULTILINE
     )
-    assert "Resources:\n    + 2 created\n    - 3 deleted" in capsys.readouterr().out
+    assert "Resources:\n    + 2 created\n    - 4 deleted" in capsys.readouterr().out
 
 
 def test_tree_higher_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,13 @@ import re
 import select
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.engine.front.scenarios import Sandbox
+
+_QUESTION = re.compile(r"\[yes/no/details\] |by typing `[^`]+`: ")
 
 
 def converse(sandbox: Sandbox, argv: list[str], answers: list[str]) -> tuple[int, str]:
@@ -32,7 +35,7 @@ def converse(sandbox: Sandbox, argv: list[str], answers: list[str]) -> tuple[int
                 except OSError:
                     break
                 text += data.decode(errors="replace")
-                if text.count("[yes/no/details] ") > answered and answered < len(answers):
+                if len(_QUESTION.findall(plain(text))) > answered and answered < len(answers):
                     os.write(master, f"{answers[answered]}\n".encode())
                     answered += 1
             elif process.poll() is not None:
@@ -42,7 +45,12 @@ def converse(sandbox: Sandbox, argv: list[str], answers: list[str]) -> tuple[int
             process.kill()
         code = process.wait()
         os.close(master)
-    return code, re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text).replace("\r", "")
+    return code, plain(text)
+
+
+def plain(text: str) -> str:
+    """Without colours and movements of the cursor."""
+    return re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", text).replace("\r", "")
 
 
 @pytest.fixture
@@ -74,3 +82,33 @@ def test_non_interactive_flag_asks_nothing(sandbox: Sandbox) -> None:
     code, text = converse(sandbox, ["up", "--non-interactive"], [])
     assert code == 2
     assert "--yes or --skip-preview" in text
+
+
+#: What is typed where the stack's name is asked for, and what comes of it: exit code, last line.
+TYPED = {
+    ("stack rm", "another"): (1, "confirmation declined"),
+    ("stack rm", "dev"): (0, "Stack 'dev' has been removed!"),
+    ("cancel", ""): (1, "confirmation declined"),
+    ("cancel", "dev"): (0, "The currently running update for 'dev' has been canceled!"),
+}
+
+
+@pytest.mark.parametrize("case", TYPED, ids=" ".join)
+def test_what_cannot_be_undone_asks_for_the_stack(sandbox: Sandbox, case: tuple[str, str]) -> None:
+    command, answer = case
+    code, text = converse(sandbox, command.split(), [answer])
+    assert (code, text.splitlines()[-1]) == TYPED[case]
+    listed = sandbox.run("stack", "ls").out
+    assert ("dev" in listed) is (TYPED[case] != TYPED["stack rm", "dev"])
+
+
+@pytest.mark.parametrize("case", TYPED, ids=" ".join)
+def test_the_real_one_asks_alike(
+    sandbox: Sandbox, real: Path, tmp_path: Path, case: tuple[str, str]
+) -> None:
+    (tmp_path / "real").mkdir()
+    theirs = Sandbox(tmp_path / "real", real)
+    assert theirs.run("stack", "init", "dev").code == 0
+    command, answer = case
+    found = converse(sandbox, command.split(), [answer])
+    assert found == converse(theirs, command.split(), [answer])
