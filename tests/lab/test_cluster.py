@@ -184,9 +184,12 @@ def test_a_controller_that_hangs_is_started_anew(lab: RunningLab, edit: Edit) ->
     await_that(lambda: state_of(lab, job) == "RUNNING")
     before = invocation(lab, "ctl", "slurmctld")
     edit("slurmstack:slurm.MessageTimeout", 12)
-    lab.ssh("ctl", "kill -STOP $(systemctl show -P MainPID slurmctld)")
+    # Stopped again whenever systemd wakes it to heed a SIGTERM.
+    hold = "pid=$(systemctl show -P MainPID slurmctld); while kill -STOP $pid; do sleep 0.002; done"
+    lab.ssh("ctl", f"nohup bash -c '{hold}' >/dev/null 2>&1 &")
     lab.up()
     assert invocation(lab, "ctl", "slurmctld") != before
+    assert "status=9/KILL" in lab.ssh("ctl", "journalctl -u slurmctld -n 500 --no-pager").stdout
     assert parameter(lab, "ctl", "MessageTimeout") == "12 sec"
     assert state_of(lab, job) == "RUNNING"
     lab.ssh("ctl", f"scancel {job}")
