@@ -104,6 +104,13 @@ class RunningLab:
         """Run a shell command on a node as root."""
         return machine.ssh(self.lab, node, command, check=check, timeout=timeout)
 
+    def send(self, node: str, command: str, content: bytes, ends: tuple[int, ...] = (0,)) -> bytes:
+        """Give a command on a node bytes to read; what it writes. `ends`: its good exit codes."""
+        words = ["ssh", "-F", str(self.lab.ssh_config), node, command]
+        done = subprocess.run(words, input=content, capture_output=True, timeout=180, check=False)
+        assert done.returncode in ends, done.stderr.decode()
+        return done.stdout
+
     def pulumi(
         self, *arguments: str, check: bool = True, timeout: float = 600
     ) -> subprocess.CompletedProcess[str]:

@@ -114,13 +114,13 @@ def on_node(lab: RunningLab, node: str, secrets: Secrets) -> dict[str, str]:
         f"LC_ALL=C grep -rlaF -D skip -f - {_FOLDERS} 2>/dev/null |"
         ' while read -r path; do stat -c \'%n %U:%a\' "$path" || echo "$path gone:-"; done'
     )
-    found = _ssh(lab, node, search, secrets.patterns).decode()
+    found = lab.send(node, search, secrets.patterns, (0, 1)).decode()
     return dict(line.rsplit(" ", 1) for line in found.splitlines())
 
 
 def journal(lab: RunningLab, node: str) -> bytes:
     """Of this boot and all before it, with every field: programs' arguments are among them."""
-    return _ssh(lab, node, "journalctl --no-pager --all --output=export", b"")
+    return lab.send(node, "journalctl --no-pager --all --output=export", b"")
 
 
 def here(secrets: Secrets, places: Iterable[Path]) -> dict[str, list[str]]:
@@ -135,13 +135,6 @@ def here(secrets: Secrets, places: Iterable[Path]) -> dict[str, list[str]]:
     )
     found = done.stdout.decode().splitlines()
     return {path: secrets.named(Path(path).read_bytes()) for path in found}
-
-
-def _ssh(lab: RunningLab, node: str, command: str, stdin: bytes) -> bytes:
-    words = ["ssh", "-F", str(lab.lab.ssh_config), node, command]
-    done = subprocess.run(words, input=stdin, capture_output=True, timeout=180, check=False)
-    assert done.returncode in (0, 1), done.stderr.decode()
-    return done.stdout
 
 
 @dataclass

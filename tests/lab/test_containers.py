@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,14 +47,7 @@ rm -rf $root
 def bring(lab: RunningLab, *files: Path) -> None:
     """Files onto the package host."""
     for file in files:
-        command = [
-            "ssh",
-            "-F",
-            str(lab.lab.ssh_config),
-            "ctl",
-            f"mkdir -p {PLACE}; cat >{PLACE}/{file.name}",
-        ]
-        subprocess.run(command, input=file.read_bytes(), check=True, timeout=60)
+        lab.send("ctl", f"mkdir -p {PLACE} && cat >{PLACE}/{file.name}", file.read_bytes())
 
 
 def daemons(lab: RunningLab) -> list[str]:

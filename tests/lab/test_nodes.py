@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +99,7 @@ def test_a_node_that_fails_its_health_check_gets_no_jobs(restored: RunningLab) -
     if packages:
         content, command = packages[-1].read_bytes(), "cat >/tmp/n.deb && dpkg -i /tmp/n.deb"
     for node in ("cn01", "cn02"):
-        words = ["ssh", "-F", str(lab.lab.ssh_config), node, f"touch /etc/fit; {command}"]
-        subprocess.run(words, input=content, check=True, timeout=60, capture_output=True)
+        lab.send(node, f"touch /etc/fit; {command}", content)
     rule = "* || check_file_test -f /etc/fit"
     lab.change(lambda it: it.update(healthCheck={"interval": 60, "rules": [rule]}))
     lab.up()
