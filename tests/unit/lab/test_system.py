@@ -43,7 +43,12 @@ def test_waiting_ends_with_what_was_waited_for() -> None:
 def test_a_process_is_alive_until_it_ends_even_before_it_is_collected() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert is_alive(child.pid)
-    assert any(pid == child.pid and words[2] == "input()" for pid, words in processes())
+    # The kernel shows the words of a process a moment after it has begun.
+    wait_for(
+        lambda: any(pid == child.pid and words[2:] == ["input()"] for pid, words in processes()),
+        seconds=10,
+        what="the child is not among the processes",
+    )
     assert child.stdin is not None
     child.stdin.close()
     wait_for(lambda: not is_alive(child.pid), seconds=10, what="the child did not end")
