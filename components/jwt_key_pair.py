@@ -63,7 +63,7 @@ def jwt_bundle(settings: Settings) -> Bundle:
             File(trusted, trusted_lines(setting)),
             File(KEYS, render("jwt_key_pair/jwt-keys.sh", **values), mode="0755"),
             File(TOKEN, render("jwt_key_pair/token.sh", **values), mode="0755"),
-            Command("jwt-keys", f"exec {KEYS}\n", on=(KEYS, trusted), timeout=180),
+            Command("jwt-keys", f"exec {KEYS}\n", on=(KEYS, trusted)),
             Command("forget", render("jwt_key_pair/forget.sh", **values), when="remove"),
             Check("jwt-keys", f"exec {KEYS} check\n", timeout=20),
         ],

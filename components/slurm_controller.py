@@ -71,7 +71,8 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 reload_on=(*files, *enroot_pyxis.served(settings)),
                 reload=render("slurm_controller/reconfigure.sh"),
                 restart_keys=(*restart_keys(settings, RESTART_SLURMCTLD), *version_keys(settings)),
-                timeout=300,
+                # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
+                timeout=400,
             ),
             Check("controller-answers", render("slurm_controller/controller-answers.sh")),
             *enroot_pyxis.checks(settings),
