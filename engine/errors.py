@@ -30,6 +30,10 @@ class EngineError(CommandError):
     """The operation cannot start or go on."""
 
 
+class CallError(CommandError):
+    """What the program asked for in one call is not there; what it makes of that is its own."""
+
+
 class Unsupported(CommandError):
     """Asked for something that Pulumi has and this engine has not; the message names it."""
 

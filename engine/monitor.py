@@ -17,10 +17,10 @@ from google.protobuf import empty_pb2
 from pulumi.runtime.proto import engine_pb2_grpc, resource_pb2, resource_pb2_grpc
 
 from engine.deployment import Deployment
-from engine.errors import Unsupported, refuse
+from engine.errors import CallError, Unsupported, refuse
 from engine.executor import Halted
 from engine.goal import Alias, Goal
-from engine.state import Properties, Resource
+from engine.state import Properties
 from engine.wire import AssetFound, properties_from_wire, properties_to_wire
 
 T = TypeVar("T")
@@ -43,7 +43,6 @@ _REFUSED = {
     "pluginDownloadURL": "plugin_download_url",
     "hideDiffs": "hide_diffs",
 }
-_GET_RESOURCE = "pulumi:pulumi:getResource"
 _SEVERITY = ["debug", "info", "warning", "error"]
 Context = Any  # grpc.aio.ServicerContext, whose stubs are not typed
 
@@ -65,11 +64,14 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         await self._server.stop(grace=0.1)
 
     async def _answer(self, work: Awaitable[T], context: Context) -> T:
-        """The result of the work; what it raises ends the deployment and the call."""
+        """The result of the work; what it raises ends the call and, but for a CallError, the
+        deployment."""
         try:
             return await work
         except Halted:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "resource monitor shut down")
+        except CallError as error:
+            await context.abort(grpc.StatusCode.UNKNOWN, str(error))
         except Exception as error:
             self._deployment.executor.fail_with(error)
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
@@ -122,21 +124,20 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         return empty_pb2.Empty()
 
     async def Invoke(self, request: Any, context: Context) -> Any:
-        async def work() -> Resource | None:
-            if request.tok != _GET_RESOURCE:
+        async def work() -> Any:
+            if request.tok != "pulumi:pulumi:getResource":
                 raise refuse(f"the function {request.tok}")
-            return self._deployment.known(urn)
+            urn = properties_from_wire(request.args)["urn"]
+            found = self._deployment.known(urn)
+            if found is None:
+                wrong = f"unknown resource {urn}"
+                raise CallError(f"invocation of {request.tok} returned an error: {wrong}")
+            state = {"urn": found.urn, "id": found.id, "state": found.outputs}
+            answer = resource_pb2.ResourceInvokeResponse()
+            getattr(answer, "return").CopyFrom(properties_to_wire(state))
+            return answer
 
-        urn = request.args.fields["urn"].string_value
-        found = await self._answer(work(), context)
-        if found is None:
-            wrong = f"invocation of {request.tok} returned an error: unknown resource {urn}"
-            await context.abort(grpc.StatusCode.UNKNOWN, wrong)
-            raise AssertionError("abort raises")
-        answer = resource_pb2.ResourceInvokeResponse()
-        state = {"urn": found.urn, "id": found.id, "state": found.outputs}
-        getattr(answer, "return").CopyFrom(properties_to_wire(state))
-        return answer
+        return await self._answer(work(), context)
 
     # Engine
 
