@@ -104,10 +104,20 @@ class RunningLab:
         """Run a shell command on a node as root."""
         return machine.ssh(self.lab, node, command, check=check, timeout=timeout)
 
-    def send(self, node: str, command: str, content: bytes, ends: tuple[int, ...] = (0,)) -> bytes:
+    def send(
+        self,
+        node: str,
+        command: str,
+        content: bytes,
+        *,
+        ends: tuple[int, ...] = (0,),
+        timeout: float = 60,
+    ) -> bytes:
         """Give a command on a node bytes to read; what it writes. `ends`: its good exit codes."""
         words = ["ssh", "-F", str(self.lab.ssh_config), node, command]
-        done = subprocess.run(words, input=content, capture_output=True, timeout=180, check=False)
+        done = subprocess.run(
+            words, input=content, capture_output=True, timeout=timeout, check=False
+        )
         assert done.returncode in ends, done.stderr.decode()
         return done.stdout
 
@@ -131,12 +141,13 @@ class RunningLab:
 
     def set(self, **values: Any) -> None:
         """Set keys of the stack's settings; None takes one out."""
-        gone = [key for key, value in values.items() if value is None]
 
         def how(config: dict[str, Any]) -> None:
-            config.update(values)
-            for key in gone:
-                del config[key]
+            for key, value in values.items():
+                if value is None:
+                    del config[key]
+                else:
+                    config[key] = value
 
         self.change(how)
 

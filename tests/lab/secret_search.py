@@ -114,13 +114,13 @@ def on_node(lab: RunningLab, node: str, secrets: Secrets) -> dict[str, str]:
         f"LC_ALL=C grep -rlaF -D skip -f - {_FOLDERS} 2>/dev/null |"
         ' while read -r path; do stat -c \'%n %U:%a\' "$path" || echo "$path gone:-"; done'
     )
-    found = lab.send(node, search, secrets.patterns, (0, 1)).decode()
+    found = lab.send(node, search, secrets.patterns, ends=(0, 1), timeout=180).decode()
     return dict(line.rsplit(" ", 1) for line in found.splitlines())
 
 
 def journal(lab: RunningLab, node: str) -> bytes:
     """Of this boot and all before it, with every field: programs' arguments are among them."""
-    return lab.send(node, "journalctl --no-pager --all --output=export", b"")
+    return lab.send(node, "journalctl --no-pager --all --output=export", b"", timeout=180)
 
 
 def here(secrets: Secrets, places: Iterable[Path]) -> dict[str, list[str]]:

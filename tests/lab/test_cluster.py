@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.lab.conftest import RunningLab, await_that
 
@@ -68,16 +67,18 @@ def edit(lab: RunningLab) -> Iterator[Edit]:
     before = lab.settings.read_text()
 
     def change(path: str, value: Any) -> None:
-        content = yaml.safe_load(lab.settings.read_text())
-        at = content["config"]
-        *parents, last = path.split(".")
-        for key in parents:
-            at = at[int(key)] if isinstance(at, list) else at[key]
-        if value is None:
-            at.pop(last)
-        else:
-            at[last] = value
-        lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
+        *parents, last = path.removeprefix("slurmstack:").split(".")
+
+        def how(config: Any) -> None:
+            at = config
+            for key in parents:
+                at = at[int(key)] if isinstance(at, list) else at[key]
+            if value is None:
+                at.pop(last)
+            else:
+                at[last] = value
+
+        lab.change(how)
 
     yield change
     lab.settings.write_text(before)
@@ -186,10 +187,11 @@ def test_a_controller_that_hangs_is_started_anew(lab: RunningLab, edit: Edit) ->
     edit("slurmstack:slurm.MessageTimeout", 12)
     # Stopped again whenever systemd wakes it to heed a SIGTERM.
     hold = "pid=$(systemctl show -P MainPID slurmctld); while kill -STOP $pid; do sleep 0.002; done"
-    lab.ssh("ctl", f"nohup bash -c '{hold}' >/dev/null 2>&1 &")
+    lab.ssh("ctl", f"nohup timeout 300 bash -c '{hold}' >/dev/null 2>&1 &")
     lab.up()
     assert invocation(lab, "ctl", "slurmctld") != before
-    assert "status=9/KILL" in lab.ssh("ctl", "journalctl -u slurmctld -n 500 --no-pager").stdout
+    ended = lab.ssh("ctl", f"journalctl --no-pager INVOCATION_ID={before}").stdout
+    assert "status=9/KILL" in ended
     assert parameter(lab, "ctl", "MessageTimeout") == "12 sec"
     assert state_of(lab, job) == "RUNNING"
     lab.ssh("ctl", f"scancel {job}")
