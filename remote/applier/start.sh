@@ -1,6 +1,7 @@
 #!/bin/sh
 # slurmstack applier: makes this node what a bundle on stdin says (`apply`), or takes it back
-# (`remove`). What a bundle is, what is kept where and why: remote/README.md.
+# (`remove`). What a bundle is, what is kept where and why: remote/README.md. In the project it is a
+# file for each step (remote/applier/); it travels as one, so that all of it is replaced at once.
 #
 # Rules that hold throughout:
 #  - Nothing is changed before the whole bundle is understood, and what is intended is on disk
@@ -9,8 +10,9 @@
 #    may be split on white space; file contents are only ever passed from file to file.
 #  - A function that cannot go on calls `fail`; the EXIT trap cleans up.
 #
-# Some functions are only named (trap, must_write), and dpkg-query's formats have a $ of their own:
-# shellcheck disable=SC2016,SC2329
+# Some functions are only named (trap, must_write), dpkg-query's formats have a $ of their own, and
+# what is set in one file of the applier is used in others:
+# shellcheck disable=SC2016,SC2034,SC2154,SC2329
 set -uf
 umask 077
 PATH=${PATH:+$PATH:}/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
