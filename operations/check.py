@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from components.precheck import Devices, gpus, needs_cgroup_v2, report
+from components.host.precheck import Devices, gpus, needs_cgroup_v2, report
 from remote.contact import ContactError, run_on_hosts, wait_for
 from remote.host import Host
 from settings import Settings
@@ -84,7 +84,7 @@ def _number(found: Found, key: str) -> int:
 
 
 def _failures(found: Found, name: str, settings: Settings) -> None:
-    """As the guard on the node has them (templates/precheck/guard.sh.j2)."""
+    """As the guard on the node has them (templates/host/precheck-guard.sh.j2)."""
     values = found.values
     # slurmd takes the host's name up to the first dot.
     if values.get("node", "").partition(".")[0] != name:
@@ -105,11 +105,11 @@ def _failures(found: Found, name: str, settings: Settings) -> None:
             found.fails.append("cgroup v2 has no memory controller")
     wanted = gpus(name, settings)
     there = values.get("devices", "").split()
-    missing = [file for file in wanted.files if file not in there]
-    if missing:
-        found.fails.append(
-            f"Gres names {', '.join(missing)}: no such device (driver: {values.get('driver')})"
-        )
+    for file in wanted.files:
+        if file not in there:
+            found.fails.append(
+                f"Gres names {file}, no such device (driver: {values.get('driver')})"
+            )
     number = _number(found, "gpu_devices")
     if number < wanted.cards or (number > wanted.cards > 0 and not wanted.sliced):
         found.fails.append(

@@ -61,8 +61,9 @@ def _flags(value: Any) -> Any:
     if isinstance(value, str):
         value = [word.strip() for word in value.split(",")]
     if isinstance(value, list | tuple):
-        return tuple(_FLAGS.get(word.lower(), word) if isinstance(word, str) else word
-                     for word in value)
+        return tuple(
+            _FLAGS.get(word.lower(), word) if isinstance(word, str) else word for word in value
+        )
     return value
 
 
@@ -204,8 +205,9 @@ class Gres(SlurmObject):
         if self.Count is None:
             # MultipleFiles are the files of one device (gres.conf(5)).
             return len(self.devices) or (1 if self.MultipleFiles else None)
-        number, suffix = re.fullmatch(r"(\d+)(\D?)", str(self.Count)).groups()  # type: ignore[union-attr]
-        return int(number) * 1024 ** _SUFFIXES[str(suffix).upper()]
+        number = str(self.Count).rstrip("KMGTPkmgtp")
+        power: int = _SUFFIXES[str(self.Count).removeprefix(number).upper()]
+        return int(int(number) * 1024**power)
 
     @property
     def type(self) -> str | None:
@@ -257,9 +259,11 @@ def class_problems(found: Sequence[Gres], where: str) -> Iterator[Problem]:
                 )
         if not (one.devices or one.MultipleFiles):
             if one.kind in bare:
-                yield Problem(place, "each GRES without devices of its own once", f"{one.text} again")
+                yield Problem(
+                    place, "each GRES without devices of its own once", f"{one.text} again"
+                )
             bare.add(one.kind)
-        for device in one.devices if one.Name not in SHARED else ():
+        for device in one.devices if one.Name == "gpu" else ():
             if owner.setdefault((one.Name, device), index) != index:
                 yield Problem(
                     f"{place}.File",
@@ -274,8 +278,10 @@ def class_problems(found: Sequence[Gres], where: str) -> Iterator[Problem]:
                 "nothing" if one.type is None else one.type,
             )
         with_files = [bool(it.File or it.MultipleFiles or it.pci) for it in (one, other)]
-        if one.Name not in SHARED and with_files[0] != with_files[1] and not (
-            one.automatic or other.automatic
+        if (
+            one.Name not in SHARED
+            and with_files[0] != with_files[1]
+            and not (one.automatic or other.automatic)
         ):
             yield Problem(
                 place,
@@ -413,9 +419,7 @@ def contradictions(
                 yield Problem(path, f"{gres.text} as declared", found)
             continue
         missing = [
-            file
-            for file in gres.devices
-            if _NVIDIA.fullmatch(file) and file not in gpus.files
+            file for file in gres.devices if _NVIDIA.fullmatch(file) and file not in gpus.files
         ]
         if missing:
             yield Problem(path, f"{gres.text} with {', '.join(gres.devices)} as declared", found)

@@ -28,8 +28,8 @@ from tests.prod import (
     scripts,
     text,
 )
-from tests.unit.components.test_packages import read_enroot
-from tests.unit.components.test_slurm_conf import read_back
+from tests.unit.components.controller.test_slurm_conf import read_back
+from tests.unit.components.packages.test_packages import read_enroot
 
 WORKERS = expand("cn[01-64]")
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
@@ -265,6 +265,8 @@ def test_slurm_conf() -> None:
     assert (node["cpus"], node["socketsperboard"], node["corespersocket"]) == (224, 2, 56)
     assert node["realmemory"] < hardware()["cn64"].RealMemory
     assert "gpu:h100:8" in str(node["gres"])
+    # GPUs are accounted: without it, limits of gres/gpu do not hold.
+    assert conf()["accountingstoragetres"] == ["gres/gpu"]
     # slurm.conf(5): MaxJobCount should be much larger than MaxArraySize, which ends at 4,000,001.
     assert 10 * (found["maxarraysize"] - 1) <= found["maxjobcount"]
     assert found["maxarraysize"] <= 4_000_001

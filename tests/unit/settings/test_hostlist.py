@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from settings.hostlist import expand, fold, pair
@@ -74,7 +76,7 @@ def test_two_lists_go_in_step_as_they_are_written() -> None:
 @pytest.mark.parametrize("key", ["hosts", "login", "partition", "switch", "clients"])
 def test_every_host_list_of_the_settings_is_read_so(key: str) -> None:
     wrong = "cn[01-02]!cn01"
-    changes = {
+    changes: dict[str, Any] = {
         "hosts": {"nodes": [{"hosts": wrong}]},
         "login": {"roles": {"controller": "ctl", "login": wrong}},
         "partition": {"partitions": {"main": {"Nodes": wrong}}},

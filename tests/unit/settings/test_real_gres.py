@@ -12,7 +12,7 @@ import pytest
 from components.controller.served_files import gres_conf
 from settings import parse
 from settings.gres import node_gres
-from tests.unit.settings.test_settings import lab
+from tests.unit.settings.test_settings import PI, lab, mistakes
 
 FILE = Path(__file__).parent / "cases" / "gres.conf"
 
@@ -80,9 +80,8 @@ def test_as_people_write_it(expected: str, lines: list[dict[str, str]]) -> None:
 
 
 def problems(*gres: dict[str, Any]) -> dict[str, str]:
-    from tests.unit.settings.test_settings import mistakes
-
-    return mistakes({"nodes": [{"hosts": "cn[01-02]", "Gres": list(gres)}]})
+    node_class = {"hosts": "cn[01-02]", "hardware": PI, "Gres": list(gres)}
+    return mistakes({"nodes": [node_class]})
 
 
 CARD = {"Type": "a", "File": "/dev/nvidia0"}
@@ -114,7 +113,7 @@ CARD = {"Type": "a", "File": "/dev/nvidia0"}
         ([{**CARD, "Links": "0,0"}], "[0]", "one -1 in Links"),
         ([{**CARD, "Cores": "x"}], "[0].Cores", "cores such as 0-15"),
         ([{**CARD, "Cores": "0-4096"}], "[0].Cores", "cores from 0 to 3"),
-        ([{**CARD, "Flags": "nonsense"}], "[0].Flags[0]", "'one_sharing'"),
+        ([{**CARD, "Flags": "nonsense"}], "[0].Flags", "'one_sharing'"),
         ([{**CARD, "File": "/dev/nvidia[0-1"}], "[0].File", "device files such as"),
         ([{"Name": "nic", "Count": 1, "AutoDetect": "nvml"}], "[0]", "no AutoDetect: nvml of nic"),
         ([{"Name": "nic", "Count": "4X"}], "[0].Count", "found '4X'"),
