@@ -9,9 +9,21 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
+def lua(value: object) -> str:
+    """A string of Lua, which lmod's module files are written in: bytes above ASCII stand as they
+    are, and what would end or change the string is escaped (JSON's ``\\u0026`` is none of Lua's)."""
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
+    return '"{}"'.format(
+        "".join(
+            escapes.get(letter) or (f"\\{ord(letter):03d}" if ord(letter) < 32 else letter)
+            for letter in str(value)
+        )
+    )
+
+
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -19,6 +31,8 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,
     )
+    environment.filters["lua"] = lua
+    return environment
 
 
 def render(template: str, **values: Any) -> str:

@@ -75,7 +75,9 @@ class SlurmDatabase(pulumi.ComponentResource):
 def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
     """What the controller's host gets for slurmdbd; it holds the password."""
     accounting = settings.accounting or Accounting()
-    archive = Directory(accounting.slurmdbd.ArchiveDir, owner="slurm:slurm", mode="0700")
+    archive = Directory(
+        accounting.slurmdbd.ArchiveDir, owner="slurm:slurm", mode="0700", parents=True
+    )
     return Bundle(
         node,
         ROLE,

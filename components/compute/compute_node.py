@@ -63,7 +63,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             *slurm_packages(settings, "client", "slurmd"),
             *enroot_pyxis.node_parts(settings),
             Directory("/var/log/slurm", owner="slurm:slurm"),
-            Directory(settings.slurm.SlurmdSpoolDir, ephemeral=True),
+            Directory(settings.slurm.SlurmdSpoolDir, ephemeral=True, parents=True),
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
             File(DEFAULTS, defaults),
             File(UNIT_CONF, render("compute/slurmd.service.conf", limits=settings.limits)),

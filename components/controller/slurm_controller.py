@@ -62,7 +62,9 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             *enroot_pyxis.controller_parts(settings),
             Directory("/etc/slurm"),
             Directory("/var/log/slurm", owner="slurm:slurm"),
-            Directory(settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700"),
+            Directory(
+                settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700", parents=True
+            ),
             *(File(path, text) for path, text in files.items()),
             *before_slurmctld(settings, SLURM_CONF),
             Unit(

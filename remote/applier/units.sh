@@ -25,7 +25,8 @@ unit_failure() { # what was found; beside: unit
 put_back() { # beside: unit, time; sets returned
     returned=''
     [ -e "$state/pending" ] || return 0
-    awk -v unit="$unit" 'FILENAME ~ /pending$/ { if ($1 == "changed") changed[$2]; next }
+    # By the environment: -v takes the \x2d in the name of a mount for a hyphen.
+    unit=$unit awk 'BEGIN { unit = ENVIRON["unit"] } FILENAME ~ /pending$/ { if ($1 == "changed") changed[$2]; next }
         $2 == unit { n = split($5 "," $6, on, ","); for (i = 1; i <= n; i++) if (on[i] in changed && on[i] ~ /^\//) print on[i] }' \
         "$state/pending" "$work/unit" | sort -u >"$work/put-back"
     replace_state staging "$work/put-back"
@@ -43,7 +44,7 @@ put_back() { # beside: unit, time; sets returned
 
 # → $work/states: `unit load-state active-state unit-file-state`, one line for each of the bundle
 read_unit_states() {
-    awk '{ print $2 }' "$work/unit" | xargs -r timeout 30 systemctl show \
+    awk '{ print $2 }' "$work/unit" | xargs -r -d '\n' timeout 30 systemctl show \
         -p LoadState -p ActiveState -p UnitFileState -- >"$work/shown" 2>"$work/out" ||
         fail units "systemctl show: $(last_line)" 'is systemd running on this node?'
     awk 'BEGIN { RS = ""; FS = "\n" }
