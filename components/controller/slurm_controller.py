@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 import pulumi
 
@@ -12,7 +13,7 @@ from components.containers import enroot_pyxis
 from components.controller.served_files import served_files
 from components.controller.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
-from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit
+from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, Unit, Validate
 from remote.host import Host
 from settings import Settings
 from settings.hostlist import fold
@@ -21,6 +22,8 @@ from templates.rendering import render
 
 ROLE = "slurmctld"
 SLURM_CONF = "/etc/slurm/slurm.conf"
+#: Seconds that a slurmctld may take to read slurm.conf: it takes less than one for 1,000 nodes.
+_READING = 60
 
 
 class SlurmController(HostRole):
@@ -64,6 +67,17 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700"),
             *(File(path, text) for path, text in files.items()),
+            Package("iproute2"),
+            Validate(
+                "slurm-conf",
+                render(
+                    "controller/slurm-conf-is-read.sh",
+                    folder=str(PurePosixPath(SLURM_CONF).parent),
+                    seconds=_READING,
+                ),
+                on=(*files, *enroot_pyxis.served(settings)),
+                timeout=_READING + 30,
+            ),
             *before_slurmctld(settings, SLURM_CONF),
             Unit(
                 "slurmctld.service",

@@ -17,8 +17,8 @@ validate() {
     [ ! -s "$work/unit-files" ] || validate_unit_files
 }
 
-# All files and links of the bundle as they are to be, in a tree of their own, so that a reader finds
-# beside each file the others that go with it.
+# All files and links of the bundle as they are to be, in a tree of their own, and links to what else
+# stays in their folders: a reader finds beside each file the others that go with it.
 lay_out_staged() {
     step='staged files'
     while read -r number path owner mode; do
@@ -31,6 +31,12 @@ lay_out_staged() {
         must_write mkdir -p "$staged${path%/*}"
         must_write ln -s "$target" "$staged$path"
     done <"$work/link"
+    cat "$work/file" "$work/link" | sed 's|^[0-9]* *\(/[^ ]*\)/[^ ]*.*|\1|' | sort -u | while read -r folder; do
+        # What is there already is what is to be: ln leaves it.
+        find "$root$folder" -mindepth 1 -maxdepth 1 ! -name '.*.slurmstack-new' \
+            -exec ln -s -t "$staged$folder" -- {} + 2>/dev/null || :
+    done
+    awk -v staged="$staged" '$1 == "absent" || $1 == "drop" { print staged $2 }' "$work/todo" | xargs -r rm -f
 }
 
 refused() { # step, how it ended; the reader's words in $work/out
@@ -54,8 +60,10 @@ validate_unit_files() {
     SYSTEMD_UNIT_PATH="$staged/etc/systemd/system:$staged/usr/local/lib/systemd/system:" \
         bounded 60 systemd-analyze verify --man=no --recursive-errors=no -- "$@" >"$work/read" 2>&1
     sed 's|.*/||; s|$|: |' "$work/unit-files" >"$work/own-units"
-    awk -v staged="$staged/" 'FILENAME == ARGV[1] { own[$1]; next }
-        index($0, staged) == 1 || ($1 in own && !/is not executable/)' "$work/own-units" "$work/read" |
+    sed "s|^|$staged|" "$work/unit-files" >>"$work/own-units"
+    awk 'FILENAME == ARGV[1] { own[$1]; next }
+        { file = $1; sub(/:.*/, "", file) }
+        file in own || ($1 in own && !/is not executable/)' "$work/own-units" "$work/read" |
         awk '!seen[$0]++' >"$work/out"
     [ ! -s "$work/out" ] || refused 'validate units'
 }
