@@ -1,6 +1,5 @@
-"""Files are read by their readers before they are in place. What a reader refuses leaves the files
-and the daemons as they were. The settings refuse most of this earlier, so the bundle that the node
-has is altered on its way to the applier."""
+"""The applier on real nodes, given the bundle that the node has, altered on its way: the settings
+refuse most of these mistakes before."""
 
 from __future__ import annotations
 
@@ -142,3 +141,16 @@ def test_a_slurm_conf_that_clients_cannot_read_is_no_hang(lab: RunningLab) -> No
     assert "FooBar" in told
     assert "restarting it" not in told
     assert lab.ssh("ctl", "scontrol ping").stdout.count("is UP") == 1
+
+
+def test_a_wanted_restart_meets_no_start_limit(lab: RunningLab) -> None:
+    """systemd refuses a sixth start within ten seconds, which is for daemons that fall."""
+    text = bundle(lab, "slurmrestd")
+    line = "  [Service]\n  EnvironmentFile=\n"
+    assert line in text
+    lab.ssh("ctl", "for n in 1 2 3 4 5; do systemctl restart slurmrestd.service; done")
+    again = lab.ssh("ctl", "systemctl restart slurmrestd.service", check=False)
+    assert "attempted too often" in again.stderr
+    done = apply(lab.lab, text.replace(line, f"{line}  # changed\n", 1))
+    assert done.returncode == 0, done.stderr
+    assert apply(lab.lab, text).returncode == 0
