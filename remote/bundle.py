@@ -281,6 +281,35 @@ class Absent(_Part):
 
 
 @dataclass(frozen=True)
+class Validate(_Part):
+    """Shell text by which the reader of files in `on` reads them, before any of them is in place;
+    it runs when one of them is to change, and a non-zero exit leaves all as it was.
+
+    `$SLURMSTACK_STAGED` is a folder in which all files and links of the bundle stand at their
+    paths as they are to be. What the script prints are the reader's words, which the error
+    carries. Unit files of systemd need none: the applier has them read itself.
+    """
+
+    kind: ClassVar[str] = "validate"
+    name: str
+    script: str
+    on: tuple[str, ...]
+    timeout: int = 60
+
+    @property
+    def key(self) -> str:
+        return f"validate {self.name}"
+
+    def lines(self) -> Iterator[str]:
+        _require(_NAME, self.name, "a name")
+        _require_seconds(self.timeout)
+        if not self.on:
+            raise BundleError("it names no file that it reads")
+        yield f"validate {self.name}" + _attributes(on=tuple(sorted(self.on)), timeout=self.timeout)
+        yield from _script(self.script, "the script")
+
+
+@dataclass(frozen=True)
 class Command(_Part):
     """Shell text that runs when something in `on` changed, when its own text changed, or until it
     succeeded once. `when="remove"`: runs each time the role is taken back, before all else.
@@ -377,7 +406,20 @@ class Check(_Part):
         yield from _script(self.script, "the script")
 
 
-Part = Guard | Package | Group | User | Directory | File | Link | Absent | Command | Unit | Check
+Part = (
+    Guard
+    | Package
+    | Group
+    | User
+    | Directory
+    | File
+    | Link
+    | Absent
+    | Validate
+    | Command
+    | Unit
+    | Check
+)
 
 # The order in the text. Kinds marked True are sorted by key: their order has no meaning (and a
 # directory sorts before what is in it). Of the others, the order given is the order of execution.
@@ -390,6 +432,7 @@ _ORDER: tuple[tuple[type[_Part], bool], ...] = (
     (File, True),
     (Link, True),
     (Absent, True),
+    (Validate, False),
     (Command, False),
     (Unit, False),
     (Check, False),
@@ -443,7 +486,7 @@ class Bundle:
         triggers: tuple[str, ...] = ()
         if isinstance(part, Unit):
             triggers = part.restart_on + part.reload_on
-        elif isinstance(part, Command):
+        elif isinstance(part, Command | Validate):
             triggers = part.on
         held = {other.key for other in self.parts}
         for trigger in triggers:

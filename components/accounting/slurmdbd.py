@@ -12,8 +12,8 @@ import pulumi_random as random
 from components.bundle_resource import Deployed, deploy
 from components.controller.served_files import options
 from components.controller.slurm_conf import parameters
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
-from remote.bundle import Bundle, Check, Directory, File, Package, Unit
+from components.packages.slurm_packages import slurm_packages, trigger
+from remote.bundle import Bundle, Check, Directory, File, Package, Unit, Validate
 from remote.host import Host
 from settings import Settings
 from settings.accounting import Accounting
@@ -89,8 +89,21 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(LIBRARY),
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
+            Package("iproute2"),
             File(MARIADB_CONF, mariadb_conf(accounting)),
+            Validate(
+                "mariadb",
+                render(
+                    "accounting/mariadb-reads-it.sh", folder=str(PurePosixPath(MARIADB_CONF).parent)
+                ),
+                on=(MARIADB_CONF,),
+            ),
             File(SLURMDBD_CONF, slurmdbd_conf(settings, password), "slurm:slurm", "0600"),
+            Validate(
+                "slurmdbd-conf",
+                render("accounting/slurmdbd-conf-is-read.sh", conf=SLURMDBD_CONF, seconds=30),
+                on=(SLURMDBD_CONF,),
+            ),
             File(CLIENT_CONF, client_conf(settings)),
             File(UNIT_CONF, render("accounting/slurmdbd.service.conf", library=LIBRARY)),
             File(f"{LIBRARY}/database", render("accounting/database.sh"), mode="0755"),
@@ -100,7 +113,6 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             Unit(
                 "slurmdbd.service",
                 restart_on=(SLURMDBD_CONF, UNIT_CONF, trigger(settings, "slurmdbd")),
-                restart_keys=version_keys(settings),
                 timeout=120,
             ),
             Check(

@@ -19,7 +19,7 @@ from components.controller.served_files import (
 )
 from components.controller.slurm_conf import RESTART_SLURMD, restart_keys
 from components.health import nhc
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from components.packages.slurm_packages import slurm_packages, trigger
 from remote.bundle import Bundle, Check, Directory, File, Part, Unit
 from remote.host import Host
 from settings import Settings
@@ -80,7 +80,6 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
                 restart_keys=(
                     *restart_keys(settings, RESTART_SLURMD),
                     *slurmd_restart_lines(settings),
-                    *version_keys(settings),
                 ),
             ),
             Check("node-is-idle", render("compute/node-is-idle.sh", node=node)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 import pulumi
 
@@ -11,8 +12,8 @@ from components.bundle_resource import HostRole
 from components.containers import enroot_pyxis
 from components.controller.served_files import served_files
 from components.controller.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
-from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit
+from components.packages.slurm_packages import slurm_packages, trigger
+from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, Unit, Validate
 from remote.host import Host
 from settings import Settings
 from settings.hostlist import fold
@@ -21,6 +22,8 @@ from templates.rendering import render
 
 ROLE = "slurmctld"
 SLURM_CONF = "/etc/slurm/slurm.conf"
+#: Seconds that a slurmctld may take to read slurm.conf: it takes less than one for 1,000 nodes.
+_READING = 60
 
 
 class SlurmController(HostRole):
@@ -66,13 +69,24 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700", parents=True
             ),
             *(File(path, text) for path, text in files.items()),
+            Package("iproute2"),
+            Validate(
+                "slurm-conf",
+                render(
+                    "controller/slurm-conf-is-read.sh",
+                    folder=str(PurePosixPath(SLURM_CONF).parent),
+                    seconds=_READING,
+                ),
+                on=(*files, *enroot_pyxis.served(settings)),
+                timeout=_READING + 30,
+            ),
             *before_slurmctld(settings, SLURM_CONF),
             Unit(
                 "slurmctld.service",
                 restart_on=(trigger(settings, "slurmctld"),),
                 reload_on=(*files, *enroot_pyxis.served(settings)),
                 reload=render("controller/reconfigure.sh"),
-                restart_keys=(*restart_keys(settings, RESTART_SLURMCTLD), *version_keys(settings)),
+                restart_keys=restart_keys(settings, RESTART_SLURMCTLD),
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
                 timeout=400,
             ),

@@ -8,7 +8,7 @@ import pulumi
 
 from components.bundle_resource import HostRole
 from components.containers import enroot_pyxis
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from components.packages.slurm_packages import slurm_packages, trigger
 from remote.bundle import Bundle, Check, Directory, File, Unit
 from remote.host import Host
 from settings import Settings
@@ -48,7 +48,6 @@ def login_bundle(node: str, settings: Settings) -> Bundle:
             Unit(
                 "sackd.service",
                 restart_on=(DEFAULTS, UNIT_CONF, trigger(settings, "sackd")),
-                restart_keys=version_keys(settings),
             ),
             Check("commands-reach-the-controller", render("login/reaches-controller.sh")),
             *enroot_pyxis.checks(settings),

@@ -4,7 +4,7 @@ served by one host; and the package sources of every node."""
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 import pulumi
@@ -13,7 +13,19 @@ from components.bundle_resource import Deployed, deploy
 from components.containers.enroot_pyxis import PACKAGE as PYXIS
 from components.host.precheck import guard
 from components.packages.slurm_packages import BASE, HEADERS
-from remote.bundle import Bundle, Check, Command, Directory, File, Group, Package, Part, Unit, User
+from remote.bundle import (
+    Bundle,
+    Check,
+    Command,
+    Directory,
+    File,
+    Group,
+    Package,
+    Part,
+    Unit,
+    User,
+    Validate,
+)
 from remote.host import Host
 from settings import Settings
 from settings.artifact import OPEN, Artifact, PackageFile
@@ -196,7 +208,7 @@ def node_bundle(node: str, settings: Settings, key: str | None, index: str | Non
     if sources:
         text = render("packages/refresh.sh", sources=sources, index=index)
         parts.append(Command("package-lists", text, on=tuple(sources), timeout=300))
-    return Bundle(node, ROLE_NODE, parts)
+    return Bundle(node, ROLE_NODE, [*parts, *_apt_reads(parts)])
 
 
 def host_bundle(node: str, settings: Settings) -> Bundle:
@@ -277,7 +289,13 @@ def host_bundle(node: str, settings: Settings) -> Bundle:
             timeout=20,
         ),
     ]
-    return Bundle(node, ROLE_HOST, parts)
+    return Bundle(node, ROLE_HOST, [*parts, *_apt_reads(parts)])
+
+
+def _apt_reads(parts: Sequence[Part]) -> list[Part]:
+    paths = [part.path for part in parts if isinstance(part, File)]
+    read = tuple(path for path in paths if path.startswith("/etc/apt/"))
+    return [Validate("apt", render("packages/apt-reads-it.sh"), on=read)] if read else []
 
 
 def _step(name: str, script: str, words: list[str], timeout: int) -> Command:

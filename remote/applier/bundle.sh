@@ -39,7 +39,7 @@ parse() {
     function claim(kind, what) { put("claims", kind " " what) }
     function block() { out = work "/block/" NR; printf "" >out }
     BEGIN {
-        kinds = split("claims guard package group user directory file link absent command unit check", kind)
+        kinds = split("claims guard package group user directory file link absent validate command unit check", kind)
         for (i = 1; i <= kinds; i++) printf "" >(work "/" kind[i])
     }
     ended { bad("text after the end") }
@@ -87,6 +87,10 @@ parse() {
     $1 == "link" { fields(3, 3); if ($3 !~ /^[A-Za-z0-9._\/@:%+=~-]+$/) bad("not a target: " $3)
         put("link", own_path($2) " " $3); claim("path", $2); next }
     $1 == "absent" { fields(2, 2); put("absent", own_path($2)); claim("path", $2); next }
+    $1 == "validate" {
+        fields(3, 4); once("validate", name($2)); attributes(3, "on timeout"); block()
+        put("validate", NR " " $2 " " triggers("on") " " seconds(60)); next
+    }
     $1 == "command" {
         fields(2, 5); once("command", name($2)); attributes(3, "on timeout when"); block()
         put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " seconds(600))

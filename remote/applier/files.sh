@@ -85,7 +85,8 @@ hash_files() {
 temporary_name() { temporary=${1%/*}/.${1##*/}.slurmstack-new; } # target
 
 # First everything is written beside its place and the old version kept, so that a full disk
-# stops the run while nothing has changed; then all is renamed at once.
+# stops the run while nothing has changed; then it is read by its readers; then all is renamed at
+# once.
 apply_files() {
     find_differences
     while read -r kind name; do
@@ -99,6 +100,7 @@ apply_files() {
     while read -r kind path number owner mode; do
         [ "$kind" = drop ] || stage "$kind" "$root$path"
     done <"$work/todo"
+    validate
     step=files
     must_write xargs -r -d '\n' sync <"$work/sync"
     [ ! -s "$work/remember" ] || append_state created "$(cat "$work/remember")"

@@ -187,7 +187,7 @@ def test_every_file_is_read_by_what_reads_it() -> None:
 
 def test_every_script_is_sh() -> None:
     found = scripts()
-    assert {entry.kind for entry in found} == {"guard", "command", "check"}
+    assert {entry.kind for entry in found} == {"guard", "validate", "command", "check"}
     for entry in found:
         try:
             script(entry.block)

@@ -239,7 +239,7 @@ def test_a_partition_with_a_qos_makes_it_first() -> None:
     assert "/cluster-id " in without
     assert "/reconcile" not in without
     none = parse({**lab(), "accounting": None})
-    assert "accounting" not in controller_bundle("ctl", none, hardware).render()
+    assert "accounting-first" not in controller_bundle("ctl", none, hardware).render()
 
 
 def test_the_password_is_in_slurmdbd_conf_alone() -> None:
