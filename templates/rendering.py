@@ -10,8 +10,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def lua(value: object) -> str:
-    """A string of Lua, which lmod's module files are written in: bytes above ASCII stand as they
-    are, and what would end or change the string is escaped (JSON's ``\\u0026`` is none of Lua's)."""
+    """A string of Lua, which module files are written in: bytes above ASCII stand as they are, and
+    what would end or change the string is escaped (JSON's ``\\u0026`` is none of Lua's)."""
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
     return '"{}"'.format(
         "".join(

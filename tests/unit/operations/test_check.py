@@ -32,7 +32,7 @@ PORTS = "ib mlx5_0/1 ACTIVE 400 InfiniBand\nib mlx5_3/1 ACTIVE 400 InfiniBand\n"
 
 
 def said(
-    ports: str = PORTS, settings: Settings = SETTINGS, **changes: str
+    ports: str = PORTS, settings: Settings = SETTINGS, /, **changes: str
 ) -> tuple[list[str], list[str]]:
     lines = "".join(f"{key} {value}\n" for key, value in {**FIT, **changes}.items())
     found = judge("cn01", lines + ports, settings, 999.5, 1000.5)
@@ -40,7 +40,7 @@ def said(
     return found.fails, found.warns
 
 
-def guarded(settings: Settings = SETTINGS, **changes: str) -> tuple[int, str]:
+def guarded(settings: Settings = SETTINGS, /, **changes: str) -> tuple[int, str]:
     """Exit code of the guard, which stops `up`, where the report says this; and what it says."""
     script = guard("cn01", settings).script
     assert script.count("found=$(report)\n") == 1
@@ -99,7 +99,7 @@ def test_gpus_as_declared(
     gres: tuple[dict[str, Any], ...], changes: dict[str, str], says: str | None
 ) -> None:
     settings = with_gres(*gres)
-    fails, _ = said(settings=settings, **changes)
+    fails, _ = said(PORTS, settings, **changes)
     status, stopped = guarded(settings, **changes)
     if says is None:
         assert (fails, status) == ([], 0)

@@ -73,16 +73,20 @@ def test_two_lists_go_in_step_as_they_are_written() -> None:
     assert pair("cn[01-02]", "10.0.0.[22,21]") == (("cn01", "10.0.0.22"), ("cn02", "10.0.0.21"))
 
 
-@pytest.mark.parametrize("key", ["hosts", "login", "partition", "switch", "clients"])
-def test_every_host_list_of_the_settings_is_read_so(key: str) -> None:
-    wrong = "cn[01-02]!cn01"
-    changes: dict[str, Any] = {
-        "hosts": {"nodes": [{"hosts": wrong}]},
-        "login": {"roles": {"controller": "ctl", "login": wrong}},
-        "partition": {"partitions": {"main": {"Nodes": wrong}}},
-        "switch": {"topology": {"plugin": "tree", "switches": {"a": {"Nodes": wrong}}}},
-        "clients": {"storage": {"home": {"server": "ctl", "path": "/h", "clients": wrong}}},
-    }[key]
+WRONG = "cn[01-02]!cn01"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"nodes": [{"hosts": WRONG}]},
+        {"roles": {"controller": "ctl", "login": WRONG}},
+        {"partitions": {"main": {"Nodes": WRONG}}},
+        {"topology": {"plugin": "tree", "switches": {"a": {"Nodes": WRONG}}}},
+        {"storage": {"home": {"server": "ctl", "path": "/h", "clients": WRONG}}},
+    ],
+)
+def test_every_host_list_of_the_settings_is_read_so(changes: dict[str, Any]) -> None:
     assert any("(!)" in said for said in mistakes(changes).values())
 
 
