@@ -10,8 +10,8 @@ import pulumi
 import pulumi_random as random
 
 from components.bundle_resource import Deployed, deploy
-from components.controller.served_files import options
-from components.controller.slurm_conf import parameters
+from components.configuration.served_files import options
+from components.configuration.slurm_conf import parameters
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Package, Unit
 from remote.host import Host

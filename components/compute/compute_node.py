@@ -8,8 +8,7 @@ from pathlib import PurePosixPath
 import pulumi
 
 from components.bundle_resource import HostRole
-from components.containers import enroot_pyxis
-from components.controller.served_files import (
+from components.configuration.served_files import (
     OWN_FILES,
     STAND_INS,
     TASK_PROLOG,
@@ -17,7 +16,8 @@ from components.controller.served_files import (
     stand_ins,
     task_prolog,
 )
-from components.controller.slurm_conf import RESTART_SLURMD, restart_keys
+from components.configuration.slurm_conf import RESTART_SLURMD, restart_keys
+from components.containers import enroot_pyxis
 from components.health import nhc
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Part, Unit

@@ -8,9 +8,9 @@ import pulumi
 
 from components.accounting.accounting_objects import before_slurmctld
 from components.bundle_resource import HostRole
+from components.configuration.served_files import served_files
+from components.configuration.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
 from components.containers import enroot_pyxis
-from components.controller.served_files import served_files
-from components.controller.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit
 from remote.host import Host

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 import pulumi
 
 from components.bundle_resource import Deployed, deploy
-from components.controller.slurm_conf import restart_keys
+from components.configuration.slurm_conf import restart_keys
 from components.keys.jwt_key_pair import TOKEN
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
 from remote.answer import Answer
