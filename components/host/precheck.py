@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.controller.served_files import cgroup_conf
+from components.configuration.served_files import cgroup_conf
 from remote.bundle import Guard
 from settings import Settings
 from settings.gres import cards, named_devices

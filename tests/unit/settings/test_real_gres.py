@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.controller.served_files import gres_conf
+from components.configuration.served_files import gres_conf
 from settings import parse
 from settings.gres import node_gres
 from tests.unit.settings.test_settings import PI, lab, mistakes

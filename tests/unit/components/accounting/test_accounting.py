@@ -17,12 +17,12 @@ from components.accounting.slurmdbd import (
     mariadb_conf,
     slurmdbd_conf,
 )
-from components.controller.slurm_conf import slurm_conf
+from components.configuration.slurm_conf import slurm_conf
 from components.controller.slurm_controller import controller_bundle
 from remote.bundle import File, Unit
 from settings import Settings, parse
 from settings.gres import Gpus
-from tests.unit.components.controller.test_slurm_conf import DGX, read_back, rendered
+from tests.unit.components.configuration.test_slurm_conf import DGX, read_back, rendered
 from tests.unit.components.test_cluster import (
     HARDWARE,
     MADE_PASSWORD,
