@@ -15,6 +15,7 @@ from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
 from components.host.applier import Node
 from components.host.host_baseline import System
+from components.host.programs import Programs
 from components.host.storage import Storage
 from components.inventory import inventory
 from components.keys.jwt_key_pair import JwtKeyPair
@@ -31,6 +32,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     Node,
     Storage,
     System,
+    Programs,
     MungeKey,
     PackageRepository,
     JwtKeyPair,

@@ -27,6 +27,7 @@ from settings.modules import Modules
 from settings.packages import Packages
 from settings.precheck import Precheck
 from settings.rest import Rest
+from settings.scripts import Scripts
 from settings.slurm_conf import SlurmConf
 from settings.storage import Share
 from settings.topology import Topology
@@ -208,6 +209,7 @@ class Settings(Model):
     job_container: JobContainer | None = None
     limits: Limits | None = None
     job_environment: Environment = Field(default_factory=dict)
+    scripts: Scripts = Field(default_factory=dict)
     storage: dict[Name, Share] = Field(default_factory=dict)
     health_check: HealthCheck | None = None
     modules: Modules | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from settings import topology
+from settings import scripts, topology
 from settings.gres import class_problems
 from settings.hostlist import expand
 from settings.jobs import JobContainer, Mpi, port_range
@@ -51,6 +51,7 @@ def problems(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) -> 
     if "job_container" in parts:
         yield from _job_container(parts["job_container"], slurm, f"{project}:jobContainer")
     yield from _said_twice(slurm, raw, project)
+    yield from scripts.problems(parts, project)
     if "job_environment" in parts and "TaskProlog" in slurm.extra:
         yield Problem(
             f"{project}:slurm.extra.TaskProlog", "no TaskProlog beside jobEnvironment", "both"

@@ -15,12 +15,19 @@ from settings.gres import SHARED, Gres
 from settings.hostlist import fold
 from settings.jobs import Cgroup
 from settings.model import Hardware
+from settings.scripts import LUA
 from settings.slurm_conf import text
 from settings.topology import without
 from templates.rendering import render
 
 OWN_FILES = "/etc/slurmstack"
-TASK_PROLOG = f"{OWN_FILES}/task-prolog"
+#: Scripts of the settings, by the names of the parameters that name them.
+SCRIPTS = f"{OWN_FILES}/scripts"
+TASK_PROLOG = f"{SCRIPTS}/TaskProlog"
+#: Those that slurmctld serves, as slurm.conf names them: beside it.
+SERVED_SCRIPTS = {"Prolog": "slurmstack-prolog", "Epilog": "slurmstack-epilog"}
+#: Part of every system that systemd runs.
+REBOOT = "/usr/sbin/reboot"
 #: Plain files that stand for GPUs: slurmd drops a gpu without File from a node's list.
 STAND_INS = f"{OWN_FILES}/stand-in"
 _TASKS = "Processes and tasks"
@@ -62,10 +69,26 @@ def parameters(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple
         found["PropagateResourceLimitsExcept"] = ("Limits", "MEMLOCK,NOFILE")
     if task_prolog(settings) is not None:
         found["TaskProlog"] = (_TASKS, TASK_PROLOG)
+    found |= _scripts(settings)
     if settings.health_check is not None:
         found["HealthCheckProgram"] = (_NODES, settings.health_check.program)
         found["HealthCheckInterval"] = (_NODES, settings.health_check.interval)
         found["HealthCheckNodeState"] = (_NODES, list(settings.health_check.node_state))
+    return found
+
+
+def _scripts(settings: Settings) -> dict[str, tuple[str, Any]]:
+    """What names the scripts of the settings, and what `scontrol reboot` runs."""
+    found: dict[str, tuple[str, Any]] = {}
+    if settings.slurm.RebootProgram is None:
+        found["RebootProgram"] = (_NODES, REBOOT)
+    extra = {name.lower() for name in settings.slurm.extra}
+    for name in settings.scripts:
+        if name not in LUA:
+            section = _TASKS if name in SERVED_SCRIPTS or name.startswith("Task") else _NODES
+            found[name] = (section, SERVED_SCRIPTS.get(name, f"{SCRIPTS}/{name}"))
+        elif LUA[name].lower() not in extra:
+            found[LUA[name]] = (_TASKS, "lua")
     return found
 
 

@@ -158,6 +158,7 @@ READERS: dict[str, Callable[[str], object]] = {
     r"/etc/slurm/topology\.conf": topology,
     r"/usr/local/lib/slurmstack-packages/\w+\.c": spank_source,
     r"/usr/local/lib/slurmstack/accounting/objects": objects,
+    r"/etc/slurmstack/(stop-slurmd|scripts/\w+)": shell,
     r"/usr/local/lib/slurmstack(-packages)?/(accounting/)?[a-z-]+": shell,
 }
 

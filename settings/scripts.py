@@ -1,0 +1,209 @@
+"""Programs that Slurm's files name, and ``slurmstack:scripts``: the site's own that are placed.
+
+Where each runs is from slurm.conf(5) and job_container.conf(5) of 24.11.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator
+
+from settings.problems import Problem
+
+if TYPE_CHECKING:
+    from settings.health import HealthCheck
+    from settings.jobs import JobContainer
+    from settings.slurm_conf import SlurmConf
+
+#: Where slurm.conf is, and what slurmctld reads and serves with it.
+BESIDE_SLURM_CONF = "/etc/slurm"
+
+#: Local files are named from here.
+PROJECT = Path(__file__).parents[1]
+
+Place = Literal["controller", "compute", "everywhere"]
+
+#: Parameter → the hosts on which its program runs. `everywhere` is where srun does.
+PLACES: dict[str, Place] = {
+    "Prolog": "compute",
+    "Epilog": "compute",
+    "TaskProlog": "compute",
+    "TaskEpilog": "compute",
+    "HealthCheckProgram": "compute",
+    "RebootProgram": "compute",
+    "UnkillableStepProgram": "compute",
+    "InitScript": "compute",
+    "CloneNSScript": "compute",
+    "CloneNSEpilog": "compute",
+    "PrologSlurmctld": "controller",
+    "EpilogSlurmctld": "controller",
+    "ResvProlog": "controller",
+    "ResvEpilog": "controller",
+    "SuspendProgram": "controller",
+    "ResumeProgram": "controller",
+    "ResumeFailProgram": "controller",
+    "MailProg": "controller",
+    "SlurmctldPrimaryOnProg": "controller",
+    "SlurmctldPrimaryOffProg": "controller",
+    "SrunProlog": "everywhere",
+    "SrunEpilog": "everywhere",
+}
+#: slurmctld hands these out with slurm.conf where they are named without a folder, so that every
+#: node changes over with it (configless; slurm.conf(5), Prolog).
+SERVED = ("Prolog", "Epilog")
+#: Lua files: always beside slurm.conf; parameter that loads each.
+LUA = {"job_submit.lua": "JobSubmitPlugins", "cli_filter.lua": "CliFilterPlugins"}
+#: Of job_container.conf, so no parameters of slurm.conf.
+JOB_CONTAINER = ("InitScript", "CloneNSScript", "CloneNSEpilog")
+
+ScriptName = Literal[
+    "Prolog", "Epilog", "TaskProlog", "TaskEpilog", "HealthCheckProgram", "RebootProgram",
+    "UnkillableStepProgram", "PrologSlurmctld", "EpilogSlurmctld", "ResvProlog", "ResvEpilog",
+    "SuspendProgram", "ResumeProgram", "ResumeFailProgram", "MailProg", "SlurmctldPrimaryOnProg",
+    "SlurmctldPrimaryOffProg", "SrunProlog", "SrunEpilog", "job_submit.lua", "cli_filter.lua",
+]  # fmt: skip
+
+_INTERPRETER = re.compile(r"#! *(/\S+)(?: +(\S.*))?")
+#: An absolute path with the patterns that Prolog and Epilog take.
+_PROGRAM = re.compile(r"/[A-Za-z0-9._/+@%:=~*?\[\]-]+")
+_SERVED_NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
+
+
+def _readable(value: str) -> str:
+    try:
+        text = script_text(value)
+    except FileNotFoundError:
+        raise ValueError(f"a file, from {PROJECT} on") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"a text file that can be read ({error})") from None
+    if not text.strip():
+        raise ValueError("a script that is not empty")
+    if "\r" in text:
+        raise ValueError("a script whose lines end in \\n alone, as Linux reads them (dos2unix)")
+    return value
+
+
+def script_text(value: str) -> str:
+    """The local file, with a newline at its end.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read.
+    """
+    text = (PROJECT / value).read_bytes().decode()
+    return text if text.endswith("\n") else text + "\n"
+
+
+#: A local file's path, from the project folder on.
+ScriptFile = Annotated[str, AfterValidator(_readable)]
+Scripts = dict[ScriptName, ScriptFile]
+
+
+def interpreter(text: str) -> str | None:
+    """The program that a script's first line names; of `/usr/bin/env NAME` it is NAME."""
+    found = _INTERPRETER.match(text)
+    if found is None:
+        return None
+    words = [word for word in (found[2] or "").split() if not word.startswith("-")]
+    return words[0] if found[1].endswith("/env") and words else found[1]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A file that one of Slurm's names and that must be on its hosts before."""
+
+    parameter: str
+    #: As the file names it.
+    value: str
+    place: Place
+    executable: bool = True
+
+    @property
+    def served(self) -> bool:
+        """Whether slurmctld hands it out: then it is a file beside slurm.conf."""
+        return self.parameter in SERVED and "/" not in self.value
+
+    @property
+    def files(self) -> str:
+        """Its path, or the pattern of several; without arguments."""
+        path = self.value.split()[0]
+        return f"{BESIDE_SLURM_CONF}/{path}" if self.served else path
+
+    @property
+    def on_controller(self) -> bool:
+        """Whether the controller must have it."""
+        return self.served or self.place != "compute"
+
+
+def named_programs(
+    slurm: SlurmConf, container: JobContainer | None, health: HealthCheck | None
+) -> tuple[Program, ...]:
+    """What these settings name and the hosts are to have already."""
+    found: list[Program] = []
+    for parameter, place in PLACES.items():
+        value = _given(slurm, parameter)
+        if parameter in JOB_CONTAINER:
+            value = getattr(container, parameter, None)
+        if parameter == "HealthCheckProgram" and health is not None and health.package is None:
+            value = health.program
+        if value:
+            found.append(Program(parameter, value, place))
+    for name, parameter in LUA.items():
+        if "lua" in (_given(slurm, parameter) or "").split(","):
+            file = f"{BESIDE_SLURM_CONF}/{name}"
+            found.append(Program(parameter, file, "controller", executable=False))
+    plugstack = _given(slurm, "PlugStackConfig")
+    if plugstack:
+        found.append(Program("PlugStackConfig", plugstack, "everywhere", executable=False))
+    return tuple(found)
+
+
+def _given(slurm: SlurmConf, parameter: str) -> str | None:
+    """A parameter of slurm.conf as the settings have it, typed or not."""
+    extra = {name.lower(): value for name, value in slurm.extra.items()}
+    value = getattr(slurm, parameter, None)
+    value = extra.get(parameter.lower()) if value is None else value
+    if isinstance(value, list | tuple):
+        value = ",".join(str(item) for item in value)
+    return None if value is None else str(value)
+
+
+def problems(parts: Mapping[str, Any], project: str) -> Iterator[Problem]:
+    """Scripts that are placed and named, too, and programs that cannot be looked for."""
+    scripts: Mapping[str, str] = parts.get("scripts", {})
+    slurm: SlurmConf | None = parts.get("slurm")
+    if slurm is None:
+        return
+    for name in scripts:
+        where = f"{project}:scripts.{name}"
+        if name in LUA:
+            plugins = _given(slurm, LUA[name])
+            if plugins is not None and "lua" not in plugins.split(","):
+                yield Problem(
+                    f"{project}:slurm.extra.{LUA[name]}", f"lua among it, for {where}", plugins
+                )
+        elif _given(slurm, name) is not None:
+            yield Problem(where, f"{name} here or in {project}:slurm, not in both", "both")
+        if name == "HealthCheckProgram" and "health_check" in parts:
+            yield Problem(where, f"it, or {project}:healthCheck", "both")
+        if name == "TaskProlog" and parts.get("job_environment"):
+            yield Problem(where, f"no TaskProlog beside {project}:jobEnvironment", "both")
+        if name not in LUA and interpreter(script_text(scripts[name])) is None:
+            yield Problem(where, "a first line such as #!/bin/sh", scripts[name])
+    for program in named_programs(slurm, parts.get("job_container"), None):
+        known = _PROGRAM.fullmatch(program.value.split()[0]) or (
+            program.parameter in SERVED and _SERVED_NAME.fullmatch(program.value)
+        )
+        if not known:
+            group = "jobContainer" if program.parameter in JOB_CONTAINER else "slurm"
+            typed = group != "slurm" or program.parameter in type(slurm).model_fields
+            yield Problem(
+                f"{project}:{group}.{'' if typed else 'extra.'}{program.parameter}",
+                "the path of a program on the hosts, such as /usr/local/sbin/it (a local file goes "
+                f"under {project}:scripts)",
+                program.value,
+            )
