@@ -9,6 +9,7 @@ from typing import Any
 import pulumi
 from pulumi_command import remote as command
 
+from components.failure import dependency, recovered
 from remote.answer import Answer, AnswerError, parse_answer
 from remote.bundle import Bundle
 from remote.commands import APPLIER, APPLY, INSTALL, REMOVE, UNINSTALL
@@ -119,7 +120,7 @@ def _command(
         create=apply,
         update=apply,
         delete=remove,
-        stdin=stdin,
+        stdin=recovered(pulumi.Output.from_input(stdin), ""),
         logging=command.Logging.NONE,
         add_previous_output_in_env=False,
         opts=pulumi.ResourceOptions(
@@ -131,7 +132,7 @@ def _command(
     )
     stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
     answer = stdout.apply(lambda text: _answer(text, host.name, role))
-    return Deployed(host.name, role, resource, answer)
+    return Deployed(host.name, role, dependency(resource, parent), answer)
 
 
 def _answer(stdout: str, node: str, role: str) -> Answer:

@@ -13,16 +13,19 @@ from components.bundle_resource import Deployed
 from components.compute.compute_node import ComputeNode
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
+from components.failure import recovered
 from components.host.applier import Node
 from components.host.host_baseline import System
 from components.host.storage import Storage, servers
-from components.inventory import inventory
+from components.inventory import join
 from components.keys.jwt_key_pair import JwtKeyPair
 from components.keys.munge_key import MungeKey
 from components.login.login_node import LoginNode
 from components.packages.package_repository import PackageRepository
 from components.packages.slurm_packages import slurm_package
+from components.report import not_applied
 from components.rest.slurmrestd import SlurmRestd
+from remote.answer import Answer
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -35,12 +38,17 @@ class SlurmCluster(pulumi.ComponentResource):
     inventory: pulumi.Output[dict[str, Any]]
     #: Name, controller, login nodes, Slurm version, REST URL.
     cluster: pulumi.Output[dict[str, Any]]
+    #: The bundles, but those of nodes that are gone.
+    deployed: list[Deployed]
+    #: What each of them answered, in the same order; None where it could not be applied.
+    answers: pulumi.Output[list[Answer | None]]
 
     def __init__(
         self,
         settings: Settings,
         hosts: Mapping[str, Host],
         hardware: Mapping[str, Hardware],
+        last: pulumi.Output[dict[str, Any]] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("slurmstack:components:SlurmCluster", settings.cluster.name, None, opts)
@@ -113,20 +121,34 @@ class SlurmCluster(pulumi.ComponentResource):
             *(worker.deployed for worker in workers.values()),
             *containers.deployed.values(),
         ]
-        self.inventory = inventory(
-            [one for one in deployed if not hosts[one.node].lost], list(settings.lost)
+        self.deployed = [one for one in deployed if not hosts[one.node].lost]
+        self.answers = pulumi.Output.all(*(recovered(one.answer, None) for one in self.deployed))
+        known: pulumi.Input[dict[str, Any]] = {} if last is None else last
+        self.inventory = pulumi.Output.all(self.answers, known).apply(
+            lambda found: join(
+                [answer for answer in found[0] if answer is not None],
+                list(settings.lost),
+                found[1].get("inventory"),
+                {one.node for one in not_applied(self.deployed, found[0])},
+            )
         )
         slurm = slurm_package(settings, "slurmctld").name
         self.cluster = pulumi.Output.all(
-            answer=controller.deployed.answer, ca=rest.ca if rest else None
+            answer=recovered(controller.deployed.answer, None),
+            ca=recovered(rest.ca, None) if rest else None,
+            before=known,
         ).apply(
             lambda found: {
+                # What the controller said last, where it could not be applied now.
+                **found["before"].get("cluster", {}),
                 "name": settings.cluster.name,
                 "controller": head,
                 "login": list(settings.login),
-                "slurmVersion": found["answer"].packages.get(slurm),
+                **(
+                    {"slurmVersion": found["answer"].packages.get(slurm)} if found["answer"] else {}
+                ),
                 "restUrl": rest.url if rest else None,
-                "restCa": found["ca"],
+                **({"restCa": found["ca"]} if found["ca"] or not rest else {}),
             }
         )
-        self.register_outputs({"inventory": self.inventory, "cluster": self.cluster})
+        self.register_outputs({})

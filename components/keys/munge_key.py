@@ -10,6 +10,7 @@ import pulumi_random as random
 from pulumi_command import remote as command
 
 from components.bundle_resource import Deployed, connection, deploy
+from components.failure import dependency, recovered
 from remote.bundle import Bundle, Check, File, Package, Part, Unit
 from remote.host import Host
 from settings.model import MungeKeySetting
@@ -62,30 +63,29 @@ class MungeKey(pulumi.ComponentResource):
         super().__init__("slurmstack:components:MungeKey", name, None, opts)
         key = self._key(name, existing)
         first = self._place(hosts[controller], key, None, [nodes[controller].resource])
+        self.sha256 = first.answer.apply(lambda answer: answer.files[PATH].sha256)
         credential = command.Command(
             "munge-credential",
             connection=connection(hosts[controller]),
             create=_CREDENTIAL,
             # A new key needs a new credential; nothing else does.
-            triggers=[first.answer.apply(lambda answer: answer.files[PATH].sha256)],
+            triggers=[recovered(self.sha256, "")],
             logging=command.Logging.NONE,
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(
                 parent=self, depends_on=[first.resource], additional_secret_outputs=["stdout"]
             ),
         )
+        made = dependency(credential, self)
         self.deployed = {
             controller: first,
             **{
-                host: self._place(
-                    hosts[host], key, credential.stdout, [nodes[host].resource, credential]
-                )
+                host: self._place(hosts[host], key, credential.stdout, [nodes[host].resource, made])
                 for host in hosts
                 if host != controller
             },
         }
-        self.sha256 = first.answer.apply(lambda answer: answer.files[PATH].sha256)
-        self.register_outputs({"sha256": self.sha256})
+        self.register_outputs({})
 
     def _key(self, name: str, existing: MungeKeySetting | None) -> pulumi.Output[bytes]:
         if existing is None:

@@ -86,7 +86,7 @@ class SlurmRestd(pulumi.ComponentResource):
         self.deployed.append(main)
         self.url = url(settings)
         self.ca = main.answer.apply(ca_pem)
-        self.register_outputs({"url": self.url, "ca": self.ca})
+        self.register_outputs({})
 
     def _warn(self, rest: Rest) -> None:
         end = expires(rest)
