@@ -1,5 +1,6 @@
 """The program that Pulumi runs: settings → facts → cluster → outputs."""
 
+import signal
 from pathlib import Path
 
 import pulumi
@@ -9,6 +10,9 @@ from components.report import outputs_before, report
 from discovery.facts import FactsError, hardware
 from discovery.host_keys import UnknownHostKey, hosts
 from settings import SettingsError, load
+
+# Pulumi's engine interrupts the program at the end of a failed run: Python would print a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 project = Path(__file__).parent
 stack = pulumi.get_stack()
