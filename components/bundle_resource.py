@@ -11,7 +11,7 @@ from pulumi_command import remote as command
 
 from components.failure import dependency, recovered
 from remote.answer import Answer, AnswerError, parse_answer
-from remote.bundle import Bundle
+from remote.bundle import Bundle, BundleError
 from remote.commands import APPLIER, APPLY, INSTALL, REMOVE, UNINSTALL
 from remote.host import Host
 
@@ -73,7 +73,7 @@ def deploy(
         secret: the bundle holds a key: it is encrypted in the state and never shown. Its
             answer, which holds hashes only, is not.
     """
-    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(lambda it: it.render())
+    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(_text)
     stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
     return _command(host, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
 
@@ -135,8 +135,16 @@ def _command(
     return Deployed(host.name, role, dependency(resource, parent), answer)
 
 
+def _text(bundle: Bundle) -> str:
+    try:
+        return bundle.render()
+    except BundleError as error:
+        # A report for the operator, without a traceback.
+        raise pulumi.RunError(str(error)) from None
+
+
 def _answer(stdout: str, node: str, role: str) -> Answer:
     try:
         return parse_answer(stdout)
     except AnswerError as error:
-        raise AnswerError(f"{node}: {role}: {error}") from error
+        raise pulumi.RunError(f"{node}: {role}: {error}") from None

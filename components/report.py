@@ -142,7 +142,7 @@ async def _tell(
 def _brief(queue: Sequence[str]) -> list[str]:
     """sinfo's lines without its header, and of those without time limits and availability."""
     words = [line.split() for line in queue[1:]]
-    if any(len(line) != 6 for line in words):
+    if not words or any(len(line) != 6 for line in words):
         return list(queue)
     return [f"{part} {count} {state} {nodes}" for part, _up, _limit, count, state, nodes in words]
 
@@ -162,5 +162,5 @@ async def _sinfo(controller: Host) -> list[str]:
         controller.name
     ]
     if isinstance(reply, ContactError):
-        return [f"sinfo: {reply}"]
-    return reply.stdout.strip().splitlines() or ["sinfo: it printed nothing"]
+        return [str(reply)]
+    return reply.stdout.strip().splitlines() or ["it printed nothing"]
