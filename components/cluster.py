@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pulumi
 
 from components.accounting.accounting_objects import Accounting
 from components.accounting.slurmdbd import SlurmDatabase
-from components.bundle_resource import Deployed
+from components.assembly import Assembly, Component, Deployed
 from components.compute.compute_node import ComputeNode
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
 from components.failure import recovered
 from components.host.applier import Node
 from components.host.host_baseline import System
-from components.host.storage import Storage, servers
+from components.host.storage import Storage
 from components.inventory import join
 from components.keys.jwt_key_pair import JwtKeyPair
 from components.keys.munge_key import MungeKey
 from components.login.login_node import LoginNode
 from components.packages.package_repository import PackageRepository
-from components.packages.slurm_packages import slurm_package
 from components.report import not_applied
 from components.rest.slurmrestd import SlurmRestd
 from remote.answer import Answer
@@ -30,13 +30,30 @@ from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
 
+#: Each stands on those above it only.
+COMPONENTS: tuple[type[Component], ...] = (
+    Node,
+    Storage,
+    System,
+    MungeKey,
+    PackageRepository,
+    JwtKeyPair,
+    SlurmDatabase,
+    SlurmController,
+    Accounting,
+    SlurmRestd,
+    ComputeNode,
+    LoginNode,
+    Apptainer,
+)
+
 
 class SlurmCluster(pulumi.ComponentResource):
     """A whole cluster: keys before daemons, the controller before compute nodes."""
 
     #: Node → roles, keys, files, packages, units, each read back from the node.
     inventory: pulumi.Output[dict[str, Any]]
-    #: Name, controller, login nodes, Slurm version, REST URL.
+    #: Name, controller, login nodes, and what components say: Slurm's version, the REST URL.
     cluster: pulumi.Output[dict[str, Any]]
     #: The bundles, but those of nodes that are gone.
     deployed: list[Deployed]
@@ -52,78 +69,18 @@ class SlurmCluster(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("slurmstack:components:SlurmCluster", settings.cluster.name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
-        head = settings.roles.controller
-        nodes = {name: Node(host, child).deployed for name, host in hosts.items()}
-        storage = {
-            name: Storage(hosts[name], settings, [nodes[name].resource], child).deployed
-            for name in servers(settings)
+        assembly = Assembly(settings, hosts, hardware, self)
+        assembly.outputs |= {
+            "name": settings.cluster.name,
+            "controller": settings.roles.controller,
+            "login": list(settings.login),
         }
-        exports = [one.resource for one in storage.values()]
-        systems = {
-            name: System(host, settings, [nodes[name].resource, *exports], child).deployed
-            for name, host in hosts.items()
-        }
-        key = MungeKey("munge-key", hosts, head, systems, settings.munge_key, child)
-        packages = PackageRepository("packages", hosts, settings, nodes, child)
-        sources = {name: [one.resource] for name, one in packages.deployed.items()}
-        before = [key.deployed[head].resource, *sources.get(head, ())]
-        tokens = database = accounting = rest = None
-        if settings.jwt is not None:
-            tokens = JwtKeyPair("jwt-key-pair", hosts[head], settings, before, child)
-            before = [tokens.deployed.resource]
-        if settings.accounting is not None:
-            database = SlurmDatabase(head, hosts[head], settings, before, child).deployed
-            before = [database.resource]
-        controller = SlurmController(head, hosts[head], settings, hardware, before, child)
-        after = [controller.deployed.resource]
-        if settings.accounting is not None:
-            accounting = Accounting(head, hosts[head], settings, after, child).deployed
-        if settings.rest is not None:
-            rest = SlurmRestd("slurmrestd", hosts[head], settings, after, child)
-        workers = {
-            name: ComputeNode(
-                hosts[name],
-                settings,
-                hardware,
-                [key.deployed[name].resource, *after, *sources.get(name, ())],
-                child,
-            )
-            for node_class in settings.nodes
-            for name in node_class.names
-        }
-        logins = {
-            name: LoginNode(
-                hosts[name],
-                settings,
-                [key.deployed[name].resource, *after, *sources.get(name, ())],
-                child,
-            )
-            for name in settings.login
-        }
-        containers = Apptainer(
-            "apptainer",
-            {name: hosts[name] for name in workers},
-            settings,
-            {name: [systems[name].resource, *sources.get(name, ())] for name in workers},
-            child,
-        )
-        deployed: list[Deployed] = [
-            *nodes.values(),
-            *storage.values(),
-            *systems.values(),
-            *(login.deployed for login in logins.values()),
-            *key.deployed.values(),
-            *packages.deployed.values(),
-            *([tokens.deployed] if tokens else []),
-            *(rest.deployed if rest else []),
-            *(one for one in (database, controller.deployed, accounting) if one is not None),
-            *(worker.deployed for worker in workers.values()),
-            *containers.deployed.values(),
-        ]
-        self.deployed = [one for one in deployed if not hosts[one.node].lost]
+        for component in COMPONENTS:
+            component.assemble(assembly)
+        self.deployed = [one for one in assembly.deployed if not hosts[one.node].lost]
         self.answers = pulumi.Output.all(*(recovered(one.answer, None) for one in self.deployed))
-        known: pulumi.Input[dict[str, Any]] = {} if last is None else last
+        # What could not be applied, or told, now is as it was told last.
+        known = pulumi.Output.from_input({} if last is None else last)
         self.inventory = pulumi.Output.all(self.answers, known).apply(
             lambda found: join(
                 [answer for answer in found[0] if answer is not None],
@@ -132,23 +89,16 @@ class SlurmCluster(pulumi.ComponentResource):
                 {one.node for one in not_applied(self.deployed, found[0])},
             )
         )
-        slurm = slurm_package(settings, "slurmctld").name
         self.cluster = pulumi.Output.all(
-            answer=recovered(controller.deployed.answer, None),
-            ca=recovered(rest.ca, None) if rest else None,
-            before=known,
-        ).apply(
-            lambda found: {
-                # What the controller said last, where it could not be applied now.
-                **found["before"].get("cluster", {}),
-                "name": settings.cluster.name,
-                "controller": head,
-                "login": list(settings.login),
-                **(
-                    {"slurmVersion": found["answer"].packages.get(slurm)} if found["answer"] else {}
-                ),
-                "restUrl": rest.url if rest else None,
-                **({"restCa": found["ca"]} if found["ca"] or not rest else {}),
+            **{
+                name: recovered(
+                    pulumi.Output.from_input(value), known.apply(partial(_told, name=name))
+                )
+                for name, value in assembly.outputs.items()
             }
         )
         self.register_outputs({})
+
+
+def _told(outputs: Mapping[str, Any], name: str) -> Any:
+    return outputs.get("cluster", {}).get(name)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pulumi
 
-from components.bundle_resource import Deployed
+from components.assembly import Deployed
 from components.inventory import digest
 from remote.answer import Answer
 from remote.commands import FIND_APPLIER, MISSING_APPLIER
