@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from components.host.precheck import needs_cgroup_v2, real_gpus, report
+from components.host.precheck import Devices, gpus, needs_cgroup_v2, report
 from remote.contact import ContactError, run_on_hosts, wait_for
 from remote.host import Host
 from settings import Settings
@@ -86,7 +86,8 @@ def _number(found: Found, key: str) -> int:
 def _failures(found: Found, name: str, settings: Settings) -> None:
     """As the guard on the node has them (templates/host/precheck-guard.sh.j2)."""
     values = found.values
-    if values.get("node") != name:
+    # slurmd takes the host's name up to the first dot.
+    if values.get("node", "").partition(".")[0] != name:
         found.fails.append(f"its name is {values.get('node')}: hostnamectl hostname {name}")
     if values.get("packages") != "apt":
         found.fails.append(f"no apt-get on {values.get('os')}")
@@ -102,10 +103,17 @@ def _failures(found: Found, name: str, settings: Settings) -> None:
             found.fails.append(f"cgroups are {values.get('cgroup')}, not v2")
         elif "memory" not in values.get("cgroup_controllers", "").split():
             found.fails.append("cgroup v2 has no memory controller")
-    gpus = sum(one.count or 0 for one in real_gpus(name, settings))
-    if gpus and _number(found, "gpu_devices") != gpus:
+    wanted = gpus(name, settings)
+    there = values.get("devices", "").split()
+    for file in wanted.files:
+        if file not in there:
+            found.fails.append(
+                f"Gres names {file}, no such device (driver: {values.get('driver')})"
+            )
+    number = _number(found, "gpu_devices")
+    if number < wanted.cards or (number > wanted.cards > 0 and not wanted.sliced):
         found.fails.append(
-            f"{gpus} GPUs declared, {values.get('gpu_devices')} device files and "
+            f"{wanted.cards} GPUs declared, {values.get('gpu_devices')} device files and "
             f"{values.get('gpu_bus')} cards on the bus (driver: {values.get('driver')})"
         )
 
@@ -126,7 +134,7 @@ def _warnings(found: Found, name: str, settings: Settings) -> None:
         slow = [port[0] for port in up if float(port[2]) < wanted.infiniband_rate]
         if slow:
             found.warns.append(f"slower than {wanted.infiniband_rate} Gb/s: {', '.join(slow)}")
-    if real_gpus(name, settings) and values.get("dcgm") == "none":
+    if gpus(name, settings) != Devices(0, False, ()) and values.get("dcgm") == "none":
         found.warns.append("no DCGM")
 
 

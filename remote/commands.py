@@ -9,8 +9,8 @@ from importlib.resources import files
 
 #: Files of applier/, as they follow one another: the first sets up the shell, the last runs.
 _PARTS = (
-    "start", "bundle", "state", "users", "packages", "files", "scripts", "units", "answer",
-    "remove", "main",
+    "start", "bundle", "state", "users", "packages", "files", "validate", "scripts", "units",
+    "answer", "remove", "main",
 )  # fmt: skip
 
 APPLIER: str = "\n".join(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from components.configuration import served_files
 from components.keys.jwt_key_pair import auth_alt
 from settings import NodeClass, Settings
+from settings.accounting_checks import named_tres
+from settings.gres import node_gres
 from settings.hostlist import expand, fold
 from settings.model import Hardware, Partition
 from settings.slurm_conf import sections, text
@@ -27,11 +29,7 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
         "configuration/slurm.conf",
         cluster=settings.cluster.name,
         sections=sections(
-            settings.slurm,
-            {
-                **derived(settings),
-                **served_files.parameters(settings, _gres_types(settings, hardware)),
-            },
+            settings.slurm, derived(settings, served_files.gres_types(settings, hardware))
         ),
         nodes=[
             {
@@ -47,12 +45,13 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     )
 
 
-def _gres_types(settings: Settings, hardware: Mapping[str, Hardware]) -> set[str]:
-    return {one.Name for found in served_files.gres(settings, hardware).values() for one in found}
+def derived(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
+    """Parameter → (section, value) that follow from other settings.
 
-
-def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
-    """Parameter → (section, value) that follow from other settings."""
+    Args:
+        settings: the stack's.
+        gres_types: GresTypes as slurm.conf has them.
+    """
     controller = settings.roles.controller
     host = f"{controller}({settings.hosts[controller].address})"
     options = settings.slurm.SlurmctldParameters or []
@@ -64,18 +63,23 @@ def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
         "SlurmctldHost": ("Cluster", host),
         "SlurmUser": ("Cluster", "slurm"),
         "SlurmctldParameters": ("Communication", options),
-        **_accounting(settings),
+        **_accounting(settings, gres_types),
         **auth_alt(settings),
+        **served_files.parameters(settings, gres_types),
     }
 
 
-def _accounting(settings: Settings) -> dict[str, tuple[str, Any]]:
+def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
     """What follows from slurmdbd being there, where the settings say nothing else of it.
 
     Enforcement begins with the first declared user: before that it would shut everyone out.
     """
     if settings.accounting is None:
-        return {}
+        # slurmctld ends with a fatal error at weights of a TRES that it does not track.
+        named = named_tres(None, settings.partitions, settings.slurm)
+        if settings.slurm.AccountingStorageTRES is not None or not named:
+            return {}
+        return {"AccountingStorageTRES": ("Accounting", sorted(named))}
     conf, dbd = settings.slurm, settings.accounting.slurmdbd
     found: dict[str, Any] = {
         "AccountingStorageType": "accounting_storage/slurmdbd",
@@ -85,9 +89,10 @@ def _accounting(settings: Settings) -> dict[str, tuple[str, Any]]:
         found["AccountingStoragePort"] = dbd.DbdPort
     if conf.AccountingStorageEnforce is None and settings.accounting.users:
         found["AccountingStorageEnforce"] = ["associations", "limits", "qos"]
-    if conf.AccountingStorageTRES is None and conf.GresTypes:
-        types = conf.GresTypes.split(",") if isinstance(conf.GresTypes, str) else conf.GresTypes
-        found["AccountingStorageTRES"] = [f"gres/{name}" for name in types]
+    tracked = {f"gres/{name}" for name in gres_types}
+    tracked |= {*named_tres(settings.accounting, settings.partitions, settings.slurm)}
+    if conf.AccountingStorageTRES is None and tracked:
+        found["AccountingStorageTRES"] = sorted(tracked)
     if conf.JobAcctGatherType is None:
         # slurm.conf(5) recommends cgroup; it needs the cgroups that proctrack/cgroup makes.
         kind = "cgroup" if conf.ProctrackType == "proctrack/cgroup" else "linux"
@@ -96,10 +101,10 @@ def _accounting(settings: Settings) -> dict[str, tuple[str, Any]]:
 
 
 def parameters(settings: Settings) -> dict[str, str]:
-    """Cluster-wide parameter → text, as slurm.conf has them."""
+    """Cluster-wide parameter → text, as slurm.conf has them, but for GRES of the nodes."""
     return {
         name: value
-        for group in sections(settings.slurm, derived(settings)).values()
+        for group in sections(settings.slurm, derived(settings, ())).values()
         for name, value in group.items()
     }
 
@@ -122,7 +127,7 @@ def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, 
         "MemSpecLimit": node_class.MemSpecLimit,
         "Features": list(node_class.Features) or None,
         "Weight": node_class.Weight,
-        "Gres": [one.text for one in node_class.gres(hardware)] or None,
+        "Gres": node_gres(node_class.gres(hardware)) or None,
         **node_class.extra,
     }
     return {name: text(value) for name, value in parameters.items() if value is not None}

@@ -15,7 +15,7 @@ from components.bundle_resource import deploy
 from components.configuration.slurm_conf import restart_keys
 from components.controller import slurm_controller
 from components.keys.jwt_key_pair import TOKEN
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from components.packages.slurm_packages import slurm_packages, trigger
 from remote.answer import Answer
 from remote.bundle import (
     Bundle,
@@ -28,6 +28,7 @@ from remote.bundle import (
     Part,
     Unit,
     User,
+    Validate,
 )
 from remote.host import is_ip
 from settings import Settings
@@ -130,6 +131,7 @@ def tls_bundle(settings: Settings) -> Bundle:
             Directory("/etc/slurm"),
             Directory(TLS),
             File(SITE_PEM, rest.certificate + key.get_secret_value(), mode="0400"),
+            _validate(SITE_PEM, SITE_PEM),
             Command("reload-haproxy", render("rest/reload-haproxy.sh"), on=(SITE_PEM,)),
         ],
     )
@@ -182,16 +184,22 @@ def rest_bundle(settings: Settings) -> Bundle:
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
             File(UNIT_CONF, unit_conf),
             File(HAPROXY_CONF, haproxy),
+            _validate(HAPROXY_CONF, pem),
             *(_certificate(settings) if made else ()),
             Unit(
                 "slurmrestd.service",
                 restart_on=(UNIT_CONF, trigger(settings, "slurmrestd")),
-                restart_keys=(*restart_keys(settings, _RESTART), *version_keys(settings)),
+                restart_keys=restart_keys(settings, _RESTART),
             ),
             Unit("haproxy.service", reload_on=(HAPROXY_CONF,), restart_on=("package:haproxy",)),
             Check("rest-answers", answers),
         ],
     )
+
+
+def _validate(path: str, pem: str) -> Validate:
+    script = render("rest/haproxy-reads-it.sh", conf=HAPROXY_CONF, pem=pem)
+    return Validate("haproxy", script, on=(path,))
 
 
 def _certificate(settings: Settings) -> list[Part]:
