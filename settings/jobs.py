@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from settings.base import Model, SlurmObject
-
-#: cgroup.conf(5) of 24.11 and 25.05 has these no more; what slurmd says of each is in
-#: src/interfaces/cgroup.c.
-OBSOLETE_CGROUP = {
-    "CgroupAutomount": "gone: systemd mounts cgroups",
-    "CgroupReleaseAgentDir": "gone: slurmd refuses to start with it",
-    "AllowedDevicesFile": "gone: allowed devices follow from GRES (gres.conf)",
-    "TaskAffinity": "gone: it is TaskPlugin=task/affinity of slurm.conf",
-    "AllowedKmemSpace": "gone with ConstrainKmemSpace",
-    "ConstrainKmemSpace": "gone: kernel memory counts as memory in cgroup v2",
-    "MemorySwappiness": "of cgroup v1 only",
-}
+from settings.parameters import find
+from settings.slurm_value import checked
 
 Percent = Annotated[float, Field(ge=0)]
 
 
 class SlurmFile(SlurmObject):
     """Parameters of one of Slurm's files, spelled as there."""
+
+    #: Its name in Slurm's parameter table.
+    file: ClassVar[str]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gone(cls, value: Any) -> Any:
+        """A parameter that is no setting here, although the file has or had it, with the reason."""
+        for name in value if isinstance(value, dict) else ():
+            parameter = find(cls.file, str(name))
+            if parameter is not None and parameter.note and parameter.name not in cls.model_fields:
+                raise ValueError(f"no {parameter.name}: {parameter.note}")
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_slurm_reads_it(cls, value: Any, info: ValidationInfo) -> Any:
+        parameter = find(cls.file, info.field_name or "")
+        if parameter is None or value is None:
+            return value
+        text = checked(parameter, value)
+        return text if isinstance(value, str) else value
 
     def parameters(self) -> dict[str, Any]:
         """Those that are set, in the order of the model."""
@@ -38,6 +50,8 @@ class SlurmFile(SlurmObject):
 
 class Cgroup(SlurmFile):
     """``slurmstack:cgroup``: cgroup.conf(5)."""
+
+    file = "cgroup.conf"
 
     CgroupPlugin: Literal["cgroup/v2", "autodetect", "disabled"] = "cgroup/v2"
     ConstrainCores: bool = True
@@ -57,20 +71,11 @@ class Cgroup(SlurmFile):
     #: Milliseconds.
     SystemdTimeout: Annotated[int, Field(ge=1)] | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _obsolete(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            gone = {name.lower(): (name, why) for name, why in OBSOLETE_CGROUP.items()}
-            for name in value:
-                if str(name).lower() in gone:
-                    spelled, why = gone[str(name).lower()]
-                    raise ValueError(f"no {spelled}, which is {why}")
-        return value
-
 
 class MpiConf(SlurmFile):
     """mpi.conf(5)."""
+
+    file = "mpi.conf"
 
     PMIxCliTmpDirBase: str | None = None
     PMIxCollFence: Literal["mixed", "tree", "ring"] | None = None
@@ -119,6 +124,8 @@ def port_range(text: str) -> tuple[int, int]:
 
 class JobContainer(SlurmFile):
     """``slurmstack:jobContainer``: job_container.conf(5), a /tmp of each job's own."""
+
+    file = "job_container.conf"
 
     BasePath: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/%-]+$")]
     AutoBasePath: bool = True
