@@ -10,7 +10,7 @@ from pulumi import automation
 
 from operations.stack import NoSuchStack
 from settings import Settings
-from settings.load import parse, structured
+from settings.load import from_config
 
 
 def read(stack: str, project: Path) -> Settings:
@@ -27,9 +27,4 @@ def read(stack: str, project: Path) -> Settings:
     except automation.CommandError as error:
         raise NoSuchStack(f"stack {stack} cannot be read: {str(error).strip()}") from error
     name = workspace.project_settings().name
-    raw = {
-        key.removeprefix(f"{name}:"): structured(value.value)
-        for key, value in values.items()
-        if key.startswith(f"{name}:")
-    }
-    return parse(raw, project=name, stack=stack)
+    return from_config({key: value.value for key, value in values.items()}, name, stack)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from settings.base import Model, SlurmObject
+from settings.base import Model, SlurmObject, matching
 from settings.parameters import SLURMDBD_CONF, table
 from settings.slurm_value import checked, each_entry, extra_of
 
@@ -29,7 +29,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _PASSWORD = re.compile(r"[A-Za-z0-9._~+/=:@%^*!?-]{16,64}")
 _TRES = re.compile(r"[A-Za-z][A-Za-z0-9_/:.-]*=[0-9]+[KMGTP]?")
 _TIME = re.compile(r"[0-9]+(:[0-9]{1,2}){0,2}|[0-9]+-[0-9]{1,2}(:[0-9]{1,2}){0,2}")
-_SIZE = r"^[1-9][0-9]*[KMGT]?$"
+_SIZE = r"[1-9][0-9]*[KMGT]?"
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -87,6 +87,14 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 FlagList = Annotated[str, BeforeValidator(_flags)]
 Line = Annotated[str, BeforeValidator(_line)]
 Age = Annotated[str, BeforeValidator(_age)]
+Size = Annotated[str, matching(_SIZE, "a size such as 4096M or 4G")]
+Folder = Annotated[
+    str,
+    matching(
+        r"(/[A-Za-z0-9._-]+)+",
+        "a whole path of letters, digits and . _ -, such as /var/log/slurm",
+    ),
+]
 
 
 class Limits(SlurmObject):
@@ -195,11 +203,11 @@ class Qos(SlurmObject):
 class Mariadb(SlurmObject):
     """MariaDB's options. The defaults are those of Slurm's accounting page."""
 
-    innodb_buffer_pool_size: Annotated[str, Field(pattern=_SIZE)] = "4096M"
-    innodb_log_file_size: Annotated[str, Field(pattern=_SIZE)] = "1024M"
+    innodb_buffer_pool_size: Size = "4096M"
+    innodb_log_file_size: Size = "1024M"
     #: Seconds.
     innodb_lock_wait_timeout: Annotated[int, Field(ge=1)] = 900
-    max_allowed_packet: Annotated[str, Field(pattern=_SIZE)] = "16M"
+    max_allowed_packet: Size = "16M"
     #: Any other option of the [mariadbd] group.
     extra: dict[str, str] = Field(default_factory=dict)
 
@@ -254,9 +262,11 @@ WRITTEN_ELSEWHERE = {
 class Slurmdbd(SlurmObject):
     """Parameters of slurmdbd.conf(5)."""
 
+    file: ClassVar[str] = SLURMDBD_CONF
+
     AllowNoDefAcct: bool | None = None
     #: Where purged records go that are archived.
-    ArchiveDir: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")] = "/var/lib/slurm-archive"
+    ArchiveDir: Folder = "/var/lib/slurm-archive"
     ArchiveEvents: bool | None = None
     ArchiveJobs: bool | None = None
     ArchiveResvs: bool | None = None
@@ -269,7 +279,7 @@ class Slurmdbd(SlurmObject):
     DbdPort: Annotated[int, Field(ge=1, le=65535)] = 6819
     DebugFlags: str | None = None
     DebugLevel: str | None = None
-    LogFile: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")] = "/var/log/slurm/slurmdbd.log"
+    LogFile: Folder = "/var/log/slurm/slurmdbd.log"
     MaxQueryTimeRange: Time | None = None
     #: Seconds.
     MessageTimeout: Annotated[int, Field(ge=1)] | None = None
@@ -310,8 +320,14 @@ class Dump(Model):
     """When the database is dumped, where to, and how many dumps are kept."""
 
     #: systemd.time(7), "Calendar Events".
-    on_calendar: Annotated[str, Field(pattern=r"^[A-Za-z0-9*:.,/~ -]+$")] = "*-*-* 02:15:00"
-    directory: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")] = "/var/backups/slurmdbd"
+    on_calendar: Annotated[
+        str,
+        matching(
+            r"[A-Za-z0-9*:.,/~ -]+",
+            "a time as systemd.time(7) writes calendar events, such as *-*-* 02:15:00",
+        ),
+    ] = "*-*-* 02:15:00"
+    directory: Folder = "/var/backups/slurmdbd"
     keep: Annotated[int, Field(ge=1, le=1000)] = 14
 
 

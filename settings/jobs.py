@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from settings.base import Model, SlurmObject
+from settings.base import Model, SlurmObject, matching
 from settings.parameters import find
 from settings.slurm_value import checked
 
@@ -19,16 +19,6 @@ class SlurmFile(SlurmObject):
 
     #: Its name in Slurm's parameter table.
     file: ClassVar[str]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _gone(cls, value: Any) -> Any:
-        """A parameter that is no setting here, although the file has or had it, with the reason."""
-        for name in value if isinstance(value, dict) else ():
-            parameter = find(cls.file, str(name))
-            if parameter is not None and parameter.note and parameter.name not in cls.model_fields:
-                raise ValueError(f"no {parameter.name}: {parameter.note}")
-        return value
 
     @field_validator("*", mode="before")
     @classmethod
@@ -127,9 +117,20 @@ class JobContainer(SlurmFile):
 
     file = "job_container.conf"
 
-    BasePath: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/%-]+$")]
+    BasePath: Annotated[
+        str,
+        matching(
+            r"/[A-Za-z0-9._/%-]+",
+            "a whole path of letters, digits and . _ - %, such as /var/lib/slurm-tmp",
+        ),
+    ]
     AutoBasePath: bool = True
-    Dirs: tuple[Annotated[str, Field(pattern=r"^/")], ...] = ()
+    Dirs: tuple[
+        Annotated[
+            str, matching(r"/[^\s,]*", "a whole path, such as /tmp, without blanks and commas")
+        ],
+        ...,
+    ] = ()
     EntireStepInNS: bool | None = None
     InitScript: str | None = None
     CloneNSScript: str | None = None
@@ -159,6 +160,12 @@ class Limits(Model):
 
 #: Environment of jobs: a name as the shell takes it, a value on one line.
 Environment = dict[
-    Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")],
-    int | Annotated[str, Field(pattern=r"^[^\n]*$")],
+    Annotated[
+        str,
+        matching(
+            r"[A-Za-z_][A-Za-z0-9_]*",
+            "the name of a variable: letters, digits and _, such as UCX_TLS",
+        ),
+    ],
+    int | Annotated[str, matching(r"[^\n]*", "a value on one line")],
 ]

@@ -11,12 +11,12 @@ import base64
 import binascii
 import re
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, field_validator
 
 from settings.accounting import Accounting
-from settings.base import Model, SlurmObject
+from settings.base import Model, SlurmObject, matching
 from settings.containers import Apptainer, EnrootPyxis
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
@@ -37,7 +37,13 @@ from settings.topology import Topology
 #: munge(7), munged(8): a key has 32 to 1,024 bytes.
 MUNGE_KEY_BYTES = range(32, 1025)
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62})$")]
+Name = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9][A-Za-z0-9-]{0,62}",
+        "a name of letters, digits and hyphens, such as ctl or scratch",
+    ),
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 
@@ -77,7 +83,13 @@ class Cluster(Model):
     """``slurmstack:cluster``."""
 
     #: ClusterName of slurm.conf(5): lower case, since slurmdbd stores it so.
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+    name: Annotated[
+        str,
+        matching(
+            r"[a-z][a-z0-9_-]{0,39}",
+            "a name of lower-case letters, digits, _ and -, a letter first, such as dgx",
+        ),
+    ]
 
 
 class Bastion(Model):
@@ -151,6 +163,8 @@ class Hardware(SlurmObject):
 class NodeClass(SlurmObject):
     """One entry of ``slurmstack:nodes``: a group of compute nodes that are alike."""
 
+    file: ClassVar[str] = NODE
+
     hosts: str
     #: Left out, each node is asked (``slurmd -C``) before planning.
     hardware: Hardware | None = None
@@ -184,6 +198,8 @@ class NodeClass(SlurmObject):
 
 class Partition(SlurmObject):
     """One entry of ``slurmstack:partitions``."""
+
+    file: ClassVar[str] = PARTITION
 
     Nodes: str
     Default: bool = False

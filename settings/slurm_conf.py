@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -70,6 +70,8 @@ def _in(section: Section, default: str | None = None) -> Any:
 
 class SlurmConf(SlurmObject):
     """Cluster-wide parameters of slurm.conf, each as its text."""
+
+    file: ClassVar[str] = SLURM_CONF
 
     CommunicationParameters: str | None = _in(Section.COMMUNICATION)
     SlurmctldParameters: str | None = _in(Section.COMMUNICATION)

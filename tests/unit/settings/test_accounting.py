@@ -68,7 +68,7 @@ def test_short_forms() -> None:
         ),
         ({"cluster": {"DefaultQOS": "gone"}}, "cluster.DefaultQOS", "found gone"),
         ({"users": {"al": {"Accounts": ["a"]}}}, "users.al.Accounts", "found a"),
-        ({"users": {"al": {"Accounts": []}}}, "users.al.Accounts", "at least 1 item"),
+        ({"users": {"al": {"Accounts": []}}}, "users.al.Accounts", "at least 1 entries"),
         (
             {"users": {"al": {"Accounts": ["a", "b"]}}, "accounts": {"a": {}, "b": {}}},
             "users.al.DefaultAccount",
@@ -131,7 +131,7 @@ def test_short_forms() -> None:
             "mariadb.extra.sql_mode",
             "a value on one line",
         ),
-        ({"dump": {"keep": 0}}, "dump.keep", "greater than or equal to 1"),
+        ({"dump": {"keep": 0}}, "dump.keep", "at least 1"),
         ({"dump": {"directory": "backups"}}, "dump.directory", "'backups'"),
     ],
 )

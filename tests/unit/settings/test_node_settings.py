@@ -145,7 +145,7 @@ NODE = "slurmstack:nodes[0]"
             "slurmstack:slurm.extra.TaskProlog",
             "it follows from slurmstack:jobEnvironment",
         ),
-        ({"jobEnvironment": {"A B": "x"}}, "slurmstack:jobEnvironment.A B", "pattern"),
+        ({"jobEnvironment": {"A B": "x"}}, "slurmstack:jobEnvironment.A B", "name of a variable"),
         ({"roles": {"controller": "ctl", "login": "cn01"}}, "slurmstack:roles.login", "no compute"),
         ({"roles": {"controller": "ctl", "login": "sm9"}}, "slurmstack:roles.login", "found sm9"),
         (
