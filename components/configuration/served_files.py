@@ -16,7 +16,7 @@ from settings.hostlist import fold
 from settings.jobs import Cgroup
 from settings.model import Hardware
 from settings.scripts import LUA
-from settings.slurm_conf import text
+from settings.slurm_value import file_text
 from settings.topology import without
 from templates.rendering import render
 
@@ -170,7 +170,7 @@ def _gres_lines(found: tuple[Gres, ...]) -> list[str]:
             or (["CountOnly"] if one.standIn and one.Name != "gpu" else None),
         }
         line = " ".join(
-            f"{key}={text(value)}" for key, value in values.items() if value is not None
+            f"{key}={file_text(value)}" for key, value in values.items() if value is not None
         )
         lines.append(line + ("  # a stand-in: no device" if one.standIn else ""))
     return lines
@@ -230,7 +230,7 @@ def _lower(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return text(value)
+    return file_text(value)
 
 
 def job_container_conf(settings: Settings) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from components.configuration import served_files
@@ -12,15 +13,10 @@ from settings.accounting_checks import named_tres
 from settings.gres import node_gres
 from settings.hostlist import expand, fold
 from settings.model import Hardware, Partition
-from settings.slurm_conf import sections, text
+from settings.parameters import Daemon, restarted_by
+from settings.slurm_conf import Line, Section, lines
+from settings.slurm_value import file_text
 from templates.rendering import render
-
-#: scontrol(1), reconfigure, 24.11: it can change neither the daemons' listening ports nor the
-#: authentication mechanism; where daemons find their state and each other is read at start, too.
-RESTART_SLURMCTLD = (
-    "AuthInfo", "AuthType", "SlurmctldHost", "SlurmctldPort", "SlurmdPort", "StateSaveLocation",
-)  # fmt: skip
-RESTART_SLURMD = ("AuthInfo", "AuthType", "SlurmdPort", "SlurmdSpoolDir")
 
 
 def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
@@ -28,8 +24,8 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     return render(
         "configuration/slurm.conf",
         cluster=settings.cluster.name,
-        sections=sections(
-            settings.slurm, derived(settings, served_files.gres_types(settings, hardware))
+        sections=_by_section(
+            _lines(settings, derived(settings, served_files.gres_types(settings, hardware)))
         ),
         nodes=[
             {
@@ -45,6 +41,15 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     )
 
 
+def _lines(settings: Settings, derived: Mapping[str, tuple[str, Any]]) -> list[Line]:
+    found = [Line(Section(title), name, value) for name, (title, value) in derived.items()]
+    return lines(settings.slurm, found)
+
+
+def _by_section(found: Iterable[Line]) -> list[tuple[Section, list[Line]]]:
+    return [(title, list(group)) for title, group in groupby(found, key=lambda it: it.section)]
+
+
 def derived(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
     """Parameter → (section, value) that follow from other settings.
 
@@ -54,8 +59,7 @@ def derived(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[st
     """
     controller = settings.roles.controller
     host = f"{controller}({settings.hosts[controller].address})"
-    options = settings.slurm.SlurmctldParameters or []
-    options = options.split(",") if isinstance(options, str) else list(options)
+    options = served_files.options(settings.slurm.SlurmctldParameters)
     if "enable_configless" not in options:
         options.append("enable_configless")
     return {
@@ -100,19 +104,16 @@ def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, tupl
     return {name: ("Accounting", value) for name, value in found.items()}
 
 
-def parameters(settings: Settings) -> dict[str, str]:
-    """Cluster-wide parameter → text, as slurm.conf has them, but for GRES of the nodes."""
-    return {
-        name: value
-        for group in sections(settings.slurm, derived(settings, ())).values()
-        for name, value in group.items()
-    }
+def parameters(settings: Settings) -> list[Line]:
+    """The cluster-wide lines of slurm.conf, but for GRES of the nodes."""
+    return _lines(settings, derived(settings, ()))
 
 
-def restart_keys(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
-    """``Parameter=value`` lines whose change needs a restart instead of a reconfigure."""
-    values = parameters(settings)
-    return tuple(f"{name}={values[name]}" for name in names if name in values)
+def restart_keys(settings: Settings, daemon: Daemon) -> tuple[str, ...]:
+    """``Parameter=value`` lines whose change needs a restart of a daemon, since a reconfigure does
+    not bring it there."""
+    names = restarted_by(daemon)
+    return tuple(f"{line.name}={line.text}" for line in parameters(settings) if line.name in names)
 
 
 def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, str]:
@@ -130,7 +131,7 @@ def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, 
         "Gres": node_gres(node_class.gres(hardware)) or None,
         **node_class.extra,
     }
-    return {name: text(value) for name, value in parameters.items() if value is not None}
+    return {name: file_text(value) for name, value in parameters.items() if value is not None}
 
 
 def _partition(partition: Partition, settings: Settings) -> dict[str, str]:
@@ -142,7 +143,7 @@ def _partition(partition: Partition, settings: Settings) -> dict[str, str]:
         "State": None if partition.State == "UP" else partition.State,
         **partition.extra,
     }
-    return {name: text(value) for name, value in parameters.items() if value is not None}
+    return {name: file_text(value) for name, value in parameters.items() if value is not None}
 
 
 def _present(nodes: str, settings: Settings) -> str:

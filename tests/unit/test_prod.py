@@ -29,7 +29,7 @@ from tests.prod import (
     scripts,
     text,
 )
-from tests.unit.components.configuration.test_slurm_conf import read_back
+from tests.unit.components.configuration.test_slurm_conf import joined, read_back
 from tests.unit.components.packages.test_packages import read_enroot
 
 WORKERS = expand("cn[01-64]")
@@ -45,7 +45,7 @@ def read_slurm_conf(content: str) -> dict[str, Any]:
     """slurmutils 1.3 takes TopologyPlugin for a list, which it is not, and half a second for each
     node: of these, which differ by name and address alone, it reads the first and the last."""
     left_out = re.compile(r"TopologyPlugin=|NodeName=cn(?!01|64)")
-    kept = [line for line in content.splitlines() if not left_out.match(line)]
+    kept = [line for line in joined(content).splitlines() if not left_out.match(line)]
     return read_back("\n".join(kept) + "\n")
 
 

@@ -138,7 +138,7 @@ def commands(node: Node) -> dict[str, dict[str, Any]]:
 
 
 def test_four_commands_a_node_and_one_credential() -> None:
-    node, _ = deploy()
+    node, _ = deploy(slurm={})
     assert set(commands(node)) == {
         "ctl-node", "ctl-system", "ctl-munge-key", "ctl-slurmctld", "munge-credential",
         "cn01-node", "cn01-system", "cn01-munge-key", "cn01-slurmd",

@@ -22,6 +22,7 @@ from settings import Settings, parse
 from settings.hostlist import expand
 from settings.model import Hardware
 from templates.rendering import render
+from tests.unit.components.configuration.test_slurm_conf import joined
 from tests.unit.settings.test_settings import PI, lab
 
 HARDWARE = Hardware.model_validate(PI)
@@ -155,7 +156,7 @@ def test_slurm_conf_follows_from_how_jobs_run() -> None:
         topology={"plugin": "tree", "switches": {"leaf": {"Nodes": "cn[01-02]"}}},
     )
     hardware = dict.fromkeys(found.compute, HARDWARE)
-    lines = slurm_conf(found, hardware).splitlines()
+    lines = joined(slurm_conf(found, hardware)).splitlines()
     wanted = {
         "HealthCheckInterval=120",
         "HealthCheckNodeState=ANY,CYCLE",

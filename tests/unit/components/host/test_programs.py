@@ -36,7 +36,7 @@ def scripts(tmp_path: Path) -> dict[str, str]:
 def settings(**changes: Any) -> Settings:
     hosts = {**bare()["hosts"], "in": "10.73.0.12"}
     roles = {"controller": "ctl", "login": "in"}
-    return parse({**bare(), "hosts": hosts, "roles": roles, **changes})
+    return parse({**bare(), "hosts": hosts, "roles": roles, "slurm": {}, **changes})
 
 
 def files(bundle: Bundle) -> dict[str, File]:
@@ -166,10 +166,10 @@ def test_a_script_whose_interpreter_is_missing(tmp_path: Path) -> None:
 
 
 def test_the_controller_waits_for_all_of_them(scripts: dict[str, str]) -> None:
-    made, _ = deploy(scripts={"TaskProlog": scripts["TaskProlog"]})
+    made, _ = deploy(slurm={}, scripts={"TaskProlog": scripts["TaskProlog"]})
     assert {"cn01-programs", "cn02-programs"} <= set(commands(made))
     # Nothing is looked for, and nothing more is deployed, where no program is named.
-    assert not [name for name in commands(deploy()[0]) if name.endswith("-programs")]
+    assert not [name for name in commands(deploy(slurm={})[0]) if name.endswith("-programs")]
 
 
 def test_a_dropped_script_stays_until_the_role_goes(scripts: dict[str, str]) -> None:
@@ -204,7 +204,7 @@ def test_the_environment_of_jobs_is_there_before_slurm_conf_names_it() -> None:
             "no TaskProlog beside",
         ),
         (
-            {"scripts": {"job_submit.lua": "GOOD"}, "slurm": {"extra": {"JobSubmitPlugins": "x"}}},
+            {"scripts": {"job_submit.lua": "GOOD"}, "slurm": {"extra": {"JobSubmitPlugins": "throttle"}}},
             "slurmstack:slurm.extra.JobSubmitPlugins",
             "lua among it",
         ),
