@@ -118,6 +118,7 @@ class MungeKey(pulumi.ComponentResource):
 def munge_bundle(node: str, key: bytes, credential: str | None) -> Bundle:
     """munged with this key on a node, and proof that it decodes the controller's credential."""
     parts: list[Part] = [
+        *identity,
         Package("munge"),
         File(PATH, key, owner="munge:munge", mode="0400"),
         Unit("munge.service", restart_on=(PATH,)),
