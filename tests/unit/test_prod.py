@@ -28,7 +28,7 @@ from tests.prod import (
     scripts,
     text,
 )
-from tests.unit.components.controller.test_slurm_conf import read_back
+from tests.unit.components.configuration.test_slurm_conf import read_back
 from tests.unit.components.packages.test_packages import read_enroot
 
 WORKERS = expand("cn[01-64]")
