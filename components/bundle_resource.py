@@ -11,7 +11,7 @@ from pulumi_command import remote as command
 from components.assembly import Assembly, Deployed
 from remote.answer import Answer, AnswerError, parse_answer
 from remote.bundle import Bundle
-from remote.commands import APPLIER, APPLY, INSTALL, REMOVE, UNINSTALL
+from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL, applier
 from remote.host import Host
 
 
@@ -40,7 +40,8 @@ def connection(host: Host) -> command.ConnectionArgs:
 
 def install_applier(assembly: Assembly, node: str, role: str, parent: pulumi.Resource) -> None:
     """The first thing on every node: what all its bundles are applied by."""
-    _command(assembly, node, role, INSTALL, UNINSTALL, APPLIER, parent, (), False)
+    text = applier(assembly.settings.reapply.get(node))
+    _command(assembly, node, role, INSTALL, UNINSTALL, text, parent, (), False)
 
 
 def deploy(
@@ -64,7 +65,8 @@ def deploy(
         secret: the bundle holds a key: it is encrypted in the state and never shown. Its
             answer, which holds hashes only, is not.
     """
-    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(Bundle.render)
+    reapply = assembly.settings.reapply.get(node)
+    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(lambda it: it.render(reapply))
     stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
     return _command(assembly, node, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
 

@@ -13,7 +13,9 @@ from remote.answer import Answer
 
 
 def inventory(deployed: Sequence[Deployed], lost: Sequence[str]) -> pulumi.Output[dict[str, Any]]:
-    """Node → roles, keys, files, packages, units, from what each node said it holds."""
+    """Node → roles, keys, files, packages, units, as each node read them back when the role was last
+    applied there, and that time (UTC, None where it is not known). What is true now it does not
+    say."""
     return pulumi.Output.all(*(one.answer for one in deployed)).apply(
         lambda answers: join([*answers], lost)
     )
@@ -24,9 +26,11 @@ def join(answers: Sequence[Answer], lost: Sequence[str] = ()) -> dict[str, Any]:
     nodes: dict[str, dict[str, Any]] = {}
     for answer in answers:
         node = nodes.setdefault(
-            answer.node, {"roles": [], "keys": {}, "files": {}, "packages": {}, "units": {}}
+            answer.node,
+            {"roles": [], "applied": {}, "keys": {}, "files": {}, "packages": {}, "units": {}},
         )
         node["roles"].append(answer.role)
+        node["applied"][answer.role] = answer.time
         node["files"].update({path: file.sha256 for path, file in answer.files.items()})
         node["packages"].update(answer.packages)
         node["units"].update(answer.units)

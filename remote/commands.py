@@ -19,13 +19,23 @@ APPLIER: str = "\n".join(
 )
 """stdin of INSTALL: the applier. Its last line is a mark that it came whole."""
 
+_END = "# end of applier\n"
+
+
+def applier(reapply: str | None = None) -> str:
+    """stdin of INSTALL; with another word it is another text of the same applier."""
+    if reapply is None:
+        return APPLIER
+    return f"{APPLIER.removesuffix(_END)}# reapply {reapply}\n{_END}"
+
+
 _DIRECTORY = "/usr/local/lib/slurmstack"
 
-INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n); mkdir -p $d; cd $d && \
-cat >.new && tail -n1 .new|grep -q '^# end' && chmod 755 .new && sync .new && mv -f .new apply&&\
-s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; connect as \
+INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n); t=$(date -u +%FT%TZ); \
+mkdir -p $d; cd $d && cat >.new && tail -n1 .new|grep -q '^# end' && chmod 755 .new && sync .new && \
+mv -f .new apply&&s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; connect as \
 root, free space" >&2; exit 1; }}
-echo '{{"node":"'$n'","role":"node","files":{{"'$d/apply'":{{"sha256":"'${{s%% *}}'"}}}}}}'"""
+echo '{{"time":"'$t'","node":"'$n'","role":"node","files":{{"'$d/apply'":{{"sha256":"'${{s%% *}}'"}}}}}}'"""
 """Takes the applier from stdin, puts it in place atomically, prints an answer with its sha256."""
 
 UNINSTALL = f"""r=${{SLURMSTACK_ROOT-}}; a=$r{_DIRECTORY}/apply; n=$(uname -n)
@@ -37,7 +47,7 @@ so is not in Pulumi's state, is taken back first, the latest before the others."
 
 APPLY = f"a={_DIRECTORY}/apply; [ -x $a ]||{{ " + (
     'echo "slurmstack: $(uname -n): apply: no applier here (reinstalled?); '
-    'take the node out of the settings, pulumi up, and put it back" >&2; exit 1; }; exec $a apply'
+    'slurmstack reapply $(uname -n) puts all of it there again" >&2; exit 1; }; exec $a apply'
 )
 """Applies the bundle on stdin, prints the answer."""
 
