@@ -10,7 +10,6 @@ import pulumi
 
 from components.assembly import Assembly, Deployed
 from components.bundle_resource import deploy
-from components.containers.enroot_pyxis import PACKAGE as PYXIS
 from components.host import applier
 from components.host.precheck import guard
 from components.packages.slurm_packages import BASE, HEADERS
@@ -19,6 +18,8 @@ from settings import Settings
 from settings.artifact import OPEN, Artifact, PackageFile
 from templates.rendering import render
 
+#: The package that Pyxis becomes on the package host.
+PYXIS = "slurmstack-pyxis"
 ROLE_HOST = "package-host"
 ROLE_NODE = "packages"
 #: A host has one of them, if any: what installs packages comes after it.
