@@ -407,7 +407,8 @@ class Bundle:
 
     def render(self, reapply: str | None = None) -> str:
         """The bundle's text. `reapply` is any word: another one makes another text of
-        the same bundle, so that an engine sends it again. Raises `BundleError` naming node, role and part."""
+        the same bundle, so that an engine sends it again. Raises `BundleError` naming node, role
+        and part."""
         where = f"bundle of role {self.role} for {self.node}"
         try:
             _require(_NAME, self.node, "a node name")

@@ -32,10 +32,11 @@ def applier(reapply: str | None = None) -> str:
 _DIRECTORY = "/usr/local/lib/slurmstack"
 
 INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n); t=$(date -u +%FT%TZ); \
-mkdir -p $d; cd $d && cat >.new && tail -n1 .new|grep -q '^# end' && chmod 755 .new && sync .new && \
-mv -f .new apply&&s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; connect as \
-root, free space" >&2; exit 1; }}
-echo '{{"time":"'$t'","node":"'$n'","role":"node","files":{{"'$d/apply'":{{"sha256":"'${{s%% *}}'"}}}}}}'"""
+mkdir -p $d; cd $d && cat >.new&&tail -n1 .new|grep -q '^# end' && chmod 755 .new && sync .new && \
+mv -f .new apply&&s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not \
+written; connect as root, free space" >&2; exit 1; }}
+echo '{{"time":"'$t'","node":"'$n'","role":"node",\
+"files":{{"'$d/apply'":{{"sha256":"'${{s%% *}}'"}}}}}}'"""
 """Takes the applier from stdin, puts it in place atomically, prints an answer with its sha256."""
 
 UNINSTALL = f"""r=${{SLURMSTACK_ROOT-}}; a=$r{_DIRECTORY}/apply; n=$(uname -n)
