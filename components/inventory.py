@@ -13,9 +13,9 @@ from remote.answer import Answer
 
 
 def inventory(deployed: Sequence[Deployed], lost: Sequence[str]) -> pulumi.Output[dict[str, Any]]:
-    """Node → roles, keys, files, packages, units, as each node read them back when the role was last
-    applied there, and that time (UTC, None where it is not known). What is true now it does not
-    say."""
+    """Node → roles, keys, files, packages, units, as each node read them back when the role was
+    last applied there, and that time (UTC, None where it is not known). What is true now it does
+    not say."""
     return pulumi.Output.all(*(one.answer for one in deployed)).apply(
         lambda answers: join([*answers], lost)
     )

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from discovery import fabric
 from discovery.host_keys import UnknownHostKey, hosts
 from operations import check as prechecks
+from operations import reapply as again
 from operations import settings as stack_settings
 from operations.inventory import table
 from operations.stack import NoSuchStack, outputs
@@ -114,3 +115,36 @@ def topology(
         typer.echo(f"slurmstack: {error}", err=True)
         raise typer.Exit(1) from error
     YAML().dump({"slurmstack:topology": {"plugin": "tree", "switches": switches}}, sys.stdout)
+
+
+@main.command()
+def reapply(
+    nodes: Annotated[str, typer.Argument(help="Host list, such as cn[01-04].")],
+    stack: Stack,
+    project: Project = Path(),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing but for new keys.")] = False,
+    accept_new_host_key: Annotated[
+        bool, typer.Option(help="Pin the keys that the hosts show now; compare them first.")
+    ] = False,
+) -> None:
+    """Apply all of some hosts' bundles again, for a machine that was installed anew.
+
+    Shows new host keys and asks before they are pinned, writes slurmstack:reapply into the stack's
+    settings, and runs `pulumi up` for these hosts.
+    """
+    try:
+        settings = stack_settings.read(stack, project)
+        names = again.chosen(nodes, settings)
+        reached = hosts(settings, project)
+        changed = again.new_keys(reached[name] for name in names)
+        for one in changed:
+            typer.echo(f"{one}: compare with the machine's console")
+        if changed and not accept_new_host_key:
+            typer.confirm("Pin these keys in place of the old ones?", abort=True)
+        again.pin(changed, settings, project)
+        urns = again.targets(names, outputs(stack, project).get("inventory", {}), stack, project)
+        again.wish(names, stack, project)
+    except (NoSuchStack, SettingsError, UnknownHostKey, again.NotReapplied) as error:
+        typer.echo(f"slurmstack: {error}", err=True)
+        raise typer.Exit(1) from error
+    raise typer.Exit(again.up(urns, stack, project, yes))

@@ -13,7 +13,10 @@ _SHORT = 12
 
 def table(inventory: Mapping[str, Any]) -> Table:
     """One line for each thing that a node holds; hashes by their first twelve digits."""
-    found = Table(title="who holds what, as read back from each node", title_justify="left")
+    found = Table(
+        title="who holds what, as each node answered when it was last applied there",
+        title_justify="left",
+    )
     for column in ("node", "", "what", "is"):
         found.add_column(column, overflow="fold")
     for name, node in sorted(inventory.items()):
@@ -21,7 +24,10 @@ def table(inventory: Mapping[str, Any]) -> Table:
         if node.get("lost"):
             found.add_row(name, "lost", "", "")
             continue
-        found.add_row(name, "roles", ", ".join(node["roles"]), "")
+        applied = node.get("applied", {})
+        found.add_row(name)
+        for role in node["roles"]:
+            found.add_row("", "role", role, applied.get(role) or "at a time not known")
         for kind, held in (
             ("key", _short(node["keys"])),
             ("file", _short(node["files"])),

@@ -48,8 +48,8 @@ def slurm_package(settings: Settings, purpose: Purpose) -> Package:
 
 def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
     """These packages, each once, the one that the others stand on, and the user slurm with
-    the uid of the settings; nothing at all in place of a newer major release. To be called once for a
-    bundle."""
+    the uid of the settings; nothing at all in place of a newer major release. To be called once
+    for a bundle."""
     found = {package.name: package for package in (slurm_package(settings, it) for it in purposes)}
     base = BASE[settings.packages.naming]
     guard = render(
