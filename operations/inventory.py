@@ -13,10 +13,8 @@ _SHORT = 12
 
 def table(inventory: Mapping[str, Any]) -> Table:
     """One line for each thing that a node holds; hashes by their first twelve digits."""
-    found = Table(
-        title="who holds what, as each node answered when it was last applied there",
-        title_justify="left",
-    )
+    title = "who holds what, as each node answered when it was last applied there"
+    found = Table(title=title, title_justify="left")
     for column in ("node", "", "what", "is"):
         found.add_column(column, overflow="fold")
     for name, node in sorted(inventory.items()):
