@@ -24,7 +24,7 @@ class Identity(Model):
     gid: Id | None = None
 
 
-class Slurm(Identity):
+class SlurmIdentity(Identity):
     """The user of slurmctld, slurmdbd and the controller's files. slurmd takes orders from the
     uid that it resolves this name to (slurm.conf(5), SlurmUser), so it is never left open."""
 
@@ -39,7 +39,7 @@ class Identities(Model):
     where they are given here.
     """
 
-    slurm: Slurm = Slurm()
+    slurm: SlurmIdentity = SlurmIdentity()
     munge: Identity = Identity()
     slurmrestd: Identity = Identity()
 
