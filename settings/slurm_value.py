@@ -170,7 +170,9 @@ def _flag(parameter: Parameter, word: str, value: Value) -> str:
     if bare not in words:
         near = parameters.nearest(bare, parameter.of)
         meant = f" ({near}?)" if near else ""
-        raise ValueError(f"words of {', '.join(parameter.of)}{meant}")
+        words_of = ", ".join(parameter.of[:12])
+        more = f", … (the whole list: {parameter.file}(5))" if len(parameter.of) > 12 else ""
+        raise ValueError(f"words of {words_of}{more}{meant}")
     return sign + words[bare]
 
 
