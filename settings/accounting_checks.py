@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from settings.accounting import (
     Account,
@@ -57,6 +58,62 @@ def accounting_problems(
             f"nothing: {path} gives it",
             "accounting_storage/none",
         )
+
+
+def named_tres(
+    accounting: Accounting | None, partitions: Mapping[str, Partition], slurm: SlurmConf
+) -> dict[str, str]:
+    """TRES with a name of their own (``gres/gpu:h100``, ``license/matlab``) that limits and weights
+    name, and where: slurmctld knows them only by AccountingStorageTRES."""
+    values: list[tuple[str, str]] = []
+    if accounting is not None:
+        objects = accounting.model_dump(
+            include={"cluster", "qos", "accounts", "users"}, exclude_none=True
+        )
+        values += _tres_values(objects, "accounting")
+    for title, partition in partitions.items():
+        values += _tres_values(partition.extra, f"partitions.{title}.extra")
+    values += _tres_values(slurm.extra, "slurm.extra")
+    return {
+        name: where
+        for where, value in values
+        for name in (entry.partition("=")[0].strip().lower() for entry in value.split(","))
+        if "/" in name and name not in _ALWAYS_TRACKED
+    }
+
+
+#: slurm.conf(5), AccountingStorageTRES.
+_ALWAYS_TRACKED = {"fs/disk"}
+
+
+def _tres_values(part: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
+    for name, value in part.items():
+        if isinstance(value, Mapping):
+            yield from _tres_values(value, f"{where}.{name}")
+        elif "tres" in str(name).lower():
+            items = value if isinstance(value, list | tuple) else [value]
+            yield f"{where}.{name}", ",".join(str(item) for item in items)
+
+
+def tres_problems(
+    accounting: Accounting | None,
+    partitions: Mapping[str, Partition],
+    slurm: SlurmConf,
+    project: str,
+) -> Iterator[Problem]:
+    """Limits and weights of a TRES that AccountingStorageTRES, where it is set, leaves out."""
+    if slurm.AccountingStorageTRES is None:
+        return
+    value = slurm.AccountingStorageTRES
+    listed = value.split(",") if isinstance(value, str) else value
+    tracked = {str(name).strip().lower() for name in listed}
+    for name, where in named_tres(accounting, partitions, slurm).items():
+        if name not in tracked:
+            yield Problem(
+                f"{project}:slurm.AccountingStorageTRES",
+                f"{name} among them, which {project}:{where} names (left out, it follows)",
+                ",".join(sorted(tracked)),
+            )
 
 
 def _name(name: str, pattern: re.Pattern[str], where: str) -> Iterator[Problem]:

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import field_validator
 
 from settings.base import SlurmObject, matching
+from settings.problems import refused
 
 #: NAME_VERSION_ARCHITECTURE.deb, as every Debian package file is called.
 _DEB = re.compile(r"([a-z0-9][a-z0-9+.-]+)_([0-9][A-Za-z0-9.+~-]*)_([a-z0-9-]+)\.deb")
@@ -30,6 +31,12 @@ class Artifact(SlurmObject):
     @field_validator("url")
     @classmethod
     def _plain(cls, value: str) -> str:
+        if "@" in value:
+            raise refused(
+                "a URL without a user or password (apt's auth.conf on the package host has the "
+                "place for them)",
+                "one with @, which is not shown",
+            )
         if not re.fullmatch(r"(https?://|file:///)[A-Za-z0-9._/:%+=~?&-]+", value):
             raise ValueError(
                 "an http, https or file URL without spaces, quotes or a user (apt's auth.conf on "

@@ -10,11 +10,10 @@ from typing import Annotated, Any
 
 import jwt
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
 from settings.base import Model, matching
 from settings.duration import Duration
-from settings.problems import Problem, shown
+from settings.problems import Problem, refused, shown
 
 #: RFC 7518, 6.3.2 and 6.4.1: what makes a key private (or, for `k`, shared).
 _PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
@@ -28,11 +27,6 @@ KeyName = Annotated[
         "a name of lower-case letters, digits and hyphens, such as a or key-2026",
     ),
 ]
-
-
-def refused(expected: str, found: str) -> PydanticCustomError:
-    """A mistake whose report quotes `found` and nothing else: the value may be a secret."""
-    return PydanticCustomError("refused", "{expected}", {"expected": expected, "found": found})
 
 
 def _some_keys(value: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from settings import topology
-from settings.gres import SHARED
+from settings.gres import class_problems
 from settings.hostlist import expand
 from settings.jobs import JobContainer, Mpi, port_range
 from settings.model import Host, NodeClass, Partition, Roles
@@ -73,19 +73,12 @@ def _gres(nodes: tuple[NodeClass, ...], project: str) -> Iterator[Problem]:
     # gres.conf(5): a GRES with device files on one node has them on all.
     filed: dict[str, bool] = {}
     for index, node_class in enumerate(nodes):
-        names = [gres.Name for gres in node_class.Gres or ()]
+        yield from class_problems(node_class.Gres or (), f"{project}:nodes[{index}].Gres")
         for position, gres in enumerate(node_class.Gres or ()):
-            where = f"{project}:nodes[{index}].Gres[{position}]"
-            if gres.Name in SHARED and "gpu" not in names:
-                yield Problem(where, f"a gpu beside {gres.Name}, which is a part of one", "none")
-            if gres.text.rpartition(":")[0] in [
-                other.text.rpartition(":")[0] for other in (node_class.Gres or ())[:position]
-            ]:
-                yield Problem(where, "each GRES once in a class", f"{gres.text} again")
             real = not gres.standIn
             if gres.Name == "gpu" and filed.setdefault(gres.Name, real) != real:
                 yield Problem(
-                    where,
+                    f"{project}:nodes[{index}].Gres[{position}]",
                     "devices behind every gpu of the cluster, or stand-ins for all (gres.conf(5))",
                     "both",
                 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from pydantic_core import PydanticCustomError
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -27,6 +29,11 @@ class SettingsError(Exception):
         count = len(self.problems)
         head = f"{count} mistake{'s' if count != 1 else ''} in {where}; nothing was contacted:"
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+
+
+def refused(expected: str, found: str) -> PydanticCustomError:
+    """A mistake whose report quotes `found` and nothing else: the value may be a secret."""
+    return PydanticCustomError("refused", "{expected}", {"expected": expected, "found": found})
 
 
 def shown(value: object, limit: int = 60) -> str:

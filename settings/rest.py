@@ -14,8 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pydantic import Field, SecretStr, field_validator
 
 from settings.base import Model, matching
-from settings.jwt import refused
-from settings.problems import Problem
+from settings.problems import Problem, refused
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"

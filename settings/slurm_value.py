@@ -7,7 +7,7 @@ one line; blanks need quotes; ``#`` begins a comment unless a backslash is befor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BeforeValidator, ValidationError
@@ -18,7 +18,7 @@ from settings.parameters import Parameter
 from settings.problems import shown
 
 Scalar = bool | int | float | str
-Value = Scalar | list[Scalar]
+Value = Scalar | Sequence[Scalar]
 
 _EVERY = ("UNLIMITED", "INFINITE")
 _NUMBERS = {"int16": 2**16 - 1, "int32": 2**32 - 1, "int64": 2**64 - 1}
@@ -50,7 +50,7 @@ def file_text(value: Value) -> str:
     return f'"{escaped}"' if re.search(r"\s", text) else escaped
 
 
-def plain(value: Value | tuple[Scalar, ...]) -> str:
+def plain(value: Value) -> str:
     """A value as text, neither quoted nor escaped."""
     if isinstance(value, bool):
         return "YES" if value else "NO"

@@ -50,7 +50,7 @@ def accounting_bundle(node: str, settings: Settings) -> Bundle:
         node,
         ROLE,
         [
-            Directory(dump.directory, mode="0700"),
+            Directory(dump.directory, mode="0700", parents=True),
             File(OBJECTS, objects_text(settings)),
             File(
                 f"{LIBRARY}/dump",

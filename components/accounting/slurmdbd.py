@@ -15,8 +15,8 @@ from components.configuration.served_files import options
 from components.configuration.slurm_conf import parameters
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
-from remote.bundle import Bundle, Check, Directory, File, Package, Unit
+from components.packages.slurm_packages import slurm_packages, trigger
+from remote.bundle import Bundle, Check, Directory, File, Package, Unit, Validate
 from settings import Settings
 from settings.accounting import Accounting
 from settings.slurm_value import file_text, plain
@@ -77,7 +77,9 @@ class SlurmDatabase(pulumi.ComponentResource):
 def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
     """What the controller's host gets for slurmdbd; it holds the password."""
     accounting = settings.accounting or Accounting()
-    archive = Directory(accounting.slurmdbd.ArchiveDir, owner="slurm:slurm", mode="0700")
+    archive = Directory(
+        accounting.slurmdbd.ArchiveDir, owner="slurm:slurm", mode="0700", parents=True
+    )
     return Bundle(
         node,
         ROLE,
@@ -89,8 +91,21 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(LIBRARY),
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
+            Package("iproute2"),
             File(MARIADB_CONF, mariadb_conf(accounting)),
+            Validate(
+                "mariadb",
+                render(
+                    "accounting/mariadb-reads-it.sh", folder=str(PurePosixPath(MARIADB_CONF).parent)
+                ),
+                on=(MARIADB_CONF,),
+            ),
             File(SLURMDBD_CONF, slurmdbd_conf(settings, password), "slurm:slurm", "0600"),
+            Validate(
+                "slurmdbd-conf",
+                render("accounting/slurmdbd-conf-is-read.sh", conf=SLURMDBD_CONF, seconds=30),
+                on=(SLURMDBD_CONF,),
+            ),
             File(CLIENT_CONF, client_conf(settings)),
             File(UNIT_CONF, render("accounting/slurmdbd.service.conf", library=LIBRARY)),
             File(f"{LIBRARY}/database", render("accounting/database.sh"), mode="0755"),
@@ -100,7 +115,6 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             Unit(
                 "slurmdbd.service",
                 restart_on=(SLURMDBD_CONF, UNIT_CONF, trigger(settings, "slurmdbd")),
-                restart_keys=version_keys(settings),
                 timeout=120,
             ),
             Check(

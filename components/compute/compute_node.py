@@ -21,7 +21,7 @@ from components.controller import slurm_controller
 from components.health import nhc
 from components.keys import munge_key
 from components.packages import package_repository
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from components.packages.slurm_packages import slurm_packages, trigger
 from remote.bundle import Bundle, Check, Directory, File, Part, Unit
 from settings import Settings
 from settings.model import Hardware
@@ -66,7 +66,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             *slurm_packages(settings, "client", "slurmd"),
             *enroot_pyxis.node_parts(settings),
             Directory("/var/log/slurm", owner="slurm:slurm"),
-            Directory(settings.slurm.SlurmdSpoolDir, ephemeral=True),
+            Directory(settings.slurm.SlurmdSpoolDir, ephemeral=True, parents=True),
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
             File(DEFAULTS, defaults),
             File(UNIT_CONF, render("compute/slurmd.service.conf", limits=settings.limits)),
@@ -83,7 +83,6 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
                 restart_keys=(
                     *restart_keys(settings, "slurmd"),
                     *slurmd_restart_lines(settings),
-                    *version_keys(settings),
                 ),
             ),
             Check("node-is-idle", render("compute/node-is-idle.sh", node=node)),

@@ -120,6 +120,14 @@ def test_a_package_host_that_is_lost() -> None:
         ("deb http://x y main", None, "sources", "deb822 paragraph"),
         ("Types: deb\nURIs: http://x\nSuites: ./\nSigned-By: /x\n", None, "sources", "under key"),
         ("Types: deb\nURIs: http://me:pw@x\nSuites: ./\n", None, "sources", "without a password"),
+        ("Types: deb\nURIs:\n http://me:pw@x\nSuites: ./\n", None, "sources", "without a password"),
+        (
+            "Types: deb\nuris: http://y\n\thttp://me:pw@x\nSuites: ./\n",
+            None,
+            "sources",
+            "without a password",
+        ),
+        ("Types: deb\nURIs: http://x\nSuites: ./\nsigned-by: /x\n", None, "sources", "under key"),
         ("Types: deb\nURIs: http://x\nSuites: ./\n", "mQENB…", "key", "ASCII-armoured"),
     ],
 )
@@ -127,6 +135,14 @@ def test_mistakes_in_a_repository(sources: str, key: str | None, where: str, say
     repository = {"sources": sources, "key": key}
     found = mistakes({"packages": {"slurm": "repository", "repository": repository}})
     assert says in found[f"slurmstack:packages.repository.{where}"]
+    assert "me:pw" not in str(found)
+
+
+def test_a_password_in_the_url_of_a_file_is_not_shown() -> None:
+    url = "https://me:pw@m.example/slurm.tar.gz"
+    found = mistakes({"packages": changed(SOURCE, "archive.url", url)})
+    assert "without a user or password" in found["slurmstack:packages.archive.url"]
+    assert "me:pw" not in str(found)
 
 
 @pytest.mark.parametrize(

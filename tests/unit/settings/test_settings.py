@@ -83,8 +83,8 @@ def test_the_lab_is_right() -> None:
         ({"cluster": {"name": "lab", "nmae": 1}}, "slurmstack:cluster.nmae", "unknown key"),
         ({"nodes": [{"hosts": "cn[01-"}]}, "slurmstack:nodes[0].hosts", "missing bracket"),
         ({"nodes": [{"hosts": "cn01, cn02"}]}, "slurmstack:nodes[0].hosts", "no spaces"),
-        ({"nodes": [{"hosts": "@workers"}]}, "slurmstack:nodes[0].hosts", "groups are not"),
-        ({"nodes": [{"hosts": "cn01!cn01"}]}, "slurmstack:nodes[0].hosts", "at least one host"),
+        ({"nodes": [{"hosts": "@workers"}]}, "slurmstack:nodes[0].hosts", "no groups"),
+        ({"nodes": [{"hosts": "cn01!cn01"}]}, "slurmstack:nodes[0].hosts", "no list without some"),
         ({"nodes": [{"hosts": "cn09"}]}, "slurmstack:nodes[0].hosts", "found cn09"),
         (
             {"nodes": [{"hosts": "cn01"}, {"hosts": "cn[01-02]"}]},

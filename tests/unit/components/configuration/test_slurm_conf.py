@@ -22,9 +22,16 @@ def rendered(**changes: Any) -> str:
     return slurm_conf(settings, dict.fromkeys(settings.compute, DGX))
 
 
+def joined(text: str) -> str:
+    """With the lines put together that slurm.conf(5) continues by a backslash at the end."""
+    return text.replace("\\\n", "")
+
+
 def read_back(text: str) -> dict[str, Any]:
     """As slurmutils 1.3 reads it, which takes enumerated values in lower case only and
-    booleans as Python's True and False; slurm.conf(5) spells both in capitals."""
+    booleans as Python's True and False; slurm.conf(5) spells both in capitals. It does not know
+    lines that go on."""
+    text = joined(text)
     text = re.sub(r"=\S+", lambda it: it[0].lower(), text)
     text = re.sub(r"=(yes|no)\b", lambda it: f"={it[1] == 'yes'}", text)
     found: dict[str, Any] = slurmconfig.loads(text).dict()
@@ -74,6 +81,27 @@ def test_one_more_node_is_one_more_line() -> None:
     }
     added = set(rendered(**more).splitlines()) - set(rendered().splitlines())
     assert [line.split()[:2] for line in added] == [["NodeName=cn03", "NodeAddr=10.73.0.23"]]
+
+
+def test_a_changed_parameter_of_a_node_is_one_short_line() -> None:
+    """Pulumi's diff ends at the 150th character of a line."""
+    accounts = [f"account{number:03}" for number in range(90)]
+
+    def partitions() -> dict[str, Any]:
+        return {"main": {"Nodes": "ALL", "extra": {"AllowAccounts": ",".join(accounts)}}}
+
+    before = rendered(partitions=partitions()).splitlines()
+    accounts[-1] = "other"
+    nodes = [{**lab()["nodes"][0], "Weight": 8, "Features": [f"feature{it}" for it in range(40)]}]
+    assert max(map(len, before)) < 150
+    after = rendered(partitions=partitions()).splitlines()
+    changed = [line for line in after if line not in before]
+    assert changed == [line.replace("account089", "other") for line in before if "089" in line]
+    weighed = rendered(nodes=nodes).splitlines()
+    nodes[0]["Weight"] = 9
+    changed = [line for line in rendered(nodes=nodes).splitlines() if line not in weighed]
+    assert {line.strip(" \\") for line in changed} == {"Weight=9"}
+    assert len(read_back(rendered(nodes=nodes))["nodes"]["cn01"]["features"]) == 40
 
 
 #: Parameter and value → the daemons that a change to it restarts, beside the reconfigure that every
