@@ -57,7 +57,15 @@ _OF_NODES = {
     "nodeaddr": "the address in slurmstack:hosts",
     "feature": "Features one level up",
     **dict.fromkeys(
-        ("cpus", "boards", "sockets", "socketsperboard", "corespersocket", "threadspercore"),
+        (
+            "cpus",
+            "procs",
+            "boards",
+            "sockets",
+            "socketsperboard",
+            "corespersocket",
+            "threadspercore",
+        ),
         "hardware one level up",
     ),
 }
