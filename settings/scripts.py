@@ -6,6 +6,7 @@ Where each runs is from slurm.conf(5) and job_container.conf(5) of 24.11.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,9 +70,6 @@ ScriptName = Literal[
 ]  # fmt: skip
 
 _INTERPRETER = re.compile(r"#! *(/\S+)(?: +(\S.*))?")
-#: An absolute path with the patterns that Prolog and Epilog take.
-_PROGRAM = re.compile(r"/[A-Za-z0-9._/+@%:=~*?\[\]-]+")
-_SERVED_NAME = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*")
 
 
 def _readable(value: str) -> str:
@@ -123,20 +121,17 @@ class Program:
     executable: bool = True
 
     @property
-    def served(self) -> bool:
-        """Whether slurmctld hands it out: then it is a file beside slurm.conf."""
-        return self.parameter in SERVED and "/" not in self.value
-
-    @property
-    def files(self) -> str:
-        """Its path, or the pattern of several; without arguments."""
+    def words(self) -> str:
+        """Its path as the shell takes it, without arguments; of Prolog and Epilog it may be a
+        pattern that several match (slurm.conf(5))."""
         path = self.value.split()[0]
-        return f"{BESIDE_SLURM_CONF}/{path}" if self.served else path
-
-    @property
-    def on_controller(self) -> bool:
-        """Whether the controller must have it."""
-        return self.served or self.place != "compute"
+        if self.parameter not in SERVED:
+            return shlex.quote(path)
+        pieces = re.split(r"([*?\[\]]+)", path)
+        return "".join(
+            piece if index % 2 or not piece else shlex.quote(piece)
+            for index, piece in enumerate(pieces)
+        )
 
 
 def named_programs(
@@ -194,16 +189,3 @@ def problems(parts: Mapping[str, Any], project: str) -> Iterator[Problem]:
             yield Problem(where, f"no TaskProlog beside {project}:jobEnvironment", "both")
         if name not in LUA and interpreter(script_text(scripts[name])) is None:
             yield Problem(where, "a first line such as #!/bin/sh", scripts[name])
-    for program in named_programs(slurm, parts.get("job_container"), None):
-        known = _PROGRAM.fullmatch(program.value.split()[0]) or (
-            program.parameter in SERVED and _SERVED_NAME.fullmatch(program.value)
-        )
-        if not known:
-            group = "jobContainer" if program.parameter in JOB_CONTAINER else "slurm"
-            typed = group != "slurm" or program.parameter in type(slurm).model_fields
-            yield Problem(
-                f"{project}:{group}.{'' if typed else 'extra.'}{program.parameter}",
-                "the path of a program on the hosts, such as /usr/local/sbin/it (a local file goes "
-                f"under {project}:scripts)",
-                program.value,
-            )

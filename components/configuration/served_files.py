@@ -7,7 +7,7 @@ Pure functions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from settings import Settings
@@ -16,6 +16,7 @@ from settings.hostlist import fold
 from settings.jobs import Cgroup
 from settings.model import Hardware
 from settings.scripts import LUA
+from settings.slurm_conf import Line, Section
 from settings.slurm_value import file_text
 from settings.topology import without
 from templates.rendering import render
@@ -30,8 +31,6 @@ SERVED_SCRIPTS = {"Prolog": "slurmstack-prolog", "Epilog": "slurmstack-epilog"}
 REBOOT = "/usr/sbin/reboot"
 #: Plain files that stand for GPUs: slurmd drops a gpu without File from a node's list.
 STAND_INS = f"{OWN_FILES}/stand-in"
-_TASKS = "Processes and tasks"
-_NODES = "Nodes and power"
 
 
 def gres_types(settings: Settings, hardware: Mapping[str, Hardware]) -> list[str]:
@@ -40,61 +39,60 @@ def gres_types(settings: Settings, hardware: Mapping[str, Hardware]) -> list[str
     return sorted({*of_nodes, *options(settings.slurm.GresTypes)})
 
 
-def parameters(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
-    """slurm.conf parameter → (section, value).
+def parameters(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
+    """The lines of slurm.conf that belong to these files and to the nodes.
 
     Args:
         settings: the stack's.
         gres_types: GresTypes as slurm.conf has them.
     """
-    found: dict[str, tuple[str, Any]] = {}
     if gres_types:
-        found["GresTypes"] = ("Scheduling and selection", list(gres_types))
+        yield Line(Section.SCHEDULING, "GresTypes", list(gres_types))
     if settings.topology is not None:
-        found["TopologyPlugin"] = ("Communication", f"topology/{settings.topology.plugin}")
+        plugin = f"topology/{settings.topology.plugin}"
+        yield Line(Section.COMMUNICATION, "TopologyPlugin", plugin)
     if settings.mpi is not None:
-        found["MpiDefault"] = (_TASKS, settings.mpi.default)
+        yield Line(Section.TASKS, "MpiDefault", settings.mpi.default)
         if settings.mpi.ports is not None:
-            found["MpiParams"] = (_TASKS, f"ports={settings.mpi.ports}")
+            yield Line(Section.TASKS, "MpiParams", f"ports={settings.mpi.ports}")
     if settings.job_container is not None:
         flags = options(settings.slurm.PrologFlags)
         if "contain" not in [flag.lower() for flag in flags]:
             flags.append("Contain")
-        found["JobContainerType"] = (_TASKS, "job_container/tmpfs")
-        found["PrologFlags"] = (_TASKS, flags)
+        yield Line(Section.TASKS, "JobContainerType", "job_container/tmpfs")
+        yield Line(Section.TASKS, "PrologFlags", flags)
     if settings.limits is not None and not (
         settings.slurm.PropagateResourceLimits or settings.slurm.PropagateResourceLimitsExcept
     ):
         # What a user may lock at login must not follow the job to the node (RDMA).
-        found["PropagateResourceLimitsExcept"] = ("Limits", "MEMLOCK,NOFILE")
+        yield Line(Section.LIMITS, "PropagateResourceLimitsExcept", "MEMLOCK,NOFILE")
     if task_prolog(settings) is not None:
-        found["TaskProlog"] = (_TASKS, TASK_PROLOG)
-    found |= _scripts(settings)
+        yield Line(Section.TASKS, "TaskProlog", TASK_PROLOG)
+    yield from _scripts(settings)
     if settings.health_check is not None:
-        found["HealthCheckProgram"] = (_NODES, settings.health_check.program)
-        found["HealthCheckInterval"] = (_NODES, settings.health_check.interval)
-        found["HealthCheckNodeState"] = (_NODES, list(settings.health_check.node_state))
-    return found
+        check = settings.health_check
+        yield Line(Section.NODES, "HealthCheckProgram", check.program)
+        yield Line(Section.NODES, "HealthCheckInterval", check.interval)
+        yield Line(Section.NODES, "HealthCheckNodeState", list(check.node_state))
 
 
-def _scripts(settings: Settings) -> dict[str, tuple[str, Any]]:
+def _scripts(settings: Settings) -> Iterator[Line]:
     """What names the scripts of the settings, and what `scontrol reboot` runs."""
-    found: dict[str, tuple[str, Any]] = {}
-    if settings.slurm.RebootProgram is None:
-        found["RebootProgram"] = (_NODES, REBOOT)
+    if settings.slurm.RebootProgram is None and "RebootProgram" not in settings.scripts:
+        yield Line(Section.NODES, "RebootProgram", REBOOT)
     extra = {name.lower() for name in settings.slurm.extra}
     for name in settings.scripts:
         if name not in LUA:
-            section = _TASKS if name in SERVED_SCRIPTS or name.startswith("Task") else _NODES
-            found[name] = (section, SERVED_SCRIPTS.get(name, f"{SCRIPTS}/{name}"))
+            tasks = name in SERVED_SCRIPTS or name.startswith("Task")
+            section = Section.TASKS if tasks else Section.NODES
+            yield Line(section, name, SERVED_SCRIPTS.get(name, f"{SCRIPTS}/{name}"))
         elif LUA[name].lower() not in extra:
-            found[LUA[name]] = (_TASKS, "lua")
-    return found
+            yield Line(Section.TASKS, LUA[name], "lua")
 
 
-def options(value: str | list[str] | None) -> list[str]:
-    """A list of options, however it was written."""
-    return value.split(",") if isinstance(value, str) else list(value or [])
+def options(value: str | None) -> list[str]:
+    """The words of a list of options."""
+    return value.split(",") if value else []
 
 
 def gres(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, tuple[Gres, ...]]:

@@ -58,7 +58,7 @@ def programs_bundle(node: str, settings: Settings) -> Bundle:
             File(f"{SCRIPTS}/{name}", text, mode="0755", lasting=True)
             for name, text in placed.items()
         ]
-    named = [program for program in _named(settings) if _has(node, settings, program)]
+    named = [it for it in _named(settings) if _runs_on(node, settings, it.place)]
     interpreters = _interpreters(node, settings)
     if named or interpreters:
         script = render("host/programs-are-there.sh", programs=named, interpreters=interpreters)
@@ -99,12 +99,6 @@ def _runs_on(node: str, settings: Settings, place: Place) -> bool:
     if place == "everywhere":
         return head or node in settings.compute or node in settings.login
     return node in settings.compute
-
-
-def _has(node: str, settings: Settings, program: Program) -> bool:
-    if program.served:
-        return node == settings.roles.controller
-    return _runs_on(node, settings, program.place)
 
 
 def _interpreters(node: str, settings: Settings) -> dict[str, str]:

@@ -136,7 +136,7 @@ def test_what_a_host_is_to_have_is_looked_for(tmp_path: Path) -> None:
     [
         ({"slurm": {"Epilog": "/no/such"}}, {"cn01", "cn02"}),
         ({"slurm": {"Epilog": "/no/such/*"}}, {"cn01", "cn02"}),
-        ({"slurm": {"Prolog": "no-such-prolog"}}, {"ctl"}),
+        ({"slurm": {"extra": {"MailProg": "/no/such#1/it"}}}, {"ctl"}),
         ({"slurm": {"HealthCheckProgram": "/no/such -x"}}, {"cn01", "cn02"}),
         ({"slurm": {"extra": {"taskprolog": "/no/such"}}}, {"cn01", "cn02"}),
         ({"slurm": {"extra": {"SuspendProgram": "/no/such"}}}, {"ctl"}),
@@ -154,6 +154,20 @@ def test_each_is_looked_for_where_it_runs(changes: dict[str, Any], nodes: set[st
     for node in nodes:
         status, said = check(node, found)
         assert (status, "which is not there" in said) == (1, True)
+
+
+def test_a_pattern_names_all_that_match_it(tmp_path: Path) -> None:
+    folder = tmp_path / "pro log.d"
+    folder.mkdir()
+    found = settings(slurm={"Prolog": str(tmp_path / "*.d" / "*.sh")})
+    assert check("cn01", found)[0] == 1
+    for name in ("10-a.sh", "20-b.sh"):
+        (folder / name).write_text("#!/bin/sh\n")
+    (folder / "10-a.sh").chmod(0o755)
+    status, said = check("cn01", found)
+    assert (status, f"chmod 0755 {folder}/20-b.sh" in said, "10-a.sh" in said) == (1, True, False)
+    (folder / "20-b.sh").chmod(0o755)
+    assert check("cn01", found) == (0, "")
 
 
 def test_a_script_whose_interpreter_is_missing(tmp_path: Path) -> None:
@@ -184,6 +198,9 @@ def test_the_environment_of_jobs_is_there_before_slurm_conf_names_it() -> None:
     assert "file /etc/slurmstack/scripts/TaskProlog root:root 0755 lasting\n" in text
 
 
+THROTTLE = {"extra": {"JobSubmitPlugins": "throttle"}}
+
+
 @pytest.mark.parametrize(
     ("changes", "path", "says"),
     [
@@ -204,15 +221,9 @@ def test_the_environment_of_jobs_is_there_before_slurm_conf_names_it() -> None:
             "no TaskProlog beside",
         ),
         (
-            {"scripts": {"job_submit.lua": "GOOD"}, "slurm": {"extra": {"JobSubmitPlugins": "throttle"}}},
+            {"scripts": {"job_submit.lua": "GOOD"}, "slurm": THROTTLE},
             "slurmstack:slurm.extra.JobSubmitPlugins",
             "lua among it",
-        ),
-        ({"slurm": {"Epilog": "a b/c;d"}}, "slurmstack:slurm.Epilog", "the path of a program"),
-        (
-            {"slurm": {"extra": {"SuspendProgram": "suspend.sh"}}},
-            "slurmstack:slurm.extra.SuspendProgram",
-            "the path of a program",
         ),
     ],
 )
