@@ -6,9 +6,9 @@ import re
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
-from settings.base import SlurmObject
+from settings.base import SlurmObject, matching
 from settings.problems import refused
 
 #: NAME_VERSION_ARCHITECTURE.deb, as every Debian package file is called.
@@ -24,7 +24,9 @@ class Artifact(SlurmObject):
     or installed from it unless its bytes are the declared ones."""
 
     url: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[
+        str, matching(r"[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits, as sha256sum prints it")
+    ]
 
     @field_validator("url")
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from settings import jwt, node_checks, rest
+from settings import jwt, node_checks, release_checks, rest
 from settings.accounting import Accounting
 from settings.accounting_checks import accounting_problems, tres_problems
 from settings.containers import apptainer_problems, enroot_pyxis_problems
@@ -34,12 +34,13 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
         problems += _names_and_addresses(hosts, f"{project}:hosts")
     if hosts is not None and roles is not None:
         problems += _controller(hosts, roles, f"{project}:roles.controller")
+    placed = [(_index(raw, node_class), node_class) for node_class in nodes or ()]
     if nodes is not None:
         named = _named(raw.get("hosts"))
-        placed = [(_index(raw, node_class), node_class) for node_class in nodes]
         problems += _node_classes(placed, named, roles, f"{project}:nodes")
         problems += _partitions(partitions, nodes, bool(raw.get("nodes")), f"{project}:partitions")
     problems += node_checks.problems(parts, raw, project)
+    problems += release_checks.problems(parts, placed, project)
     problems += _tokens_and_rest(parts, raw, project)
     accounting: Accounting | None = parts.get("accounting")
     if accounting is not None:

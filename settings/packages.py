@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from settings.artifact import Artifact
-from settings.base import Model
+from settings.base import Model, matching
 from settings.problems import Problem, refused
 
 Feature = Literal["http", "hwloc", "jwt", "nvml", "pmix"]
-PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+PackageName = Annotated[
+    str, matching(r"[a-z0-9][a-z0-9+.-]+", "the name of a package, such as libnvidia-ml-dev")
+]
 
 
 class Repository(Model):
@@ -57,7 +59,12 @@ class Packages(Model):
 
     slurm: Literal["distribution", "repository", "source"] = "distribution"
     #: The packages' exact version. With ``source``, that of the packaging in the archive.
-    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")] | None = None
+    version: (
+        Annotated[
+            str, matching(r"[0-9][A-Za-z0-9.+:~-]*", "the version of a package, such as 25.05.1-1")
+        ]
+        | None
+    ) = None
     #: Whose names the packages have: Debian's (slurmd, …) or SchedMD's (slurm-smd-slurmd, …).
     names: Literal["distribution", "schedmd"] | None = None
     repository: Repository | None = None

@@ -19,7 +19,7 @@ from components.packages.slurm_packages import slurm_packages, trigger
 from remote.bundle import Bundle, Check, Directory, File, Package, Unit, Validate
 from settings import Settings
 from settings.accounting import Accounting
-from settings.slurm_conf import text
+from settings.slurm_value import file_text, plain
 from templates.rendering import render
 
 ROLE = "slurmdbd"
@@ -137,7 +137,7 @@ def slurmdbd_conf(settings: Settings, password: str) -> str:
     be the same in both: authentication, its alternatives, and the hash plugin."""
     accounting = settings.accounting or Accounting()
     controller = settings.roles.controller
-    conf = parameters(settings)
+    conf = {line.name: plain(line.value) for line in parameters(settings)}
     common = ("AuthType", "AuthInfo", "AuthAltTypes", "HashPlugin")
     values: dict[str, Any] = {
         **{name: conf[name] for name in common if name in conf},
@@ -158,7 +158,7 @@ def slurmdbd_conf(settings: Settings, password: str) -> str:
     return render(
         "accounting/slurmdbd.conf",
         cluster=settings.cluster.name,
-        parameters={name: text(value) for name, value in sorted(values.items())},
+        parameters={name: file_text(value) for name, value in sorted(values.items())},
     )
 
 
@@ -174,7 +174,7 @@ def _verifying(conf: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def client_conf(settings: Settings) -> str:
     """A slurm.conf with which sacctmgr reaches slurmdbd, whatever slurmctld's is like."""
-    conf = parameters(settings)
+    conf = {line.name: line.text for line in parameters(settings)}
     names = (
         "AccountingStorageHost", "AccountingStoragePort", "AccountingStorageType", "AuthInfo",
         "AuthType", "ClusterName", "SlurmUser", "SlurmctldHost",

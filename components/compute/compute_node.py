@@ -15,7 +15,7 @@ from components.configuration.served_files import (
     stand_ins,
     task_prolog,
 )
-from components.configuration.slurm_conf import RESTART_SLURMD, restart_keys
+from components.configuration.slurm_conf import restart_keys
 from components.containers import enroot_pyxis
 from components.controller import slurm_controller
 from components.health import nhc
@@ -57,7 +57,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
     defaults = render(
         "compute/slurmd.default",
         controller=controller,
-        slurmctld_port=settings.slurm.SlurmctldPort,
+        slurmctld_port=settings.slurm.slurmctld_port,
     )
     return Bundle(
         node,
@@ -81,7 +81,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
                     *enroot_pyxis.restart_on(settings),
                 ),
                 restart_keys=(
-                    *restart_keys(settings, RESTART_SLURMD),
+                    *restart_keys(settings, "slurmd"),
                     *slurmd_restart_lines(settings),
                 ),
             ),

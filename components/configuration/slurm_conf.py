@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from components.configuration import served_files
@@ -12,25 +13,20 @@ from settings.accounting_checks import named_tres
 from settings.gres import node_gres
 from settings.hostlist import expand, fold
 from settings.model import Hardware, Partition
-from settings.slurm_conf import sections, text
+from settings.parameters import Daemon, restarted_by
+from settings.slurm_conf import Line, Section, lines
+from settings.slurm_value import file_text
 from templates.rendering import render
-
-#: scontrol(1), reconfigure, 24.11: it can change neither the daemons' listening ports nor the
-#: authentication mechanism; where daemons find their state and each other is read at start, too.
-RESTART_SLURMCTLD = (
-    "AuthInfo", "AuthType", "SlurmctldHost", "SlurmctldPort", "SlurmdPort", "StateSaveLocation",
-)  # fmt: skip
-RESTART_SLURMD = ("AuthInfo", "AuthType", "SlurmdPort", "SlurmdSpoolDir")
 
 
 def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     """The controller's slurm.conf; compute nodes fetch it from there (configless)."""
+    gres_types = served_files.gres_types(settings, hardware)
+    every = lines(settings.slurm, derived(settings, gres_types))
     return render(
         "configuration/slurm.conf",
         cluster=settings.cluster.name,
-        sections=sections(
-            settings.slurm, derived(settings, served_files.gres_types(settings, hardware))
-        ),
+        sections=[(title, list(group)) for title, group in groupby(every, lambda it: it.section)],
         nodes=[
             {
                 "name": name,
@@ -45,8 +41,8 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     )
 
 
-def derived(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
-    """Parameter → (section, value) that follow from other settings.
+def derived(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
+    """The lines that follow from other settings.
 
     Args:
         settings: the stack's.
@@ -54,22 +50,21 @@ def derived(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[st
     """
     controller = settings.roles.controller
     host = f"{controller}({settings.hosts[controller].address})"
-    options = settings.slurm.SlurmctldParameters or []
-    options = options.split(",") if isinstance(options, str) else list(options)
+    options = served_files.options(settings.slurm.SlurmctldParameters)
     if "enable_configless" not in options:
         options.append("enable_configless")
-    return {
-        "ClusterName": ("Cluster", settings.cluster.name),
-        "SlurmctldHost": ("Cluster", host),
-        "SlurmUser": ("Cluster", "slurm"),
-        "SlurmctldParameters": ("Communication", options),
-        **_accounting(settings, gres_types),
-        **auth_alt(settings),
-        **served_files.parameters(settings, gres_types),
-    }
+    yield Line(Section.CLUSTER, "ClusterName", settings.cluster.name)
+    yield Line(Section.CLUSTER, "SlurmctldHost", host)
+    yield Line(Section.CLUSTER, "SlurmUser", "slurm")
+    yield Line(Section.COMMUNICATION, "SlurmctldParameters", options)
+    for name, value in _accounting(settings, gres_types).items():
+        yield Line(Section.ACCOUNTING, name, value)
+    for name, value in auth_alt(settings).items():
+        yield Line(Section.AUTHENTICATION, name, value)
+    yield from served_files.parameters(settings, gres_types)
 
 
-def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
+def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, Any]:
     """What follows from slurmdbd being there, where the settings say nothing else of it.
 
     Enforcement begins with the first declared user: before that it would shut everyone out.
@@ -79,7 +74,7 @@ def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, tupl
         named = named_tres(None, settings.partitions, settings.slurm)
         if settings.slurm.AccountingStorageTRES is not None or not named:
             return {}
-        return {"AccountingStorageTRES": ("Accounting", sorted(named))}
+        return {"AccountingStorageTRES": sorted(named)}
     conf, dbd = settings.slurm, settings.accounting.slurmdbd
     found: dict[str, Any] = {
         "AccountingStorageType": "accounting_storage/slurmdbd",
@@ -97,22 +92,19 @@ def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, tupl
         # slurm.conf(5) recommends cgroup; it needs the cgroups that proctrack/cgroup makes.
         kind = "cgroup" if conf.ProctrackType == "proctrack/cgroup" else "linux"
         found["JobAcctGatherType"] = f"jobacct_gather/{kind}"
-    return {name: ("Accounting", value) for name, value in found.items()}
+    return found
 
 
-def parameters(settings: Settings) -> dict[str, str]:
-    """Cluster-wide parameter → text, as slurm.conf has them, but for GRES of the nodes."""
-    return {
-        name: value
-        for group in sections(settings.slurm, derived(settings, ())).values()
-        for name, value in group.items()
-    }
+def parameters(settings: Settings) -> list[Line]:
+    """The cluster-wide lines of slurm.conf, but for GRES of the nodes."""
+    return lines(settings.slurm, derived(settings, ()))
 
 
-def restart_keys(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
-    """``Parameter=value`` lines whose change needs a restart instead of a reconfigure."""
-    values = parameters(settings)
-    return tuple(f"{name}={values[name]}" for name in names if name in values)
+def restart_keys(settings: Settings, daemon: Daemon) -> tuple[str, ...]:
+    """``Parameter=value`` lines whose change needs a restart of a daemon, since a reconfigure does
+    not bring it there."""
+    names = restarted_by(daemon)
+    return tuple(f"{line.name}={line.text}" for line in parameters(settings) if line.name in names)
 
 
 def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, str]:
@@ -130,7 +122,7 @@ def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, 
         "Gres": node_gres(node_class.gres(hardware)) or None,
         **node_class.extra,
     }
-    return {name: text(value) for name, value in parameters.items() if value is not None}
+    return {name: file_text(value) for name, value in parameters.items() if value is not None}
 
 
 def _partition(partition: Partition, settings: Settings) -> dict[str, str]:
@@ -142,7 +134,7 @@ def _partition(partition: Partition, settings: Settings) -> dict[str, str]:
         "State": None if partition.State == "UP" else partition.State,
         **partition.extra,
     }
-    return {name: text(value) for name, value in parameters.items() if value is not None}
+    return {name: file_text(value) for name, value in parameters.items() if value is not None}
 
 
 def _present(nodes: str, settings: Settings) -> str:

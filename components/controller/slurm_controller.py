@@ -10,7 +10,7 @@ from components.accounting.accounting_objects import before_slurmctld
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.configuration.served_files import served_files
-from components.configuration.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
+from components.configuration.slurm_conf import restart_keys, slurm_conf
 from components.containers import enroot_pyxis
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
@@ -85,7 +85,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 restart_on=(trigger(settings, "slurmctld"),),
                 reload_on=(*files, *enroot_pyxis.served(settings)),
                 reload=render("controller/reconfigure.sh"),
-                restart_keys=restart_keys(settings, RESTART_SLURMCTLD),
+                restart_keys=restart_keys(settings, "slurmctld"),
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
                 timeout=400,
             ),

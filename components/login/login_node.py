@@ -38,7 +38,7 @@ class LoginNode(HostRole):
 def login_bundle(node: str, settings: Settings) -> Bundle:
     """What a login node gets. It holds no slurm.conf: sackd fetches it, and each change of it."""
     controller = settings.hosts[settings.roles.controller]
-    port = settings.slurm.SlurmctldPort
+    port = settings.slurm.slurmctld_port
     return Bundle(
         node,
         ROLE,

@@ -12,7 +12,7 @@ import pulumi
 
 from components.assembly import Assembly
 from components.bundle_resource import deploy
-from components.configuration.slurm_conf import restart_keys
+from components.configuration.slurm_conf import parameters, restart_keys
 from components.controller import slurm_controller
 from components.keys.jwt_key_pair import TOKEN
 from components.packages.slurm_packages import slurm_packages, trigger
@@ -50,11 +50,6 @@ UNIT_CONF = "/etc/systemd/system/slurmrestd.service.d/slurmstack.conf"
 CERTIFICATE = "/usr/local/lib/slurmstack/rest-certificate"
 TIMER = "slurmstack-rest-certificate"
 
-#: slurmrestd reads slurm.conf when it starts; these tell it where to turn to.
-_RESTART = (
-    "AccountingStorageHost", "AccountingStoragePort", "AccountingStorageType", "ClusterName",
-    "SlurmctldHost", "SlurmctldPort",
-)  # fmt: skip
 _WARN_BEFORE = datetime.timedelta(days=30)
 
 
@@ -144,7 +139,10 @@ def rest_bundle(settings: Settings) -> Bundle:
     node = settings.roles.controller
     made = rest.certificate is None
     pem = MADE_PEM if made else SITE_PEM
-    accounting = bool(restart_keys(settings, ("AccountingStorageType",)))
+    accounting = any(
+        line.name == "AccountingStorageType" and line.value == "accounting_storage/slurmdbd"
+        for line in parameters(settings)
+    )
     unit_conf = render(
         "rest/slurmrestd.service.conf",
         user=USER,
@@ -189,7 +187,7 @@ def rest_bundle(settings: Settings) -> Bundle:
             Unit(
                 "slurmrestd.service",
                 restart_on=(UNIT_CONF, trigger(settings, "slurmrestd")),
-                restart_keys=restart_keys(settings, _RESTART),
+                restart_keys=restart_keys(settings, "slurmrestd"),
             ),
             Unit("haproxy.service", reload_on=(HAPROXY_CONF,), restart_on=("package:haproxy",)),
             Check("rest-answers", answers),
