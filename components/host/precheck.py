@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from components.configuration.served_files import cgroup_conf
 from remote.bundle import Guard
 from settings import Settings
 from settings.gres import cards, named_devices
@@ -35,8 +34,8 @@ def guard(node: str, settings: Settings) -> Guard:
 
 def needs_cgroup_v2(node: str, settings: Settings) -> bool:
     """Whether jobs on this node are confined by cgroup v2."""
-    text = cgroup_conf(settings)
-    return node in settings.compute and text is not None and "cgroup/v2" in text
+    cgroup = settings.confinement
+    return node in settings.compute and cgroup is not None and cgroup.CgroupPlugin == "cgroup/v2"
 
 
 @dataclass(frozen=True)

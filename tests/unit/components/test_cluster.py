@@ -308,7 +308,7 @@ def test_nothing_is_sent_to_a_lost_node(monkeypatch: pytest.MonkeyPatch) -> None
 
     def record(self: MockMonitor, request: Any) -> Any:
         asked[request.name] = request
-        return register(self, request)
+        return register(self, request)  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(MockMonitor, "RegisterResource", record)
     lost = {"address": "10.73.0.22", "lost": True}
