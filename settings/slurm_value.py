@@ -204,6 +204,8 @@ def _by_pattern(parameter: Parameter, value: Value, text: str) -> None:
         )
     if kind == "path" and (not text.startswith("/") or re.search(r"\s", text)):
         raise ValueError(f"the whole path of a file or folder, such as {example(parameter)}")
+    if kind == "program" and not text.startswith("/"):
+        raise ValueError(f"the whole path of a program, such as {example(parameter)}")
     if kind == "paths" and not re.fullmatch(r"(NONE|/[^\s,]*(,/[^\s,]*)*)", text):
         raise ValueError("whole paths with commas between, such as /usr/lib,/opt/lib")
     if kind == "ports" and not _is_ports(text):

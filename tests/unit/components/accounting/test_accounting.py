@@ -166,8 +166,8 @@ def test_what_slurm_conf_says_itself_stays() -> None:
 
 
 def test_without_accounting_slurm_conf_says_nothing_of_it() -> None:
-    assert "Acct" not in rendered(accounting=None)
-    assert "Accounting" not in rendered(accounting=None)
+    assert "Acct" not in rendered(accounting=None, slurm={})
+    assert "Accounting" not in rendered(accounting=None, slurm={})
 
 
 def test_objects_come_after_those_they_need() -> None:
