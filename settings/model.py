@@ -311,6 +311,15 @@ class Settings(Model):
         }
 
     @cached_property
+    def confinement(self) -> Cgroup | None:
+        """cgroup.conf as it will be; None without the key and without what asks for cgroups."""
+        slurm = self.slurm
+        plugins = [slurm.ProctrackType, slurm.JobAcctGatherType]
+        plugins += (slurm.TaskPlugin or "").split(",")
+        asked = any(plugin is not None and plugin.endswith("/cgroup") for plugin in plugins)
+        return self.cgroup or (Cgroup() if asked else None)
+
+    @cached_property
     def members(self) -> dict[str, Host]:
         """The hosts that have a role, lost ones included; others may be listed for later."""
         used = {
