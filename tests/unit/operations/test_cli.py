@@ -77,3 +77,18 @@ def test_the_inventory_is_a_line_a_node() -> None:
     assert len(lines) == 4
     assert re.search(r"cn01 +munge-key, slurmd +abababababab +2 +1 +0$", lines[1].rstrip())
     assert re.search(r"cn03 +lost$", lines[3].rstrip())
+
+
+def test_every_documented_command_takes_secrets_from_stdin() -> None:
+    pages = [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]
+    commands = [
+        (page.name, match[0])
+        for page in pages
+        for match in re.finditer(r"config set [^`\n]*--secret[^`\n]*", page.read_text())
+    ]
+    assert len(commands) > 3
+    for name, command in commands:
+        key, *rest = command.partition("--secret")[2].split()
+        assert key == "KEY" or key.startswith("slurmstack:"), (name, command)
+        # From a file or a pipe, or at a prompt; never among the arguments, which /proc shows to all.
+        assert not rest or rest[0].startswith("<"), (name, command)
