@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator
-
-from settings.problems import Problem
 
 if TYPE_CHECKING:
     from settings.health import HealthCheck
@@ -140,7 +137,7 @@ def named_programs(
     """What these settings name and the hosts are to have already."""
     found: list[Program] = []
     for parameter, place in PLACES.items():
-        value = _given(slurm, parameter)
+        value = given(slurm, parameter)
         if parameter in JOB_CONTAINER:
             value = getattr(container, parameter, None)
         if parameter == "HealthCheckProgram" and health is not None and health.package is None:
@@ -148,16 +145,16 @@ def named_programs(
         if value:
             found.append(Program(parameter, value, place))
     for name, parameter in LUA.items():
-        if "lua" in (_given(slurm, parameter) or "").split(","):
+        if "lua" in (given(slurm, parameter) or "").split(","):
             file = f"{BESIDE_SLURM_CONF}/{name}"
             found.append(Program(parameter, file, "controller", executable=False))
-    plugstack = _given(slurm, "PlugStackConfig")
+    plugstack = given(slurm, "PlugStackConfig")
     if plugstack:
         found.append(Program("PlugStackConfig", plugstack, "everywhere", executable=False))
     return tuple(found)
 
 
-def _given(slurm: SlurmConf, parameter: str) -> str | None:
+def given(slurm: SlurmConf, parameter: str) -> str | None:
     """A parameter of slurm.conf as the settings have it, typed or not."""
     extra = {name.lower(): value for name, value in slurm.extra.items()}
     value = getattr(slurm, parameter, None)
@@ -165,27 +162,3 @@ def _given(slurm: SlurmConf, parameter: str) -> str | None:
     if isinstance(value, list | tuple):
         value = ",".join(str(item) for item in value)
     return None if value is None else str(value)
-
-
-def problems(parts: Mapping[str, Any], project: str) -> Iterator[Problem]:
-    """Scripts that are placed and named, too, and programs that cannot be looked for."""
-    scripts: Mapping[str, str] = parts.get("scripts", {})
-    slurm: SlurmConf | None = parts.get("slurm")
-    if slurm is None:
-        return
-    for name in scripts:
-        where = f"{project}:scripts.{name}"
-        if name in LUA:
-            plugins = _given(slurm, LUA[name])
-            if plugins is not None and "lua" not in plugins.split(","):
-                yield Problem(
-                    f"{project}:slurm.extra.{LUA[name]}", f"lua among it, for {where}", plugins
-                )
-        elif _given(slurm, name) is not None:
-            yield Problem(where, f"{name} here or in {project}:slurm, not in both", "both")
-        if name == "HealthCheckProgram" and "health_check" in parts:
-            yield Problem(where, f"it, or {project}:healthCheck", "both")
-        if name == "TaskProlog" and parts.get("job_environment"):
-            yield Problem(where, f"no TaskProlog beside {project}:jobEnvironment", "both")
-        if name not in LUA and interpreter(script_text(scripts[name])) is None:
-            yield Problem(where, "a first line such as #!/bin/sh", scripts[name])
