@@ -7,22 +7,22 @@ from typing import Any
 
 import pulumi
 
-from components.accounting import Accounting
-from components.apptainer import Apptainer
-from components.compute_node import ComputeNode
-from components.deploy import Deployed
+from components.accounting.accounting_objects import Accounting
+from components.accounting.slurmdbd import SlurmDatabase
+from components.bundle_resource import Deployed
+from components.compute.compute_node import ComputeNode
+from components.containers.apptainer import Apptainer
+from components.controller.slurm_controller import SlurmController
+from components.host.applier import Node
+from components.host.host_baseline import System
+from components.host.storage import Storage, servers
 from components.inventory import inventory
-from components.jwt_key_pair import JwtKeyPair
-from components.login import LoginNode
-from components.munge_key import MungeKey
-from components.node import Node
-from components.package_repository import PackageRepository
-from components.slurm_controller import SlurmController
-from components.slurm_database import SlurmDatabase
-from components.slurm_packages import slurm_package
-from components.slurm_restd import SlurmRestd
-from components.storage import Storage, servers
-from components.system import System
+from components.keys.jwt_key_pair import JwtKeyPair
+from components.keys.munge_key import MungeKey
+from components.login.login_node import LoginNode
+from components.packages.package_repository import PackageRepository
+from components.packages.slurm_packages import slurm_package
+from components.rest.slurmrestd import SlurmRestd
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware

@@ -28,8 +28,8 @@ from tests.prod import (
     scripts,
     text,
 )
-from tests.unit.components.test_packages import read_enroot
-from tests.unit.components.test_slurm_conf import read_back
+from tests.unit.components.controller.test_slurm_conf import read_back
+from tests.unit.components.packages.test_packages import read_enroot
 
 WORKERS = expand("cn[01-64]")
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")

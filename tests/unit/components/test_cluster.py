@@ -14,7 +14,7 @@ import pulumi
 import pytest
 from pulumi.runtime.rpc import _special_secret_sig, _special_sig_key
 
-import components.deploy
+import components.bundle_resource
 from components.cluster import SlurmCluster
 from remote.host import Host
 from settings import Settings, parse
@@ -146,14 +146,14 @@ def test_four_commands_a_node_and_one_credential() -> None:
 def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed build leaves daemons alone because what they stand on comes first, by itself."""
     direct = {"munge-credential": {"ctl-munge-key"}}
-    plain_command = components.deploy._command
+    plain_command = components.bundle_resource._command
 
-    def command(host: Host, role: str, *args: Any) -> components.deploy.Deployed:
+    def command(host: Host, role: str, *args: Any) -> components.bundle_resource.Deployed:
         depends_on: Sequence[pulumi.Resource] = args[4]
         direct[f"{host.name}-{role}"] = {one.pulumi_resource_name for one in depends_on}
         return plain_command(host, role, *args)
 
-    monkeypatch.setattr(components.deploy, "_command", command)
+    monkeypatch.setattr(components.bundle_resource, "_command", command)
     made, _ = deploy(
         hosts={**bare()["hosts"], "in": "10.73.0.12"},
         roles={"controller": "ctl", "login": "in"},

@@ -1,0 +1,129 @@
+"""MungeKey: one key for the whole cluster, and the proof that every node accepts it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+import pulumi
+import pulumi_random as random
+from pulumi_command import remote as command
+
+from components.bundle_resource import Deployed, connection, deploy
+from remote.bundle import Bundle, Check, File, Package, Part, Unit
+from remote.host import Host
+from settings.model import MungeKeySetting
+from templates.rendering import render
+
+ROLE = "munge-key"
+PATH = "/etc/munge/munge.key"
+#: munged(8): keys have up to 1,024 bytes.
+_BYTES = 1024
+#: Run by the login shell of the user, whichever it is.
+_CREDENTIAL = (
+    'timeout 20 munge --no-input || { code=$?; echo "slurmstack: $(uname -n): munge-credential: '
+    "munged gave none (munge's exit code $code; 124: no answer in 20 s); see journalctl -u "
+    'munge.service there, correct the cause and run again" >&2; exit 1; }'
+)
+
+
+class MungeKey(pulumi.ComponentResource):
+    """The munge key of a cluster, on each of its hosts.
+
+    The key is made by pulumi-random's RandomPassword (1,024 characters), or is an existing one
+    from the stack's secret ``slurmstack:mungeKey``. It reaches the controller first; a credential
+    made there must be decoded on every other host before that host counts as having the key, so a
+    daemon that waits for :attr:`deployed` never starts with another key.
+    """
+
+    #: Host → its bundle.
+    deployed: Mapping[str, Deployed]
+    #: SHA-256 of the key, as the controller read it back.
+    sha256: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        hosts: Mapping[str, Host],
+        controller: str,
+        nodes: Mapping[str, Deployed],
+        existing: MungeKeySetting | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """
+        Args:
+            name: the resource's name.
+            hosts: every host that gets the key.
+            controller: which of them makes the credential the others must decode.
+            nodes: host → what must stand on it before.
+            existing: a key to take instead of making one.
+            opts: as for every resource.
+        """
+        super().__init__("slurmstack:components:MungeKey", name, None, opts)
+        key = self._key(name, existing)
+        first = self._place(hosts[controller], key, None, [nodes[controller].resource])
+        credential = command.Command(
+            "munge-credential",
+            connection=connection(hosts[controller]),
+            create=_CREDENTIAL,
+            # A new key needs a new credential; nothing else does.
+            triggers=[first.answer.apply(lambda answer: answer.files[PATH].sha256)],
+            logging=command.Logging.NONE,
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[first.resource], additional_secret_outputs=["stdout"]
+            ),
+        )
+        self.deployed = {
+            controller: first,
+            **{
+                host: self._place(
+                    hosts[host], key, credential.stdout, [nodes[host].resource, credential]
+                )
+                for host in hosts
+                if host != controller
+            },
+        }
+        self.sha256 = first.answer.apply(lambda answer: answer.files[PATH].sha256)
+        self.register_outputs({"sha256": self.sha256})
+
+    def _key(self, name: str, existing: MungeKeySetting | None) -> pulumi.Output[bytes]:
+        if existing is None:
+            # Not RandomBytes: its id, which no engine encrypts, is the bytes (decision 0005).
+            made = random.RandomPassword(
+                name, length=_BYTES, opts=pulumi.ResourceOptions(parent=self)
+            )
+            return made.result.apply(str.encode)
+        value = existing.value.get_secret_value()
+        pulumi.log.info(
+            f"munge key from slurmstack:mungeKey, taken as {existing.encoding}: {len(value)} "
+            f"bytes, sha256 {hashlib.sha256(value).hexdigest()}",
+            self,
+        )
+        return pulumi.Output.secret(value)
+
+    def _place(
+        self,
+        host: Host,
+        key: pulumi.Output[bytes],
+        credential: pulumi.Output[str] | None,
+        depends_on: list[pulumi.Resource],
+    ) -> Deployed:
+        bundle = pulumi.Output.all(key=key, credential=credential).apply(
+            lambda it: munge_bundle(host.name, it["key"], it["credential"])
+        )
+        return deploy(host, bundle, ROLE, self, depends_on, secret=True)
+
+
+def munge_bundle(node: str, key: bytes, credential: str | None) -> Bundle:
+    """munged with this key on a node, and proof that it decodes the controller's credential."""
+    parts: list[Part] = [
+        Package("munge"),
+        File(PATH, key, owner="munge:munge", mode="0400"),
+        Unit("munge.service", restart_on=(PATH,)),
+        Check("munge-round-trip", render("keys/munge-round-trip.sh"), timeout=20),
+    ]
+    if credential is not None:
+        decode = render("keys/munge-decodes-controller.sh", credential=credential.strip())
+        parts.append(Check("munge-decodes-controller", decode, timeout=20))
+    return Bundle(node, ROLE, parts)
