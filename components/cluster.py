@@ -12,6 +12,7 @@ from components.accounting.slurmdbd import SlurmDatabase
 from components.bundle_resource import Deployed
 from components.compute.compute_node import ComputeNode
 from components.containers.apptainer import Apptainer
+from components.controller.guards import Guards, NodesFit
 from components.controller.slurm_controller import SlurmController
 from components.host.applier import Node
 from components.host.host_baseline import System
@@ -59,7 +60,12 @@ class SlurmCluster(pulumi.ComponentResource):
         key = MungeKey("munge-key", hosts, head, systems, settings.munge_key, child)
         packages = PackageRepository("packages", hosts, settings, nodes, child)
         sources = {name: [one.resource] for name, one in packages.deployed.items()}
-        before = [key.deployed[head].resource, *sources.get(head, ())]
+        guards = Guards(head, hosts[head], settings, [systems[head].resource], child)
+        before = [
+            key.deployed[head].resource,
+            guards.deployed.resource,
+            *sources.get(head, ()),
+        ]
         tokens = database = accounting = rest = None
         if settings.jwt is not None:
             tokens = JwtKeyPair("jwt-key-pair", hosts[head], settings, before, child)
@@ -84,6 +90,14 @@ class SlurmCluster(pulumi.ComponentResource):
             for node_class in settings.nodes
             for name in node_class.names
         }
+        fit = NodesFit(
+            head,
+            hosts[head],
+            settings,
+            hardware,
+            [*after, *(worker.deployed.resource for worker in workers.values())],
+            child,
+        )
         logins = {
             name: LoginNode(
                 hosts[name],
@@ -111,6 +125,8 @@ class SlurmCluster(pulumi.ComponentResource):
             *(rest.deployed if rest else []),
             *(one for one in (database, controller.deployed, accounting) if one is not None),
             *(worker.deployed for worker in workers.values()),
+            guards.deployed,
+            fit.deployed,
             *containers.deployed.values(),
         ]
         self.inventory = inventory(

@@ -237,8 +237,8 @@ def main(words: Sequence[str]) -> int:
         return 0
     print(
         f"slurmctld does not see these nodes fit: {'; '.join(wrong)}. Correct their figures in "
-        "slurmstack:nodes, or the nodes (journalctl -u slurmd there), and run again; a node that is "
-        "to stay out is drained (scontrol update NodeName=NODE State=DRAIN Reason=TEXT)",
+        "slurmstack:nodes, or the nodes (journalctl -u slurmd there), and run again; a node that "
+        "is to stay out is drained (scontrol update NodeName=NODE State=DRAIN Reason=TEXT)",
         file=sys.stderr,
     )
     return 1

@@ -19,6 +19,7 @@ from settings.base import Model, SlurmObject
 from settings.containers import Apptainer, EnrootPyxis
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
+from settings.guards import Guards
 from settings.health import HealthCheck
 from settings.hostlist import expand
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
@@ -212,6 +213,7 @@ class Settings(Model):
     health_check: HealthCheck | None = None
     modules: Modules | None = None
     precheck: Precheck = Precheck()
+    guards: Guards = Guards()
     jwt: Jwt | None = None
     rest: Rest | None = None
     rest_tls_key: SecretStr | None = None

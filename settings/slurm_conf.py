@@ -135,7 +135,8 @@ class SlurmConf(SlurmObject):
     HealthCheckNodeState: Options | None = _section(_NODES)
     HealthCheckProgram: str | None = _section(_NODES)
     RebootProgram: str | None = _section(_NODES)
-    ReturnToService: Literal[0, 1, 2] = _section(_NODES, 2)
+    #: 2 lets a node that a person set DOWN return with its next registration.
+    ReturnToService: Literal[0, 1, 2] = _section(_NODES, 1)
     SlurmdSpoolDir: str = _section(_NODES, "/var/spool/slurmd")
     StateSaveLocation: str = _section(_NODES, "/var/spool/slurmctld")
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from components.accounting.slurmdbd import CLIENT_CONF, DATABASE, LIBRARY, OBJECTS, RECONCILE
 from components.bundle_resource import HostRole
+from components.controller.guards import folder_stays
 from remote.bundle import Bundle, Command, Directory, File, Part, Unit
 from remote.host import Host
 from settings import Settings
@@ -52,6 +53,7 @@ def accounting_bundle(node: str, settings: Settings) -> Bundle:
         node,
         ROLE,
         [
+            *folder_stays(ROLE, dump.directory, "slurmstack:accounting.dump.directory"),
             Directory(dump.directory, mode="0700"),
             File(OBJECTS, objects_text(settings)),
             File(

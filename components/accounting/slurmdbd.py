@@ -10,6 +10,7 @@ import pulumi
 import pulumi_random as random
 
 from components.bundle_resource import Deployed, deploy
+from components.controller.guards import before_slurmdbd_changes
 from components.controller.served_files import options
 from components.controller.slurm_conf import parameters
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
@@ -80,6 +81,7 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
         node,
         ROLE,
         [
+            *before_slurmdbd_changes(),
             Package("mariadb-server"),
             *slurm_packages(settings, "client", "slurmdbd", "slurmdbd-mysql"),
             *([archive] if _archives(accounting) else []),

@@ -64,9 +64,18 @@ def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
         "SlurmctldHost": ("Cluster", host),
         "SlurmUser": ("Cluster", "slurm"),
         "SlurmctldParameters": ("Communication", options),
+        **_partition_states(settings),
         **_accounting(settings),
         **auth_alt(settings),
     }
+
+
+def _partition_states(settings: Settings) -> dict[str, tuple[str, Any]]:
+    """A partition that a person set DOWN stays so when slurmctld reads slurm.conf again; a State
+    that the settings change is set by the controller's bundle (on_node/node_states.py)."""
+    if any(name.lower() == "reconfigflags" for name in settings.slurm.extra):
+        return {}
+    return {"ReconfigFlags": ("Nodes and power", ["KeepPartState"])}
 
 
 def _accounting(settings: Settings) -> dict[str, tuple[str, Any]]:

@@ -9,13 +9,13 @@ import pulumi
 from components.accounting.accounting_objects import before_slurmctld
 from components.bundle_resource import HostRole
 from components.containers import enroot_pyxis
+from components.controller import guards
 from components.controller.served_files import served_files
 from components.controller.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit
 from remote.host import Host
 from settings import Settings
-from settings.hostlist import fold
 from settings.model import Hardware
 from templates.rendering import render
 
@@ -52,12 +52,8 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
         node,
         ROLE,
         [
-            Guard(
-                "leaving-nodes",
-                render("controller/leaving-nodes.sh", nodes=fold(settings.compute)),
-                timeout=60,
-            ),
             *_login_nodes_resolve(settings),
+            *guards.before_slurmctld_changes(settings),
             *slurm_packages(settings, "client", "slurmctld"),
             *enroot_pyxis.controller_parts(settings),
             Directory("/etc/slurm"),
@@ -69,12 +65,13 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 "slurmctld.service",
                 restart_on=(trigger(settings, "slurmctld"),),
                 reload_on=(*files, *enroot_pyxis.served(settings)),
-                reload=render("controller/reconfigure.sh"),
+                reload=guards.reload(settings),
                 restart_keys=(*restart_keys(settings, RESTART_SLURMCTLD), *version_keys(settings)),
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
                 timeout=400,
             ),
             Check("controller-answers", render("controller/controller-answers.sh")),
+            *guards.after_slurmctld_changes(),
             *enroot_pyxis.checks(settings),
         ],
     )
