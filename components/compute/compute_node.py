@@ -20,7 +20,7 @@ from components.controller.served_files import (
 from components.controller.slurm_conf import RESTART_SLURMD, restart_keys
 from components.health import nhc
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
-from remote.bundle import Bundle, Check, Directory, File, Part, Unit
+from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -60,6 +60,15 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
         node,
         ROLE,
         [
+            Guard(
+                "jobs-known",
+                render(
+                    "compute/jobs-known.sh",
+                    defaults=DEFAULTS,
+                    server=f"{controller.address}:{settings.slurm.SlurmctldPort}",
+                ),
+                timeout=120,
+            ),
             *slurm_packages(settings, "client", "slurmd"),
             *enroot_pyxis.node_parts(settings),
             Directory("/var/log/slurm", owner="slurm:slurm"),

@@ -171,16 +171,11 @@ def test_state_moves_only_with_what_it_holds(clean: RunningLab) -> None:
     way = re.search(r"systemctl stop slurmctld && .*? /var/spool/slurmctld-2(?=,)", said)
     assert way
     assert "cluster's name changes from lab to other" in refused(lab, other_cluster)
-    moved = "mkdir -p /var/backups/moved"
-    assert (
-        moved
-        in refused(
-            lab, lambda it: it["accounting"].update(dump={"directory": "/var/backups/moved"})
-        )
-        if lab.ssh("ctl", "touch /var/backups/slurmdbd/a").returncode == 0
-        else True
-    )
-    lab.ssh("ctl", "rm /var/backups/slurmdbd/a")
+    lab.ssh("ctl", "touch /var/backups/slurmdbd/of-last-week")
+    dump = {"directory": "/var/backups/moved"}
+    said = refused(lab, lambda it: it["accounting"].update(dump=dump))
+    assert "cp -a /var/backups/slurmdbd/. /var/backups/moved/" in said
+    lab.ssh("ctl", "rm /var/backups/slurmdbd/of-last-week")
     # As it says: the job goes on.
     lab.ssh("ctl", way[0])
     lab.change(other_state)
@@ -243,16 +238,21 @@ def test_a_node_with_less_than_declared_is_named_and_returns(clean: RunningLab) 
         "hardware": {**too_much["hardware"], "RealMemory": too_much["hardware"]["RealMemory"] // 2}
     }
     lab.ssh("ctl", "scontrol update node=cn02 state=drain reason='of a person'")
-    lab.change(lambda it: [one.update(too_much) for one in it["nodes"]] and None)
+    lab.change(lambda it: of_all_nodes(it, too_much))
     said = lab.up(check=False)
     assert re.search(r"slurmstack: ctl: command nodes-fit: .*cn01: Low RealMemory", said), said
     # It is tried again, as long as it is so.
     assert "cn01: Low RealMemory" in lab.up(check=False)
-    lab.change(lambda it: [one.update(right) for one in it["nodes"]] and None)
+    lab.change(lambda it: of_all_nodes(it, right))
     lab.up()
     assert node(lab, "cn01").startswith("idle|none")
     assert node(lab, "cn02") == "drained|of a person|root"
     lab.ssh("ctl", "scontrol update node=cn02 state=resume")
+
+
+def of_all_nodes(config: dict[str, Any], values: dict[str, Any]) -> None:
+    for node_class in config["nodes"]:
+        node_class.update(values)
 
 
 def hardware(lab: RunningLab, name: str) -> dict[str, int]:
