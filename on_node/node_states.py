@@ -19,13 +19,18 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from on_node import slurm_state
 
 MEMORY = Path("/var/lib/slurmstack/slurmctld/node-states.json")
+#: Seconds after which a node that slurmctld has found unfit is not waited for any longer: its
+#: slurmd has read the new slurm.conf by then.
+JUDGED = 10
+#: Seconds that nodes which slurmctld has drained may take to register again.
+SETTLE = 30
 #: Reasons that slurmctld gives a node whose registration does not fit slurm.conf.
 _REGISTRATION = re.compile(r"Low |gres/|CoreSpec differ|Could not unpack gres|Invalid gres")
 #: States in which a node is in use, or could be.
@@ -69,10 +74,10 @@ class State:
 
 
 def states(shown: str) -> dict[str, State]:
-    """From `scontrol show node`, an empty line between nodes."""
+    """From `scontrol show node`: several lines a node, some of them empty."""
     found = {}
-    for block in re.split(r"\n\s*\n", shown):
-        name = re.search(r"^NodeName=(\S+)", block.strip())
+    for block in re.split(r"^(?=NodeName=)", shown, flags=re.MULTILINE):
+        name = re.match(r"NodeName=(\S+)", block)
         state = re.search(r"^\s*State=(\S+)", block, re.MULTILINE)
         if not name or not state:
             continue
@@ -89,14 +94,13 @@ def states(shown: str) -> dict[str, State]:
 
 def noted(memory: Mapping[str, object], now: Mapping[str, State]) -> dict[str, str]:
     """Node → the reason that a person gave, kept where slurmctld has overwritten it since."""
-    kept = memory.get("decisions")
-    decisions = dict(kept) if isinstance(kept, dict) else {}
+    decisions = _decisions(memory)
     found = {}
     for name, state in now.items():
         if state.closed_by_person:
             found[name] = state.reason
         elif state.drained_for_misfit and name in decisions:
-            found[name] = str(decisions[name])
+            found[name] = decisions[name]
     return found
 
 
@@ -129,11 +133,8 @@ def before(file: str) -> None:
 def after(file: str) -> None:
     """Put back people's reasons, and take up partition states that the settings changed."""
     memory = _recall()
-    decisions, partitions = memory.get("decisions"), memory.get("partitions")
-    now = states(slurm_state.command("scontrol", "show", "node"))
-    for name, reason in (decisions if isinstance(decisions, dict) else {}).items():
-        if name in now and now[name].drained_for_misfit:
-            _give_back(now[name], str(reason))
+    partitions = memory.get("partitions")
+    settle(_decisions(memory), SETTLE)
     config = slurm_state.config_of_text(Path(file).read_text(), slurm_state.expand)
     declared = partitions if isinstance(partitions, dict) else {}
     for name, partition in config.partitions.items():
@@ -145,39 +146,56 @@ def after(file: str) -> None:
     _remember({**memory, "pending": False})
 
 
+def settle(decisions: Mapping[str, str], patience: float) -> None:
+    """Give back people's reasons, and end slurmctld's own drains whose cause is gone. Which those
+    are is known when the nodes have registered again."""
+    end = time.monotonic() + patience
+    while True:
+        now = states(slurm_state.command("scontrol", "show", "node"))
+        waiting = False
+        for name, state in now.items():
+            if state.drained_for_misfit and name in decisions:
+                _give_back(state, decisions[name])
+            elif _cause_is_gone(state):
+                _end_drain(state)
+            elif state.drained_for_misfit and "INVALID_REG" not in state.flags:
+                waiting = True
+        if not waiting or time.monotonic() > end:
+            return
+        time.sleep(1)
+
+
 def fit(file: str, patience: float) -> list[str]:
     """What is wrong with the nodes of slurm.conf, after waiting for it to come right."""
     wanted = slurm_state.config_of_text(Path(file).read_text(), slurm_state.expand).nodes
     memory = _recall()
     fit_before = {str(name) for name in _list(memory.get("fit"))}
-    kept = memory.get("decisions")
-    decisions = dict(kept) if isinstance(kept, dict) else {}
-    end = time.monotonic() + patience
+    began = time.monotonic()
     while True:
+        settle(_decisions(memory), 0)
         now = states(slurm_state.command("scontrol", "show", "node"))
-        for name in wanted:
-            if name in now and _cause_is_gone(now[name]):
-                _clear(now[name], decisions.get(name))
-        wrong = [*unfit(wanted, now, fit_before)]
-        if not wrong or time.monotonic() > end:
-            return wrong
+        wrong = unfit(wanted, now, fit_before)
+        waited = time.monotonic() - began
+        judged = all("INVALID_REG" in now[name].flags for name in wrong if name in now)
+        if not wrong or waited > patience or (judged and waited > JUDGED):
+            return list(wrong.values())
         time.sleep(1)
 
 
-def unfit(
-    wanted: Mapping[str, object], now: Mapping[str, State], fit_before: set[str]
-) -> Iterator[str]:
-    """Nodes that are not as they should be. One that was dead before the change may stay so, and
-    a person's decision is none of ours."""
+def unfit(wanted: Iterable[str], now: Mapping[str, State], fit_before: set[str]) -> dict[str, str]:
+    """Node → what is wrong with it. One that was dead before the change may stay so, and a person's
+    decision is none of ours."""
+    wrong = {}
     for name in wanted:
         state = now.get(name)
         if state is None:
-            yield f"{name}: slurmctld does not know it"
+            wrong[name] = f"{name}: slurmctld does not know it"
         elif state.misfit:
-            yield f"{name}: {state.reason or '+'.join(sorted(state.flags))}"
+            wrong[name] = f"{name}: {state.reason or '+'.join(sorted(state.flags))}"
         elif not state.fit and not state.closed_by_person and name in fit_before:
             shown = "+".join(sorted(state.flags)) + ("" if state.answers else ", not responding")
-            yield f"{name}: {shown}" + (f": {state.reason}" if state.reason else "")
+            wrong[name] = f"{name}: {shown}" + (f": {state.reason}" if state.reason else "")
+    return wrong
 
 
 def _cause_is_gone(state: State) -> bool:
@@ -186,10 +204,7 @@ def _cause_is_gone(state: State) -> bool:
     return state.drained_for_misfit and state.answers and not unsettled
 
 
-def _clear(state: State, decision: object) -> None:
-    if decision is not None:
-        _give_back(state, str(decision))
-        return
+def _end_drain(state: State) -> None:
     slurm_state.command("scontrol", "update", f"NodeName={state.name}", "State=UNDRAIN")
     print(f"resumed {state.name}: {state.reason}")
 
@@ -197,6 +212,11 @@ def _clear(state: State, decision: object) -> None:
 def _give_back(state: State, reason: str) -> None:
     slurm_state.command("scontrol", "update", f"NodeName={state.name}", f"Reason={reason}")
     print(f"{state.name} stays drained: {reason}")
+
+
+def _decisions(memory: Mapping[str, object]) -> dict[str, str]:
+    kept = memory.get("decisions")
+    return {str(name): str(it) for name, it in kept.items()} if isinstance(kept, dict) else {}
 
 
 def _list(value: object) -> list[object]:

@@ -186,6 +186,8 @@ def test_state_moves_only_with_what_it_holds(clean: RunningLab) -> None:
     lab.ssh("ctl", f"scancel {job}")
     back = "cp -a /var/spool/slurmctld-2/. /var/spool/slurmctld/; rm -r /var/spool/slurmctld-2"
     lab.ssh("ctl", f"systemctl stop slurmctld; {back}")
+    lab.change(lambda it: it["slurm"].pop("StateSaveLocation"))
+    lab.up()
 
 
 def test_people_decide_and_every_up_keeps_it(clean: RunningLab) -> None:

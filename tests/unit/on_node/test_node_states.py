@@ -1,6 +1,6 @@
 """What people decided of nodes, and what slurmctld has against them; in words of 24.11."""
 
-# ruff: noqa: E501
+# ruff: noqa: E501, W293
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ SHOWN = """\
 NodeName=cn01 Arch=x86_64 CoresPerSocket=2
    CPUAlloc=0 CPUEfctv=2 CPUTot=2 CPULoad=9.21
    State=IDLE+DRAIN+INVALID_REG ThreadsPerCore=1 TmpDisk=0 Weight=10
+   CurrentWatts=0 AveWatts=0
+   
    Reason=Low RealMemory (reported:24105 < 100.00% of configured:48210) [slurm@2026-11-25T18:00:27]
 
 NodeName=cn02 Arch=x86_64 CoresPerSocket=2
@@ -67,14 +69,14 @@ LOW = "Low RealMemory (reported:1 < 100.00% of configured:2)"
     ],
 )  # fmt: skip
 def test_who_fails_a_run(now: State, before: bool, wrong: bool) -> None:
-    found = [*node_states.unfit({"cn01": None}, {"cn01": now}, {"cn01"} if before else set())]
+    found = node_states.unfit(["cn01"], {"cn01": now}, {"cn01"} if before else set())
     assert bool(found) is wrong
     if found and now.reason:
-        assert now.reason in found[0]
+        assert now.reason in found["cn01"]
 
 
 def test_a_node_that_slurmctld_does_not_know() -> None:
-    assert [*node_states.unfit({"cn09": None}, {}, set())] == ["cn09: slurmctld does not know it"]
+    assert node_states.unfit(["cn09"], {}, set()) == {"cn09": "cn09: slurmctld does not know it"}
 
 
 @pytest.mark.parametrize(
