@@ -9,8 +9,9 @@ import pulumi
 from pulumi_command import remote as command
 
 from components.assembly import Assembly, Deployed
+from components.failure import dependency, recovered
 from remote.answer import Answer, AnswerError, parse_answer
-from remote.bundle import Bundle
+from remote.bundle import Bundle, BundleError
 from remote.commands import APPLIER, APPLY, INSTALL, REMOVE, UNINSTALL
 from remote.host import Host
 
@@ -64,7 +65,7 @@ def deploy(
         secret: the bundle holds a key: it is encrypted in the state and never shown. Its
             answer, which holds hashes only, is not.
     """
-    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(Bundle.render)
+    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(_text)
     stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
     return _command(assembly, node, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
 
@@ -113,7 +114,7 @@ def _command(
         create=apply,
         update=apply,
         delete=remove,
-        stdin=stdin,
+        stdin=recovered(pulumi.Output.from_input(stdin), ""),
         logging=command.Logging.NONE,
         add_previous_output_in_env=False,
         opts=pulumi.ResourceOptions(
@@ -125,13 +126,21 @@ def _command(
     )
     stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
     answer = stdout.apply(lambda text: _answer(text, host.name, role))
-    deployed = Deployed(node, role, resource, answer)
+    deployed = Deployed(node, role, dependency(resource, parent), answer)
     assembly.deployed.append(deployed)
     return deployed
+
+
+def _text(bundle: Bundle) -> str:
+    try:
+        return bundle.render()
+    except BundleError as error:
+        # A report for the operator, without a traceback.
+        raise pulumi.RunError(str(error)) from None
 
 
 def _answer(stdout: str, node: str, role: str) -> Answer:
     try:
         return parse_answer(stdout)
     except AnswerError as error:
-        raise AnswerError(f"{node}: {role}: {error}") from error
+        raise pulumi.RunError(f"{node}: {role}: {error}") from None

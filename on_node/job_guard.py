@@ -5,7 +5,10 @@ gone, jobs on a node whose cores or GRES count differently from before, and wait
 one of them (_sync_jobs_to_conf in slurmctld/read_config.c). What a job does not suffer from the
 present configuration already, it shall not suffer from the next.
 
-    check BUNDLE   before anything is changed; ends with 1 and the jobs on stderr
+    check BUNDLE [NAME|PATH…]
+                   before anything is changed; ends with 1 and the jobs on stderr. The parameters
+                   and files are those whose change no running job survives: slurmd would not know
+                   it any more, or slurmctld could not read what it has saved of it
     hold FILE      right before slurmctld takes FILE up: no job starts meanwhile where the change
                    would end it, and those that have started since are looked at
     release        afterwards, whatever became of it
@@ -28,13 +31,6 @@ SLURM_CONF = "/etc/slurm/slurm.conf"
 #: Nodes that `hold` has drained; gone with the next boot of the host, like the run itself.
 HELD = Path("/run/slurmstack/held-nodes")
 REASON = "slurmstack: slurm.conf is being changed"
-#: Parameters and files whose change no running job survives: slurmd would not know it any more,
-#: or slurmctld could not read what it has saved of it (slurm.conf(5)).
-WITHOUT_RUNNING_JOBS = (
-    "AuthType", "CredType", "JobContainerType", "ProctrackType", "SelectType", "SlurmdSpoolDir",
-    "SwitchType",
-)  # fmt: skip
-FILES_WITHOUT_RUNNING_JOBS = ("/etc/slurm/job_container.conf",)
 #: Jobs that one message names of each kind.
 _NAMED = 12
 
@@ -268,7 +264,7 @@ def groups_of(user: str) -> frozenset[str]:
     return frozenset(found)
 
 
-def check(bundle: str) -> str | None:
+def check(bundle: str, alone: Sequence[str]) -> str | None:
     """What is to be said against the bundle's slurm.conf; None where nothing is."""
     text = slurm_state.file_of_bundle(bundle, SLURM_CONF)
     present = Path(SLURM_CONF)
@@ -276,7 +272,7 @@ def check(bundle: str) -> str | None:
         return None
     new = slurm_state.config_of_text(text, slurm_state.expand)
     last = slurm_state.config_of_text(present.read_text(), slurm_state.expand)
-    changes = [*_parameters(last, new), *_files(bundle)]
+    changes = [*_parameters(last, new, alone), *_files(bundle, alone)]
     if not changes and last.nodes == new.nodes and last.partitions == new.partitions:
         return None
     try:
@@ -292,15 +288,15 @@ def check(bundle: str) -> str | None:
     return report(found, reservations) if found or reservations else None
 
 
-def _parameters(last: Config, new: Config) -> Iterator[str]:
-    for name in WITHOUT_RUNNING_JOBS:
+def _parameters(last: Config, new: Config, alone: Sequence[str]) -> Iterator[str]:
+    for name in (name for name in alone if not name.startswith("/")):
         was, now = last.parameters.get(name.lower()), new.parameters.get(name.lower())
         if was != now:
             yield f"{name} changes from {was or 'the default'} to {now or 'the default'}"
 
 
-def _files(bundle: str) -> Iterator[str]:
-    for path in FILES_WITHOUT_RUNNING_JOBS:
+def _files(bundle: str, alone: Sequence[str]) -> Iterator[str]:
+    for path in (name for name in alone if name.startswith("/")):
         present = Path(path)
         now = present.read_text() if present.exists() else None
         if now != slurm_state.file_of_bundle(bundle, path):
@@ -377,8 +373,8 @@ def main(words: Sequence[str]) -> int:
     if words == ["release"]:
         release()
         return 0
-    verb, path = words
-    against = check(Path(path).read_text()) if verb == "check" else hold(path)
+    verb, path, *alone = words
+    against = check(Path(path).read_text(), alone) if verb == "check" else hold(path)
     if against is not None:
         print(against, file=sys.stderr)
     return 0 if against is None else 1

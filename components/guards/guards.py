@@ -14,10 +14,13 @@ from components.bundle_resource import HostRole
 from components.host import host_baseline
 from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part
 from settings import Settings
+from settings.parameters import files_without_jobs, without_jobs
 from templates.rendering import render
 
 ROLE = "guards"
 SLURM_CONF = "/etc/slurm/slurm.conf"
+#: What on_node/state_guard.py refuses, jobs or not.
+_HAVE_A_GUARD = ("ClusterName", "StateSaveLocation")
 _LIBRARY = "/usr/local/lib/slurmstack"
 _SOURCES = Path(__file__).parents[2] / "on_node"
 
@@ -58,7 +61,12 @@ def before_slurmctld_changes(settings: Settings) -> list[Part]:
     controller = settings.roles.controller
     others = [host.address for name, host in settings.hosts.items() if name != controller]
     state = f'{program("state_guard", "slurmctld")} "$SLURMSTACK_BUNDLE" {shlex.join(others)}'
-    jobs = Guard("jobs-stay", f'{program("job_guard", "check")} "$SLURMSTACK_BUNDLE"', timeout=120)
+    alone = (
+        *(name for name in without_jobs() if name not in _HAVE_A_GUARD),
+        *(f"/etc/slurm/{name}" for name in files_without_jobs()),
+    )
+    check = f'{program("job_guard", "check")} "$SLURMSTACK_BUNDLE" {shlex.join(alone)}'
+    jobs = Guard("jobs-stay", check, timeout=120)
     return [
         Guard("state-stays", state.rstrip(), timeout=60),
         *([] if settings.guards.allow_job_loss else [jobs]),

@@ -10,6 +10,7 @@ from pulumi_command import remote as command
 
 from components.assembly import Assembly, Deployed
 from components.bundle_resource import connection, deploy
+from components.failure import dependency, recovered
 from components.host import host_baseline
 from remote.bundle import Bundle, Check, File, Package, Part, Unit
 from settings.model import MungeKeySetting
@@ -44,23 +45,24 @@ class MungeKey(pulumi.ComponentResource):
         hosts, controller = assembly.hosts, assembly.controller
         key = self._key(name, assembly.settings.munge_key)
         first = self._place(assembly, controller, key, None, [])
+        self.sha256 = first.answer.apply(lambda answer: answer.files[PATH].sha256)
         credential = command.Command(
             "munge-credential",
             connection=connection(hosts[controller]),
             create=_CREDENTIAL,
             # A new key needs a new credential; nothing else does.
-            triggers=[first.answer.apply(lambda answer: answer.files[PATH].sha256)],
+            triggers=[recovered(self.sha256, "")],
             logging=command.Logging.NONE,
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(
                 parent=self, depends_on=[first.resource], additional_secret_outputs=["stdout"]
             ),
         )
+        made = dependency(credential, self)
         for node in hosts:
             if node != controller:
-                self._place(assembly, node, key, credential.stdout, [credential])
-        self.sha256 = first.answer.apply(lambda answer: answer.files[PATH].sha256)
-        self.register_outputs({"sha256": self.sha256})
+                self._place(assembly, node, key, credential.stdout, [made])
+        self.register_outputs({})
 
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
