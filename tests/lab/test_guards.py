@@ -198,24 +198,23 @@ def test_people_decide_and_every_up_keeps_it(clean: RunningLab) -> None:
     lab.ssh("ctl", "scontrol create reservation=r user=root start=now duration=600 nodes=cn01 "
             "flags=ignore_jobs")  # fmt: skip
     lab.ssh("ctl", "scontrol update partition=gpu state=down")
-    ups: dict[str, Change] = {
-        "reconfigure": lambda it: it["slurm"].update(MessageTimeout=41),
-        "slurmctld and slurmd restart": lambda it: it["slurm"].update(AuthInfo="ttl=240"),
-        "class": lambda it: it["nodes"][1].update(Weight=7),
-        "slurmd restart": lambda it: it["limits"].update(nofile=8192),
-        "munge": lambda it: it.update(mungeKey="QUJD" * 30),
+    decisions = {"down": "down", "drain": "drained", "fail": "fail"}
+    # For each kind of change, one value for each decision.
+    ups: dict[str, Callable[[dict[str, Any], int], None]] = {
+        "reconfigure": lambda it, n: it["slurm"].update(MessageTimeout=41 + n),
+        "slurmctld and slurmd restart": lambda it, n: it["slurm"].update(AuthInfo=f"ttl={240 + n}"),
+        "class": lambda it, n: it["nodes"][1].update(Weight=7 + n),
+        "slurmd restart": lambda it, n: it["limits"].update(nofile=8192 + n),
+        "munge": lambda it, n: it.update(mungeKey="ABCDEFGH"[n] * 100),
     }
-    decisions = {"DOWN": "down", "DRAIN": "drained", "FAIL": "fail"}
     try:
         for name, change in ups.items():
-            lab.change(change)
-            for decision, shown in decisions.items():
+            for number, (decision, shown) in enumerate(decisions.items()):
                 lab.ssh("ctl", f"scontrol update node=cn02 state={decision} reason='of a person'")
-                if decision == "DOWN" or name == "class":
-                    lab.up()
-                lab.ssh("ctl", "scontrol reconfigure")
+                lab.change(bound(change, number))
+                lab.up()
                 await_that(lambda: "*" not in node(lab, "cn02"))
-                assert node(lab, "cn02") == f"{shown}|of a person|root", (name, decision)
+                assert node(lab, "cn02") == f"{shown}|of a person|root", name
                 lab.ssh("ctl", "scontrol update node=cn02 state=resume")
             assert state_of(lab, suspended) == "SUSPENDED", name
             assert state_of(lab, held) == "PENDING", name
@@ -255,6 +254,10 @@ def test_a_node_with_less_than_declared_is_named_and_returns(clean: RunningLab) 
 def of_all_nodes(config: dict[str, Any], values: dict[str, Any]) -> None:
     for node_class in config["nodes"]:
         node_class.update(values)
+
+
+def bound(change: Callable[[dict[str, Any], int], None], number: int) -> Change:
+    return lambda config: change(config, number)
 
 
 def hardware(lab: RunningLab, name: str) -> dict[str, int]:
