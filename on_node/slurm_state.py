@@ -183,7 +183,7 @@ def config_of_text(text: str, expand: Expand) -> Config:
     nodes: dict[str, Node] = {}
     partitions: dict[str, Partition] = {}
     parameters: dict[str, str] = {}
-    lines = [line.strip() for line in text.splitlines() if not line.strip().startswith("#")]
+    lines = lines_of(text)
     for line in lines:
         values = {name.lower(): value for name, value in fields(line).items()}
         if "nodename" in values:
@@ -197,6 +197,12 @@ def config_of_text(text: str, expand: Expand) -> Config:
             values = {name.lower(): value for name, value in fields(line).items()}
             partitions[values["partitionname"]] = _partition(values, tuple(nodes), expand)
     return Config(nodes, partitions, parameters)
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of a slurm.conf, comments left out and continued ones (\\) joined."""
+    whole = re.sub(r"\\\n\s*", "", text)
+    return [line.strip() for line in whole.splitlines() if not line.strip().startswith("#")]
 
 
 def config_of_scontrol(nodes: str, partitions: str, config: str, expand: Expand) -> Config:

@@ -11,6 +11,7 @@ from components.compute import compute_node
 from components.configuration.slurm_conf import slurm_conf
 from components.controller import slurm_controller
 from components.guards import guards
+from on_node.slurm_state import lines_of
 from remote.bundle import Bundle, Command
 from settings import Settings
 from settings.model import Hardware
@@ -48,7 +49,7 @@ class NodesFit(HostRole):
 def nodes_fit_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:
     """A command that is due when something changes by which slurmctld judges nodes."""
     conf = slurm_conf(settings, hardware)
-    lines = [line for line in conf.splitlines() if line.startswith(_JUDGED_BY)]
+    lines = [line for line in lines_of(conf) if line.startswith(_JUDGED_BY)]
     script = render(
         "compute/nodes-fit.sh",
         judged_by=hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16],

@@ -63,6 +63,11 @@ def read(*jobs: str) -> list[Job]:
     return slurm_state.jobs_of_scontrol("\n".join(jobs), expand)
 
 
+def test_a_line_may_be_continued() -> None:
+    continued = CONF.replace(" CPUs=", " \\\n    CPUs=").replace(" Default", " \\\n    Default")
+    assert slurm_state.config_of_text(continued, expand) == slurm_state.config_of_text(CONF, expand)
+
+
 def test_what_slurmctld_says_and_what_a_file_says_are_the_same() -> None:
     conf = slurm_state.config_of_text(CONF, expand)
     shown = old()
