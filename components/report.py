@@ -105,7 +105,14 @@ def report(
     async def tell(found: list[Any]) -> Any:
         inventory = found[1].get("inventory", {})
         applied = [one for one in found[0] if one is not None and was_applied(one, inventory)]
-        await _tell(applied, not_applied(deployed, found[0]), hosts, hosts[controller])
+        failed = not_applied(deployed, found[0])
+        await _tell(applied, failed, hosts, hosts[controller])
+        if any(one.node == controller for one in failed):
+            # With --continue-on-error the engine would go on to what is no longer in the settings,
+            # and take slurmd from a node that the controller still has, and its jobs with it.
+            raise pulumi.RunError(
+                f"{controller} is not as the settings say, so nothing was taken from any node"
+            )
 
     if not pulumi.runtime.is_dry_run():
         whole: pulumi.Output[Any] = pulumi.Output.all(answers, before)
