@@ -22,6 +22,7 @@ from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
 from settings.health import HealthCheck
 from settings.hostlist import expand
+from settings.identities import Identities
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.jwt import Jwt
 from settings.modules import Modules
@@ -46,6 +47,8 @@ Name = Annotated[
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
+#: A date, a time, a number: what tells one wish to apply again from the one before.
+Reapply = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:+-]{0,63}$")]
 
 
 #: What gives the parameters of a NodeName line that are no settings of a class.
@@ -276,6 +279,9 @@ class Settings(Model):
     health_check: HealthCheck | None = None
     modules: Modules | None = None
     precheck: Precheck = Precheck()
+    identities: Identities = Identities()
+    #: Host → any text; a new one has all bundles of the host applied again.
+    reapply: dict[Name, Reapply] = Field(default_factory=dict)
     jwt: Jwt | None = None
     rest: Rest | None = None
     rest_tls_key: SecretStr | None = None
