@@ -95,7 +95,10 @@ class HostRole(pulumi.ComponentResource):
 
 
 #: What changes nothing on a machine that is gone.
-_ALL_INPUTS = ["connection", "create", "update", "delete", "stdin", "logging", "environment"]
+_ALL_INPUTS = [
+    "connection", "create", "update", "delete", "stdin", "logging", "environment",
+    "addPreviousOutputInEnv",
+]  # fmt: skip
 
 
 def _command(

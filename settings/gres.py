@@ -203,6 +203,11 @@ class Gres(SlurmObject):
         return self.profile is not None or any("/nvidia-caps/" in file for file in files)
 
     @property
+    def is_real_gpu(self) -> bool:
+        """Whether it is cards, or slices of cards, and not files that stand for them."""
+        return self.Name == "gpu" and not self.standIn
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """Its device files, one for each, where they are named."""
         if self.pci:
@@ -384,7 +389,7 @@ def beyond_cores(declared: Sequence[Gres], threads: int, where: str) -> Iterator
 
 def real_gpus(declared: Sequence[Gres] | None) -> tuple[Gres, ...]:
     """Of what a class declares, the GPUs that are cards or slices of cards on the node."""
-    return tuple(one for one in declared or () if one.Name == "gpu" and not one.standIn)
+    return tuple(gres for gres in declared or () if gres.is_real_gpu)
 
 
 def cards(declared: Sequence[Gres] | None) -> tuple[int, bool]:

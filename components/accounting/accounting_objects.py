@@ -17,7 +17,7 @@ from remote.bundle import Bundle, Check, Command, Directory, File, Part, Unit
 from settings import Settings
 from settings.accounting import Accounting as AccountingSettings
 from settings.accounting import User
-from settings.accounting_checks import partition_qos
+from settings.checks.accounting import partition_qos
 from settings.slurm_value import plain
 from templates.rendering import render
 

@@ -13,7 +13,6 @@ from typing import Any
 from settings import Settings
 from settings.gres import SHARED, Gres
 from settings.hostlist import fold
-from settings.jobs import Cgroup
 from settings.model import Hardware
 from settings.parameters import files_that_restart
 from settings.slurm_conf import Line, Section
@@ -105,17 +104,9 @@ def _without_hardware(settings: Settings) -> dict[str, str]:
 
 
 def cgroup_conf(settings: Settings) -> str | None:
-    """cgroup.conf; none where nothing was said and nothing in slurm.conf asks for cgroups."""
-    said = settings.cgroup
-    slurm = settings.slurm
-    uses = (
-        slurm.ProctrackType == "proctrack/cgroup"
-        or slurm.JobAcctGatherType == "jobacct_gather/cgroup"
-        or "task/cgroup" in options(slurm.TaskPlugin)
-    )
-    if said is None and not uses:
-        return None
-    return _parameters((said or Cgroup()).parameters())
+    """cgroup.conf, where there is one."""
+    cgroup = settings.confinement
+    return None if cgroup is None else _parameters(cgroup.parameters())
 
 
 def gres_conf(nodes: Mapping[str, tuple[Gres, ...]]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from components.configuration import served_files
 from components.keys.jwt_key_pair import auth_alt
 from settings import NodeClass, Settings
-from settings.accounting_checks import named_tres
+from settings.checks.accounting import named_tres
 from settings.gres import node_gres
 from settings.hostlist import expand, fold
 from settings.model import Hardware, Partition

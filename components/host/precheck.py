@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.configuration.served_files import cgroup_conf
 from remote.bundle import Guard
 from settings import Settings
 from settings.gres import cards, named_devices
@@ -53,8 +52,8 @@ def _report(settings: Settings, people: Sequence[str]) -> str:
 
 def needs_cgroup_v2(node: str, settings: Settings) -> bool:
     """Whether jobs on this node are confined by cgroup v2."""
-    text = cgroup_conf(settings)
-    return node in settings.compute and text is not None and "cgroup/v2" in text
+    cgroup = settings.confinement
+    return node in settings.compute and cgroup is not None and cgroup.CgroupPlugin == "cgroup/v2"
 
 
 @dataclass(frozen=True)
