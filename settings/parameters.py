@@ -114,10 +114,15 @@ def find(file: str, name: str) -> Parameter | None:
     return table(file).get(name.lower())
 
 
-def restarted_by(daemon: Daemon) -> tuple[str, ...]:
-    """The parameters of slurm.conf whose change restarts this daemon, since a reconfigure does
-    not bring it there (scontrol(1), reconfigure: neither listening ports nor authentication)."""
-    return tuple(it.name for it in table(SLURM_CONF).values() if daemon in it.restart)
+def restarted_by(daemon: Daemon, file: str = SLURM_CONF) -> tuple[str, ...]:
+    """The parameters whose change restarts this daemon, since a reconfigure does not bring it
+    there (scontrol(1), reconfigure: neither listening ports nor authentication)."""
+    return tuple(it.name for it in table(file).values() if daemon in it.restart)
+
+
+def files_that_restart(daemon: Daemon) -> tuple[str, ...]:
+    """The files that this daemon reads when it starts, and not at a reconfigure."""
+    return tuple(file for file, it in _data()["files"].items() if daemon in it.get("restart", ""))
 
 
 def plugins(kind: str) -> Mapping[str, tuple[Release | None, Release | None]]:
