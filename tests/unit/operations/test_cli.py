@@ -90,5 +90,5 @@ def test_every_documented_command_takes_secrets_from_stdin() -> None:
     for name, command in commands:
         key, *rest = command.partition("--secret")[2].split()
         assert key == "KEY" or key.startswith("slurmstack:"), (name, command)
-        # From a file or a pipe, or at a prompt; never among the arguments, which /proc shows to all.
+        # From a file, a pipe or a prompt; never among the arguments, which /proc shows to all.
         assert not rest or rest[0].startswith("<"), (name, command)
