@@ -9,8 +9,8 @@ from typing import Any
 
 from pulumi import automation
 
-from settings import Settings, parse
-from settings.load import structured
+from settings import Settings
+from settings.load import from_config
 
 
 class NoSuchStack(Exception):
@@ -47,17 +47,12 @@ def settings(stack: str | None, project: Path) -> tuple[Settings, Path, str]:
     """
     workspace = _workspace(project)
     name = stack or selected(workspace)
-    prefix = f"{workspace.project_settings().name}:"
     try:
         found = workspace.get_all_config(name)
     except automation.CommandError as error:
         raise NoSuchStack(f"stack {name} cannot be read: {_reason(error)}") from error
-    raw = {
-        key.removeprefix(prefix): structured(item.value)
-        for key, item in found.items()
-        if key.startswith(prefix)
-    }
-    read = parse(raw, project=prefix.removesuffix(":"), stack=name)
+    values = {key: item.value for key, item in found.items()}
+    read = from_config(values, workspace.project_settings().name, name)
     return read, Path(workspace.work_dir), name
 
 

@@ -27,6 +27,8 @@ class Answer(_Model):
 
     node: str
     role: str
+    #: When the node said it, by its own clock (UTC, ISO 8601); None from an applier that was older.
+    time: str | None = None
     changed: bool = False
     files: dict[str, FileState] = Field(default_factory=dict)
     packages: dict[str, str] = Field(default_factory=dict)

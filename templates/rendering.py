@@ -26,6 +26,18 @@ def continued(value: str) -> str:
     return "\\\n".join(lines)
 
 
+def lua(value: object) -> str:
+    """A string of Lua, which module files are written in: bytes above ASCII stand as they are, and
+    what would end or change the string is escaped (JSON's ``\\u0026`` is none of Lua's)."""
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n"}
+    return '"{}"'.format(
+        "".join(
+            escapes.get(letter) or (f"\\{ord(letter):03d}" if ord(letter) < 32 else letter)
+            for letter in str(value)
+        )
+    )
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -37,6 +49,7 @@ def _environment() -> Environment:
         autoescape=False,
     )
     environment.filters["continued"] = continued
+    environment.filters["lua"] = lua
     return environment
 
 

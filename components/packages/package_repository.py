@@ -4,6 +4,7 @@ served by one host; and the package sources of every node."""
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import pulumi
@@ -13,7 +14,19 @@ from components.bundle_resource import deploy
 from components.host import applier
 from components.host.precheck import guard
 from components.packages.slurm_packages import BASE, HEADERS
-from remote.bundle import Bundle, Check, Command, Directory, File, Group, Package, Part, Unit, User
+from remote.bundle import (
+    Bundle,
+    Check,
+    Command,
+    Directory,
+    File,
+    Group,
+    Package,
+    Part,
+    Unit,
+    User,
+    Validate,
+)
 from settings import Settings
 from settings.artifact import OPEN, Artifact, PackageFile
 from templates.rendering import render
@@ -182,7 +195,7 @@ def node_bundle(node: str, settings: Settings, key: str | None, index: str | Non
     if sources:
         text = render("packages/refresh.sh", sources=sources, index=index)
         parts.append(Command("package-lists", text, on=tuple(sources), timeout=300))
-    return Bundle(node, ROLE_NODE, parts)
+    return Bundle(node, ROLE_NODE, [*parts, *_apt_reads(parts)])
 
 
 def host_bundle(node: str, settings: Settings) -> Bundle:
@@ -263,7 +276,13 @@ def host_bundle(node: str, settings: Settings) -> Bundle:
             timeout=20,
         ),
     ]
-    return Bundle(node, ROLE_HOST, parts)
+    return Bundle(node, ROLE_HOST, [*parts, *_apt_reads(parts)])
+
+
+def _apt_reads(parts: Sequence[Part]) -> list[Part]:
+    paths = [part.path for part in parts if isinstance(part, File)]
+    read = tuple(path for path in paths if path.startswith("/etc/apt/"))
+    return [Validate("apt", render("packages/apt-reads-it.sh"), on=read)] if read else []
 
 
 def _step(name: str, script: str, words: list[str], timeout: int) -> Command:

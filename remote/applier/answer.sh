@@ -8,7 +8,7 @@ answer() {
     done <"$work/command"
     touch "$work/actions" "$work/commands" "$work/facts" "$work/versions" "$work/states" "$work/hashes" "$work/todo"
     cat "$@" "$work/facts" >"$work/all-facts"
-    awk -v node="$node" -v role="$role" -v changed="$changed" -v work="$work" '
+    awk -v time="$(date -u +%Y-%m-%dT%H:%M:%SZ)" -v node="$node" -v role="$role" -v changed="$changed" -v work="$work" '
         function quoted(s,   i, c, r) {
             r = ""
             for (i = 1; i <= length(s); i++) {
@@ -42,8 +42,8 @@ answer() {
             }
             first = 1; json = ""
             for (i = 1; i <= facts; i++) member(order[i], quoted(fact[order[i]]))
-            printf "{\"node\": %s, \"role\": %s, \"changed\": %s, \"files\": {%s}, \"packages\": {%s}, \"units\": {%s}, ", \
-                quoted(node), quoted(role), changed, files, packages, units
+            printf "{\"time\": %s, \"node\": %s, \"role\": %s, \"changed\": %s, \"files\": {%s}, \"packages\": {%s}, \"units\": {%s}, ", \
+                quoted(time), quoted(node), quoted(role), changed, files, packages, units
             printf "\"commands\": %s, \"actions\": %s, \"facts\": {%s}}\n", list("commands"), list("actions"), json
         }'
 }

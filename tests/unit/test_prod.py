@@ -193,7 +193,7 @@ def alike(found: list[Entry]) -> list[Entry]:
 
 def test_every_script_is_sh() -> None:
     found = scripts()
-    assert {entry.kind for entry in found} == {"guard", "command", "check"}
+    assert {entry.kind for entry in found} == {"guard", "validate", "command", "check"}
     for entry in alike(found):
         try:
             script(entry.block)
@@ -271,6 +271,8 @@ def test_slurm_conf() -> None:
     assert (node["cpus"], node["socketsperboard"], node["corespersocket"]) == (224, 2, 56)
     assert node["realmemory"] < hardware()["cn64"].RealMemory
     assert "gpu:h100:8" in str(node["gres"])
+    # GPUs are accounted: without it, limits of gres/gpu do not hold.
+    assert conf()["accountingstoragetres"] == ["gres/gpu"]
     # slurm.conf(5): MaxJobCount should be much larger than MaxArraySize, which ends at 4,000,001.
     assert 10 * (found["maxarraysize"] - 1) <= found["maxjobcount"]
     assert found["maxarraysize"] <= 4_000_001

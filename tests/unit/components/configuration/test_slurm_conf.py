@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from slurmutils import slurmconfig
 
-from components.configuration.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
+from components.configuration.slurm_conf import restart_keys, slurm_conf
 from settings import parse
 from settings.model import Hardware
+from settings.parameters import Daemon
 from tests.unit.settings.test_settings import lab
 
 DGX = Hardware(CPUs=224, SocketsPerBoard=2, CoresPerSocket=56, ThreadsPerCore=2, RealMemory=2063937)
@@ -56,7 +57,7 @@ def test_configless_is_always_on() -> None:
 
 
 def test_sections_are_titled_and_sorted() -> None:
-    lines = rendered(slurm={"MessageTimeout": 5, "KillWait": 3, "extra": {"Zz": 1, "Aa": True}})
+    lines = rendered(slurm={"MessageTimeout": 5, "KillWait": 3, "extra": {"Zz!": 1, "Aa!": True}})
     titles = [line for line in lines.splitlines() if line.startswith("# ")][2:]
     assert titles[:-2] == sorted(titles[:-2])
     assert titles[-2:] == ["# Compute nodes", "# Partitions"]
@@ -103,18 +104,42 @@ def test_a_changed_parameter_of_a_node_is_one_short_line() -> None:
     assert len(read_back(rendered(nodes=nodes))["nodes"]["cn01"]["features"]) == 40
 
 
-@pytest.mark.parametrize(
-    ("slurm", "changes"),
-    [
-        ({"MessageTimeout": 60}, False),
-        ({"extra": {"JobRequeue": 0}}, False),
-        ({"SlurmctldPort": 7000}, True),
-        ({"SlurmdPort": 7001}, True),
-        ({"StateSaveLocation": "/srv/slurmctld"}, True),
-        ({"AuthInfo": "ttl=60"}, True),
-    ],
-)
-def test_what_restarts_slurmctld(slurm: dict[str, Any], changes: bool) -> None:
-    before = restart_keys(parse({**lab(), "slurm": {}}), RESTART_SLURMCTLD)
-    after = restart_keys(parse({**lab(), "slurm": slurm}), RESTART_SLURMCTLD)
-    assert (before != after) is changes
+#: Parameter and value → the daemons that a change to it restarts, beside the reconfigure that every
+#: changed slurm.conf brings: scontrol(1), reconfigure, changes neither ports nor authentication.
+RESTARTS: list[tuple[dict[str, Any], set[Daemon]]] = [
+    ({"MessageTimeout": 60}, set()),
+    ({"extra": {"JobRequeue": 0}}, set()),
+    ({"SlurmctldPort": 7000}, {"slurmctld", "slurmrestd"}),
+    ({"SlurmdPort": 7001}, {"slurmctld", "slurmd"}),
+    ({"StateSaveLocation": "/srv/slurmctld"}, {"slurmctld"}),
+    ({"SlurmdSpoolDir": "/srv/slurmd"}, {"slurmd"}),
+    ({"AuthInfo": "ttl=60"}, {"slurmctld", "slurmd", "slurmrestd"}),
+    ({"CommunicationParameters": "EnableIPv6"}, {"slurmctld", "slurmd"}),
+    ({"extra": {"tlstype": "tls/s2n"}}, {"slurmctld", "slurmd", "slurmdbd", "slurmrestd"}),
+]
+
+
+@pytest.mark.parametrize("daemon", get_args(Daemon))
+@pytest.mark.parametrize(("slurm", "daemons"), RESTARTS)
+def test_what_restarts_a_daemon(
+    slurm: dict[str, Any], daemons: set[Daemon], daemon: Daemon
+) -> None:
+    before = restart_keys(parse({**lab(), "slurm": {}}), daemon)
+    after = restart_keys(parse({**lab(), "slurm": slurm}), daemon)
+    assert (before != after) is (daemon in daemons)
+
+
+def test_an_upgrade_restarts_nothing() -> None:
+    """The lines that the applier remembers of the first version: another set is a restart."""
+    settings = parse({**lab(), "slurm": {}})
+    assert restart_keys(settings, "slurmctld") == (
+        "AuthType=auth/munge", "SlurmctldHost=ctl(10.73.0.10)", "SlurmctldPort=6817",
+        "SlurmdPort=6818", "StateSaveLocation=/var/spool/slurmctld",
+    )  # fmt: skip
+    assert restart_keys(settings, "slurmd") == (
+        "AuthType=auth/munge", "SlurmdPort=6818", "SlurmdSpoolDir=/var/spool/slurmd",
+    )  # fmt: skip
+    assert restart_keys(settings, "slurmrestd") == (
+        "AccountingStorageHost=10.73.0.10", "AccountingStorageType=accounting_storage/slurmdbd",
+        "ClusterName=lab", "SlurmctldHost=ctl(10.73.0.10)", "SlurmctldPort=6817",
+    )  # fmt: skip
