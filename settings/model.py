@@ -48,7 +48,9 @@ Name = Annotated[
 Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
 #: A date, a time, a number: what tells one wish to apply again from the one before.
-Reapply = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.:+-]{0,63}$")]
+Reapply = Annotated[
+    str, matching(r"[A-Za-z0-9][A-Za-z0-9.:+-]{0,63}", "a word that is new, such as 2026-11-25")
+]
 
 
 #: What gives the parameters of a NodeName line that are no settings of a class.
