@@ -12,9 +12,11 @@ from components.accounting.accounting_objects import Accounting
 from components.accounting.slurmdbd import SlurmDatabase
 from components.assembly import Assembly, Component, Deployed
 from components.compute.compute_node import ComputeNode
+from components.compute.nodes_fit import NodesFit
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
 from components.failure import recovered
+from components.guards.guards import Guards
 from components.host.applier import Node
 from components.host.host_baseline import System
 from components.host.storage import Storage
@@ -38,11 +40,13 @@ COMPONENTS: tuple[type[Component], ...] = (
     MungeKey,
     PackageRepository,
     JwtKeyPair,
+    Guards,
     SlurmDatabase,
     SlurmController,
     Accounting,
     SlurmRestd,
     ComputeNode,
+    NodesFit,
     LoginNode,
     Apptainer,
 )

@@ -134,6 +134,17 @@ def restarted_by(daemon: Daemon) -> tuple[str, ...]:
 >>>>>>> f2b3a1f8f7faf86e6340b312afd41fdea7e852f3
 
 
+def without_jobs() -> tuple[str, ...]:
+    """The parameters of slurm.conf whose change no running job survives."""
+    needs = (Needs.DRAIN, Needs.STOP)
+    return tuple(it.name for it in table(SLURM_CONF).values() if it.needs in needs)
+
+
+def files_without_jobs() -> tuple[str, ...]:
+    """The files beside slurm.conf whose change no running job survives."""
+    return tuple(name for name, it in _data()["files"].items() if it["needs"] == Needs.DRAIN)
+
+
 def plugins(kind: str) -> Mapping[str, tuple[Release | None, Release | None]]:
     """Plugin of a type → the first and the last release that has it. Empty: any name will do."""
     spans = _data()["plugins"].get(kind, {})

@@ -158,7 +158,8 @@ class SlurmConf(SlurmObject):
     HealthCheckNodeState: str | None = _in(Section.NODES)
     HealthCheckProgram: str | None = _in(Section.NODES)
     RebootProgram: str | None = _in(Section.NODES)
-    ReturnToService: str = _in(Section.NODES, "2")
+    #: 2 lets a node that a person set DOWN return with its next registration.
+    ReturnToService: str = _in(Section.NODES, "1")
     SlurmdSpoolDir: str = _in(Section.NODES, "/var/spool/slurmd")
     StateSaveLocation: str = _in(Section.NODES, "/var/spool/slurmctld")
 

@@ -13,6 +13,7 @@ from components.assembly import Assembly
 from components.bundle_resource import deploy
 from components.configuration.served_files import options
 from components.configuration.slurm_conf import parameters
+from components.guards import guards
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger
@@ -70,7 +71,7 @@ class SlurmDatabase(pulumi.ComponentResource):
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
         if assembly.settings.accounting is not None:
-            roles = (munge_key.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE)
+            roles = (munge_key.ROLE, guards.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE)
             cls(assembly.controller, assembly, assembly.on(assembly.controller, *roles))
 
 
@@ -84,6 +85,7 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
         node,
         ROLE,
         [
+            *guards.before_slurmdbd_changes(),
             Package("mariadb-server"),
             *slurm_packages(settings, "client", "slurmdbd", "slurmdbd-mysql"),
             *([archive] if _archives(accounting) else []),

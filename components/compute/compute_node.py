@@ -22,7 +22,7 @@ from components.health import nhc
 from components.keys import munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger
-from remote.bundle import Bundle, Check, Directory, File, Part, Unit
+from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit
 from settings import Settings
 from settings.model import Hardware
 from templates.rendering import render
@@ -63,6 +63,15 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
         node,
         ROLE,
         [
+            Guard(
+                "jobs-known",
+                render(
+                    "compute/jobs-known.sh",
+                    defaults=DEFAULTS,
+                    server=f"{controller.address}:{settings.slurm.SlurmctldPort}",
+                ),
+                timeout=120,
+            ),
             *slurm_packages(settings, "client", "slurmd"),
             *enroot_pyxis.node_parts(settings),
             Directory("/var/log/slurm", owner="slurm:slurm"),

@@ -142,6 +142,7 @@ def test_four_commands_a_node_and_one_credential() -> None:
     node, _ = deploy()
     assert set(commands(node)) == {
         "ctl-node", "ctl-system", "ctl-munge-key", "ctl-slurmctld", "munge-credential",
+        "ctl-guards", "ctl-nodes-fit",
         "cn01-node", "cn01-system", "cn01-munge-key", "cn01-slurmd",
         "cn02-node", "cn02-system", "cn02-munge-key", "cn02-slurmd",
     }  # fmt: skip
