@@ -114,24 +114,19 @@ def find(file: str, name: str) -> Parameter | None:
     return table(file).get(name.lower())
 
 
-<<<<<<< HEAD
 def restarted_by(daemon: Daemon, file: str = SLURM_CONF) -> tuple[str, ...]:
     """The parameters whose change restarts this daemon, since a reconfigure does not bring it
     there (scontrol(1), reconfigure: neither listening ports nor authentication)."""
-    return tuple(it.name for it in table(file).values() if daemon in it.restart)
+    return tuple(
+        parameter.name for parameter in table(file).values() if daemon in parameter.restart
+    )
 
 
 def files_that_restart(daemon: Daemon) -> tuple[str, ...]:
     """The files that this daemon reads when it starts, and not at a reconfigure."""
-    return tuple(file for file, it in _data()["files"].items() if daemon in it.get("restart", ""))
-=======
-def restarted_by(daemon: Daemon) -> tuple[str, ...]:
-    """The parameters of slurm.conf whose change restarts this daemon, since a reconfigure does
-    not bring it there (scontrol(1), reconfigure: neither listening ports nor authentication)."""
     return tuple(
-        parameter.name for parameter in table(SLURM_CONF).values() if daemon in parameter.restart
+        file for file, defaults in _data()["files"].items() if daemon in defaults.get("restart", "")
     )
->>>>>>> f2b3a1f8f7faf86e6340b312afd41fdea7e852f3
 
 
 def without_jobs() -> tuple[str, ...]:
