@@ -329,7 +329,7 @@ class Settings(Model):
             *(expand(self.roles.login) if self.roles.login else ()),
             *(share.server for share in self.storage.values()),
             self.packages.host or self.roles.controller,
-            *(name for one in self.nodes for name in one.names),
+            *(name for node_class in self.nodes for name in node_class.names),
         }
         return {name: host for name, host in self.hosts.items() if name in used}
 

@@ -166,12 +166,12 @@ def slurmdbd_conf(settings: Settings, password: str) -> str:
 
 def _verifying(conf: Mapping[str, Any]) -> dict[str, list[str]]:
     """AuthAltParameters without those that only slurmctld knows: slurmdbd makes no tokens."""
-    found = [
+    verifying = [
         option
         for option in options(conf.get("AuthAltParameters"))
         if option.partition("=")[0] not in {"disable_token_creation", "max_token_lifespan"}
     ]
-    return {"AuthAltParameters": found} if found else {}
+    return {"AuthAltParameters": verifying} if verifying else {}
 
 
 def client_conf(settings: Settings) -> str:
