@@ -60,7 +60,10 @@ def test_check_keeps_words_whole_in_80_columns_and_has_no_frame() -> None:
         "resolves": "10.10.1.1",
     }  # fmt: skip
     found = HostReport(
-        values, ["mlx5_0/1 ACTIVE 400 InfiniBand"], ["no apt-get on it"], ["no DCGM"]
+        values,
+        ["mlx5_0/1 ACTIVE 400 InfiniBand"],
+        fails=["no apt-get on it"],
+        warns=["no DCGM"],
     )
     lines = printed(checked({"cn01": found}), 80)
     assert max(map(len, lines)) <= 80
