@@ -114,12 +114,17 @@ def find(file: str, name: str) -> Parameter | None:
     return table(file).get(name.lower())
 
 
-def restarted_by(daemon: Daemon) -> tuple[str, ...]:
-    """The parameters of slurm.conf whose change restarts this daemon, since a reconfigure does
-    not bring it there (scontrol(1), reconfigure: neither listening ports nor authentication)."""
-    return tuple(
-        parameter.name for parameter in table(SLURM_CONF).values() if daemon in parameter.restart
-    )
+def restarted_by(daemon: Daemon, file: str = SLURM_CONF) -> tuple[str, ...]:
+    """The parameters whose change restarts this daemon, since a reconfigure does not bring it
+    there (scontrol(1), reconfigure: neither listening ports nor authentication)."""
+    parameters = table(file).values()
+    return tuple(parameter.name for parameter in parameters if daemon in parameter.restart)
+
+
+def files_that_restart(daemon: Daemon) -> tuple[str, ...]:
+    """The files that this daemon reads when it starts, and not at a reconfigure."""
+    files = _data()["files"].items()
+    return tuple(name for name, file in files if daemon in file.get("restart", ""))
 
 
 def plugins(kind: str) -> Mapping[str, tuple[Release | None, Release | None]]:

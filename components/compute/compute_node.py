@@ -81,7 +81,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
                     *enroot_pyxis.restart_on(settings),
                 ),
                 restart_keys=(
-                    *restart_keys(settings, "slurmd"),
+                    *restart_keys(settings, "slurmd", node),
                     *slurmd_restart_lines(settings),
                 ),
             ),

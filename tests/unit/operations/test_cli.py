@@ -61,7 +61,7 @@ def test_check_keeps_words_whole_in_80_columns_and_has_no_frame() -> None:
     }  # fmt: skip
     found = HostReport(
         values,
-        ["mlx5_0/1 ACTIVE 400 InfiniBand"],
+        infiniband=["mlx5_0/1 ACTIVE 400 InfiniBand"],
         fails=["no apt-get on it"],
         warns=["no DCGM"],
     )
