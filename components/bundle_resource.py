@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pulumi
 from pulumi_command import remote as command
 
+from components.assembly import Assembly, Deployed
 from remote.answer import Answer, AnswerError, parse_answer
 from remote.bundle import Bundle
 from remote.commands import APPLIER, APPLY, INSTALL, REMOVE, UNINSTALL
 from remote.host import Host
-
-
-@dataclass(frozen=True)
-class Deployed:
-    """What stands on a node: the resource to depend on, and what the node said of it."""
-
-    node: str
-    role: str
-    resource: pulumi.Resource
-    answer: pulumi.Output[Answer]
 
 
 def connection(host: Host) -> command.ConnectionArgs:
@@ -48,23 +38,25 @@ def connection(host: Host) -> command.ConnectionArgs:
     )
 
 
-def install_applier(host: Host, parent: pulumi.Resource) -> Deployed:
+def install_applier(assembly: Assembly, node: str, role: str, parent: pulumi.Resource) -> None:
     """The first thing on every node: what all its bundles are applied by."""
-    return _command(host, "node", INSTALL, UNINSTALL, APPLIER, parent, (), False)
+    _command(assembly, node, role, INSTALL, UNINSTALL, APPLIER, parent, (), False)
 
 
 def deploy(
-    host: Host,
+    assembly: Assembly,
+    node: str,
     bundle: Bundle | pulumi.Output[Bundle],
     role: str,
     parent: pulumi.Resource,
     depends_on: Sequence[pulumi.Resource],
     secret: bool = False,
 ) -> Deployed:
-    """Apply a bundle to a host.
+    """Apply a bundle to a node, and enter it in the assembly.
 
     Args:
-        host: the node.
+        assembly: what the component is part of.
+        node: the host's name.
         bundle: what the role puts there; an Output where it holds values of other resources.
         role: the bundle's role; the resource is called NODE-ROLE.
         parent: the component this belongs to.
@@ -72,9 +64,9 @@ def deploy(
         secret: the bundle holds a key: it is encrypted in the state and never shown. Its
             answer, which holds hashes only, is not.
     """
-    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(lambda it: it.render())
+    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(Bundle.render)
     stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
-    return _command(host, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
+    return _command(assembly, node, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
 
 
 class HostRole(pulumi.ComponentResource):
@@ -89,13 +81,13 @@ class HostRole(pulumi.ComponentResource):
     def __init__(
         self,
         name: str,
-        host: Host,
+        assembly: Assembly,
         bundle: Bundle,
         depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None,
     ) -> None:
-        super().__init__(f"slurmstack:components:{type(self).__name__}", name, None, opts)
-        self.deployed = deploy(host, bundle, bundle.role, self, depends_on)
+        kind = f"slurmstack:components:{type(self).__name__}"
+        super().__init__(kind, name, None, assembly.options)
+        self.deployed = deploy(assembly, bundle.node, bundle, bundle.role, self, depends_on)
         self.register_outputs({})
 
 
@@ -104,7 +96,8 @@ _ALL_INPUTS = ["connection", "create", "update", "delete", "stdin", "logging", "
 
 
 def _command(
-    host: Host,
+    assembly: Assembly,
+    node: str,
     role: str,
     apply: str,
     remove: str,
@@ -113,6 +106,7 @@ def _command(
     depends_on: Sequence[pulumi.Resource],
     secret: bool,
 ) -> Deployed:
+    host = assembly.hosts[node]
     resource = command.Command(
         f"{host.name}-{role}",
         connection=connection(host),
@@ -131,7 +125,9 @@ def _command(
     )
     stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
     answer = stdout.apply(lambda text: _answer(text, host.name, role))
-    return Deployed(host.name, role, resource, answer)
+    deployed = Deployed(node, role, resource, answer)
+    assembly.deployed.append(deployed)
+    return deployed
 
 
 def _answer(stdout: str, node: str, role: str) -> Answer:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pulumi
 
-from components.bundle_resource import Deployed
+from components.assembly import Deployed
 from components.keys.munge_key import PATH as MUNGE_KEY
 from remote.answer import Answer
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pulumi
 from pydantic import BaseModel
 
 from components.accounting.slurmdbd import CLIENT_CONF, DATABASE, LIBRARY, OBJECTS, RECONCILE
+from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from remote.bundle import Bundle, Command, Directory, File, Part, Unit
-from remote.host import Host
 from settings import Settings
 from settings.accounting import Accounting as AccountingSettings
 from settings.accounting import User
@@ -21,6 +20,8 @@ from settings.slurm_conf import text
 from templates.rendering import render
 
 ROLE = "accounting"
+#: The controller's role, whose module needs this one.
+_SLURMCTLD = "slurmctld"
 _SERVICE = "/etc/systemd/system/slurmdbd-dump.service"
 _TIMER = "/etc/systemd/system/slurmdbd-dump.timer"
 
@@ -32,15 +33,12 @@ class Accounting(HostRole):
     Only what is declared is touched, and only what was made here is removed.
     """
 
-    def __init__(
-        self,
-        name: str,
-        host: Host,
-        settings: Settings,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__(name, host, accounting_bundle(host.name, settings), depends_on, opts)
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        if assembly.settings.accounting is not None:
+            name = assembly.controller
+            bundle = accounting_bundle(name, assembly.settings)
+            cls(name, assembly, bundle, assembly.on(name, _SLURMCTLD))
 
 
 def accounting_bundle(node: str, settings: Settings) -> Bundle:

@@ -9,12 +9,14 @@ from typing import Any
 import pulumi
 import pulumi_random as random
 
-from components.bundle_resource import Deployed, deploy
-from components.controller.served_files import options
-from components.controller.slurm_conf import parameters
+from components.assembly import Assembly
+from components.bundle_resource import deploy
+from components.configuration.served_files import options
+from components.configuration.slurm_conf import parameters
+from components.keys import jwt_key_pair, munge_key
+from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Package, Unit, Validate
-from remote.host import Host
 from settings import Settings
 from settings.accounting import Accounting
 from settings.slurm_conf import text
@@ -46,17 +48,11 @@ class SlurmDatabase(pulumi.ComponentResource):
     database's user gets it from there, on a pipe, before each start of slurmdbd.
     """
 
-    deployed: Deployed
-
     def __init__(
-        self,
-        name: str,
-        host: Host,
-        settings: Settings,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
+        self, name: str, assembly: Assembly, depends_on: Sequence[pulumi.Resource]
     ) -> None:
-        super().__init__("slurmstack:components:SlurmDatabase", name, None, opts)
+        super().__init__("slurmstack:components:SlurmDatabase", name, None, assembly.options)
+        settings = assembly.settings
         if settings.accounting_password is not None:
             secret = settings.accounting_password.get_secret_value()
             password: pulumi.Output[str] = pulumi.Output.secret(secret)
@@ -67,9 +63,15 @@ class SlurmDatabase(pulumi.ComponentResource):
                 special=False,
                 opts=pulumi.ResourceOptions(parent=self),
             ).result
-        bundle = password.apply(lambda it: database_bundle(host.name, settings, it))
-        self.deployed = deploy(host, bundle, ROLE, self, depends_on, secret=True)
+        bundle = password.apply(lambda value: database_bundle(name, settings, value))
+        deploy(assembly, name, bundle, ROLE, self, depends_on, secret=True)
         self.register_outputs({})
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        if assembly.settings.accounting is not None:
+            roles = (munge_key.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE)
+            cls(assembly.controller, assembly, assembly.on(assembly.controller, *roles))
 
 
 def database_bundle(node: str, settings: Settings, password: str) -> Bundle:

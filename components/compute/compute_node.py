@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-import pulumi
-
+from components.assembly import Assembly
 from components.bundle_resource import HostRole
-from components.containers import enroot_pyxis
-from components.controller.served_files import (
+from components.configuration.served_files import (
     OWN_FILES,
     STAND_INS,
     TASK_PROLOG,
@@ -17,11 +15,14 @@ from components.controller.served_files import (
     stand_ins,
     task_prolog,
 )
-from components.controller.slurm_conf import RESTART_SLURMD, restart_keys
+from components.configuration.slurm_conf import RESTART_SLURMD, restart_keys
+from components.containers import enroot_pyxis
+from components.controller import slurm_controller
 from components.health import nhc
+from components.keys import munge_key
+from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Part, Unit
-from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
 from templates.rendering import render
@@ -35,17 +36,19 @@ class ComputeNode(HostRole):
     """A compute node. It counts as done when slurmctld sees it idle (or at work) with the
     controller's slurm.conf."""
 
-    def __init__(
-        self,
-        host: Host,
-        settings: Settings,
-        hardware: Mapping[str, Hardware],
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__(
-            host.name, host, compute_bundle(host.name, settings, hardware), depends_on, opts
-        )
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        settings, hardware = assembly.settings, assembly.hardware
+        for name in (name for node_class in settings.nodes for name in node_class.names):
+            cls(
+                name,
+                assembly,
+                compute_bundle(name, settings, hardware),
+                [
+                    *assembly.on(name, munge_key.ROLE, *package_repository.ROLES),
+                    *assembly.on(assembly.controller, slurm_controller.ROLE),
+                ],
+            )
 
 
 def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:

@@ -5,13 +5,13 @@ It is no part of Slurm (there is no plugin for it: jobs call it), so it has a bu
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import pulumi
 
-from components.bundle_resource import Deployed, deploy
+from components.assembly import Assembly
+from components.bundle_resource import deploy
+from components.host import host_baseline
+from components.packages import package_repository
 from remote.bundle import Bundle, Check, File, Package, Part
-from remote.host import Host
 from settings import Settings
 from settings.apptainer_conf import POLICY, lines
 from templates.rendering import render
@@ -23,29 +23,18 @@ CONF = "/etc/apptainer/apptainer.conf"
 class Apptainer(pulumi.ComponentResource):
     """Apptainer on the hosts where jobs run, by package files or from the nodes' own sources."""
 
-    #: Host → its bundle.
-    deployed: Mapping[str, Deployed]
-
-    def __init__(
-        self,
-        name: str,
-        hosts: Mapping[str, Host],
-        settings: Settings,
-        depends_on: Mapping[str, Sequence[pulumi.Resource]],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__("slurmstack:components:Apptainer", name, None, opts)
-        self.deployed = {
-            host: deploy(
-                hosts[host],
-                apptainer_bundle(host, settings),
-                ROLE,
-                self,
-                depends_on[host],
-            )
-            for host in (hosts if settings.apptainer is not None else ())
-        }
+    def __init__(self, name: str, assembly: Assembly) -> None:
+        super().__init__("slurmstack:components:Apptainer", name, None, assembly.options)
+        settings = assembly.settings
+        if settings.apptainer is not None:
+            for node in (node for node_class in settings.nodes for node in node_class.names):
+                needs = assembly.on(node, host_baseline.ROLE, *package_repository.ROLES)
+                deploy(assembly, node, apptainer_bundle(node, settings), ROLE, self, needs)
         self.register_outputs({})
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        cls("apptainer", assembly)
 
 
 def apptainer_bundle(node: str, settings: Settings) -> Bundle:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from components.packages.package_repository import PYXIS
 from remote.bundle import Check, Command, Directory, File, Package, Part
 from templates.rendering import render
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from settings import Settings
     from settings.containers import EnrootPyxis
 
-#: The package that Pyxis becomes on the package host.
-PACKAGE = "slurmstack-pyxis"
 PLUGIN = "/usr/lib/slurmstack/spank/pyxis.so"
 #: plugstack.conf is served to the nodes, but what it includes is not: each has its own.
 PLUGSTACK = "/etc/slurm/plugstack.conf"
@@ -46,7 +45,7 @@ def client_parts(settings: Settings) -> list[Part]:
     if containers is None:
         return []
     return [
-        Package(PACKAGE, containers.pyxis.release(settings.packages)),
+        Package(PYXIS, containers.pyxis.release(settings.packages)),
         Directory(PLUGSTACK_FOLDER),
         File(PYXIS_CONF, pyxis_conf(containers)),
     ]
@@ -102,7 +101,7 @@ def restart_on(settings: Settings) -> tuple[str, ...]:
     if settings.enroot_pyxis is None:
         return ()
     environment = (ENVIRONMENT_CONF,) if settings.job_environment else ()
-    return (PYXIS_CONF, *environment, f"package:{PACKAGE}")
+    return (PYXIS_CONF, *environment, f"package:{PYXIS}")
 
 
 def pyxis_conf(containers: EnrootPyxis) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-import pulumi
-
+from components.accounting import slurmdbd
 from components.accounting.accounting_objects import before_slurmctld
+from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.configuration.served_files import served_files
+from components.configuration.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
 from components.containers import enroot_pyxis
-from components.controller.served_files import served_files
-from components.controller.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from components.keys import jwt_key_pair, munge_key
+from components.packages import package_repository
+from components.packages.slurm_packages import slurm_package, slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, Unit, Validate
-from remote.host import Host
 from settings import Settings
 from settings.hostlist import fold
 from settings.model import Hardware
@@ -29,17 +30,15 @@ _READING = 60
 class SlurmController(HostRole):
     """The controller: slurmctld with the cluster's slurm.conf, which it serves to the nodes."""
 
-    def __init__(
-        self,
-        name: str,
-        host: Host,
-        settings: Settings,
-        hardware: Mapping[str, Hardware],
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__(
-            name, host, controller_bundle(host.name, settings, hardware), depends_on, opts
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        settings, name = assembly.settings, assembly.controller
+        bundle = controller_bundle(name, settings, assembly.hardware)
+        roles = (munge_key.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE, slurmdbd.ROLE)
+        controller = cls(name, assembly, bundle, assembly.on(name, *roles))
+        package = slurm_package(settings, "slurmctld").name
+        assembly.outputs["slurmVersion"] = controller.deployed.answer.apply(
+            lambda answer: answer.packages.get(package)
         )
 
 

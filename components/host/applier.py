@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import pulumi
 
-from components.bundle_resource import Deployed, install_applier
-from remote.host import Host
+from components.assembly import Assembly
+from components.bundle_resource import install_applier
+
+ROLE = "node"
 
 
 class Node(pulumi.ComponentResource):
     """A host that bundles can be applied to."""
 
-    deployed: Deployed
+    def __init__(self, name: str, assembly: Assembly) -> None:
+        super().__init__("slurmstack:components:Node", name, None, assembly.options)
+        install_applier(assembly, name, ROLE, self)
+        self.register_outputs({"address": assembly.hosts[name].address})
 
-    def __init__(self, host: Host, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("slurmstack:components:Node", host.name, None, opts)
-        self.deployed = install_applier(host, self)
-        self.register_outputs({"address": host.address})
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        for name in assembly.hosts:
+            cls(name, assembly)

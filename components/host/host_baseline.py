@@ -6,15 +6,12 @@ one, package sources and shares, have the same guard.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import pulumi
-
+from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.host import applier, storage
 from components.host.precheck import guard
 from components.host.storage import mounts
 from remote.bundle import Bundle, Check, Directory, File, Package, Part
-from remote.host import Host
 from settings import Settings
 from templates.rendering import render
 
@@ -27,14 +24,12 @@ MODULES_PATH = "/etc/lmod/.modulespath"
 class System(HostRole):
     """A host that was looked at and found fit, with limits, shared file systems and modules."""
 
-    def __init__(
-        self,
-        host: Host,
-        settings: Settings,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__(host.name, host, system_bundle(host.name, settings), depends_on, opts)
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        exports = assembly.of(storage.ROLE)
+        for name in assembly.hosts:
+            bundle = system_bundle(name, assembly.settings)
+            cls(name, assembly, bundle, [*assembly.on(name, applier.ROLE), *exports])
 
 
 def system_bundle(node: str, settings: Settings) -> Bundle:

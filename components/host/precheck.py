@@ -6,7 +6,7 @@ shows all of it for all nodes.
 
 from __future__ import annotations
 
-from components.controller.served_files import cgroup_conf
+from components.configuration.served_files import cgroup_conf
 from remote.bundle import Guard
 from settings import Settings
 from settings.gres import Gres

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import PurePosixPath
 
-import pulumi
-
+from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.host import applier
 from components.host.precheck import guard
 from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Package, Part, Unit
-from remote.host import Host
 from settings import Settings
 from settings.hostlist import expand
 from settings.storage import Share
@@ -23,14 +21,11 @@ EXPORTS = "/etc/exports.d/slurmstack.exports"
 class Storage(HostRole):
     """An NFS server: directories with their right owners, exported to the cluster's hosts."""
 
-    def __init__(
-        self,
-        host: Host,
-        settings: Settings,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__(host.name, host, storage_bundle(host.name, settings), depends_on, opts)
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        for name in servers(assembly.settings):
+            bundle = storage_bundle(name, assembly.settings)
+            cls(name, assembly, bundle, assembly.on(name, applier.ROLE))
 
 
 def servers(settings: Settings) -> tuple[str, ...]:

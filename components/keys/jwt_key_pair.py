@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
-import pulumi
-
+from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.keys import munge_key
+from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages
 from remote.bundle import Bundle, Check, Command, Directory, File, Package
-from remote.host import Host
 from settings import Settings
 from settings.jwt import Jwt
 from templates.rendering import render
@@ -32,19 +31,11 @@ class JwtKeyPair(HostRole):
     """RS256 key pairs and the HS256 key. Private halves never leave the controller: what it
     answers are key ids and public halves."""
 
-    #: RFC 7638 thumbprint of the key that signs.
-    kid: pulumi.Output[str]
-
-    def __init__(
-        self,
-        name: str,
-        host: Host,
-        settings: Settings,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__(name, host, jwt_bundle(settings), depends_on, opts)
-        self.kid = self.deployed.answer.apply(lambda answer: answer.facts["jwt-kid"])
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        if assembly.settings.jwt is not None:
+            needs = assembly.on(assembly.controller, munge_key.ROLE, *package_repository.ROLES)
+            cls("jwt-key-pair", assembly, jwt_bundle(assembly.settings), needs)
 
 
 def jwt_bundle(settings: Settings) -> Bundle:

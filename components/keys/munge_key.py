@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 
 import pulumi
 import pulumi_random as random
 from pulumi_command import remote as command
 
-from components.bundle_resource import Deployed, connection, deploy
+from components.assembly import Assembly, Deployed
+from components.bundle_resource import connection, deploy
+from components.host import host_baseline
 from remote.bundle import Bundle, Check, File, Package, Part, Unit
-from remote.host import Host
 from settings.model import MungeKeySetting
 from templates.rendering import render
 
@@ -33,35 +33,17 @@ class MungeKey(pulumi.ComponentResource):
     The key is made by pulumi-random's RandomPassword (1,024 characters), or is an existing one
     from the stack's secret ``slurmstack:mungeKey``. It reaches the controller first; a credential
     made there must be decoded on every other host before that host counts as having the key, so a
-    daemon that waits for :attr:`deployed` never starts with another key.
+    daemon that waits for this role never starts with another key.
     """
 
-    #: Host → its bundle.
-    deployed: Mapping[str, Deployed]
     #: SHA-256 of the key, as the controller read it back.
     sha256: pulumi.Output[str]
 
-    def __init__(
-        self,
-        name: str,
-        hosts: Mapping[str, Host],
-        controller: str,
-        nodes: Mapping[str, Deployed],
-        existing: MungeKeySetting | None = None,
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        """
-        Args:
-            name: the resource's name.
-            hosts: every host that gets the key.
-            controller: which of them makes the credential the others must decode.
-            nodes: host → what must stand on it before.
-            existing: a key to take instead of making one.
-            opts: as for every resource.
-        """
-        super().__init__("slurmstack:components:MungeKey", name, None, opts)
-        key = self._key(name, existing)
-        first = self._place(hosts[controller], key, None, [nodes[controller].resource])
+    def __init__(self, name: str, assembly: Assembly) -> None:
+        super().__init__("slurmstack:components:MungeKey", name, None, assembly.options)
+        hosts, controller = assembly.hosts, assembly.controller
+        key = self._key(name, assembly.settings.munge_key)
+        first = self._place(assembly, controller, key, None, [])
         credential = command.Command(
             "munge-credential",
             connection=connection(hosts[controller]),
@@ -74,18 +56,15 @@ class MungeKey(pulumi.ComponentResource):
                 parent=self, depends_on=[first.resource], additional_secret_outputs=["stdout"]
             ),
         )
-        self.deployed = {
-            controller: first,
-            **{
-                host: self._place(
-                    hosts[host], key, credential.stdout, [nodes[host].resource, credential]
-                )
-                for host in hosts
-                if host != controller
-            },
-        }
+        for node in hosts:
+            if node != controller:
+                self._place(assembly, node, key, credential.stdout, [credential])
         self.sha256 = first.answer.apply(lambda answer: answer.files[PATH].sha256)
         self.register_outputs({"sha256": self.sha256})
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        cls("munge-key", assembly)
 
     def _key(self, name: str, existing: MungeKeySetting | None) -> pulumi.Output[bytes]:
         if existing is None:
@@ -104,15 +83,17 @@ class MungeKey(pulumi.ComponentResource):
 
     def _place(
         self,
-        host: Host,
+        assembly: Assembly,
+        node: str,
         key: pulumi.Output[bytes],
         credential: pulumi.Output[str] | None,
         depends_on: list[pulumi.Resource],
     ) -> Deployed:
         bundle = pulumi.Output.all(key=key, credential=credential).apply(
-            lambda it: munge_bundle(host.name, it["key"], it["credential"])
+            lambda it: munge_bundle(node, it["key"], it["credential"])
         )
-        return deploy(host, bundle, ROLE, self, depends_on, secret=True)
+        needs = [*assembly.on(node, host_baseline.ROLE), *depends_on]
+        return deploy(assembly, node, bundle, ROLE, self, needs, secret=True)
 
 
 def munge_bundle(node: str, key: bytes, credential: str | None) -> Bundle:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import pulumi
-
+from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.containers import enroot_pyxis
+from components.controller import slurm_controller
+from components.keys import munge_key
+from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
 from remote.bundle import Bundle, Check, Directory, File, Unit
-from remote.host import Host
 from settings import Settings
 from templates.rendering import render
 
@@ -22,14 +21,18 @@ UNIT_CONF = "/etc/systemd/system/sackd.service.d/slurmstack.conf"
 class LoginNode(HostRole):
     """A host where users submit jobs. It counts as done when its commands reach slurmctld."""
 
-    def __init__(
-        self,
-        host: Host,
-        settings: Settings,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        super().__init__(host.name, host, login_bundle(host.name, settings), depends_on, opts)
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        for name in assembly.settings.login:
+            cls(
+                name,
+                assembly,
+                login_bundle(name, assembly.settings),
+                [
+                    *assembly.on(name, munge_key.ROLE, *package_repository.ROLES),
+                    *assembly.on(assembly.controller, slurm_controller.ROLE),
+                ],
+            )
 
 
 def login_bundle(node: str, settings: Settings) -> Bundle:

@@ -4,13 +4,14 @@ served by one host; and the package sources of every node."""
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import pulumi
 
-from components.bundle_resource import Deployed, deploy
-from components.containers.enroot_pyxis import PACKAGE as PYXIS
+from components.assembly import Assembly, Deployed
+from components.bundle_resource import deploy
+from components.host import applier
 from components.host.precheck import guard
 from components.packages.slurm_packages import BASE, HEADERS
 from remote.bundle import (
@@ -26,13 +27,16 @@ from remote.bundle import (
     User,
     Validate,
 )
-from remote.host import Host
 from settings import Settings
 from settings.artifact import OPEN, Artifact, PackageFile
 from templates.rendering import render
 
+#: The package that Pyxis becomes on the package host.
+PYXIS = "slurmstack-pyxis"
 ROLE_HOST = "package-host"
 ROLE_NODE = "packages"
+#: A host has one of them, if any: what installs packages comes after it.
+ROLES = (ROLE_HOST, ROLE_NODE)
 HOME = "/var/lib/slurmstack-packages"
 SCRIPTS = "/usr/local/lib/slurmstack-packages"
 SERVICE = "/etc/systemd/system/slurmstack-packages.service"
@@ -52,33 +56,15 @@ _FETCH_TIMEOUT = 3600
 class PackageRepository(pulumi.ComponentResource):
     """Package sources of the cluster: nothing where the distribution has all that is wanted.
 
-    Nodes depend on their entry of :attr:`deployed`, so that no daemon is touched before what is
-    to be installed has been built, checked and published: a failed build changes no other role.
+    What installs packages on a node depends on its role of this, so that no daemon is touched
+    before what is to be installed has been built, checked and published: a failed build changes no
+    other role.
     """
 
-    #: Host → the bundle after which its package sources are right.
-    deployed: Mapping[str, Deployed]
-
-    def __init__(
-        self,
-        name: str,
-        hosts: Mapping[str, Host],
-        settings: Settings,
-        nodes: Mapping[str, Deployed],
-        opts: pulumi.ResourceOptions | None = None,
-    ) -> None:
-        """
-        Args:
-            name: the resource's name.
-            hosts: every host of the cluster.
-            settings: what is to be had, and from where.
-            nodes: host → what must stand on it before.
-            opts: as for every resource.
-        """
-        super().__init__("slurmstack:components:PackageRepository", name, None, opts)
-        self.deployed = {}
+    def __init__(self, name: str, assembly: Assembly) -> None:
+        super().__init__("slurmstack:components:PackageRepository", name, None, assembly.options)
         self.register_outputs({})
-        found: dict[str, Deployed] = {}
+        settings = assembly.settings
         head = package_host(settings)
         served: Deployed | None = None
         for artifact in open_sums(settings):
@@ -87,31 +73,32 @@ class PackageRepository(pulumi.ComponentResource):
             )
         if is_served(settings):
             bundle = host_bundle(head, settings)
-            served = found[head] = deploy(
-                hosts[head], bundle, ROLE_HOST, self, [nodes[head].resource]
-            )
+            needs = assembly.on(head, applier.ROLE)
+            served = deploy(assembly, head, bundle, ROLE_HOST, self, needs)
         if served is not None or has_sources(settings):
-            for host in hosts:
-                if host not in found:
-                    found[host] = self._node(hosts[host], settings, nodes[host], served)
-        self.deployed = found
+            for node in assembly.hosts:
+                if served is None or node != head:
+                    self._sources(assembly, node, served)
 
-    def _node(
-        self, host: Host, settings: Settings, node: Deployed, served: Deployed | None
-    ) -> Deployed:
-        bundle: Bundle | pulumi.Output[Bundle] = node_bundle(host.name, settings, None, None)
-        depends_on = [node.resource]
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        cls("packages", assembly)
+
+    def _sources(self, assembly: Assembly, node: str, served: Deployed | None) -> None:
+        settings = assembly.settings
+        bundle: Bundle | pulumi.Output[Bundle] = node_bundle(node, settings, None, None)
+        depends_on = assembly.on(node, applier.ROLE)
         if served is not None:
             bundle = served.answer.apply(
                 lambda answer: node_bundle(
-                    host.name,
+                    node,
                     settings,
                     base64.b64decode(answer.facts["packages-key"]).decode(),
                     answer.facts["packages-index"],
                 )
             )
             depends_on.append(served.resource)
-        return deploy(host, bundle, ROLE_NODE, self, depends_on)
+        deploy(assembly, node, bundle, ROLE_NODE, self, depends_on)
 
 
 def package_host(settings: Settings) -> str:

@@ -10,8 +10,10 @@ from pathlib import PurePosixPath
 
 import pulumi
 
-from components.bundle_resource import Deployed, deploy
-from components.controller.slurm_conf import restart_keys
+from components.assembly import Assembly
+from components.bundle_resource import deploy
+from components.configuration.slurm_conf import restart_keys
+from components.controller import slurm_controller
 from components.keys.jwt_key_pair import TOKEN
 from components.packages.slurm_packages import slurm_packages, trigger, version_keys
 from remote.answer import Answer
@@ -28,7 +30,7 @@ from remote.bundle import (
     User,
     Validate,
 )
-from remote.host import Host, is_ip
+from remote.host import is_ip
 from settings import Settings
 from settings.rest import Rest, expires, names
 from templates.rendering import render
@@ -59,35 +61,35 @@ _WARN_BEFORE = datetime.timedelta(days=30)
 class SlurmRestd(pulumi.ComponentResource):
     """slurmrestd as a user of its own on a socket and loopback, and haproxy with TLS before it."""
 
-    deployed: list[Deployed]
     #: https://NAME:PORT
     url: str
     #: The CA that clients must know, in PEM; None with a certificate of the settings.
     ca: pulumi.Output[str | None]
 
     def __init__(
-        self,
-        name: str,
-        host: Host,
-        settings: Settings,
-        depends_on: Sequence[pulumi.Resource],
-        opts: pulumi.ResourceOptions | None = None,
+        self, name: str, assembly: Assembly, depends_on: Sequence[pulumi.Resource]
     ) -> None:
-        super().__init__("slurmstack:components:SlurmRestd", name, None, opts)
+        super().__init__("slurmstack:components:SlurmRestd", name, None, assembly.options)
+        settings, node, needs = assembly.settings, assembly.controller, depends_on
         rest = settings.rest
         assert rest is not None
-        self.deployed = []
-        needs = list(depends_on)
         if rest.certificate is not None:
             self._warn(rest)
-            tls = deploy(host, tls_bundle(settings), TLS_ROLE, self, needs, secret=True)
-            self.deployed.append(tls)
+            tls = deploy(assembly, node, tls_bundle(settings), TLS_ROLE, self, needs, secret=True)
             needs = [tls.resource]
-        main = deploy(host, rest_bundle(settings), ROLE, self, needs)
-        self.deployed.append(main)
+        main = deploy(assembly, node, rest_bundle(settings), ROLE, self, needs)
         self.url = url(settings)
         self.ca = main.answer.apply(ca_pem)
         self.register_outputs({"url": self.url, "ca": self.ca})
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        api = None
+        if assembly.settings.rest is not None:
+            needs = assembly.on(assembly.controller, slurm_controller.ROLE)
+            api = cls("slurmrestd", assembly, needs)
+        assembly.outputs["restUrl"] = api.url if api else None
+        assembly.outputs["restCa"] = api.ca if api else None
 
     def _warn(self, rest: Rest) -> None:
         end = expires(rest)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from components.controller.slurm_conf import slurm_conf
+from components.configuration.slurm_conf import slurm_conf
 from components.keys.jwt_key_pair import jwt_bundle, trusted_lines
 from components.rest.slurmrestd import ca_pem, rest_bundle, tls_bundle, url
 from remote.answer import Answer

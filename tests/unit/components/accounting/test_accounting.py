@@ -20,7 +20,7 @@ from components.accounting.slurmdbd import (
 from components.controller.slurm_controller import controller_bundle
 from remote.bundle import File, Unit
 from settings import Settings, parse
-from tests.unit.components.controller.test_slurm_conf import read_back, rendered
+from tests.unit.components.configuration.test_slurm_conf import read_back, rendered
 from tests.unit.components.test_cluster import (
     HARDWARE,
     MADE_PASSWORD,

@@ -11,8 +11,8 @@ import pytest
 from slurmutils import cgroupconfig, gresconfig
 
 from components.compute.compute_node import compute_bundle
-from components.controller.served_files import served_files, task_prolog
-from components.controller.slurm_conf import slurm_conf
+from components.configuration.served_files import served_files, task_prolog
+from components.configuration.slurm_conf import slurm_conf
 from components.health.nhc import nhc_conf
 from components.host.host_baseline import system_bundle
 from components.host.storage import storage_bundle, unit_name

@@ -14,10 +14,10 @@ import pytest
 
 from components.accounting.slurmdbd import database_bundle
 from components.compute.compute_node import compute_bundle
+from components.configuration.served_files import task_prolog
+from components.configuration.slurm_conf import slurm_conf
 from components.containers.apptainer import apptainer_bundle
 from components.containers.enroot_pyxis import ENVIRONMENT, ENVIRONMENT_CONF, PYXIS_CONF, pyxis_conf
-from components.controller.served_files import task_prolog
-from components.controller.slurm_conf import slurm_conf
 from components.controller.slurm_controller import controller_bundle
 from components.login.login_node import login_bundle
 from components.packages.package_repository import (

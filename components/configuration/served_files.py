@@ -88,7 +88,7 @@ def served_files(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[s
     }
     if settings.topology is not None:
         fabric = without(settings.topology, settings.lost)
-        found["topology.conf"] = render("controller/topology.conf", topology=fabric)
+        found["topology.conf"] = render("configuration/topology.conf", topology=fabric)
     if settings.mpi is not None and settings.mpi.conf.parameters():
         found["mpi.conf"] = _parameters(settings.mpi.conf.parameters())
     found["job_container.conf"] = job_container_conf(settings)
@@ -111,7 +111,7 @@ def gres_conf(nodes: Mapping[str, tuple[Gres, ...]]) -> str | None:
     for name, found in nodes.items():
         alike.setdefault(tuple(_gres_lines(found)), []).append(name)
     groups = [{"nodes": fold(names), "lines": lines} for lines, names in alike.items() if lines]
-    return render("controller/gres.conf", groups=groups) if groups else None
+    return render("configuration/gres.conf", groups=groups) if groups else None
 
 
 def _gres_lines(found: tuple[Gres, ...]) -> list[str]:
@@ -176,7 +176,7 @@ def _device(one: Gres, stand_ins: tuple[str, ...]) -> dict[str, str]:
 
 def _parameters(values: Mapping[str, Any]) -> str:
     return render(
-        "controller/parameters.conf",
+        "configuration/parameters.conf",
         parameters={name: _lower(value) for name, value in values.items()},
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from components.controller import served_files
+from components.configuration import served_files
 from components.keys.jwt_key_pair import auth_alt
 from settings import NodeClass, Settings
 from settings.hostlist import expand, fold
@@ -24,7 +24,7 @@ RESTART_SLURMD = ("AuthInfo", "AuthType", "SlurmdPort", "SlurmdSpoolDir")
 def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     """The controller's slurm.conf; compute nodes fetch it from there (configless)."""
     return render(
-        "controller/slurm.conf",
+        "configuration/slurm.conf",
         cluster=settings.cluster.name,
         sections=sections(
             settings.slurm,

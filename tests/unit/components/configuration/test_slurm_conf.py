@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from slurmutils import slurmconfig
 
-from components.controller.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
+from components.configuration.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
 from settings import parse
 from settings.model import Hardware
 from tests.unit.settings.test_settings import lab
