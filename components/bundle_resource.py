@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 from pulumi_command import remote as command
 
+from components.asked_again import ask_again, counted
 from components.assembly import Assembly, Deployed
 from remote.answer import Answer, AnswerError, parse_answer
 from remote.bundle import Bundle
@@ -107,11 +108,12 @@ def _command(
     secret: bool,
 ) -> Deployed:
     host = assembly.hosts[node]
+    name = f"{host.name}-{role}"
     resource = command.Command(
-        f"{host.name}-{role}",
+        name,
         connection=connection(host),
         create=apply,
-        update=apply,
+        update=counted(name, apply),
         delete=remove,
         stdin=stdin,
         logging=command.Logging.NONE,
@@ -124,14 +126,20 @@ def _command(
         ),
     )
     stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
-    answer = stdout.apply(lambda text: _answer(text, host.name, role))
+    answer = stdout.apply(lambda text: read_answer(text, name, host.name, role))
     deployed = Deployed(node, role, resource, answer)
     assembly.deployed.append(deployed)
     return deployed
 
 
-def _answer(stdout: str, node: str, role: str) -> Answer:
+def read_answer(stdout: str, name: str, node: str, role: str) -> Answer:
+    """What the command of this name answered. Raises `AnswerError`, and then the next run of the
+    program runs that command again."""
     try:
         return parse_answer(stdout)
     except AnswerError as error:
-        raise AnswerError(f"{node}: {role}: {error}") from error
+        ask_again(name)
+        raise AnswerError(
+            f"{node}: {role}: {error}; see that a login there runs commands, and run `pulumi up` "
+            "again: it asks again"
+        ) from error
