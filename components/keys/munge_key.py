@@ -27,8 +27,8 @@ _BYTES = 1024
 #: Run by the login shell of the user, whichever it is; answers as the applier does.
 _CREDENTIAL = (
     'c=$(timeout 20 munge --no-input) || { code=$?; echo "slurmstack: $(uname -n): '
-    "munge-credential: munged gave none (munge's exit code $code; 124: no answer in 20 s); see journalctl -u "
-    'munge.service there, correct the cause and run again" >&2; exit 1; }\n'
+    "munge-credential: munged gave none (munge's exit code $code; 124: no answer in 20 s); see "
+    'journalctl -u munge.service there, correct the cause and run again" >&2; exit 1; }\n'
     f'echo "\n{BEGIN}\nnode $(uname -n)\nrole munge-credential\nfact credential $c\n{END}"'
 )
 #: munge(1): what munged gives; nothing in it is special to a shell.
