@@ -10,8 +10,9 @@ from pulumi_command import remote as command
 
 from components.asked_again import ask_again, counted
 from components.assembly import Assembly, Deployed
+from components.failure import dependency, recovered
 from remote.answer import Answer, AnswerError, parse_answer
-from remote.bundle import Bundle
+from remote.bundle import Bundle, BundleError
 from remote.commands import APPLIER, APPLY, INSTALL, REMOVE, UNINSTALL
 from remote.host import Host
 
@@ -65,7 +66,7 @@ def deploy(
         secret: the bundle holds a key: it is encrypted in the state and never shown. Its
             answer, which holds hashes only, is not.
     """
-    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(Bundle.render)
+    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(_text)
     stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
     return _command(assembly, node, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
 
@@ -115,7 +116,7 @@ def _command(
         create=apply,
         update=counted(name, apply),
         delete=remove,
-        stdin=stdin,
+        stdin=recovered(pulumi.Output.from_input(stdin), ""),
         logging=command.Logging.NONE,
         add_previous_output_in_env=False,
         opts=pulumi.ResourceOptions(
@@ -127,19 +128,27 @@ def _command(
     )
     stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
     answer = stdout.apply(lambda text: read_answer(text, name, host.name, role))
-    deployed = Deployed(node, role, resource, answer)
+    deployed = Deployed(node, role, dependency(resource, parent), answer)
     assembly.deployed.append(deployed)
     return deployed
 
 
+def _text(bundle: Bundle) -> str:
+    try:
+        return bundle.render()
+    except BundleError as error:
+        # A report for the operator, without a traceback.
+        raise pulumi.RunError(str(error)) from None
+
+
 def read_answer(stdout: str, name: str, node: str, role: str) -> Answer:
-    """What the command of this name answered. Raises `AnswerError`, and then the next run of the
-    program runs that command again."""
+    """What the command of this name answered. Where it is none, the run ends, and the next run of
+    the program runs that command again."""
     try:
         return parse_answer(stdout)
     except AnswerError as error:
         ask_again(name)
-        raise AnswerError(
+        raise pulumi.RunError(
             f"{node}: {role}: {error}; see that a login there runs commands, and run `pulumi up` "
             "again: it asks again"
-        ) from error
+        ) from None

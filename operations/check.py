@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from components.host.precheck import needs_cgroup_v2, real_gpus, report
+from components.host.precheck import Devices, gpus, needs_cgroup_v2, report
 from remote.contact import ContactError, run_on_hosts, wait_for
 from remote.host import Host
 from settings import Settings
@@ -86,7 +86,8 @@ def _number(found: Found, key: str) -> int:
 def _failures(found: Found, name: str, settings: Settings) -> None:
     """As the guard on the node has them (templates/host/precheck-guard.sh.j2)."""
     values = found.values
-    if values.get("node") != name:
+    # slurmd takes the host's name up to the first dot.
+    if values.get("node", "").partition(".")[0] != name:
         found.fails.append(f"its name is {values.get('node')}: hostnamectl hostname {name}")
     if values.get("packages") != "apt":
         found.fails.append(f"no apt-get on {values.get('os')}")
@@ -102,10 +103,17 @@ def _failures(found: Found, name: str, settings: Settings) -> None:
             found.fails.append(f"cgroups are {values.get('cgroup')}, not v2")
         elif "memory" not in values.get("cgroup_controllers", "").split():
             found.fails.append("cgroup v2 has no memory controller")
-    gpus = sum(one.count or 0 for one in real_gpus(name, settings))
-    if gpus and _number(found, "gpu_devices") != gpus:
+    wanted = gpus(name, settings)
+    there = values.get("devices", "").split()
+    for file in wanted.files:
+        if file not in there:
+            found.fails.append(
+                f"Gres names {file}, no such device (driver: {values.get('driver')})"
+            )
+    number = _number(found, "gpu_devices")
+    if number < wanted.cards or (number > wanted.cards > 0 and not wanted.sliced):
         found.fails.append(
-            f"{gpus} GPUs declared, {values.get('gpu_devices')} device files and "
+            f"{wanted.cards} GPUs declared, {values.get('gpu_devices')} device files and "
             f"{values.get('gpu_bus')} cards on the bus (driver: {values.get('driver')})"
         )
 
@@ -126,35 +134,36 @@ def _warnings(found: Found, name: str, settings: Settings) -> None:
         slow = [port[0] for port in up if float(port[2]) < wanted.infiniband_rate]
         if slow:
             found.warns.append(f"slower than {wanted.infiniband_rate} Gb/s: {', '.join(slow)}")
-    if real_gpus(name, settings) and values.get("dcgm") == "none":
+    if gpus(name, settings) != Devices(0, False, ()) and values.get("dcgm") == "none":
         found.warns.append("no DCGM")
 
 
 def table(found: Mapping[str, Found]) -> Table:
-    """One row a host."""
-    shown = Table(title="precheck: what each host is, before anything is changed")
-    columns = (
-        "host", "OS and kernel", "driver, GPUs", "MOFED, ports", "DCGM", "clock", "free MiB",
-        "resolves", "cgroup", "verdict",
-    )  # fmt: skip
-    for column in columns:
+    """One row a host, for 80 columns and for pipes."""
+    shown = Table(box=None, pad_edge=False)
+    for column in ("host", "is", "verdict"):
         shown.add_column(column, overflow="fold")
     for name, one in sorted(found.items()):
-        values = one.values
-        ports = one.infiniband or ["no InfiniBand"]
-        said = [*(f"FAILS: {text}" for text in one.fails), *(f"note: {text}" for text in one.warns)]
-        shown.add_row(
-            name,
-            f"{values.get('os', '')}\n{values.get('kernel', '')}",
-            f"{values.get('driver', '')}\n"
-            + (values.get("gpu_models") or f"{values.get('gpu_devices', '')} GPUs"),
-            "\n".join([values.get("ofed", ""), *ports]),
-            values.get("dcgm", ""),
-            f"{values.get('skew', '?')} s off",
-            f"/ {values.get('free_root', '')}\n/var {values.get('free_var', '')}",
-            values.get("resolves", ""),
-            values.get("cgroup", ""),
-            "\n".join(said) or "fit",
-            end_section=True,
-        )
+        verdict = [
+            *(f"FAILS: {text}" for text in one.fails),
+            *(f"note: {text}" for text in one.warns),
+        ]
+        shown.add_row(name, "\n".join(_facts(one)), "\n".join(verdict) or "fit")
     return shown
+
+
+def _facts(one: Found) -> list[str]:
+    """What a host is, on a few short lines; nothing of one that did not answer."""
+    values = one.values
+    if not values:
+        return []
+    gpus = values.get("gpu_models") or f"{values.get('gpu_devices', '?')} GPUs"
+    ports = ", ".join(one.infiniband) or "no InfiniBand"
+    return [
+        f"{values.get('os', '?')}, {values.get('kernel', '?')}",
+        f"{gpus}, driver {values.get('driver', '?')}, DCGM {values.get('dcgm', '?')}",
+        f"MOFED {values.get('ofed', '?')}, {ports}",
+        f"clock {values.get('skew', '?')} s off, cgroup {values.get('cgroup', '?')}",
+        f"free / {values.get('free_root', '?')}, /var {values.get('free_var', '?')} MiB",
+        f"resolves to {values.get('resolves') or 'nothing'}",
+    ]

@@ -13,7 +13,8 @@ from typing import ClassVar, Literal
 
 VERSION = 1
 
-_PATH = re.compile(r"/[A-Za-z0-9._/@:%+=~-]+")
+#: The backslash is systemd's: the unit of /srv/my-data is srv-my\x2ddata.mount.
+_PATH = re.compile(r"/[A-Za-z0-9._/@:%+=~\\-]+")
 _TARGET = re.compile(r"[A-Za-z0-9._/@:%+=~-]+")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@:+-]*")
 _ROLE = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -21,7 +22,7 @@ _OWNER = re.compile(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+")
 _MODE = re.compile(r"[0-7]{4}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][A-Za-z0-9.+:~-]*")
-_UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@:+-]*\.(service|socket|timer|target|mount|path)")
+_UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@:+\\-]*\.(service|socket|timer|target|mount|path)")
 _BASE64_WIDTH = 76
 
 
@@ -178,9 +179,11 @@ class User(_Part):
 
 @dataclass(frozen=True)
 class Directory(_Part):
-    """A directory. Its parent must exist or be declared too.
+    """A directory. Its parent must exist or be declared too, unless with `parents`.
 
     `ephemeral`: what is in it may go with it when the role is removed.
+    `parents`: folders above that are not there are made (0755, root's), those that are stay as
+    they are.
     """
 
     kind: ClassVar[str] = "directory"
@@ -188,6 +191,7 @@ class Directory(_Part):
     owner: str = "root:root"
     mode: str = "0755"
     ephemeral: bool = False
+    parents: bool = False
 
     @property
     def key(self) -> str:
@@ -197,8 +201,8 @@ class Directory(_Part):
         _require_path(self.path)
         _require(_OWNER, self.owner, "owner:group")
         _require(_MODE, self.mode, "a mode of four octal digits")
-        ephemeral = " ephemeral" if self.ephemeral else ""
-        yield f"directory {self.path} {self.owner} {self.mode}{ephemeral}"
+        words = (" ephemeral" if self.ephemeral else "") + (" parents" if self.parents else "")
+        yield f"directory {self.path} {self.owner} {self.mode}{words}"
 
 
 @dataclass(frozen=True)

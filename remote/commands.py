@@ -42,11 +42,21 @@ rm -rf $r{_DIRECTORY} $r/var/lib/slurmstack $r/run/slurmstack"""
 """Removes the applier and its state. A role that is still there, since it never came to its end and
 so is not in Pulumi's state, is taken back first, the latest before the others."""
 
-APPLY = f"a={_DIRECTORY}/apply; [ -x $a ]||{{ " + (
-    'echo "slurmstack: $(uname -n): apply: no applier here (reinstalled?); '
-    'take the node out of the settings, pulumi up, and put it back" >&2; exit 1; }; exec $a apply'
-)
+_APPLIER = f"{_DIRECTORY}/apply"
+
+APPLY = f"exec {_APPLIER} apply"
 """Applies the bundle on stdin, prints the answer."""
 
-REMOVE = f"a={_DIRECTORY}/apply; [ ! -x $a ]||exec $a remove"
+MISSING_APPLIER = (
+    f"apply: {_APPLIER} is missing (was the machine installed anew?); "
+    "take the node out of the settings, pulumi up, and put it back"
+)
+"""What is wrong on a node where `FIND_APPLIER` fails, and the remedy. It is no part of APPLY: the
+provider quotes that with every error, whatever the cause."""
+
+
+FIND_APPLIER = f"[ -x {_APPLIER} ]"
+"""Fails where the applier is missing."""
+
+REMOVE = f"[ ! -x {_APPLIER} ]||exec {_APPLIER} remove"
 """Takes back the role of the bundle on stdin. On a node without applier there is nothing to do."""

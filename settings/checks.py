@@ -9,11 +9,11 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from settings import jwt, node_checks, rest
+from settings import jwt, node_checks, release_checks, rest
 from settings.accounting import Accounting
-from settings.accounting_checks import accounting_problems
+from settings.accounting_checks import accounting_problems, tres_problems
 from settings.containers import apptainer_problems, enroot_pyxis_problems
-from settings.gres import contradictions
+from settings.gres import beyond_cores, contradictions
 from settings.hostlist import expand
 from settings.model import Hardware, Host, NodeClass, Partition, Roles
 from settings.packages import package_problems
@@ -34,12 +34,13 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
         problems += _names_and_addresses(hosts, f"{project}:hosts")
     if hosts is not None and roles is not None:
         problems += _controller(hosts, roles, f"{project}:roles.controller")
+    placed = [(_index(raw, node_class), node_class) for node_class in nodes or ()]
     if nodes is not None:
         named = _named(raw.get("hosts"))
-        placed = [(_index(raw, node_class), node_class) for node_class in nodes]
         problems += _node_classes(placed, named, roles, f"{project}:nodes")
         problems += _partitions(partitions, nodes, bool(raw.get("nodes")), f"{project}:partitions")
     problems += node_checks.problems(parts, raw, project)
+    problems += release_checks.problems(parts, placed, project)
     problems += _tokens_and_rest(parts, raw, project)
     accounting: Accounting | None = parts.get("accounting")
     if accounting is not None:
@@ -48,6 +49,7 @@ def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) 
         problems.append(
             Problem(f"{project}:accountingPassword", f"{project}:accounting with it", "none")
         )
+    problems += tres_problems(accounting, partitions, parts.get("slurm", SlurmConf()), project)
     if "packages" in parts:
         problems += package_problems(parts["packages"], hosts, f"{project}:packages")
     if "enroot_pyxis" in parts:
@@ -104,7 +106,14 @@ def _index(raw: Mapping[str, Any], node_class: NodeClass) -> int:
 def _names_and_addresses(hosts: Mapping[str, Host], path: str) -> Iterator[Problem]:
     for name, host in hosts.items():
         if not _LABEL.fullmatch(name):
-            yield Problem(f"{path}.{name}", "a host name (letters, digits and hyphens)", repr(name))
+            expected = "a host name (letters, digits and hyphens)"
+            if all(_LABEL.fullmatch(label) for label in name.split(".")):
+                short = name.partition(".")[0]
+                expected = (
+                    f"the host's name without its domain, {short}, by which slurmd knows itself "
+                    "(address takes the whole name)"
+                )
+            yield Problem(f"{path}.{name}", expected, repr(name))
         if not _is_address(host.address):
             yield Problem(f"{path}.{name}.address", "an IP address or a host name", host.address)
 
@@ -186,6 +195,7 @@ def hardware_problems(
             f"= {threads}, or {cores} cores",
             f"{hardware.CPUs}{of_node}",
         )
+    yield from beyond_cores(node_class.Gres or (), threads, where)
     yield from contradictions(node_class.Gres or (), hardware.gpus, where, node)
 
 

@@ -12,10 +12,14 @@ from pydantic import Field, field_validator
 
 from settings.apptainer_conf import POLICY, Value, check
 from settings.artifact import Artifact, PackageFile
-from settings.base import Model, SlurmObject
+from settings.base import Model, SlurmObject, matching
 from settings.packages import Packages
 from settings.problems import Problem
 
+_Path = Annotated[
+    str,
+    matching(r"/[A-Za-z0-9._/-]+", "a whole path of letters, digits and . _ -, such as /run/pyxis"),
+]
 #: Keys that enroot.conf takes, as Enroot's config::load matches them (3.5 to 4.1).
 _ENROOT_KEY = re.compile(
     r"ENROOT_[A-Z_]+|(MELLANOX_|NVIDIA_)[A-Z_]+|SSL_CERT_(DIR|FILE)|(all|no|http|https)_proxy"
@@ -86,12 +90,12 @@ class Enroot(Model):
 class PyxisOptions(SlurmObject):
     """Options of plugstack.conf's line, as Pyxis spells them (its config.c)."""
 
-    runtime_path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/run/pyxis"
+    runtime_path: _Path = "/run/pyxis"
     container_scope: Literal["job", "global"] = "job"
     execute_entrypoint: bool = True
     sbatch_support: bool = True
     use_enroot_load: bool | None = None
-    importer: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")] | None = None
+    importer: _Path | None = None
     use_squashfuse: bool | None = None
 
     @property
@@ -107,7 +111,7 @@ class PyxisOptions(SlurmObject):
 class Pyxis(Model):
     """Pyxis' source archive; it is built against exactly the Slurm that is deployed."""
 
-    version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
+    version: Annotated[str, matching(r"[0-9]+\.[0-9]+\.[0-9]+", "a version such as 0.20.0")]
     archive: Artifact
     options: PyxisOptions = PyxisOptions()
 

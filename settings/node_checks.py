@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from settings import topology
-from settings.gres import SHARED
+from settings.gres import class_problems
 from settings.hostlist import expand
 from settings.jobs import JobContainer, Mpi, port_range
 from settings.model import Host, NodeClass, Partition, Roles
@@ -23,6 +23,9 @@ _FOLLOWS = {
     "HealthCheckProgram": "healthCheck",
     "HealthCheckInterval": "healthCheck",
     "HealthCheckNodeState": "healthCheck",
+    "TaskProlog": "jobEnvironment",
+    "AccountingStorageHost": "accounting",
+    "AccountingStoragePort": "accounting",
 }
 
 
@@ -51,10 +54,6 @@ def problems(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) -> 
     if "job_container" in parts:
         yield from _job_container(parts["job_container"], slurm, f"{project}:jobContainer")
     yield from _said_twice(slurm, raw, project)
-    if "job_environment" in parts and "TaskProlog" in slurm.extra:
-        yield Problem(
-            f"{project}:slurm.extra.TaskProlog", "no TaskProlog beside jobEnvironment", "both"
-        )
     yield from _storage(parts.get("storage", {}), hosts, compute, f"{project}:storage")
 
 
@@ -74,19 +73,12 @@ def _gres(nodes: tuple[NodeClass, ...], project: str) -> Iterator[Problem]:
     # gres.conf(5): a GRES with device files on one node has them on all.
     filed: dict[str, bool] = {}
     for index, node_class in enumerate(nodes):
-        names = [gres.Name for gres in node_class.Gres or ()]
+        yield from class_problems(node_class.Gres or (), f"{project}:nodes[{index}].Gres")
         for position, gres in enumerate(node_class.Gres or ()):
-            where = f"{project}:nodes[{index}].Gres[{position}]"
-            if gres.Name in SHARED and "gpu" not in names:
-                yield Problem(where, f"a gpu beside {gres.Name}, which is a part of one", "none")
-            if gres.text.rpartition(":")[0] in [
-                other.text.rpartition(":")[0] for other in (node_class.Gres or ())[:position]
-            ]:
-                yield Problem(where, "each GRES once in a class", f"{gres.text} again")
             real = not gres.standIn
             if gres.Name == "gpu" and filed.setdefault(gres.Name, real) != real:
                 yield Problem(
-                    where,
+                    f"{project}:nodes[{index}].Gres[{position}]",
                     "devices behind every gpu of the cluster, or stand-ins for all (gres.conf(5))",
                     "both",
                 )
@@ -107,21 +99,12 @@ def _mpi(mpi: Mpi, slurm: SlurmConf, path: str) -> Iterator[Problem]:
     if mpi.ports is None:
         return
     first, last = port_range(mpi.ports)
-    for name, port in (("SlurmctldPort", slurm.SlurmctldPort), ("SlurmdPort", slurm.SlurmdPort)):
-        if first <= port <= last:
-            yield Problem(f"{path}.ports", f"a range without the {name} {port}", mpi.ports)
-    if slurm.SrunPortRange is not None:
-        try:
-            low, high = port_range(slurm.SrunPortRange)
-        except ValueError as error:
-            yield Problem(
-                path.replace(":mpi", ":slurm.SrunPortRange"), str(error), slurm.SrunPortRange
-            )
-            return
-        if low <= last and first <= high:
-            yield Problem(
-                f"{path}.ports", f"none of SrunPortRange {slurm.SrunPortRange}", mpi.ports
-            )
+    for name in ("SlurmctldPort", "SlurmdPort", "SrunPortRange"):
+        ports = getattr(slurm, name)
+        if ports is not None:
+            low, _, high = ports.partition("-")
+            if int(low) <= last and first <= int(high or low):
+                yield Problem(f"{path}.ports", f"a range without {name}, {ports}", mpi.ports)
 
 
 def _job_container(container: JobContainer, slurm: SlurmConf, path: str) -> Iterator[Problem]:
@@ -131,8 +114,12 @@ def _job_container(container: JobContainer, slurm: SlurmConf, path: str) -> Iter
 
 def _said_twice(slurm: SlurmConf, raw: Mapping[str, Any], project: str) -> Iterator[Problem]:
     for name, key in _FOLLOWS.items():
-        if key in raw and getattr(slurm, name) is not None:
-            yield Problem(f"{project}:slurm.{name}", f"it in slurmstack:{key} alone", "both")
+        if key in raw and getattr(slurm, name, None) is not None:
+            yield Problem(f"{project}:slurm.{name}", f"it in {project}:{key} alone", "both")
+        if key in raw and name in slurm.extra:
+            yield Problem(
+                f"{project}:slurm.extra.{name}", f"nothing: it follows from {project}:{key}", "both"
+            )
 
 
 def _storage(

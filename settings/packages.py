@@ -10,11 +10,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from settings.artifact import Artifact
-from settings.base import Model
-from settings.problems import Problem
+from settings.base import Model, matching
+from settings.problems import Problem, refused
 
 Feature = Literal["http", "hwloc", "jwt", "nvml", "pmix"]
-PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+PackageName = Annotated[
+    str, matching(r"[a-z0-9][a-z0-9+.-]+", "the name of a package, such as libnvidia-ml-dev")
+]
 
 
 class Repository(Model):
@@ -28,13 +30,18 @@ class Repository(Model):
     @field_validator("sources")
     @classmethod
     def _paragraph(cls, value: str) -> str:
-        fields = re.findall(r"^([A-Za-z-]+):", value, re.MULTILINE)
-        if not {"Types", "URIs", "Suites"} <= set(fields) or "\n\n" in value.strip():
+        # First of all: what else is wrong is reported with the text itself.
+        if re.search(r"//[^/\s]*@", value):
+            raise refused(
+                "URIs without a password (apt_auth.conf(5) has the place for it)",
+                "a URI with a user or password, which is not shown",
+            )
+        # A field goes on in lines that begin with a blank; its name may be in any case.
+        fields = {name.lower() for name in re.findall(r"^([A-Za-z-]+):", value, re.MULTILINE)}
+        if not {"types", "uris", "suites"} <= fields or re.search(r"\n[ \t]*\n", value.strip()):
             raise ValueError("one deb822 paragraph with Types, URIs and Suites")
-        if "Signed-By" in fields:
+        if "signed-by" in fields:
             raise ValueError("the key beside it, under key, instead of Signed-By")
-        if re.search(r"^URIs:.*//[^/\s]*@", value, re.MULTILINE):
-            raise ValueError("URIs without a password (apt_auth.conf(5) has the place for it)")
         return value.strip() + "\n"
 
     @field_validator("key")
@@ -52,7 +59,12 @@ class Packages(Model):
 
     slurm: Literal["distribution", "repository", "source"] = "distribution"
     #: The packages' exact version. With ``source``, that of the packaging in the archive.
-    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")] | None = None
+    version: (
+        Annotated[
+            str, matching(r"[0-9][A-Za-z0-9.+:~-]*", "the version of a package, such as 25.05.1-1")
+        ]
+        | None
+    ) = None
     #: Whose names the packages have: Debian's (slurmd, …) or SchedMD's (slurm-smd-slurmd, …).
     names: Literal["distribution", "schedmd"] | None = None
     repository: Repository | None = None

@@ -13,13 +13,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pydantic import Field, SecretStr, field_validator
 
-from settings.base import Model
-from settings.jwt import refused
-from settings.problems import Problem
+from settings.base import Model, matching
+from settings.problems import Problem, refused
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-ServerName = Annotated[str, Field(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
+ServerName = Annotated[
+    str,
+    matching(
+        rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*",
+        "a host name or address, such as api.cluster.example",
+    ),
+]
 
 
 class RestLimits(Model):

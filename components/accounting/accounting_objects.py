@@ -16,7 +16,7 @@ from settings import Settings
 from settings.accounting import Accounting as AccountingSettings
 from settings.accounting import User
 from settings.accounting_checks import partition_qos
-from settings.slurm_conf import text
+from settings.slurm_value import plain
 from templates.rendering import render
 
 ROLE = "accounting"
@@ -50,7 +50,7 @@ def accounting_bundle(node: str, settings: Settings) -> Bundle:
         node,
         ROLE,
         [
-            Directory(dump.directory, mode="0700"),
+            Directory(dump.directory, mode="0700", parents=True),
             File(OBJECTS, objects_text(settings)),
             File(
                 f"{LIBRARY}/dump",
@@ -129,7 +129,7 @@ def _options(model: BaseModel) -> dict[str, str]:
     found: dict[str, Any] = model.model_dump(exclude_none=True)
     for inner in ("Accounts", "Partitions"):
         found.pop(inner, None)
-    return {name: text(value) for name, value in sorted(found.items())}
+    return {name: plain(value) for name, value in sorted(found.items())}
 
 
 def _in_order(needs: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -15,11 +15,11 @@ from components.configuration.served_files import options
 from components.configuration.slurm_conf import parameters
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from components.packages.slurm_packages import slurm_packages, trigger
 from remote.bundle import Bundle, Check, Directory, File, Package, Unit, Validate
 from settings import Settings
 from settings.accounting import Accounting
-from settings.slurm_conf import text
+from settings.slurm_value import file_text, plain
 from templates.rendering import render
 
 ROLE = "slurmdbd"
@@ -77,7 +77,9 @@ class SlurmDatabase(pulumi.ComponentResource):
 def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
     """What the controller's host gets for slurmdbd; it holds the password."""
     accounting = settings.accounting or Accounting()
-    archive = Directory(accounting.slurmdbd.ArchiveDir, owner="slurm:slurm", mode="0700")
+    archive = Directory(
+        accounting.slurmdbd.ArchiveDir, owner="slurm:slurm", mode="0700", parents=True
+    )
     return Bundle(
         node,
         ROLE,
@@ -113,7 +115,6 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             Unit(
                 "slurmdbd.service",
                 restart_on=(SLURMDBD_CONF, UNIT_CONF, trigger(settings, "slurmdbd")),
-                restart_keys=version_keys(settings),
                 timeout=120,
             ),
             Check(
@@ -136,7 +137,7 @@ def slurmdbd_conf(settings: Settings, password: str) -> str:
     be the same in both: authentication, its alternatives, and the hash plugin."""
     accounting = settings.accounting or Accounting()
     controller = settings.roles.controller
-    conf = parameters(settings)
+    conf = {line.name: plain(line.value) for line in parameters(settings)}
     common = ("AuthType", "AuthInfo", "AuthAltTypes", "HashPlugin")
     values: dict[str, Any] = {
         **{name: conf[name] for name in common if name in conf},
@@ -157,7 +158,7 @@ def slurmdbd_conf(settings: Settings, password: str) -> str:
     return render(
         "accounting/slurmdbd.conf",
         cluster=settings.cluster.name,
-        parameters={name: text(value) for name, value in sorted(values.items())},
+        parameters={name: file_text(value) for name, value in sorted(values.items())},
     )
 
 
@@ -173,7 +174,7 @@ def _verifying(conf: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def client_conf(settings: Settings) -> str:
     """A slurm.conf with which sacctmgr reaches slurmdbd, whatever slurmctld's is like."""
-    conf = parameters(settings)
+    conf = {line.name: line.text for line in parameters(settings)}
     names = (
         "AccountingStorageHost", "AccountingStoragePort", "AccountingStorageType", "AuthInfo",
         "AuthType", "ClusterName", "SlurmUser", "SlurmctldHost",

@@ -7,15 +7,15 @@ Pure functions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from settings import Settings
-from settings.gres import Gres
+from settings.gres import SHARED, Gres
 from settings.hostlist import fold
 from settings.jobs import Cgroup
 from settings.model import Hardware
-from settings.slurm_conf import text
+from settings.slurm_value import file_text
 from settings.topology import without
 from templates.rendering import render
 
@@ -27,19 +27,22 @@ _TASKS = "Processes and tasks"
 _NODES = "Nodes and power"
 
 
-def parameters(settings: Settings, gres_types: set[str]) -> dict[str, tuple[str, Any]]:
+def gres_types(settings: Settings, hardware: Mapping[str, Hardware]) -> list[str]:
+    """GresTypes: the names of all GRES that nodes have, and those that the settings add."""
+    of_nodes = {one.Name for found in gres(settings, hardware).values() for one in found}
+    return sorted({*of_nodes, *options(settings.slurm.GresTypes)})
+
+
+def parameters(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
     """slurm.conf parameter → (section, value).
 
     Args:
         settings: the stack's.
-        gres_types: the names of all GRES that nodes have.
+        gres_types: GresTypes as slurm.conf has them.
     """
     found: dict[str, tuple[str, Any]] = {}
     if gres_types:
-        found["GresTypes"] = (
-            "Scheduling and selection",
-            sorted({*gres_types, *options(settings.slurm.GresTypes)}),
-        )
+        found["GresTypes"] = ("Scheduling and selection", list(gres_types))
     if settings.topology is not None:
         found["TopologyPlugin"] = ("Communication", f"topology/{settings.topology.plugin}")
     if settings.mpi is not None:
@@ -99,7 +102,11 @@ def cgroup_conf(settings: Settings) -> str | None:
     """cgroup.conf; none where nothing was said and nothing in slurm.conf asks for cgroups."""
     said = settings.cgroup
     slurm = settings.slurm
-    uses = slurm.ProctrackType == "proctrack/cgroup" or "task/cgroup" in options(slurm.TaskPlugin)
+    uses = (
+        slurm.ProctrackType == "proctrack/cgroup"
+        or slurm.JobAcctGatherType == "jobacct_gather/cgroup"
+        or "task/cgroup" in options(slurm.TaskPlugin)
+    )
     if said is None and not uses:
         return None
     return _parameters((said or Cgroup()).parameters())
@@ -116,17 +123,23 @@ def gres_conf(nodes: Mapping[str, tuple[Gres, ...]]) -> str | None:
 
 def _gres_lines(found: tuple[Gres, ...]) -> list[str]:
     lines: list[str] = []
-    automatic = [one.AutoDetect for one in found if one.AutoDetect is not None]
+    # One for the node (settings.gres.class_problems): nothing detects what is no GPU, so that
+    # `off` at another resource says nothing.
+    automatic = [
+        one.AutoDetect
+        for one in found
+        if one.AutoDetect is not None and (one.Name == "gpu" or one.automatic)
+    ]
     if automatic:
         lines.append(f"AutoDetect={automatic[0]}")
     for one, stand_ins in zip(found, _stand_ins(found), strict=True):
         device = _device(one, stand_ins)
-        if one.AutoDetect not in (None, "off") and not device and one.Name == "gpu":
+        if one.automatic and not device and one.Name == "gpu":
             continue  # found by slurmd, and compared with slurm.conf's Type and number
         values: dict[str, Any] = {
             "Name": one.Name,
             "Type": one.type,
-            "Count": None if one.devices or stand_ins else one.count,
+            "Count": _count(one, bool(stand_ins)),
             **device,
             "Cores": one.Cores,
             "Links": one.Links,
@@ -134,10 +147,17 @@ def _gres_lines(found: tuple[Gres, ...]) -> list[str]:
             or (["CountOnly"] if one.standIn and one.Name != "gpu" else None),
         }
         line = " ".join(
-            f"{key}={text(value)}" for key, value in values.items() if value is not None
+            f"{key}={file_text(value)}" for key, value in values.items() if value is not None
         )
         lines.append(line + ("  # a stand-in: no device" if one.standIn else ""))
     return lines
+
+
+def _count(one: Gres, stand_in_files: bool) -> int | str | None:
+    """Count of gres.conf: left out where the files of a line say it."""
+    if one.Name in SHARED or one.MultipleFiles:
+        return one.Count
+    return None if one.devices or stand_in_files else one.Count or one.count
 
 
 def _stand_ins(found: tuple[Gres, ...]) -> list[tuple[str, ...]]:
@@ -187,7 +207,7 @@ def _lower(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return text(value)
+    return file_text(value)
 
 
 def job_container_conf(settings: Settings) -> str | None:

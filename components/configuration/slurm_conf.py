@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from components.configuration import served_files
 from components.keys.jwt_key_pair import auth_alt
 from settings import NodeClass, Settings
+from settings.accounting_checks import named_tres
+from settings.gres import node_gres
 from settings.hostlist import expand, fold
 from settings.model import Hardware, Partition
-from settings.slurm_conf import sections, text
+from settings.parameters import Daemon, restarted_by
+from settings.slurm_conf import Line, Section, lines
+from settings.slurm_value import file_text
 from templates.rendering import render
-
-#: scontrol(1), reconfigure, 24.11: it can change neither the daemons' listening ports nor the
-#: authentication mechanism; where daemons find their state and each other is read at start, too.
-RESTART_SLURMCTLD = (
-    "AuthInfo", "AuthType", "SlurmctldHost", "SlurmctldPort", "SlurmdPort", "StateSaveLocation",
-)  # fmt: skip
-RESTART_SLURMD = ("AuthInfo", "AuthType", "SlurmdPort", "SlurmdSpoolDir")
 
 
 def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
@@ -26,12 +24,8 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     return render(
         "configuration/slurm.conf",
         cluster=settings.cluster.name,
-        sections=sections(
-            settings.slurm,
-            {
-                **derived(settings),
-                **served_files.parameters(settings, _gres_types(settings, hardware)),
-            },
+        sections=_by_section(
+            _lines(settings, derived(settings, served_files.gres_types(settings, hardware)))
         ),
         nodes=[
             {
@@ -47,16 +41,25 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     )
 
 
-def _gres_types(settings: Settings, hardware: Mapping[str, Hardware]) -> set[str]:
-    return {one.Name for found in served_files.gres(settings, hardware).values() for one in found}
+def _lines(settings: Settings, derived: Mapping[str, tuple[str, Any]]) -> list[Line]:
+    found = [Line(Section(title), name, value) for name, (title, value) in derived.items()]
+    return lines(settings.slurm, found)
 
 
-def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
-    """Parameter → (section, value) that follow from other settings."""
+def _by_section(found: Iterable[Line]) -> list[tuple[Section, list[Line]]]:
+    return [(title, list(group)) for title, group in groupby(found, key=lambda it: it.section)]
+
+
+def derived(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
+    """Parameter → (section, value) that follow from other settings.
+
+    Args:
+        settings: the stack's.
+        gres_types: GresTypes as slurm.conf has them.
+    """
     controller = settings.roles.controller
     host = f"{controller}({settings.hosts[controller].address})"
-    options = settings.slurm.SlurmctldParameters or []
-    options = options.split(",") if isinstance(options, str) else list(options)
+    options = served_files.options(settings.slurm.SlurmctldParameters)
     if "enable_configless" not in options:
         options.append("enable_configless")
     return {
@@ -64,18 +67,23 @@ def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
         "SlurmctldHost": ("Cluster", host),
         "SlurmUser": ("Cluster", "slurm"),
         "SlurmctldParameters": ("Communication", options),
-        **_accounting(settings),
+        **_accounting(settings, gres_types),
         **auth_alt(settings),
+        **served_files.parameters(settings, gres_types),
     }
 
 
-def _accounting(settings: Settings) -> dict[str, tuple[str, Any]]:
+def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
     """What follows from slurmdbd being there, where the settings say nothing else of it.
 
     Enforcement begins with the first declared user: before that it would shut everyone out.
     """
     if settings.accounting is None:
-        return {}
+        # slurmctld ends with a fatal error at weights of a TRES that it does not track.
+        named = named_tres(None, settings.partitions, settings.slurm)
+        if settings.slurm.AccountingStorageTRES is not None or not named:
+            return {}
+        return {"AccountingStorageTRES": ("Accounting", sorted(named))}
     conf, dbd = settings.slurm, settings.accounting.slurmdbd
     found: dict[str, Any] = {
         "AccountingStorageType": "accounting_storage/slurmdbd",
@@ -85,9 +93,10 @@ def _accounting(settings: Settings) -> dict[str, tuple[str, Any]]:
         found["AccountingStoragePort"] = dbd.DbdPort
     if conf.AccountingStorageEnforce is None and settings.accounting.users:
         found["AccountingStorageEnforce"] = ["associations", "limits", "qos"]
-    if conf.AccountingStorageTRES is None and conf.GresTypes:
-        types = conf.GresTypes.split(",") if isinstance(conf.GresTypes, str) else conf.GresTypes
-        found["AccountingStorageTRES"] = [f"gres/{name}" for name in types]
+    tracked = {f"gres/{name}" for name in gres_types}
+    tracked |= {*named_tres(settings.accounting, settings.partitions, settings.slurm)}
+    if conf.AccountingStorageTRES is None and tracked:
+        found["AccountingStorageTRES"] = sorted(tracked)
     if conf.JobAcctGatherType is None:
         # slurm.conf(5) recommends cgroup; it needs the cgroups that proctrack/cgroup makes.
         kind = "cgroup" if conf.ProctrackType == "proctrack/cgroup" else "linux"
@@ -95,19 +104,16 @@ def _accounting(settings: Settings) -> dict[str, tuple[str, Any]]:
     return {name: ("Accounting", value) for name, value in found.items()}
 
 
-def parameters(settings: Settings) -> dict[str, str]:
-    """Cluster-wide parameter → text, as slurm.conf has them."""
-    return {
-        name: value
-        for group in sections(settings.slurm, derived(settings)).values()
-        for name, value in group.items()
-    }
+def parameters(settings: Settings) -> list[Line]:
+    """The cluster-wide lines of slurm.conf, but for GRES of the nodes."""
+    return _lines(settings, derived(settings, ()))
 
 
-def restart_keys(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
-    """``Parameter=value`` lines whose change needs a restart instead of a reconfigure."""
-    values = parameters(settings)
-    return tuple(f"{name}={values[name]}" for name in names if name in values)
+def restart_keys(settings: Settings, daemon: Daemon) -> tuple[str, ...]:
+    """``Parameter=value`` lines whose change needs a restart of a daemon, since a reconfigure does
+    not bring it there."""
+    names = restarted_by(daemon)
+    return tuple(f"{line.name}={line.text}" for line in parameters(settings) if line.name in names)
 
 
 def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, str]:
@@ -122,10 +128,10 @@ def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, 
         "MemSpecLimit": node_class.MemSpecLimit,
         "Features": list(node_class.Features) or None,
         "Weight": node_class.Weight,
-        "Gres": [one.text for one in node_class.gres(hardware)] or None,
+        "Gres": node_gres(node_class.gres(hardware)) or None,
         **node_class.extra,
     }
-    return {name: text(value) for name, value in parameters.items() if value is not None}
+    return {name: file_text(value) for name, value in parameters.items() if value is not None}
 
 
 def _partition(partition: Partition, settings: Settings) -> dict[str, str]:
@@ -137,7 +143,7 @@ def _partition(partition: Partition, settings: Settings) -> dict[str, str]:
         "State": None if partition.State == "UP" else partition.State,
         **partition.extra,
     }
-    return {name: text(value) for name, value in parameters.items() if value is not None}
+    return {name: file_text(value) for name, value in parameters.items() if value is not None}
 
 
 def _present(nodes: str, settings: Settings) -> str:

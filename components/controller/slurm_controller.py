@@ -10,11 +10,11 @@ from components.accounting.accounting_objects import before_slurmctld
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.configuration.served_files import served_files
-from components.configuration.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
+from components.configuration.slurm_conf import restart_keys, slurm_conf
 from components.containers import enroot_pyxis
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
-from components.packages.slurm_packages import slurm_package, slurm_packages, trigger, version_keys
+from components.packages.slurm_packages import slurm_package, slurm_packages, trigger
 from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, Unit, Validate
 from settings import Settings
 from settings.hostlist import fold
@@ -64,7 +64,9 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             *enroot_pyxis.controller_parts(settings),
             Directory("/etc/slurm"),
             Directory("/var/log/slurm", owner="slurm:slurm"),
-            Directory(settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700"),
+            Directory(
+                settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700", parents=True
+            ),
             *(File(path, text) for path, text in files.items()),
             Package("iproute2"),
             Validate(
@@ -83,7 +85,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 restart_on=(trigger(settings, "slurmctld"),),
                 reload_on=(*files, *enroot_pyxis.served(settings)),
                 reload=render("controller/reconfigure.sh"),
-                restart_keys=(*restart_keys(settings, RESTART_SLURMCTLD), *version_keys(settings)),
+                restart_keys=restart_keys(settings, "slurmctld"),
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
                 timeout=400,
             ),

@@ -6,10 +6,12 @@ shows all of it for all nodes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from components.configuration.served_files import cgroup_conf
 from remote.bundle import Guard
 from settings import Settings
-from settings.gres import Gres
+from settings.gres import cards, named_devices
 from templates.rendering import render
 
 
@@ -26,7 +28,7 @@ def guard(node: str, settings: Settings) -> Guard:
         node=node,
         free_disk=settings.precheck.free_disk,
         cgroup=needs_cgroup_v2(node, settings),
-        gpus=sum(one.count or 0 for one in real_gpus(node, settings)),
+        gpus=gpus(node, settings),
     )
     return Guard("precheck", script, timeout=60)
 
@@ -37,11 +39,23 @@ def needs_cgroup_v2(node: str, settings: Settings) -> bool:
     return node in settings.compute and text is not None and "cgroup/v2" in text
 
 
-def real_gpus(node: str, settings: Settings) -> tuple[Gres, ...]:
-    """Declared GPUs of a node that need devices; MIG instances are no device of their own."""
+@dataclass(frozen=True)
+class Devices:
+    """What must be there for the GPUs that a node's class declares."""
+
+    #: NVIDIA cards that are given out whole.
+    cards: int
+    #: More cards may be there, cut into MIG instances.
+    sliced: bool
+    #: Device files that are named.
+    files: tuple[str, ...]
+
+
+def gpus(node: str, settings: Settings) -> Devices:
+    """The GPUs declared for a node; none where it runs no jobs."""
     node_class = settings.compute.get(node)
-    return tuple(
-        one
-        for one in (node_class.Gres or () if node_class else ())
-        if one.Name == "gpu" and not one.standIn and not one.profile
-    )
+    declared = node_class.Gres if node_class else ()
+    number, sliced = cards(declared)
+    files = named_devices(declared)
+    # Files that are named are looked for one by one: the node may have more cards than those.
+    return Devices(0 if files else number, sliced, files)

@@ -96,10 +96,14 @@ def mounts(node: str, settings: Settings) -> list[Part]:
 
 def unit_name(path: str) -> str:
     """The unit of a mount point, as systemd-escape(1) --path names it."""
-    escaped = "".join(
-        character
-        if character.isascii() and (character.isalnum() or character in "_.:")
-        else f"\\x{ord(character):02x}"
-        for character in path.strip("/").replace("/", "\0")
-    ).replace("\\x00", "-")
-    return f"{escaped}.mount"
+    name = path.strip("/")
+    escaped = (
+        character if _stays(character, at) else f"\\x{ord(character):02x}"
+        for at, character in enumerate(name.replace("/", "\0"))
+    )
+    return "".join(escaped).replace("\\x00", "-") + ".mount"
+
+
+def _stays(character: str, at: int) -> bool:
+    plain = character.isascii() and (character.isalnum() or character in "_.:")
+    return plain and not (character == "." and at == 0)

@@ -12,8 +12,8 @@ from pulumi_command import remote as command
 from components.asked_again import ask_again, counted
 from components.assembly import Assembly, Deployed
 from components.bundle_resource import connection, deploy, read_answer
+from components.failure import dependency, recovered
 from components.host import host_baseline
-from remote.answer import AnswerError
 from remote.bundle import Bundle, Check, File, Package, Part, Unit
 from remote.framing import BEGIN, END
 from settings.model import MungeKeySetting
@@ -52,13 +52,14 @@ class MungeKey(pulumi.ComponentResource):
         hosts, controller = assembly.hosts, assembly.controller
         key = self._key(name, assembly.settings.munge_key)
         first = self._place(assembly, controller, key, None, [])
+        self.sha256 = first.answer.apply(lambda answer: answer.files[PATH].sha256)
         credential = command.Command(
             _NAME,
             connection=connection(hosts[controller]),
             create=_CREDENTIAL,
             update=counted(_NAME, _CREDENTIAL),
             # A new key needs a new credential; nothing else does.
-            triggers=[first.answer.apply(lambda answer: answer.files[PATH].sha256)],
+            triggers=[recovered(self.sha256, "")],
             logging=command.Logging.NONE,
             add_previous_output_in_env=False,
             opts=pulumi.ResourceOptions(
@@ -66,11 +67,11 @@ class MungeKey(pulumi.ComponentResource):
             ),
         )
         given = credential.stdout.apply(lambda text: read_credential(text, controller))
+        made = dependency(credential, self)
         for node in hosts:
             if node != controller:
-                self._place(assembly, node, key, given, [credential])
-        self.sha256 = first.answer.apply(lambda answer: answer.files[PATH].sha256)
-        self.register_outputs({"sha256": self.sha256})
+                self._place(assembly, node, key, given, [made])
+        self.register_outputs({})
 
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
@@ -111,7 +112,7 @@ def read_credential(stdout: str, controller: str) -> str:
     credential = read_answer(stdout, _NAME, controller, _NAME).facts.get("credential", "")
     if not _FORM.fullmatch(credential):
         ask_again(_NAME)
-        raise AnswerError(
+        raise pulumi.RunError(
             f"{controller}: {_NAME}: what munge gave is no credential; see `munge -n` there, and "
             "run `pulumi up` again: it asks again"
         )

@@ -71,10 +71,3 @@ def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
 def trigger(settings: Settings, purpose: Purpose) -> str:
     """What a unit names in ``restart_on`` so that a new version of the package restarts it."""
     return f"package:{_NAMES[settings.packages.naming][purpose]}"
-
-
-def version_keys(settings: Settings) -> tuple[str, ...]:
-    """A unit's ``restart_keys`` of the version: another role's bundle on the same host may have
-    brought the new package along already, but the running daemon is still the old one."""
-    release = settings.packages.release
-    return () if release is None else (f"Slurm {release}",)

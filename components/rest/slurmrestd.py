@@ -12,10 +12,10 @@ import pulumi
 
 from components.assembly import Assembly
 from components.bundle_resource import deploy
-from components.configuration.slurm_conf import restart_keys
+from components.configuration.slurm_conf import parameters, restart_keys
 from components.controller import slurm_controller
 from components.keys.jwt_key_pair import TOKEN
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from components.packages.slurm_packages import slurm_packages, trigger
 from remote.answer import Answer
 from remote.bundle import (
     Bundle,
@@ -50,11 +50,6 @@ UNIT_CONF = "/etc/systemd/system/slurmrestd.service.d/slurmstack.conf"
 CERTIFICATE = "/usr/local/lib/slurmstack/rest-certificate"
 TIMER = "slurmstack-rest-certificate"
 
-#: slurmrestd reads slurm.conf when it starts; these tell it where to turn to.
-_RESTART = (
-    "AccountingStorageHost", "AccountingStoragePort", "AccountingStorageType", "ClusterName",
-    "SlurmctldHost", "SlurmctldPort",
-)  # fmt: skip
 _WARN_BEFORE = datetime.timedelta(days=30)
 
 
@@ -80,7 +75,7 @@ class SlurmRestd(pulumi.ComponentResource):
         main = deploy(assembly, node, rest_bundle(settings), ROLE, self, needs)
         self.url = url(settings)
         self.ca = main.answer.apply(ca_pem)
-        self.register_outputs({"url": self.url, "ca": self.ca})
+        self.register_outputs({})
 
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
@@ -144,7 +139,10 @@ def rest_bundle(settings: Settings) -> Bundle:
     node = settings.roles.controller
     made = rest.certificate is None
     pem = MADE_PEM if made else SITE_PEM
-    accounting = bool(restart_keys(settings, ("AccountingStorageType",)))
+    accounting = any(
+        line.name == "AccountingStorageType" and line.value == "accounting_storage/slurmdbd"
+        for line in parameters(settings)
+    )
     unit_conf = render(
         "rest/slurmrestd.service.conf",
         user=USER,
@@ -189,7 +187,7 @@ def rest_bundle(settings: Settings) -> Bundle:
             Unit(
                 "slurmrestd.service",
                 restart_on=(UNIT_CONF, trigger(settings, "slurmrestd")),
-                restart_keys=(*restart_keys(settings, _RESTART), *version_keys(settings)),
+                restart_keys=restart_keys(settings, "slurmrestd"),
             ),
             Unit("haproxy.service", reload_on=(HAPROXY_CONF,), restart_on=("package:haproxy",)),
             Check("rest-answers", answers),

@@ -8,7 +8,7 @@ parse() {
     awk -v work="$work" '
     function bad(why) { printf "line %d: %s\n", NR, why; failed = 1; exit 1 }
     function path(p) {
-        if (p !~ /^\/[A-Za-z0-9._\/@:%+=~-]+$/ || (p "/") ~ /\/\.?\.?\//)
+        if (p !~ /^\/[A-Za-z0-9._\/@:%+=~\\-]+$/ || (p "/") ~ /\/\.?\.?\//)
             bad("not a plain absolute path: " p)
         return p
     }
@@ -73,8 +73,10 @@ parse() {
         put("user", $2 " " number($3) " " $4 " " $5 " " $6); next
     }
     $1 == "directory" {
-        fields(4, 5); if (NF == 5) one_of($5, "ephemeral")
-        put("directory", own_path($2) " " owner($3) " " mode($4) " " (NF == 5 ? $5 : "-"))
+        fields(4, 6)
+        for (i = 5; i <= NF; i++) once("word of directory " $2, one_of($i, "ephemeral parents"))
+        put("directory", own_path($2) " " owner($3) " " mode($4) " " \
+            (/ ephemeral( |$)/ ? "ephemeral" : "-") " " (/ parents( |$)/ ? "parents" : "-"))
         claim("directory", $2); next
     }
     $1 == "file" || $1 == "file-base64" {
@@ -96,8 +98,8 @@ parse() {
         next
     }
     $1 == "unit" {
-        fields(4, 7); once("unit", name($2)); attributes(5, "restart-on reload-on timeout"); block(); in_unit = 1
-        if ($2 !~ /\.(service|socket|timer|target|mount|path)$/) bad("not a unit: " $2)
+        fields(4, 7); once("unit", $2); attributes(5, "restart-on reload-on timeout"); block(); in_unit = 1
+        if ($2 !~ /^[A-Za-z0-9_][A-Za-z0-9._@:+\\-]*\.(service|socket|timer|target|mount|path)$/) bad("not a unit: " $2)
         put("unit", NR " " $2 " " one_of($3, "enabled disabled -") " " one_of($4, "running stopped -") \
             " " triggers("restart-on") " " triggers("reload-on") " " seconds(90)); claim("unit", $2); next
     }

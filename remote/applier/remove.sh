@@ -116,7 +116,7 @@ remove() {
     remove_packages
     sed -n -e 's/^directory //p' -e 's/^mode [^ ]* [^ ]* //p' "$state/created" | sort -r >"$work/folders"
     while read -r path; do
-        remove_directory "$path" "$(awk -v path="$path" '$1 == path { print $4 }' "$work/directory")"
+        remove_directory "$path" "$(path=$path awk '$1 == ENVIRON["path"] { print $4 }' "$work/directory")"
     done <"$work/folders"
     if [ -s "$work/unit" ] || grep -q '/systemd/system/' "$work/to-take-back"; then
         systemctl_step daemon-reload 60 daemon-reload

@@ -47,7 +47,8 @@ reason() { # file
 put_back() { # beside: unit, time; sets returned
     returned=''
     [ -e "$state/pending" ] || return 0
-    awk -v unit="$unit" 'FILENAME ~ /pending$/ { if ($1 == "changed") changed[$2]; next }
+    # By the environment: -v takes the \x2d in the name of a mount for a hyphen.
+    unit=$unit awk 'BEGIN { unit = ENVIRON["unit"] } FILENAME ~ /pending$/ { if ($1 == "changed") changed[$2]; next }
         $2 == unit { n = split($5 "," $6, on, ","); for (i = 1; i <= n; i++) if (on[i] in changed && on[i] ~ /^\//) print on[i] }' \
         "$state/pending" "$work/unit" | sort -u >"$work/put-back"
     replace_state staging "$work/put-back"
@@ -68,7 +69,7 @@ put_back() { # beside: unit, time; sets returned
 # → $work/states: `unit load-state active-state unit-file-state sub-state restarts result`, one line
 # for each of the bundle; restarts are systemd's own, since the last wanted start.
 read_unit_states() {
-    awk '{ print $2 }' "$work/unit" | xargs -r timeout 30 systemctl show \
+    awk '{ print $2 }' "$work/unit" | xargs -r -d '\n' timeout 30 systemctl show \
         -p LoadState -p ActiveState -p UnitFileState -p SubState -p NRestarts -p Result -- >"$work/shown" 2>"$work/out" ||
         fail units "systemctl show: $(last_line)" 'is systemd running on this node?'
     awk 'BEGIN { RS = ""; FS = "\n" }
@@ -86,7 +87,7 @@ apply_units() {
     [ -s "$work/unit" ] || return
     read_unit_states
     exec 4<"$work/states"
-    while read -r number unit enabled running _ _ time; do
+    while read -r number unit enabled running restart_on _ time; do
         read -r _ load active enablement _ <&4
         apply_unit
     done <"$work/unit"
@@ -95,8 +96,7 @@ apply_units() {
 }
 
 apply_unit() {
-    keys=$work/block/$number.keys
-    [ -e "$keys" ] || : >"$keys"
+    read_keys
     case $load:$enabled:$running in
         not-found:*enabled* | not-found:*running*)
             : >"$work/out"
@@ -127,12 +127,29 @@ apply_unit() {
     done_with "unit:$unit"
 }
 
+# What the unit is to run with → $work/keys: the bundle's keys, and the versions of the packages that
+# it waits for. Another role may have brought a new version along while the old daemon still runs.
+read_keys() { # beside: number, restart_on
+    keys=$work/keys
+    touch "$work/block/$number.keys" "$work/versions"
+    {
+        cat "$work/block/$number.keys"
+        echo "$restart_on" | tr ',' '\n' | sed -n 's/^package://p' | awk 'FILENAME == "-" { named[$1]; next }
+            $1 in named { print "package", $1, $2 }' - "$work/versions"
+    } | sort >"$keys"
+}
+
 # The first time, keys only matter if the unit runs with files that have just changed.
 keys_changed() {
-    if [ -e "$state/keys/$unit" ]; then
-        ! cmp -s "$keys" "$state/keys/$unit"
+    if [ ! -e "$state/keys/$unit" ]; then
+        [ -s "$work/block/$number.keys" ] && is_due reload "$unit"
+    elif grep -q '^package ' "$state/keys/$unit" || ! grep -q '^package ' "$keys"; then
+        ! sort "$state/keys/$unit" | cmp -s - "$keys"
     else
-        [ -s "$keys" ] && is_due reload "$unit"
+        # An earlier applier kept no versions: one that was not noted has not changed, and what was
+        # kept in its place is no key any more.
+        sort "$state/keys/$unit" >"$work/kept-keys"
+        [ -n "$(grep -v '^package ' "$keys" | comm -13 "$work/kept-keys" -)" ]
     fi
 }
 

@@ -37,7 +37,7 @@ lay_out_staged() {
         find "$root$folder" -mindepth 1 -maxdepth 1 ! -name '.*.slurmstack-new' \
             -exec ln -s -t "$staged$folder" -- {} + 2>/dev/null || :
     done
-    awk -v staged="$staged" '$1 == "absent" || $1 == "drop" { print staged $2 }' "$work/todo" | xargs -r rm -f
+    awk -v staged="$staged" '$1 == "absent" || $1 == "drop" { print staged $2 }' "$work/todo" | xargs -r -d '\n' rm -f
     umask 077
 }
 

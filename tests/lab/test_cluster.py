@@ -25,7 +25,9 @@ MODULES_PATH = "/etc/lmod/.modulespath"
 
 
 def outputs(lab: RunningLab) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(lab.pulumi("stack", "output", "--json").stdout)
+    found: dict[str, Any] = json.loads(
+        lab.pulumi("stack", "output", "--json", "--show-secrets").stdout
+    )
     return found
 
 

@@ -63,7 +63,7 @@ def test_secrets_are_nowhere_but_in_their_own_places(
     }  # fmt: skip
 
     pulumi("stack", "export")
-    pulumi("stack", "output", "--json")
+    pulumi("stack", "output", "--json", "--show-secrets")
     pulumi("stack", "history", "--json")
     pulumi("config")
     assert events.stat().st_size > 0

@@ -29,7 +29,7 @@ from tests.prod import (
     scripts,
     text,
 )
-from tests.unit.components.configuration.test_slurm_conf import read_back
+from tests.unit.components.configuration.test_slurm_conf import joined, read_back
 from tests.unit.components.packages.test_packages import read_enroot
 
 WORKERS = expand("cn[01-64]")
@@ -45,7 +45,7 @@ def read_slurm_conf(content: str) -> dict[str, Any]:
     """slurmutils 1.3 takes TopologyPlugin for a list, which it is not, and half a second for each
     node: of these, which differ by name and address alone, it reads the first and the last."""
     left_out = re.compile(r"TopologyPlugin=|NodeName=cn(?!01|64)")
-    kept = [line for line in content.splitlines() if not left_out.match(line)]
+    kept = [line for line in joined(content).splitlines() if not left_out.match(line)]
     return read_back("\n".join(kept) + "\n")
 
 
@@ -271,6 +271,8 @@ def test_slurm_conf() -> None:
     assert (node["cpus"], node["socketsperboard"], node["corespersocket"]) == (224, 2, 56)
     assert node["realmemory"] < hardware()["cn64"].RealMemory
     assert "gpu:h100:8" in str(node["gres"])
+    # GPUs are accounted: without it, limits of gres/gpu do not hold.
+    assert conf()["accountingstoragetres"] == ["gres/gpu"]
     # slurm.conf(5): MaxJobCount should be much larger than MaxArraySize, which ends at 4,000,001.
     assert 10 * (found["maxarraysize"] - 1) <= found["maxjobcount"]
     assert found["maxarraysize"] <= 4_000_001

@@ -21,7 +21,6 @@ from components import asked_again
 from components.assembly import Assembly, Deployed
 from components.cluster import COMPONENTS, SlurmCluster
 from components.keys.munge_key import read_credential
-from remote.answer import AnswerError
 from remote.host import Host
 from settings import Settings, parse
 from settings.model import Hardware
@@ -266,7 +265,7 @@ def test_what_is_no_credential_is_asked_for_again(
     """The state would keep it, and each later `up` fail."""
     monkeypatch.setattr(asked_again, "_file", lambda: tmp_path / "lab/asked-again.json")
     before = commands(deploy()[0])["munge-credential"]["update"]
-    with pytest.raises(AnswerError, match=r"^ctl: munge-credential: .*; .*it asks again$"):
+    with pytest.raises(pulumi.RunError, match=r"^ctl: munge-credential: .*; .*it asks again$"):
         read_credential(stdout, "ctl")
     found = commands(deploy()[0])
     assert found["munge-credential"]["update"] != before

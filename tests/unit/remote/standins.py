@@ -38,7 +38,10 @@ NAMES = [
 
 def systemctl(state: dict[str, Any], args: list[str]) -> int:
     units = state.setdefault("units", {})
-    verb, names = args[0], [arg for arg in args[1:] if arg.endswith((".service", ".timer"))]
+    verb, names = (
+        args[0],
+        [arg for arg in args[1:] if arg.endswith((".service", ".timer", ".mount"))],
+    )
     if verb == "show":
         blocks = []
         for name in names:
