@@ -158,6 +158,8 @@ READERS: dict[str, Callable[[str], object]] = {
     r"/etc/slurm/topology\.conf": topology,
     r"/usr/local/lib/slurmstack-packages/\w+\.c": spank_source,
     r"/usr/local/lib/slurmstack/accounting/objects": objects,
+    r"/usr/local/lib/slurmstack/accounting/reconcile": lambda content: compile(content, "", "exec"),
+    r"/usr/local/lib/slurmstack/accounting/reconcile\.json": json.loads,
     r"/usr/local/lib/slurmstack(-packages)?/(accounting/)?[a-z-]+": shell,
 }
 
