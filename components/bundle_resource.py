@@ -13,7 +13,7 @@ from components.assembly import Assembly, Deployed
 from components.failure import dependency, recovered
 from remote.answer import Answer, AnswerError, parse_answer
 from remote.bundle import Bundle, BundleError
-from remote.commands import APPLIER, APPLY, INSTALL, REMOVE, UNINSTALL
+from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL, applier
 from remote.host import Host
 
 
@@ -42,7 +42,8 @@ def connection(host: Host) -> command.ConnectionArgs:
 
 def install_applier(assembly: Assembly, node: str, role: str, parent: pulumi.Resource) -> None:
     """The first thing on every node: what all its bundles are applied by."""
-    _command(assembly, node, role, INSTALL, UNINSTALL, APPLIER, parent, (), False)
+    text = applier(assembly.settings.reapply.get(node))
+    _command(assembly, node, role, INSTALL, UNINSTALL, text, parent, (), False)
 
 
 def deploy(
@@ -66,7 +67,8 @@ def deploy(
         secret: the bundle holds a key: it is encrypted in the state and never shown. Its
             answer, which holds hashes only, is not.
     """
-    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(_text)
+    reapply = assembly.settings.reapply.get(node)
+    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(lambda it: _text(it, reapply))
     stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
     return _command(assembly, node, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
 
@@ -94,7 +96,10 @@ class HostRole(pulumi.ComponentResource):
 
 
 #: What changes nothing on a machine that is gone.
-_ALL_INPUTS = ["connection", "create", "update", "delete", "stdin", "logging", "environment"]
+_ALL_INPUTS = [
+    "connection", "create", "update", "delete", "stdin", "logging", "environment",
+    "addPreviousOutputInEnv",
+]  # fmt: skip
 
 
 def _command(
@@ -133,9 +138,9 @@ def _command(
     return deployed
 
 
-def _text(bundle: Bundle) -> str:
+def _text(bundle: Bundle, reapply: str | None) -> str:
     try:
-        return bundle.render()
+        return bundle.render(reapply)
     except BundleError as error:
         # A report for the operator, without a traceback.
         raise pulumi.RunError(str(error)) from None

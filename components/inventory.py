@@ -17,7 +17,9 @@ def join(
     before: Mapping[str, Any] | None = None,
     failed: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Node → roles, keys, files, packages, units, from what each node said it holds.
+    """Node → roles, keys, files, packages, units, as each node read them back when the role was
+    last applied there, and that time (UTC, None where it is not known). What is true now it does
+    not say.
 
     Args:
         answers: one for each role of each node.
@@ -34,10 +36,19 @@ def join(
     for answer in answers:
         node = nodes.setdefault(
             answer.node,
-            {"roles": [], "keys": {}, "files": {}, "packages": {}, "units": {}, "answers": {}},
+            {
+                "roles": [],
+                "applied": {},
+                "keys": {},
+                "files": {},
+                "packages": {},
+                "units": {},
+                "answers": {},
+            },
         )
         if answer.role not in node["roles"]:
             node["roles"].append(answer.role)
+        node.setdefault("applied", {})[answer.role] = answer.time
         node["files"].update({path: file.sha256 for path, file in answer.files.items()})
         node["packages"].update(answer.packages)
         node["units"].update(answer.units)

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from remote.contact import ContactError, run_on_hosts, wait_for
 from remote.host import Host
 from settings import Problem, Settings, SettingsError
-from settings.checks import hardware_problems
+from settings.checks.nodes import hardware_problems
 from settings.model import Hardware
 from templates.rendering import render
 

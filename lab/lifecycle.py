@@ -144,6 +144,8 @@ def down(name: str, progress: Progress) -> bool:
         if network.down(lab):
             progress.say(f"bridge {lab.bridge} removed")
         stack.remove_settings(lab)
+        if stack.holds_secrets(lab):
+            progress.say(f"{lab.stack_file.name} stays: it holds secrets")
         shutil.rmtree(folder)
     with contextlib.suppress(OSError):
         folder.parent.rmdir()

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from components.host.precheck import Devices, gpus, needs_cgroup_v2, report
+from components.host.precheck import Devices, gpus, precheck
 from remote.contact import ContactError, run_on_hosts, wait_for
 from remote.host import Host
 from settings import Settings
@@ -23,6 +23,8 @@ class Found:
 
     values: dict[str, str] = field(default_factory=dict)
     infiniband: list[str] = field(default_factory=list)
+    #: User → number, of those that hosts share.
+    users: dict[str, int] = field(default_factory=dict)
     fails: list[str] = field(default_factory=list)
     warns: list[str] = field(default_factory=list)
 
@@ -30,6 +32,7 @@ class Found:
         return {
             **self.values,
             "infiniband": self.infiniband,
+            "users": self.users,
             "fails": self.fails,
             "warns": self.warns,
         }
@@ -39,7 +42,10 @@ def check(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, Found]:
     """Host → what was found there. A host that cannot be reached is a failure of its own."""
     present = [host for host in hosts.values() if not host.lost]
     began = time.time()
-    replies = wait_for(run_on_hosts(present, report(), seconds=_SECONDS))
+    people = _people(settings)
+    replies = wait_for(
+        run_on_hosts(present, lambda host: precheck(host.name, settings, people), seconds=_SECONDS)
+    )
     ended = time.time()
     found: dict[str, Found] = {}
     for name, reply in replies.items():
@@ -47,6 +53,7 @@ def check(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, Found]:
             found[name] = Found(fails=[f"{reply.step}: {reply.found}; {reply.remedy}"])
         else:
             found[name] = judge(name, reply.stdout, settings, began, ended)
+    _disagreements(found, settings)
     return found
 
 
@@ -55,7 +62,7 @@ def judge(name: str, text: str, settings: Settings, began: float, ended: float) 
 
     Args:
         name: the host.
-        text: lines ``key value`` of the report.
+        text: lines ``key value`` of the precheck.
         settings: the stack's.
         began, ended: seconds since the epoch between which the host's clock was read.
     """
@@ -64,9 +71,14 @@ def judge(name: str, text: str, settings: Settings, began: float, ended: float) 
         key, _, value = line.partition(" ")
         if key == "ib":
             found.infiniband.append(value)
+        elif key == "fails":
+            found.fails.append(value)
+        elif key == "user":
+            user, _, number = value.partition(" ")
+            if number.isdigit():
+                found.users[user] = int(number)
         else:
             found.values[key] = value
-    _failures(found, name, settings)
     _warnings(found, name, settings)
     skew = max(began - _number(found, "clock") - 1, _number(found, "clock") - ended, 0.0)
     found.values["skew"] = f"{skew:.0f}"
@@ -83,39 +95,37 @@ def _number(found: Found, key: str) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _failures(found: Found, name: str, settings: Settings) -> None:
-    """As the guard on the node has them (templates/host/precheck-guard.sh.j2)."""
-    values = found.values
-    # slurmd takes the host's name up to the first dot.
-    if values.get("node", "").partition(".")[0] != name:
-        found.fails.append(f"its name is {values.get('node')}: hostnamectl hostname {name}")
-    if values.get("packages") != "apt":
-        found.fails.append(f"no apt-get on {values.get('os')}")
-    if values.get("init") != "systemd":
-        found.fails.append("systemd does not run")
-    for key, place in (("free_root", "/"), ("free_var", "/var")):
-        if _number(found, key) < settings.precheck.free_disk:
-            found.fails.append(
-                f"{values.get(key)} MiB free on {place}, {settings.precheck.free_disk} needed"
-            )
-    if needs_cgroup_v2(name, settings):
-        if values.get("cgroup") != "v2":
-            found.fails.append(f"cgroups are {values.get('cgroup')}, not v2")
-        elif "memory" not in values.get("cgroup_controllers", "").split():
-            found.fails.append("cgroup v2 has no memory controller")
-    wanted = gpus(name, settings)
-    there = values.get("devices", "").split()
-    for file in wanted.files:
-        if file not in there:
-            found.fails.append(
-                f"Gres names {file}, no such device (driver: {values.get('driver')})"
-            )
-    number = _number(found, "gpu_devices")
-    if number < wanted.cards or (number > wanted.cards > 0 and not wanted.sliced):
-        found.fails.append(
-            f"{wanted.cards} GPUs declared, {values.get('gpu_devices')} device files and "
-            f"{values.get('gpu_bus')} cards on the bus (driver: {values.get('driver')})"
+def _disagreements(found: Mapping[str, Found], settings: Settings) -> None:
+    """Users whose numbers are not the controller's, and people without a login there.
+
+    A job runs by the number that its user has where it was submitted.
+    """
+    head = found.get(settings.roles.controller)
+    if head is None or not head.values:
+        return
+    people = _people(settings)
+    missing = [name for name in people if name not in head.users]
+    if missing:
+        head.warns.append(
+            f"no login of declared users: {', '.join(missing)}; Slurm refuses their jobs"
         )
+    declared = {name for name, identity in settings.identities if identity.uid is not None}
+    for name, one in found.items():
+        for user in [*(name for name, _ in settings.identities), *people]:
+            here, there = one.users.get(user), head.users.get(user)
+            # The numbers of the settings were compared on the node itself.
+            if user in declared or None in (here, there) or here == there:
+                continue
+            text = f"user {user} has the number {here}, and {there} on {settings.roles.controller}"
+            if user in people:
+                one.fails.append(f"{text}: their jobs run as somebody else; give it one number")
+            else:
+                one.warns.append(text)
+
+
+def _people(settings: Settings) -> list[str]:
+    """The declared users of accounting, who are people of the site."""
+    return sorted(settings.accounting.users) if settings.accounting is not None else []
 
 
 def _warnings(found: Found, name: str, settings: Settings) -> None:

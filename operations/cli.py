@@ -20,6 +20,7 @@ from discovery import fabric
 from discovery.host_keys import UnknownHostKey, hosts
 from operations import check as prechecks
 from operations import inventory as holdings
+from operations import reapply as again
 from operations.stack import NoSuchStack, outputs, settings
 from operations.token import NoToken, issue
 from settings import SettingsError
@@ -47,7 +48,14 @@ def _errors_on_one_line() -> Iterator[None]:
     """What an operator can mend is said without a traceback; exit code 1."""
     try:
         yield
-    except (NoSuchStack, NoToken, SettingsError, UnknownHostKey, fabric.FabricError) as error:
+    except (
+        NoSuchStack,
+        NoToken,
+        SettingsError,
+        UnknownHostKey,
+        fabric.FabricError,
+        again.NotReapplied,
+    ) as error:
         typer.echo(f"slurmstack: {error}", err=True)
         raise typer.Exit(1) from error
 
@@ -145,3 +153,33 @@ def topology(
         read, _, _ = settings(stack, project)
         switches = fabric.tree(printed.read_text(errors="replace"), read.compute)
     YAML().dump({"slurmstack:topology": {"plugin": "tree", "switches": switches}}, sys.stdout)
+
+
+@main.command()
+def reapply(
+    nodes: Annotated[str, typer.Argument(help="Host list, such as cn[01-04].")],
+    stack: Stack,
+    project: Project = Path(),
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing but for new keys.")] = False,
+    accept_new_host_key: Annotated[
+        bool, typer.Option(help="Pin the keys that the hosts show now; compare them first.")
+    ] = False,
+) -> None:
+    """Apply all of some hosts' bundles again, for a machine that was installed anew.
+
+    Shows new host keys and asks before they are pinned, writes slurmstack:reapply into the stack's
+    settings, and runs `pulumi up` for these hosts.
+    """
+    with _errors_on_one_line():
+        read, folder, name = settings(stack, project)
+        names = again.chosen(nodes, read)
+        reached = hosts(read, folder)
+        changed = again.new_keys(reached[node] for node in names)
+        for key in changed:
+            typer.echo(f"{key}: compare with the machine's console")
+        if changed and not accept_new_host_key:
+            typer.confirm("Pin these keys in place of the old ones?", abort=True)
+        again.pin(changed, read, folder)
+        urns = again.targets(names, outputs(name, folder).get("inventory", {}), name, folder)
+        again.wish(names, name, folder)
+    raise typer.Exit(again.up(urns, name, folder, yes))

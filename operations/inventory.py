@@ -53,7 +53,10 @@ def table(inventory: Mapping[str, Any]) -> Table:
         if node.get("lost"):
             found.add_row(name, "lost", "", "")
             continue
-        found.add_row(name, "roles", ", ".join(node["roles"]), "")
+        applied = node.get("applied", {})
+        found.add_row(name)
+        for role in node["roles"]:
+            found.add_row("", "role", role, applied.get(role) or "at a time not known")
         for kind, held in (
             ("key", _short(node["keys"])),
             ("file", _short(node["files"])),

@@ -47,13 +47,12 @@ def settings(stack: str | None, project: Path) -> tuple[Settings, Path, str]:
     """
     workspace = _workspace(project)
     name = stack or selected(workspace)
-    project_name = workspace.project_settings().name
     try:
         found = workspace.get_all_config(name)
     except automation.CommandError as error:
         raise NoSuchStack(f"stack {name} cannot be read: {_reason(error)}") from error
     values = {key: item.value for key, item in found.items()}
-    read = from_config(values, project_name, name)
+    read = from_config(values, workspace.project_settings().name, name)
     return read, Path(workspace.work_dir), name
 
 

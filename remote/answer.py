@@ -30,6 +30,8 @@ class Answer(_Model):
 
     node: str
     role: str
+    #: When the node said it, by its own clock (UTC, ISO 8601); None from an applier that was older.
+    time: str | None = None
     changed: bool = False
     files: dict[str, FileState] = Field(default_factory=dict)
     packages: dict[str, str] = Field(default_factory=dict)
@@ -59,7 +61,7 @@ def _read(text: str) -> Answer:
     listed: dict[str, list[str]] = {"command": [], "action": []}
     for line in text.split("\n"):
         kind, _, rest = line.partition(" ")
-        if kind in ("node", "role"):
+        if kind in ("time", "node", "role"):
             found[kind] = rest
         elif kind == "changed":
             found["changed"] = rest == "true"

@@ -457,16 +457,22 @@ class Bundle:
         object.__setattr__(self, "role", role)
         object.__setattr__(self, "parts", tuple(parts))
 
-    def render(self) -> str:
-        """The bundle's text. Raises `BundleError` naming node, role and part."""
+    def render(self, reapply: str | None = None) -> str:
+        """The bundle's text. `reapply` is any word: another one makes another text of
+        the same bundle, so that an engine sends it again. Raises `BundleError` naming node, role
+        and part."""
         where = f"bundle of role {self.role} for {self.node}"
         try:
             _require(_NAME, self.node, "a node name")
             _require(_ROLE, self.role, "a role name (lower case letters, digits, -)")
+            if reapply is not None:
+                _require(_NAME, reapply, "a word that tells one wish to apply again from another")
         except BundleError as error:
             raise BundleError(f"{where}: {error}") from None
         self._refuse_duplicates(where)
         lines = [f"slurmstack-bundle {VERSION}", f"node {self.node}", f"role {self.role}"]
+        if reapply is not None:
+            lines.append(f"reapply {reapply}")
         for kind, unordered in _ORDER:
             parts: list[_Part] = [part for part in self.parts if isinstance(part, kind)]
             for part in sorted(parts, key=lambda part: part.key) if unordered else parts:

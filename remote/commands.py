@@ -21,14 +21,25 @@ APPLIER: str = "\n".join(
 )
 """stdin of INSTALL: the applier. Its last line is a mark that it came whole."""
 
+_END = "# end of applier\n"
+
+
+def applier(reapply: str | None = None) -> str:
+    """stdin of INSTALL; with another word it is another text of the same applier."""
+    if reapply is None:
+        return APPLIER
+    return f"{APPLIER.removesuffix(_END)}# reapply {reapply}\n{_END}"
+
+
 _DIRECTORY = "/usr/local/lib/slurmstack"
 
-INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n); mkdir -p $d; cd $d&&\
+INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n);mkdir -p $d; cd $d&&\
 cat >.new&&tail -n1 .new|grep -q '^# end'&&chmod 755 .new&&sync .new&&mv -f .new apply&&\
 s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; connect as \
 root, free space" >&2; exit 1; }}
 echo "
 {BEGIN}
+time $(date -u +%FT%TZ)
 node $n
 role node
 file ${{s%% *}} changed $d/apply
@@ -49,7 +60,7 @@ APPLY = f"exec {_APPLIER} apply"
 
 MISSING_APPLIER = (
     f"apply: {_APPLIER} is missing (was the machine installed anew?); "
-    "take the node out of the settings, pulumi up, and put it back"
+    "slurmstack reapply NODE puts all of it there again"
 )
 """What is wrong on a node where `FIND_APPLIER` fails, and the remedy. It is no part of APPLY: the
 provider quotes that with every error, whatever the cause."""

@@ -8,7 +8,7 @@ import asyncio
 import base64
 import hashlib
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TypeVar
@@ -84,13 +84,14 @@ async def scan_host_key(address: str, port: int = 22, seconds: float = CONNECT_S
 
 async def run_on_hosts(
     hosts: Sequence[Host],
-    script: str,
+    script: str | Callable[[Host], str],
     *,
     seconds: float = 60.0,
     connections: int = CONNECTIONS,
     agent_path: str | None = None,
 ) -> dict[str, Reply | ContactError]:
-    """Runs `script` (sh, from stdin) on all `hosts` at once; results by node name.
+    """Runs `script` (sh, from stdin; the same or one for each host) on all `hosts` at once; results
+    by node name.
 
     Keys come from the SSH agent alone (`agent_path`, else `SSH_AUTH_SOCK`), as with
     pulumi-command. `seconds` bounds the script, `CONNECT_SECONDS` what comes before it. A host is
@@ -110,7 +111,8 @@ async def run_on_hosts(
         async def ask(host: Host) -> Reply | ContactError:
             async with limit:
                 try:
-                    return await contact.run(host, script, seconds)
+                    text = script if isinstance(script, str) else script(host)
+                    return await contact.run(host, text, seconds)
                 except ContactError as error:
                     return error
 

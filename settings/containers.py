@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from settings.apptainer_conf import POLICY, Value, check
+from settings.apptainer_conf import Value, check
 from settings.artifact import Artifact, PackageFile
 from settings.base import Model, SlurmObject, matching
 from settings.packages import Packages
-from settings.problems import Problem
 
 _Path = Annotated[
     str,
@@ -40,7 +38,7 @@ ENROOT_DEFAULTS = {
     "ENROOT_SQUASH_OPTIONS": "-noI -noD -noF -noX -no-duplicates",
 }
 #: Pyxis options by the version that first reads them (config.c); an older one refuses to load.
-_PYXIS_SINCE = {"importer": (0, 21), "use_enroot_load": (0, 21), "use_squashfuse": (0, 22)}
+PYXIS_SINCE = {"importer": (0, 21), "use_enroot_load": (0, 21), "use_squashfuse": (0, 22)}
 
 
 class Enroot(Model):
@@ -144,38 +142,5 @@ class Apptainer(Model):
         return value
 
 
-def enroot_pyxis_problems(containers: EnrootPyxis, path: str) -> Iterator[Problem]:
-    """Versions too old, and options that the version does not read."""
-    version = tuple(int(part) for part in containers.pyxis.version.split("."))
-    if version < (0, 20):
-        yield Problem(f"{path}.pyxis.version", "0.20.0 or newer", containers.pyxis.version)
-    for option, since in _PYXIS_SINCE.items():
-        if getattr(containers.pyxis.options, option) is not None and version < since:
-            yield Problem(
-                f"{path}.pyxis.options.{option}",
-                f"Pyxis {since[0]}.{since[1]} or newer, which reads it",
-                f"version {containers.pyxis.version}",
-            )
-    for index, file in enumerate(containers.enroot.packages):
-        numbers = tuple(int(part) for part in re.findall(r"\d+", file.version)[:2])
-        if file.package.startswith("enroot") and numbers < (3, 5):
-            yield Problem(f"{path}.enroot.packages[{index}]", "Enroot 3.5.0 or newer", file.name)
-    if not any(file.package in ENROOT_PACKAGES for file in containers.enroot.packages):
-        names = ", ".join(file.package for file in containers.enroot.packages)
-        yield Problem(f"{path}.enroot.packages", "the package enroot among them", names)
-
-
 #: enroot-hardened is the same built with restrictions (Enroot's release page).
 ENROOT_PACKAGES = ("enroot", "enroot-hardened")
-
-
-def apptainer_problems(apptainer: Apptainer, path: str) -> Iterator[Problem]:
-    """The setuid starter without the setting that lets it run, and the other way round."""
-    setuid = (POLICY | apptainer.conf)["allow setuid"]
-    names = [file.package for file in apptainer.packages]
-    if "apptainer-suid" in names and not setuid:
-        yield Problem(
-            f"{path}.packages", 'no apptainer-suid while "allow setuid" is no', "apptainer-suid"
-        )
-    if apptainer.packages and "apptainer" not in names:
-        yield Problem(f"{path}.packages", "the package apptainer among them", ", ".join(names))

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from settings.base import SlurmObject
+from settings.base import SlurmObject, matching
 from settings.hostlist import expand
 from settings.problems import Problem
 
@@ -73,24 +73,39 @@ class Gres(SlurmObject):
     As there, several entries may have one name and type, each with devices of its own.
     """
 
-    Name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$")] = "gpu"
+    Name: Annotated[
+        str,
+        matching(r"[A-Za-z][A-Za-z0-9_.-]*", "the name of a resource, such as gpu or fpga"),
+    ] = "gpu"
     #: What jobs ask for (``--gres=gpu:h100:2``). With AutoDetect=nvml it is a part of the name
     #: that NVML gives, spaces as underscores.
-    Type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
+    Type: (
+        Annotated[str, matching(r"[A-Za-z0-9_.-]+", "a type without blanks, such as h100")] | None
+    ) = None
     #: On each node; of mps and shard all of a node together, or of the devices that File names.
     Count: (
-        Annotated[int, Field(ge=1)] | Annotated[str, Field(pattern=r"^[1-9]\d*[KMGTPkmgtp]?$")]
+        Annotated[int, Field(ge=1)]
+        | Annotated[str, matching(r"[1-9]\d*[KMGTPkmgtp]?", "a number, such as 8 or 40G")]
     ) | None = None
     File: str | None = None
     MultipleFiles: str | None = None
     Cores: str | None = None
-    Links: Annotated[str, Field(pattern=r"^-?\d+(,-?\d+)*$")] | None = None
+    Links: (
+        Annotated[str, matching(r"-?\d+(,-?\d+)*", "numbers with commas, such as -1,16,16,16")]
+        | None
+    ) = None
     Flags: Annotated[tuple[Flag, ...], BeforeValidator(_flags)] = ()
     AutoDetect: Literal["nvml", "nvidia", "rsmi", "oneapi", "nrt", "off"] | None = None
     #: vendor:device of each card, in order of the bus: a passthrough configuration.
-    pci: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")], ...] = ()
+    pci: tuple[
+        Annotated[str, matching(r"[0-9a-f]{4}:[0-9a-f]{4}", "vendor:device, such as 10de:2330")],
+        ...,
+    ] = ()
     #: A MIG profile such as 1g.10gb: Count instances of it on each node.
-    profile: Annotated[str, Field(pattern=r"^[0-9]+g\.[0-9]+gb(\+me)?$")] | None = None
+    profile: (
+        Annotated[str, matching(r"[0-9]+g\.[0-9]+gb(\+me)?", "a MIG profile, such as 1g.10gb")]
+        | None
+    ) = None
     #: Jobs are told apart by it, and none of it is ever used up (slurm.conf(5), Gres).
     no_consume: bool = False
     #: Nothing real stands behind it: jobs are counted, no device is handed out.
@@ -186,6 +201,11 @@ class Gres(SlurmObject):
         """Whether it is MIG instances: parts of cards, not cards."""
         files = (*self.devices, self.MultipleFiles or "")
         return self.profile is not None or any("/nvidia-caps/" in file for file in files)
+
+    @property
+    def is_real_gpu(self) -> bool:
+        """Whether it is cards, or slices of cards, and not files that stand for them."""
+        return self.Name == "gpu" and not self.standIn
 
     @property
     def devices(self) -> tuple[str, ...]:
@@ -369,7 +389,7 @@ def beyond_cores(declared: Sequence[Gres], threads: int, where: str) -> Iterator
 
 def real_gpus(declared: Sequence[Gres] | None) -> tuple[Gres, ...]:
     """Of what a class declares, the GPUs that are cards or slices of cards on the node."""
-    return tuple(one for one in declared or () if one.Name == "gpu" and not one.standIn)
+    return tuple(gres for gres in declared or () if gres.is_real_gpu)
 
 
 def cards(declared: Sequence[Gres] | None) -> tuple[int, bool]:

@@ -22,6 +22,7 @@ from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
 from settings.health import HealthCheck
 from settings.hostlist import expand
+from settings.identities import Identities
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.jwt import Jwt
 from settings.modules import Modules
@@ -46,6 +47,10 @@ Name = Annotated[
 ]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
+#: A date, a time, a number: what tells one wish to apply again from the one before.
+Reapply = Annotated[
+    str, matching(r"[A-Za-z0-9][A-Za-z0-9.:+-]{0,63}", "a word that is new, such as 2026-11-25")
+]
 
 
 #: What gives the parameters of a NodeName line that are no settings of a class.
@@ -54,7 +59,15 @@ _OF_NODES = {
     "nodeaddr": "the address in slurmstack:hosts",
     "feature": "Features one level up",
     **dict.fromkeys(
-        ("cpus", "boards", "sockets", "socketsperboard", "corespersocket", "threadspercore"),
+        (
+            "cpus",
+            "procs",
+            "boards",
+            "sockets",
+            "socketsperboard",
+            "corespersocket",
+            "threadspercore",
+        ),
         "hardware one level up",
     ),
 }
@@ -268,6 +281,9 @@ class Settings(Model):
     health_check: HealthCheck | None = None
     modules: Modules | None = None
     precheck: Precheck = Precheck()
+    identities: Identities = Identities()
+    #: Host → any text; a new one has all bundles of the host applied again.
+    reapply: dict[Name, Reapply] = Field(default_factory=dict)
     jwt: Jwt | None = None
     rest: Rest | None = None
     rest_tls_key: SecretStr | None = None
@@ -293,6 +309,15 @@ class Settings(Model):
             for name in node_class.names
             if not self.hosts[name].lost
         }
+
+    @cached_property
+    def confinement(self) -> Cgroup | None:
+        """cgroup.conf as it will be; None without the key and without what asks for cgroups."""
+        slurm = self.slurm
+        plugins = [slurm.ProctrackType, slurm.JobAcctGatherType]
+        plugins += (slurm.TaskPlugin or "").split(",")
+        asked = any(plugin is not None and plugin.endswith("/cgroup") for plugin in plugins)
+        return self.cgroup or (Cgroup() if asked else None)
 
     @cached_property
     def members(self) -> dict[str, Host]:

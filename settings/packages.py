@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from settings.artifact import Artifact
 from settings.base import Model, matching
-from settings.problems import Problem, refused
+from settings.problems import refused
 
 Feature = Literal["http", "hwloc", "jwt", "nvml", "pmix"]
 PackageName = Annotated[
@@ -96,33 +95,3 @@ class Packages(Model):
         inputs = [self.archive.sha256, *sorted(self.features), "", *sorted(self.build_packages)]
         mark = hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:8]
         return f"{self.version}+slurmstack.{mark}"
-
-
-def package_problems(
-    packages: Packages, hosts: Mapping[str, Any] | None, path: str
-) -> Iterator[Problem]:
-    """Mistakes between the parts of ``slurmstack:packages``, and against the hosts."""
-    needs = {
-        "source": (("archive", packages.archive), ("version", packages.version)),
-        "repository": (("repository", packages.repository),),
-        "distribution": (),
-    }
-    for key, value in needs[packages.slurm]:
-        if value is None:
-            yield Problem(f"{path}.{key}", f"a value, since slurm is {packages.slurm}", "nothing")
-    for key, value, owner in (
-        ("archive", packages.archive, "source"),
-        ("repository", packages.repository, "repository"),
-    ):
-        if value is not None and packages.slurm != owner:
-            yield Problem(f"{path}.{key}", f"slurm: {owner} beside it", f"slurm: {packages.slurm}")
-    if packages.slurm == "source" and packages.version and "+slurmstack" in packages.version:
-        yield Problem(
-            f"{path}.version", "the version in the archive's debian/changelog", packages.version
-        )
-    if packages.host is not None and hosts is not None:
-        host = hosts.get(packages.host)
-        if host is None:
-            yield Problem(f"{path}.host", "a host of slurmstack:hosts", packages.host)
-        elif host.lost:
-            yield Problem(f"{path}.host", "a host that is not lost", f"{packages.host}, lost")

@@ -7,7 +7,7 @@ one line; blanks need quotes; ``#`` begins a comment unless a backslash is befor
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BeforeValidator, ValidationError
@@ -18,7 +18,7 @@ from settings.parameters import Parameter
 from settings.problems import shown
 
 Scalar = bool | int | float | str
-Value = Scalar | list[Scalar]
+Value = Scalar | Sequence[Scalar]
 
 _EVERY = ("UNLIMITED", "INFINITE")
 _NUMBERS = {"int16": 2**16 - 1, "int32": 2**32 - 1, "int64": 2**64 - 1}
@@ -50,7 +50,7 @@ def file_text(value: Value) -> str:
     return f'"{escaped}"' if re.search(r"\s", text) else escaped
 
 
-def plain(value: Value | tuple[Scalar, ...]) -> str:
+def plain(value: Value) -> str:
     """A value as text, neither quoted nor escaped."""
     if isinstance(value, bool):
         return "YES" if value else "NO"
@@ -170,7 +170,9 @@ def _flag(parameter: Parameter, word: str, value: Value) -> str:
     if bare not in words:
         near = parameters.nearest(bare, parameter.of)
         meant = f" ({near}?)" if near else ""
-        raise ValueError(f"words of {', '.join(parameter.of)}{meant}")
+        words_of = ", ".join(parameter.of[:12])
+        more = f", … (the whole list: {parameter.file}(5))" if len(parameter.of) > 12 else ""
+        raise ValueError(f"words of {words_of}{more}{meant}")
     return sign + words[bare]
 
 
@@ -202,6 +204,8 @@ def _by_pattern(parameter: Parameter, value: Value, text: str) -> None:
         )
     if kind == "path" and (not text.startswith("/") or re.search(r"\s", text)):
         raise ValueError(f"the whole path of a file or folder, such as {example(parameter)}")
+    if kind == "program" and not text.startswith("/"):
+        raise ValueError(f"the whole path of a program, such as {example(parameter)}")
     if kind == "paths" and not re.fullmatch(r"(NONE|/[^\s,]*(,/[^\s,]*)*)", text):
         raise ValueError("whole paths with commas between, such as /usr/lib,/opt/lib")
     if kind == "ports" and not _is_ports(text):

@@ -7,14 +7,14 @@ Pure functions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from settings import Settings
 from settings.gres import SHARED, Gres
 from settings.hostlist import fold
-from settings.jobs import Cgroup
 from settings.model import Hardware
+from settings.slurm_conf import Line, Section
 from settings.slurm_value import file_text
 from settings.topology import without
 from templates.rendering import render
@@ -23,8 +23,6 @@ OWN_FILES = "/etc/slurmstack"
 TASK_PROLOG = f"{OWN_FILES}/task-prolog"
 #: Plain files that stand for GPUs: slurmd drops a gpu without File from a node's list.
 STAND_INS = f"{OWN_FILES}/stand-in"
-_TASKS = "Processes and tasks"
-_NODES = "Nodes and power"
 
 
 def gres_types(settings: Settings, hardware: Mapping[str, Hardware]) -> list[str]:
@@ -33,45 +31,45 @@ def gres_types(settings: Settings, hardware: Mapping[str, Hardware]) -> list[str
     return sorted({*of_nodes, *options(settings.slurm.GresTypes)})
 
 
-def parameters(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
-    """slurm.conf parameter → (section, value).
+def parameters(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
+    """The lines of slurm.conf that belong to these files and to the nodes.
 
     Args:
         settings: the stack's.
         gres_types: GresTypes as slurm.conf has them.
     """
-    found: dict[str, tuple[str, Any]] = {}
     if gres_types:
-        found["GresTypes"] = ("Scheduling and selection", list(gres_types))
+        yield Line(Section.SCHEDULING, "GresTypes", list(gres_types))
     if settings.topology is not None:
-        found["TopologyPlugin"] = ("Communication", f"topology/{settings.topology.plugin}")
+        plugin = f"topology/{settings.topology.plugin}"
+        yield Line(Section.COMMUNICATION, "TopologyPlugin", plugin)
     if settings.mpi is not None:
-        found["MpiDefault"] = (_TASKS, settings.mpi.default)
+        yield Line(Section.TASKS, "MpiDefault", settings.mpi.default)
         if settings.mpi.ports is not None:
-            found["MpiParams"] = (_TASKS, f"ports={settings.mpi.ports}")
+            yield Line(Section.TASKS, "MpiParams", f"ports={settings.mpi.ports}")
     if settings.job_container is not None:
         flags = options(settings.slurm.PrologFlags)
         if "contain" not in [flag.lower() for flag in flags]:
             flags.append("Contain")
-        found["JobContainerType"] = (_TASKS, "job_container/tmpfs")
-        found["PrologFlags"] = (_TASKS, flags)
+        yield Line(Section.TASKS, "JobContainerType", "job_container/tmpfs")
+        yield Line(Section.TASKS, "PrologFlags", flags)
     if settings.limits is not None and not (
         settings.slurm.PropagateResourceLimits or settings.slurm.PropagateResourceLimitsExcept
     ):
         # What a user may lock at login must not follow the job to the node (RDMA).
-        found["PropagateResourceLimitsExcept"] = ("Limits", "MEMLOCK,NOFILE")
+        yield Line(Section.LIMITS, "PropagateResourceLimitsExcept", "MEMLOCK,NOFILE")
     if task_prolog(settings) is not None:
-        found["TaskProlog"] = (_TASKS, TASK_PROLOG)
+        yield Line(Section.TASKS, "TaskProlog", TASK_PROLOG)
     if settings.health_check is not None:
-        found["HealthCheckProgram"] = (_NODES, settings.health_check.program)
-        found["HealthCheckInterval"] = (_NODES, settings.health_check.interval)
-        found["HealthCheckNodeState"] = (_NODES, list(settings.health_check.node_state))
-    return found
+        check = settings.health_check
+        yield Line(Section.NODES, "HealthCheckProgram", check.program)
+        yield Line(Section.NODES, "HealthCheckInterval", check.interval)
+        yield Line(Section.NODES, "HealthCheckNodeState", list(check.node_state))
 
 
-def options(value: str | list[str] | None) -> list[str]:
-    """A list of options, however it was written."""
-    return value.split(",") if isinstance(value, str) else list(value or [])
+def options(value: str | None) -> list[str]:
+    """The words of a list of options."""
+    return value.split(",") if value else []
 
 
 def gres(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, tuple[Gres, ...]]:
@@ -99,17 +97,9 @@ def served_files(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[s
 
 
 def cgroup_conf(settings: Settings) -> str | None:
-    """cgroup.conf; none where nothing was said and nothing in slurm.conf asks for cgroups."""
-    said = settings.cgroup
-    slurm = settings.slurm
-    uses = (
-        slurm.ProctrackType == "proctrack/cgroup"
-        or slurm.JobAcctGatherType == "jobacct_gather/cgroup"
-        or "task/cgroup" in options(slurm.TaskPlugin)
-    )
-    if said is None and not uses:
-        return None
-    return _parameters((said or Cgroup()).parameters())
+    """cgroup.conf, where there is one."""
+    cgroup = settings.confinement
+    return None if cgroup is None else _parameters(cgroup.parameters())
 
 
 def gres_conf(nodes: Mapping[str, tuple[Gres, ...]]) -> str | None:

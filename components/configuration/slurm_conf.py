@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from components.configuration import served_files
 from components.keys.jwt_key_pair import auth_alt
 from settings import NodeClass, Settings
-from settings.accounting_checks import named_tres
+from settings.checks.accounting import named_tres
 from settings.gres import node_gres
 from settings.hostlist import expand, fold
 from settings.model import Hardware, Partition
@@ -21,12 +21,12 @@ from templates.rendering import render
 
 def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     """The controller's slurm.conf; compute nodes fetch it from there (configless)."""
+    gres_types = served_files.gres_types(settings, hardware)
+    every = lines(settings.slurm, derived(settings, gres_types))
     return render(
         "configuration/slurm.conf",
         cluster=settings.cluster.name,
-        sections=_by_section(
-            _lines(settings, derived(settings, served_files.gres_types(settings, hardware)))
-        ),
+        sections=[(title, list(group)) for title, group in groupby(every, lambda it: it.section)],
         nodes=[
             {
                 "name": name,
@@ -41,17 +41,8 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     )
 
 
-def _lines(settings: Settings, derived: Mapping[str, tuple[str, Any]]) -> list[Line]:
-    found = [Line(Section(title), name, value) for name, (title, value) in derived.items()]
-    return lines(settings.slurm, found)
-
-
-def _by_section(found: Iterable[Line]) -> list[tuple[Section, list[Line]]]:
-    return [(title, list(group)) for title, group in groupby(found, key=lambda it: it.section)]
-
-
-def derived(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
-    """Parameter → (section, value) that follow from other settings.
+def derived(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
+    """The lines that follow from other settings.
 
     Args:
         settings: the stack's.
@@ -62,18 +53,18 @@ def derived(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[st
     options = served_files.options(settings.slurm.SlurmctldParameters)
     if "enable_configless" not in options:
         options.append("enable_configless")
-    return {
-        "ClusterName": ("Cluster", settings.cluster.name),
-        "SlurmctldHost": ("Cluster", host),
-        "SlurmUser": ("Cluster", "slurm"),
-        "SlurmctldParameters": ("Communication", options),
-        **_accounting(settings, gres_types),
-        **auth_alt(settings),
-        **served_files.parameters(settings, gres_types),
-    }
+    yield Line(Section.CLUSTER, "ClusterName", settings.cluster.name)
+    yield Line(Section.CLUSTER, "SlurmctldHost", host)
+    yield Line(Section.CLUSTER, "SlurmUser", "slurm")
+    yield Line(Section.COMMUNICATION, "SlurmctldParameters", options)
+    for name, value in _accounting(settings, gres_types).items():
+        yield Line(Section.ACCOUNTING, name, value)
+    for name, value in auth_alt(settings).items():
+        yield Line(Section.AUTHENTICATION, name, value)
+    yield from served_files.parameters(settings, gres_types)
 
 
-def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, tuple[str, Any]]:
+def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, Any]:
     """What follows from slurmdbd being there, where the settings say nothing else of it.
 
     Enforcement begins with the first declared user: before that it would shut everyone out.
@@ -83,7 +74,7 @@ def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, tupl
         named = named_tres(None, settings.partitions, settings.slurm)
         if settings.slurm.AccountingStorageTRES is not None or not named:
             return {}
-        return {"AccountingStorageTRES": ("Accounting", sorted(named))}
+        return {"AccountingStorageTRES": sorted(named)}
     conf, dbd = settings.slurm, settings.accounting.slurmdbd
     found: dict[str, Any] = {
         "AccountingStorageType": "accounting_storage/slurmdbd",
@@ -101,12 +92,12 @@ def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, tupl
         # slurm.conf(5) recommends cgroup; it needs the cgroups that proctrack/cgroup makes.
         kind = "cgroup" if conf.ProctrackType == "proctrack/cgroup" else "linux"
         found["JobAcctGatherType"] = f"jobacct_gather/{kind}"
-    return {name: ("Accounting", value) for name, value in found.items()}
+    return found
 
 
 def parameters(settings: Settings) -> list[Line]:
     """The cluster-wide lines of slurm.conf, but for GRES of the nodes."""
-    return _lines(settings, derived(settings, ()))
+    return lines(settings.slurm, derived(settings, ()))
 
 
 def restart_keys(settings: Settings, daemon: Daemon) -> tuple[str, ...]:

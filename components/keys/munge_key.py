@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 
 import pulumi
 import pulumi_random as random
@@ -14,6 +15,7 @@ from components.assembly import Assembly, Deployed
 from components.bundle_resource import connection, deploy, read_answer
 from components.failure import dependency, recovered
 from components.host import host_baseline
+from components.host.identities import service_user
 from remote.bundle import Bundle, Check, File, Package, Part, Unit
 from remote.framing import BEGIN, END
 from settings.model import MungeKeySetting
@@ -100,8 +102,9 @@ class MungeKey(pulumi.ComponentResource):
         credential: pulumi.Output[str] | None,
         depends_on: list[pulumi.Resource],
     ) -> Deployed:
+        user = service_user(assembly.settings, "munge")
         bundle = pulumi.Output.all(key=key, credential=credential).apply(
-            lambda it: munge_bundle(node, it["key"], it["credential"])
+            lambda it: munge_bundle(node, it["key"], it["credential"], user)
         )
         needs = [*assembly.on(node, host_baseline.ROLE), *depends_on]
         return deploy(assembly, node, bundle, ROLE, self, needs, secret=True)
@@ -119,9 +122,19 @@ def read_credential(stdout: str, controller: str) -> str:
     return credential
 
 
-def munge_bundle(node: str, key: bytes, credential: str | None) -> Bundle:
-    """munged with this key on a node, and proof that it decodes the controller's credential."""
+def munge_bundle(
+    node: str, key: bytes, credential: str | None, user: Sequence[Part] = ()
+) -> Bundle:
+    """munged with this key on a node, and proof that it decodes the controller's credential.
+
+    Args:
+        node: the host's name.
+        key: the cluster's.
+        credential: the controller's, for every other host.
+        user: the user munge, where the settings give it an id.
+    """
     parts: list[Part] = [
+        *user,
         Package("munge"),
         File(PATH, key, owner="munge:munge", mode="0400"),
         Unit("munge.service", restart_on=(PATH,)),

@@ -170,6 +170,7 @@ def rest_bundle(settings: Settings) -> Bundle:
         token=TOKEN,
         verify=f"--cacert {CA}" if made else "--insecure",
     )
+    identity = settings.identities.slurmrestd
     return Bundle(
         node,
         ROLE,
@@ -177,8 +178,8 @@ def rest_bundle(settings: Settings) -> Bundle:
             Package("curl"),
             Package("haproxy"),
             *slurm_packages(settings, "slurmrestd"),
-            Group(USER),
-            User(USER, None, USER),
+            Group(USER, identity.gid),
+            User(USER, identity.uid, USER),
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
             File(UNIT_CONF, unit_conf),
             File(HAPROXY_CONF, haproxy),

@@ -10,7 +10,8 @@ answer() {
     done <"$work/command"
     touch "$work/actions" "$work/commands" "$work/facts" "$work/versions" "$work/states" "$work/hashes" "$work/todo"
     {
-        printf '\nslurmstack-answer 1\nnode %s\nrole %s\nchanged %s\n' "$node" "$role" "$changed"
+        printf '\nslurmstack-answer 1\ntime %s\nnode %s\nrole %s\nchanged %s\n' \
+            "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$node" "$role" "$changed"
         awk 'FILENAME ~ /todo$/ { touched[$2]; next } { print "file", $1, $2 in touched ? "changed" : "same", $2 }' \
             "$work/todo" "$work/hashes"
         sed 's/^/package /' "$work/versions"

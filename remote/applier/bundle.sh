@@ -56,6 +56,8 @@ parse() {
         if ($2 !~ /^[a-z0-9][a-z0-9-]*$/) bad("not a role: " $2)
         print $2 >(work "/role"); next
     }
+    # Makes another text of the same bundle, and asks for nothing more.
+    $1 == "reapply" && NF == 2 { once("the word", "reapply"); name($2); next }
     $1 == "guard" {
         fields(2, 4); once("guard", name($2)); attributes(3, "timeout when"); block()
         put("guard", NR " " $2 " " one_of(attribute("when", "apply"), "apply remove both") " " seconds(30)); next

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import pulumi
 import pytest
+from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.rpc import _special_secret_sig, _special_sig_key
 
 import components.bundle_resource
@@ -340,6 +341,25 @@ def test_the_inventory_is_what_the_nodes_said() -> None:
         "name": "lab", "controller": "ctl", "login": [], "slurmVersion": "1.0", "restUrl": None,
         "restCa": None,
     }  # fmt: skip
+
+
+def test_nothing_is_sent_to_a_lost_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its resources stay as they are, and when they go, nothing is run on it."""
+    asked = {}
+    register = MockMonitor.RegisterResource
+
+    def record(self: MockMonitor, request: Any) -> Any:
+        asked[request.name] = request
+        return register(self, request)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(MockMonitor, "RegisterResource", record)
+    lost = {"address": "10.73.0.22", "lost": True}
+    node, _ = deploy(hosts={"ctl": "10.73.0.10", "cn01": "10.73.0.21", "cn02": lost})
+    for name, inputs in commands(node).items():
+        is_lost = name.startswith("cn02-")
+        assert asked[name].retainOnDelete == is_lost, name
+        ignored = set(asked[name].ignoreChanges)
+        assert (set(inputs) <= ignored) if is_lost else not ignored, name
 
 
 def test_a_lost_node_is_listed_as_such() -> None:

@@ -65,6 +65,7 @@ def test_slurm_conf_knows_of_tokens(jwt: dict[str, Any], parameters: str) -> Non
     hardware = {name: one.hardware for name, one in found.compute.items() if one.hardware}
     text = slurm_conf(found, hardware)
     assert "\nAuthAltTypes=auth/jwt\n" in text
+    # A long value goes on in the next line.
     assert f"\nAuthAltParameters={parameters}\n" in text.replace("\\\n", "")
     without = slurm_conf(parse({**bare(), "nodes": nodes}), hardware)
     assert "AuthAlt" not in without

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from components.host.precheck import guard, report
+from components.host.precheck import guard, precheck
 from operations.check import judge, table
 from settings import Settings, parse
 from tests.unit.settings.test_settings import lab
@@ -31,27 +31,31 @@ FIT = {
 PORTS = "ib mlx5_0/1 ACTIVE 400 InfiniBand\nib mlx5_3/1 ACTIVE 400 InfiniBand\n"
 
 
+def reporting(script: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run a script here as if the host reported this."""
+    assert script.count("found=$(report)\n") == 1
+    lines = "".join(f"{key} {value}\n" for key, value in {**FIT, **changes}.items())
+    return subprocess.run(
+        ["sh", "-c", script.replace("found=$(report)\n", "found=$(cat)\n")],
+        input=lines,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def said(
     ports: str = PORTS, settings: Settings = SETTINGS, /, **changes: str
 ) -> tuple[list[str], list[str]]:
-    lines = "".join(f"{key} {value}\n" for key, value in {**FIT, **changes}.items())
-    found = judge("cn01", lines + ports, settings, 999.5, 1000.5)
+    text = reporting(precheck("cn01", settings), **changes).stdout
+    found = judge("cn01", text + ports, settings, 999.5, 1000.5)
     assert table({"cn01": found}).row_count == 1
     return found.fails, found.warns
 
 
 def guarded(settings: Settings = SETTINGS, /, **changes: str) -> tuple[int, str]:
     """Exit code of the guard, which stops `up`, where the report says this; and what it says."""
-    script = guard("cn01", settings).script
-    assert script.count("found=$(report)\n") == 1
-    lines = "".join(f"{key} {value}\n" for key, value in {**FIT, **changes}.items())
-    done = subprocess.run(
-        ["sh", "-c", script.replace("found=$(report)\n", "found=$(cat)\n")],
-        input=lines + PORTS,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = reporting(guard("cn01", settings).script, **changes)
     return done.returncode, done.stdout
 
 
@@ -152,6 +156,8 @@ def test_what_deserves_a_look_stops_nothing(ports: str, changes: dict[str, str],
 
 
 def test_the_report_runs_here_and_says_everything() -> None:
-    done = subprocess.run(["sh"], input=report(), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["sh"], input=precheck("cn01", SETTINGS), capture_output=True, text=True, check=True
+    )
     keys = {line.split(" ", 1)[0] for line in done.stdout.splitlines()}
     assert keys >= set(FIT) - {"cgroup_controllers"}

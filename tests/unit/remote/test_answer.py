@@ -9,6 +9,7 @@ SHA = "0123456789abcdef" * 4
 
 FRAMED = f"""
 slurmstack-answer 1
+time 2026-01-31T12:00:00Z
 node cn01
 role slurmd
 changed true
@@ -37,6 +38,7 @@ slurmstack-answer end
 )
 def test_whole_answer_among_stray_lines(before: str, after: str) -> None:
     answer = parse_answer(before + FRAMED + after)
+    assert answer.time == "2026-01-31T12:00:00Z"
     assert answer.node == "cn01"
     assert answer.role == "slurmd"
     assert answer.files["/etc/a"].sha256 == SHA

@@ -364,7 +364,7 @@ def test_not_root_seen_by_root(tmp_path: Path) -> None:
 
 
 def test_install_and_uninstall(tmp_path: Path) -> None:
-    assert len(INSTALL) < 400
+    assert len(INSTALL) < 450
     environment = {"SLURMSTACK_ROOT": str(tmp_path), "PATH": "/usr/bin:/bin"}
 
     def sh(command: str, stdin: str) -> "subprocess.CompletedProcess[str]":

@@ -126,7 +126,7 @@ def test_no_report_speaks_of_python() -> None:
     keys = {str(part) for place, _ in PLACES for part in place}
     # Some are words of Slurm's, too.
     names = {it for info in fields.values() for it in classes(info.annotation)} - keys - {
-        "Cgroup", "Gres", "Script", "Switch",
+        "Cgroup", "Gres", "JobContainer", "Script", "Switch",
     }  # fmt: skip
     assert {"Jwt", "NodeClass"} <= names
     named = re.compile(r"\b(" + "|".join(names) + r")\b")

@@ -278,6 +278,35 @@ def test_lost_hosts_mount_nothing() -> None:
     assert "10.73.0.23" not in server
 
 
+def test_a_share_is_exported_to_those_who_mount_it() -> None:
+    def clients(of: str) -> tuple[str, list[str]]:
+        found = settings(storage={"home": {"server": "ctl", "path": "/home", "clients": of}})
+        (line,) = re.findall("^  (/home .*)$", storage_bundle("ctl", found).render(), re.MULTILINE)
+        bundles = {name: system_bundle(name, found).render() for name in found.members}
+        return line, [name for name, text in bundles.items() if "home.mount" in text]
+
+    options = "(rw,sync,no_subtree_check,root_squash)"
+    line, mounts = clients("cn02")
+    assert line == f"/home 10.73.0.22{options}"
+    assert mounts == ["cn02"]
+    line, mounts = clients("ALL")
+    assert line == f"/home 10.73.0.21{options} 10.73.0.22{options}"
+    assert mounts == ["cn01", "cn02"]
+
+
+def test_health_is_checked_of_cores_and_memory() -> None:
+    """Memory: what jobs are offered at the least, what the machine has at the most."""
+    hardware = Hardware(
+        CPUs=16, SocketsPerBoard=2, CoresPerSocket=4, ThreadsPerCore=2, RealMemory=64000
+    )
+    found = settings(
+        nodes=[{"hosts": "cn01", "RealMemory": 60000}, {"hosts": "cn02"}], healthCheck={}
+    )
+    assert "* || check_hw_cpuinfo 2 8 16\n" in nhc_conf("cn01", found, hardware)
+    assert "* || check_hw_physmem 60000MB 64000MB 3%\n" in nhc_conf("cn01", found, hardware)
+    assert "* || check_hw_physmem 64000MB 64000MB 3%\n" in nhc_conf("cn02", found, hardware)
+
+
 def test_health_is_checked_of_gpus_that_are_no_stand_ins() -> None:
     def rules(**gres: Any) -> str:
         found = settings(**nodes({"Count": 2, **gres}), healthCheck={})

@@ -13,6 +13,7 @@ from settings.accounting import (
     Slurmdbd,
     User,
 )
+from settings.checks.draft import Draft
 from settings.model import Partition
 from settings.problems import Problem
 from settings.slurm_conf import SlurmConf
@@ -26,13 +27,12 @@ _USER_WITH_CASE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _GIVEN_QOS = "normal"
 
 
-def accounting_problems(
-    accounting: Accounting,
-    partitions: Mapping[str, Partition],
-    slurm: SlurmConf | None,
-    project: str,
-) -> Iterator[Problem]:
-    """All of them, with their paths."""
+def objects(draft: Draft) -> Iterator[Problem]:
+    """QOS, accounts and users that name each other are there, and limits go together."""
+    accounting = draft.part("accounting", Accounting)
+    if accounting is None:
+        return
+    partitions, slurm, project = draft.partitions, draft.slurm, draft.project
     path = f"{project}:accounting"
     qos = {_GIVEN_QOS, *accounting.qos}
     yield from _archives(accounting.slurmdbd, f"{path}.slurmdbd")
@@ -52,7 +52,7 @@ def accounting_problems(
         yield from _user(name, user, accounting, qos, partitions, path)
     for title, partition in partitions.items():
         yield from _partition(title, partition, qos, project)
-    if slurm is not None and slurm.AccountingStorageType == "accounting_storage/none":
+    if slurm.AccountingStorageType == "accounting_storage/none":
         yield Problem(
             f"{project}:slurm.AccountingStorageType",
             f"nothing: {path} gives it",
@@ -95,19 +95,23 @@ def _tres_values(part: Mapping[str, Any], where: str) -> Iterator[tuple[str, str
             yield f"{where}.{name}", ",".join(str(item) for item in items)
 
 
-def tres_problems(
-    accounting: Accounting | None,
-    partitions: Mapping[str, Partition],
-    slurm: SlurmConf,
-    project: str,
-) -> Iterator[Problem]:
+def password(draft: Draft) -> Iterator[Problem]:
+    """The database's password has a database."""
+    if "accountingPassword" in draft.raw and "accounting" not in draft.raw:
+        path = draft.path("accounting")
+        yield Problem(draft.path("accountingPassword"), f"{path} with it", "none")
+
+
+def tres(draft: Draft) -> Iterator[Problem]:
     """Limits and weights of a TRES that AccountingStorageTRES, where it is set, leaves out."""
+    slurm, project = draft.slurm, draft.project
     if slurm.AccountingStorageTRES is None:
         return
     value = slurm.AccountingStorageTRES
     listed = value.split(",") if isinstance(value, str) else value
     tracked = {str(name).strip().lower() for name in listed}
-    for name, where in named_tres(accounting, partitions, slurm).items():
+    accounting = draft.part("accounting", Accounting)
+    for name, where in named_tres(accounting, draft.partitions, slurm).items():
         if name not in tracked:
             yield Problem(
                 f"{project}:slurm.AccountingStorageTRES",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
 
+from settings.checks.draft import Draft
 from settings.packages import Packages
 from settings.parameters import (
     NODE,
@@ -27,24 +28,16 @@ from settings.slurm_value import release_problem
 _Place = tuple[str, str, BaseModel]
 
 
-def problems(
-    parts: Mapping[str, Any], classes: Iterable[tuple[int, Any]], project: str
-) -> Iterator[Problem]:
-    """All of them, where ``slurmstack:packages`` says which version is deployed.
-
-    Args:
-        parts: the settings that could be read.
-        classes: node classes with their index in the stack file.
-        project: the prefix of keys.
-    """
-    packages: Packages = parts.get("packages", Packages())
-    if packages.version is None:
+def parameters(draft: Draft) -> Iterator[Problem]:
+    """All of them, where ``slurmstack:packages`` says which version is deployed."""
+    packages = draft.part("packages", Packages)
+    if packages is None or packages.version is None:
         return
     try:
         release = release_of(packages.version)
     except ValueError:
         return
-    for path, file, model in _places(parts, classes, project):
+    for path, file, model in _places(draft):
         for where, parameter, value in _set(path, file, model):
             expected = (
                 release_problem(parameter, release)
@@ -55,14 +48,13 @@ def problems(
                 yield Problem(where, expected, parameter.name if value is None else str(value))
 
 
-def _places(
-    parts: Mapping[str, Any], classes: Iterable[tuple[int, Any]], project: str
-) -> Iterator[_Place]:
+def _places(draft: Draft) -> Iterator[_Place]:
+    parts, project = draft.parts, draft.project
     if "slurm" in parts:
         yield f"{project}:slurm", SLURM_CONF, parts["slurm"]
-    for index, node_class in classes:
+    for index, node_class in draft.classes:
         yield f"{project}:nodes[{index}]", NODE, node_class
-    for title, partition in parts.get("partitions", {}).items():
+    for title, partition in draft.partitions.items():
         yield f"{project}:partitions.{title}", PARTITION, partition
     if "accounting" in parts:
         path = f"{project}:accounting.slurmdbd"
