@@ -315,8 +315,9 @@ class Validate(_Part):
 
 @dataclass(frozen=True)
 class Command(_Part):
-    """Shell text that runs when something in `on` changed, when its own text changed, or until it
-    succeeded once. `when="remove"`: runs each time the role is taken back, before all else.
+    """Shell text that runs when something in `on` changed, when its own text changed, until it
+    succeeded once, or when `probe` (shell text) finds that what it made is no longer so.
+    `when="remove"`: runs each time the role is taken back, before all else.
 
     Lines `key value` written to `$SLURMSTACK_FACTS` come back as facts, also from later runs in
     which the command itself is not due.
@@ -328,6 +329,7 @@ class Command(_Part):
     on: tuple[str, ...] = ()
     when: Literal["apply", "remove"] = "apply"
     timeout: int = 600
+    probe: str | None = None
 
     @property
     def key(self) -> str:
@@ -336,6 +338,9 @@ class Command(_Part):
     def lines(self) -> Iterator[str]:
         _require(_NAME, self.name, "a name")
         _require_seconds(self.timeout)
+        if self.probe is not None:
+            yield f"probe {self.name}"
+            yield from _script(self.probe, "the probe")
         when = None if self.when == "apply" else self.when
         yield f"command {self.name}" + _attributes(
             on=tuple(sorted(self.on)), when=when, timeout=self.timeout

@@ -20,7 +20,7 @@ from components.health import nhc
 from components.keys import munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger
-from remote.bundle import Bundle, Check, Directory, File, Part, Unit
+from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit
 from settings import Settings
 from settings.model import Hardware
 from templates.rendering import render
@@ -67,6 +67,15 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
         node,
         ROLE,
         [
+            Guard(
+                "jobs-known",
+                render(
+                    "compute/jobs-known.sh",
+                    defaults=DEFAULTS,
+                    server=f"{controller.address}:{settings.slurm.SlurmctldPort}",
+                ),
+                timeout=120,
+            ),
             *slurm_packages(settings, "client", "slurmd"),
             *enroot_pyxis.node_parts(settings),
             Directory("/var/log/slurm", owner="slurm:slurm"),
@@ -88,7 +97,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
                     *enroot_pyxis.restart_on(settings),
                 ),
                 restart_keys=(
-                    *restart_keys(settings, "slurmd"),
+                    *restart_keys(settings, "slurmd", node),
                     *slurmd_restart_lines(settings),
                 ),
             ),

@@ -14,6 +14,7 @@ from settings import Settings
 from settings.gres import SHARED, Gres
 from settings.hostlist import fold
 from settings.model import Hardware
+from settings.parameters import files_that_restart
 from settings.scripts import LUA
 from settings.slurm_conf import Line, Section
 from settings.slurm_value import file_text
@@ -105,17 +106,23 @@ def gres(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, tupl
 
 def served_files(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, str]:
     """File beside slurm.conf → its text."""
-    found: dict[str, str | None] = {
-        "cgroup.conf": cgroup_conf(settings),
-        "gres.conf": gres_conf(gres(settings, hardware)),
-    }
+    found = _without_hardware(settings)
+    of_gres = gres_conf(gres(settings, hardware))
+    if of_gres:
+        found["gres.conf"] = of_gres
+    return {f"/etc/slurm/{name}": content for name, content in sorted(found.items())}
+
+
+def _without_hardware(settings: Settings) -> dict[str, str]:
+    """Name → text of those files that the settings alone make."""
+    found = {"cgroup.conf": cgroup_conf(settings)}
     if settings.topology is not None:
         fabric = without(settings.topology, settings.lost)
         found["topology.conf"] = render("configuration/topology.conf", topology=fabric)
     if settings.mpi is not None and settings.mpi.conf.parameters():
         found["mpi.conf"] = _parameters(settings.mpi.conf.parameters())
     found["job_container.conf"] = job_container_conf(settings)
-    return {f"/etc/slurm/{name}": content for name, content in sorted(found.items()) if content}
+    return {name: content for name, content in found.items() if content}
 
 
 def cgroup_conf(settings: Settings) -> str | None:
@@ -229,11 +236,13 @@ def job_container_conf(settings: Settings) -> str | None:
 
 
 def slurmd_restart_lines(settings: Settings) -> tuple[str, ...]:
-    """What slurmd reads when it starts and at no other time (job_container.conf(5))."""
-    content = job_container_conf(settings)
-    if content is None:
-        return ()
-    return (f"job_container.conf={hashlib.sha256(content.encode()).hexdigest()[:16]}",)
+    """A line for each file that slurmd reads when it starts and at no other time."""
+    files = _without_hardware(settings)
+    return tuple(
+        f"{name}={hashlib.sha256(files[name].encode()).hexdigest()[:16]}"
+        for name in files_that_restart("slurmd")
+        if name in files
+    )
 
 
 def task_prolog(settings: Settings) -> str | None:

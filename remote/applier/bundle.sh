@@ -39,7 +39,7 @@ parse() {
     function claim(kind, what) { put("claims", kind " " what) }
     function block() { out = work "/block/" NR; printf "" >out }
     BEGIN {
-        kinds = split("claims guard package group user directory file link absent validate command unit check", kind)
+        kinds = split("claims guard package group user directory file link absent validate probe command unit check", kind)
         for (i = 1; i <= kinds; i++) printf "" >(work "/" kind[i])
     }
     ended { bad("text after the end") }
@@ -93,6 +93,7 @@ parse() {
         fields(3, 4); once("validate", name($2)); attributes(3, "on timeout"); block()
         put("validate", NR " " $2 " " triggers("on") " " seconds(60)); next
     }
+    $1 == "probe" { fields(2, 2); once("probe", name($2)); block(); put("probe", NR " " $2); next }
     $1 == "command" {
         fields(2, 5); once("command", name($2)); attributes(3, "on timeout when"); block()
         put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " seconds(600))
