@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from engine.backend import Backend, StackRef
 from engine.errors import FAILED, STACK_NOT_FOUND, CommandError, StackNotFound, refuse
+from engine.filter import SecretFilter
 from engine.workspace import ProjectFile, StackFile
 
 # A flag: name, "/x" its short form, "=" takes a value, "=*" may be repeated, "#" is a number. One
@@ -165,6 +167,7 @@ class Invocation:
     verb: str = ""
     flags: dict[str, Any] = field(default_factory=dict)
     arguments: list[str] = field(default_factory=list)
+    filter: SecretFilter = field(default_factory=SecretFilter)
 
     def flag(self, name: str, default: Any = None) -> Any:
         return self.flags.get(name, default)
@@ -325,8 +328,10 @@ def _help(call: Invocation) -> int:
 
 def main(argv: list[str]) -> int:
     """Run one command; returns its exit code."""
+    secrets = SecretFilter()
     try:
         call = parse(argv)
+        call.filter = secrets
         if call.flag("cwd"):
             os.chdir(call.flag("cwd"))
             os.environ["PWD"] = os.path.abspath(call.flag("cwd"))  # noqa: PTH100
@@ -338,14 +343,17 @@ def main(argv: list[str]) -> int:
         sys.stdout.flush()
         return int(code or 0)
     except CommandError as error:
-        return _fail(str(error), error.code)
+        return _fail(secrets.text(str(error)), error.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
         return _fail("canceled", 8)
     except OSError as error:
-        return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), FAILED)
+        message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+        return _fail(secrets.text(message), FAILED)
+    except Exception:
+        return _fail(secrets.text(f"internal error: {traceback.format_exc()}"), FAILED)
 
 
 def _fail(message: str, code: int) -> int:

@@ -91,7 +91,7 @@ class _Operation:
             import engine.operation  # noqa: F401
 
             self.crypter.check()
-            self.config, self.secret_keys = self.file.decrypted()
+            self.config, self.secret_keys = self.file.decrypted(call.filter)
         except CommandError as error:
             prefix = "getting stack configuration: get stack secrets manager: "
             raise CommandError(prefix + str(error)) from error
@@ -268,6 +268,7 @@ class _Operation:
                 continue_on_error=call.switch("continue-on-error", "PULUMI_CONTINUE_ON_ERROR"),
                 clear_pending_creates=bool(call.flag("clear-pending-creates")),
                 debug=bool(call.flag("debug")),
+                filter=call.filter,
             )
             return await run(request, snapshot, emit, journal, cancel)
         finally:

@@ -12,6 +12,7 @@ import time
 from engine.api import Cancel, Emit, Event, Request, Result
 from engine.deployment import Deployment
 from engine.errors import CommandError
+from engine.filter import MASK
 from engine.journal import Journal
 from engine.monitor import Monitor
 from engine.planner import Step
@@ -38,10 +39,13 @@ async def run(
     is no exception but ``Result.result == "failed"``, its diagnostics already emitted.
     """
     started = time.monotonic()
-    reports = Reports(emit, request.dry_run)
-    deployment = Deployment(request, Record(snapshot, journal), reports)
-    shown = {k: "[secret]" if k in request.secret_keys else v for k, v in request.config.items()}
-    emit({"preludeEvent": {"config": shown}})
+    request.filter.add(request.config[key] for key in request.secret_keys)
+    reports, record = Reports(emit, request), Record(snapshot, journal)
+    for resource in [*record.base, *(o.resource for o in snapshot.pending)]:
+        request.filter.learn([resource.inputs, resource.outputs])
+    deployment = Deployment(request, record, reports)
+    shown = {k: MASK if k in request.secret_keys else v for k, v in request.config.items()}
+    emit({"preludeEvent": {"config": request.filter.value(shown)}})
     if snapshot.pending and not request.dry_run and request.operation != "refresh":
         reports.diagnose("warning", of_pending(snapshot.pending))
     cancel = cancel or Cancel()
