@@ -47,7 +47,8 @@ class Project:
 class Request:
     """One preview, update, refresh or destroy of a stack. ``config`` is decrypted, keys in full
     (``project:key``), structured values as JSON text; ``secret_keys`` names those that are secret.
-    ``targets`` are URNs, with `*` and `**` as Pulumi matches them; ``parallel`` is the greatest
+    ``targets`` and ``replace`` are URNs, with `*` and `**` as Pulumi matches them; ``refresh`` has
+    the resources refreshed first; ``parallel`` is the greatest
     number of steps at once; ``clear_pending_creates`` makes a refresh forget interrupted creates,
     as it forgets all other pending operations; ``debug`` adds the SDK's debug messages to the
     events; ``filter`` knows the configuration's secrets, and learns the others."""
@@ -61,6 +62,8 @@ class Request:
     parallel: int = PARALLEL
     targets: tuple[str, ...] = ()
     target_dependents: bool = False
+    replace: tuple[str, ...] = ()
+    refresh: bool = False
     continue_on_error: bool = False
     clear_pending_creates: bool = False
     debug: bool = False

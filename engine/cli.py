@@ -36,9 +36,9 @@ OPERATION = (
 )
 APPLY = f"{OPERATION} yes/y skip-preview/f"
 UPDATE = (
-    "expect-no-changes show-secrets refresh/r= !attach-debugger !exclude-dependents "
-    "!ignore-protect !policy-pack !policy-pack-config !replace !show-config !show-full-output "
-    "!show-policy-remediations !show-reads !target-replace"
+    "expect-no-changes show-secrets refresh/r= replace=* target-replace=* !attach-debugger "
+    "!exclude-dependents !ignore-protect !policy-pack !policy-pack-config !show-config !show-full-output "
+    "!show-policy-remediations !show-reads"
 )
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -129,7 +129,7 @@ ALIASES = {
 }  # fmt: skip
 BOOLEAN = dict.fromkeys(("1", "t", "true"), True) | dict.fromkeys(("0", "f", "false"), False)
 # Values that these flags must have if they are given: this engine knows no other way.
-FIXED: dict[str, set[str]] = {"run-program": {"false"}, "refresh": {"false"}, "client": set()}
+FIXED: dict[str, set[str]] = {"run-program": {"false"}, "client": set()}
 
 
 @dataclass(frozen=True)

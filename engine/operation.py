@@ -46,21 +46,23 @@ async def run(
     deployment = Deployment(request, record, reports)
     shown = {k: MASK if k in request.secret_keys else v for k, v in request.config.items()}
     emit({"preludeEvent": {"config": request.filter.value(shown)}})
-    if snapshot.pending and not request.dry_run and request.operation != "refresh":
+    refreshing = request.refresh or request.operation == "refresh"
+    if snapshot.pending and not request.dry_run and not refreshing:
         reports.diagnose("warning", of_pending(snapshot.pending))
-    cancel = cancel or Cancel()
+    cancel, executor = cancel or Cancel(), deployment.executor
     watch = asyncio.create_task(_watch(cancel, deployment))
     try:
-        if request.operation == "refresh":
-            _refresh(deployment)
+        if not _begun(deployment, refreshing):
+            deployment.missing_targets = True
+            executor.bail()
         elif request.operation == "destroy":
             await deployment.settle(deployment.delete_rest())
-        else:
+        elif request.operation == "update":
             await _run_program(deployment)
     finally:
         watch.cancel()
         await deployment.close()
-    canceled, executor = cancel.graceful.is_set(), deployment.executor
+    canceled = cancel.graceful.is_set()
     if (deployment.failed or canceled) and not executor.bailed:
         word = "preview" if request.dry_run else "update"
         reports.diagnose("error", f"{word} {'failed' if deployment.failed else 'canceled'}")
@@ -87,16 +89,24 @@ async def _watch(cancel: Cancel, deployment: Deployment) -> None:
     await deployment.executor.abandon()
 
 
-def _refresh(deployment: Deployment) -> None:
-    """pulumi-command and pulumi-random read nothing back: every resource is as it was."""
-    for r in deployment.record.base:
-        if deployment.planner.matches(r.urn):
+def _begun(deployment: Deployment, refreshing: bool) -> bool:
+    """Refresh if that is wanted; False where targets are missing.
+
+    pulumi-command and pulumi-random read nothing back: every resource is as it was. Before another
+    operation (--refresh) it counts for nothing."""
+    alone, base = deployment.request.operation == "refresh", deployment.record.base
+    if refreshing and base and not deployment.planner.check_targets():
+        return False
+    for r in base if refreshing else []:
+        if deployment.planner.matches(r):
             step = Step("refresh", r, r, logical=False)
             deployment.reports.step("resourcePreEvent", step)
-            detail: Event | None = None if r.is_provider or not r.custom else {}
-            deployment.reports.step("resOutputsEvent", step, op="same", detailedDiff=detail)
-            if not step.internal:
+            others: Event = {"op": "same"} if alone else {}
+            others["detailedDiff"] = None if r.is_provider or not r.custom else {}
+            deployment.reports.step("resOutputsEvent", step, **others)
+            if alone and not step.internal:
                 deployment.executor.changes["same"] += 1
+    return deployment.planner.check_targets(replaced=True)
 
 
 async def _run_program(deployment: Deployment) -> None:

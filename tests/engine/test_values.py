@@ -69,7 +69,7 @@ def test_the_disk_keeps_values(value: dict[str, Any]) -> None:
 
 @given(st.one_of(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False)))
 def test_a_number_is_the_same_from_the_program_and_from_the_disk(value: float) -> None:
-    """Pulumi writes the shortest digits of a float, `12345678901234567000` for one that is ...168."""
+    """Pulumi writes the shortest digits: `12345678901234567000` for a float that is ...168."""
     sent = properties_from_wire(properties_to_wire({"n": value}))
     for text in (json.dumps(value), json.dumps(sent["n"]), str(Decimal(repr(float(value))))):
         assert from_disk({"n": json.loads(text)}, str) == sent
