@@ -98,6 +98,7 @@ def _begun(deployment: Deployment, refreshing: bool) -> bool:
     if refreshing and base and not deployment.planner.check_targets():
         return False
     for r in base if refreshing else []:
+        r.property_dependencies = {k: v for k, v in r.property_dependencies.items() if v}
         if deployment.planner.matches(r):
             step = Step("refresh", r, r, logical=False)
             deployment.reports.step("resourcePreEvent", step)
@@ -138,6 +139,7 @@ async def _run_program(deployment: Deployment) -> None:
         if not halt.is_set() and not executor.bailed:
             deployment.missing_targets = not deployment.planner.check_targets()
             await deployment.settle(deployment.delete_rest())
+            executor.bailed = executor.bailed or deployment.missing_targets  # that has been told
         await executor.idle()
         deployment.finish_stack_outputs()
         deployment.over.set()
