@@ -112,8 +112,9 @@ def select(call: Invocation) -> int:
 
 
 def unselect(call: Invocation) -> int:
-    call.project.select(call.backend.url, None)
-    print("Stack was unselected", file=sys.stderr)
+    if call.project.selected(call.backend.url):
+        call.project.select(call.backend.url, None)
+        print("Stack was unselected", file=sys.stderr)
     return 0
 
 

@@ -204,7 +204,6 @@ destroy -yf
 --yes preview
 --bogus up preview
 --stack dev
--Q -s dev config
 --stack dev config get nope
 """
 CONFIG = r"""

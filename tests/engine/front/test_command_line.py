@@ -41,7 +41,6 @@ def test_recorded_is_what_pulumi_does(name: str, real: Path, tmp_path: Path) -> 
         (["stack", "tag", "ls"], "`pulumi stack tag`"),
         (["config", "env", "ls"], "`pulumi config env`"),
         (["login"], "`pulumi login`"),
-        (["up", "--yes", "--refresh"], "--refresh"),
         (["up", "--yes", "--run-program"], "--run-program"),
         (["up", "--yes", "--client=127.0.0.1:1"], "--client"),
         (["up", "--yes", "--policy-pack", "x"], "--policy-pack"),
