@@ -257,11 +257,11 @@ async def _dial(
     timeout = int(connection.get("perDialTimeout", 15)) or None
     try:
         pinned = connection.get("hostKey")
-        pin = asyncssh.import_public_key(pinned) if pinned else None
+        pin = None if pinned is None else asyncssh.import_public_key(pinned)
     except (asyncssh.KeyImportError, ValueError) as error:
         raise HostKeyMismatch(f"{where}: failed to parse host key: {error}") from None
     keys: list[asyncssh.SSHKey | asyncssh.SSHKeyPair] = []
-    if private := connection.get("privateKey"):
+    if (private := connection.get("privateKey")) is not None:
         try:
             keys = [asyncssh.import_private_key(private, connection.get("privateKeyPassword"))]
         except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
@@ -299,7 +299,7 @@ async def _dial(
         ) from None
     except TimeoutError:
         raise SshError(f"dial {where}: no SSH answer within {timeout} s") from None
-    except (asyncssh.Error, OSError) as error:
+    except (asyncssh.Error, OSError, ValueError, OverflowError) as error:  # what no host or port is
         raise SshError(f"dial {where}: {_reason(error)}") from None
     finally:
         if agent is not None:

@@ -397,7 +397,10 @@ def remote(name: str, create: str = "", **rest: Any) -> Json:
     return _item("remote", name, create or f"echo {name}", rest)
 
 
-ARGUMENTS = {"update", "delete", "stdin", "environment", "triggers", "logging", "dir", "connection"}
+ARGUMENTS = {
+    *("update", "delete", "stdin", "environment", "triggers", "logging", "dir", "connection"),
+    "interpreter",
+}
 
 
 def _item(kind: str, name: str, create: str, rest: Json) -> Json:
