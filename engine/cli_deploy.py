@@ -14,7 +14,7 @@ from typing import Any
 from engine import VERSION, config
 from engine.api import PARALLEL, Cancel, Kind, Project, Request, Result
 from engine.backend import crypter_of, manifest
-from engine.cli import Invocation
+from engine.cli import BOOLEAN, Invocation
 from engine.display import Display, Style
 from engine.display.steps import UPDATE_KINDS, headline
 from engine.errors import CANCELED, CHANGES_UNEXPECTED, FAILED, REFUSED, CommandError
@@ -74,6 +74,10 @@ class _Operation:
                 "running in non-interactive mode",
                 FAILED if kind == "refresh" else REFUSED,
             )
+        wish = str(call.flag("refresh", "false")).lower()
+        if wish not in BOOLEAN:
+            raise CommandError("unable to determine value for --refresh")
+        self.refresh = BOOLEAN[wish]
         if call.flag("event-log") and not os.environ.get("PULUMI_DEBUG_COMMANDS"):
             raise CommandError("unknown flag: --event-log")
         self.ref = call.stack
@@ -91,7 +95,7 @@ class _Operation:
             import engine.operation  # noqa: F401
 
             self.crypter.check()
-            self.config, self.secret_keys = self.file.decrypted()
+            self.config, self.secret_keys = self.file.decrypted(call.filter)
         except CommandError as error:
             prefix = "getting stack configuration: get stack secrets manager: "
             raise CommandError(prefix + str(error)) from error
@@ -263,11 +267,14 @@ class _Operation:
                 operation=self.kind,
                 dry_run=dry_run,
                 parallel=parallel if parallel > 0 else PARALLEL,
-                targets=tuple(call.flag("target", ())),
+                targets=(*call.flag("target", ()), *call.flag("target-replace", ())),
                 target_dependents=bool(call.flag("target-dependents")),
+                replace=(*call.flag("replace", ()), *call.flag("target-replace", ())),
+                refresh=self.refresh,
                 continue_on_error=call.switch("continue-on-error", "PULUMI_CONTINUE_ON_ERROR"),
                 clear_pending_creates=bool(call.flag("clear-pending-creates")),
                 debug=bool(call.flag("debug")),
+                filter=call.filter,
             )
             return await run(request, snapshot, emit, journal, cancel)
         finally:

@@ -28,6 +28,8 @@ def show(call: Invocation) -> int:
         shown = stamp.replace("T", " ").replace("Z", " +0000 UTC")
         print(f"    Last updated: {ago(when)} ({shown})")
         print(f"    Pulumi version used: {deployment['manifest'].get('version', '')}")
+    if secrets := deployment.get("secrets_providers"):
+        print(f"    Secrets provider: {secrets['type']}")
     print(f"Current stack resources ({len(resources)}):")
     if resources:
         _print_tree(resources, call)

@@ -95,7 +95,7 @@ def export(call: Invocation) -> int:
 
 
 def import_state(call: Invocation) -> int:
-    file, text = call.flag("file"), ""
+    file, text, ref = call.flag("file"), "", call.stack
     try:
         text = Path(file).read_text() if file else sys.stdin.read()
         document = json.loads(text)
@@ -108,20 +108,20 @@ def import_state(call: Invocation) -> int:
         reason = f"could not deserialize deployment: {error}" if text.strip() else "EOF"
         raise CommandError(reason) from error
     if not document.get("version"):
-        raise CommandError(f"the stack '{call.stack.name}' is too old to be used by this version "
+        raise CommandError(f"the stack '{ref.name}' is too old to be used by this version "
                            "of the Pulumi CLI")  # fmt: skip
     if document["version"] != 3 or document.get("features"):
         raise refuse(f"deployment version {document['version']} {document.get('features') or ''}")
-    wrong = [u for u in urns if u.split("::")[0].removeprefix("urn:pulumi:") != call.stack.name]
+    wrong = [u for u in urns if u.split("::")[0].removeprefix("urn:pulumi:") != ref.name]
     if wrong and not call.flag("force"):
         lines = [f"resource '{u}' is from a different stack "
-                 f"({u.split('::')[0].removeprefix('urn:pulumi:')} != {call.stack.name})"
+                 f"({u.split('::')[0].removeprefix('urn:pulumi:')} != {ref.name})"
                  for u in wrong]  # fmt: skip
         lines.append("importing this file could be dangerous; rerun with --force to proceed anyway")
         numbered = "".join(f"\n    {i}) {line}" for i, line in enumerate(lines, 1))
         raise CommandError(f"{len(lines)} errors occurred:{numbered}")
-    with call.backend.lock(call.stack):
-        before = call.backend.load(call.stack).deployment or {}
+    with call.backend.lock(ref):
+        before = call.backend.load(ref).deployment or {}
         provider = deployment.get("secrets_providers") or before.get("secrets_providers")
         if provider is None:
             state = {"salt": call.stack_file.crypter.state}
@@ -136,7 +136,7 @@ def import_state(call: Invocation) -> int:
             except IncorrectPassphrase as error:
                 raise cannot_decrypt("could not deserialize deployment: ") from error
         deployment["manifest"] = document["deployment"].get("manifest") or manifest()
-        call.backend.save(call.stack, deployment)
+        call.backend.save(ref, deployment)
     print("Import complete.")
     return 0
 

@@ -195,5 +195,7 @@ class Deployment:
             self.record.snapshot(forget_creates=forget),
             dict(executor.changes),
             "failed" if failed else "canceled" if canceled else "succeeded",
-            unsupported=str(executor.error) if isinstance(executor.error, Unsupported) else "",
+            unsupported=request.filter.text(str(executor.error))
+            if isinstance(executor.error, Unsupported)
+            else "",
         )

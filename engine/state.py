@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Protocol
 
 SIGNATURE = "4dabf18193072939515e22adb298388d"
@@ -66,31 +67,51 @@ def has_unknown(value: Value) -> bool:
     return bool(value == UNKNOWN) or any(has_unknown(v) for v in inner)
 
 
+def number(value: float) -> float:
+    """A number as Pulumi has it, a float: here an integer where it is whole, past 2^53 with the
+    digits that tell it from its neighbours, as Go writes it."""
+    if isinstance(value, int) and abs(value) <= 2**53:
+        return value
+    value = float(value)
+    return int(Decimal(repr(value))) if value.is_integer() and abs(value) < 1e21 else value
+
+
 def to_disk(value: Value, encrypt: Callable[[str], str] | None) -> Value:
-    """The checkpoint's form. ``encrypt`` None writes secrets in plain text, as Pulumi does within
-    a secret and for `stack export --show-secrets`."""
+    """The checkpoint's form; ``encrypt`` None leaves secrets readable, as `stack export
+    --show-secrets` does. What is encrypted as a part of a secret is not encrypted once more: a
+    secret within one has its plain text where the ciphertext would be."""
     if isinstance(value, Secret):
         if encrypt is None:
             return {SIGNATURE: SECRET, "plaintext": _dump(to_disk(value.value, None))}
-        if value.ciphertext is None:
-            value.ciphertext = encrypt(_dump(to_disk(value.value, None)))
-        return {SIGNATURE: SECRET, "ciphertext": value.ciphertext}
+        text = value.ciphertext
+        if encrypt is _nothing or text is None:
+            text = encrypt(_dump(to_disk(value.value, _nothing)))
+        if encrypt is not _nothing:
+            value.ciphertext = text
+        return {SIGNATURE: SECRET, "ciphertext": text}
     if isinstance(value, dict):
         return {k: to_disk(value[k], encrypt) for k in sorted(value)}
     return [to_disk(v, encrypt) for v in value] if isinstance(value, list) else value
 
 
 def from_disk(value: Value, decrypt: Callable[[str], str]) -> Value:
+    """What :func:`to_disk` wrote, or the other engine. Raises ValueError on a malformed secret."""
     if isinstance(value, list):
         return [from_disk(v, decrypt) for v in value]
     if not isinstance(value, dict):
-        return value
+        return number(value) if type(value) in (int, float) else value
     if value.get(SIGNATURE) == SECRET:
-        if "plaintext" in value:
-            return Secret(from_disk(json.loads(value["plaintext"]), decrypt))
-        text = value["ciphertext"]
-        return Secret(from_disk(json.loads(decrypt(text)), decrypt), text)
+        plain, text = value.get("plaintext"), value.get("ciphertext")
+        if bool(plain) == bool(text):
+            raise ValueError("malformed secret value: exactly one of ciphertext and plaintext")
+        inner = from_disk(json.loads(plain or decrypt(text)), _nothing)
+        return Secret(inner, None if decrypt is _nothing else text)
     return {k: from_disk(v, decrypt) for k, v in value.items()}
+
+
+def _nothing(text: str) -> str:
+    """What Pulumi encrypts and decrypts with inside a secret."""
+    return text
 
 
 _MARK = {SIGNATURE: SECRET, "ciphertext": "[secret]"}
