@@ -58,7 +58,8 @@ class RandomProvider:
     def preview(
         self, context: Context, new: Properties, old_outputs: Properties | None
     ) -> tuple[str, Properties]:
-        computed = dict.fromkeys(COMPUTED[context.type], Secret(UNKNOWN))
+        computed: Properties = dict.fromkeys(COMPUTED[context.type], Secret(UNKNOWN))
+        computed |= {"id": UNKNOWN} if context.type == PASSWORD else {}
         return "", _outputs(context.type, new) | (_made(old_outputs) if old_outputs else computed)
 
     async def create(self, context: Context, inputs: Properties) -> tuple[str, Properties]:
