@@ -176,10 +176,7 @@ class Backend:
                 f"is {path}.bak, older ones are in {self._backups(ref)}"
             ) from error
         if deployment and (version != 3 or document.get("features")):
-            raise CommandError(
-                f"failed to load checkpoint: {path} has version {version} "
-                f"{document.get('features') or ''}; this engine reads version 3"
-            )
+            raise refuse(newer(version, document))
         digest = hashlib.sha256(data).hexdigest()
         if self._journal(ref).exists():
             from engine.journal import recover
@@ -305,6 +302,12 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def newer(version: int, document: dict[str, Any]) -> str:
+    """What a checkpoint of another version than 3 is called: 4 has features, `taint` among them."""
+    features = ", ".join(document.get("features") or ()) or "none named"
+    return f"a checkpoint of version {version} (features: {features})"
 
 
 def manifest() -> dict[str, str]:

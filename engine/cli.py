@@ -95,7 +95,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "up": (
         "cli_deploy:up",
-        f"{APPLY} {UPDATE} continue-on-error !exclude !secrets-provider !strict",
+        f"{APPLY} {UPDATE} continue-on-error !exclude !plan !secrets-provider !strict",
         "",
     ),
     "refresh": (

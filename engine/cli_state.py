@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from engine import config
-from engine.backend import crypter_of, manifest
+from engine.backend import crypter_of, manifest, newer
 from engine.cli import Invocation
 from engine.errors import CommandError, refuse
 from engine.printing import ago, iso_milliseconds, print_json, table
@@ -111,7 +111,7 @@ def import_state(call: Invocation) -> int:
         raise CommandError(f"the stack '{ref.name}' is too old to be used by this version "
                            "of the Pulumi CLI")  # fmt: skip
     if document["version"] != 3 or document.get("features"):
-        raise refuse(f"deployment version {document['version']} {document.get('features') or ''}")
+        raise refuse(newer(document["version"], document))
     wrong = [u for u in urns if u.split("::")[0].removeprefix("urn:pulumi:") != ref.name]
     if wrong and not call.flag("force"):
         lines = [f"resource '{u}' is from a different stack "

@@ -149,7 +149,7 @@ class Planner:
         return [Step("update" if old.init_errors else "same", old, new, goal)]
 
     def _difference(self, goal: Goal, old: Resource, new: Resource) -> Difference:
-        if self._is_replaced(new.urn, old):
+        if self._is_replaced(new.urn):
             return Difference(True, ["id"])
         if new.deleted_with and new.deleted_with in self._replaces:
             return Difference(True, ["deletedWith"])
@@ -187,7 +187,7 @@ class Planner:
                 urn,
             )
         self._replaces.add(urn)
-        if goal.custom and not self._is_replaced(urn, old):
+        if goal.custom and not self._is_replaced(urn):
             new.inputs = self._check(new, goal.inputs)
         before = goal.delete_before_replace
         if before is None:
@@ -354,8 +354,8 @@ class Planner:
         dependencies = new.all_dependencies() if self._request.target_dependents else ()
         return any(map(self._reached.match, dependencies))
 
-    def _is_replaced(self, urn: str, old: Resource) -> bool:
-        return old.taint or (bool(self._replaced) and self._replaced.match(urn))
+    def _is_replaced(self, urn: str) -> bool:
+        return bool(self._replaced) and self._replaced.match(urn)
 
     def _untargeted(self, goal: Goal, urn: str, old: Resource) -> list[Step]:
         """The old state is kept, its URN included, and so is all that it depends on, which the

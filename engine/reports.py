@@ -73,7 +73,6 @@ class Reports:
             "custom": r.custom,
             "delete": r.delete,
             "protect": r.protect,
-            "taint": r.taint,
             "external": r.external,
             "retainOnDelete": r.retain_on_delete,
         }

@@ -183,6 +183,29 @@ up --stack dev
 destroy --stack dev
 config refresh --stack dev
 stack import --stack dev
+stack unselect
+config
+stack output
+stack export
+stack history
+stack import
+stack rm -y
+cancel -y
+config set a b
+config refresh
+preview
+up -yf
+refresh -yf
+destroy -yf
+--stack dev stack --show-name
+-s dev stack output
+-s=dev stack output
+--json --stack=dev stack output
+--yes preview
+--bogus up preview
+--stack dev
+-Q -s dev config
+--stack dev config get nope
 """
 CONFIG = r"""
 stack init dev

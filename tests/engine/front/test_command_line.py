@@ -45,6 +45,8 @@ def test_recorded_is_what_pulumi_does(name: str, real: Path, tmp_path: Path) -> 
         (["up", "--yes", "--run-program"], "--run-program"),
         (["up", "--yes", "--client=127.0.0.1:1"], "--client"),
         (["up", "--yes", "--policy-pack", "x"], "--policy-pack"),
+        (["up", "--yes", "--plan", "x"], "--plan"),
+        (["--stack", "dev", "state", "taint"], "`pulumi state`"),
         (["preview", "--save-plan", "x"], "--save-plan"),
         (["destroy", "--yes", "--exclude-protected"], "--exclude-protected"),
         (["destroy", "-x"], "-x"),
