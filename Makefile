@@ -40,8 +40,12 @@ test: venv ## Run the tests; those on real nodes use labs of their own (root)
 	@.venv/bin/python -m pytest tests
 
 .PHONY: test-unit
-test-unit: venv ## Run the tests that need no root, nodes or engine
-	@.venv/bin/python -m pytest tests/unit
+test-unit: venv ## Run the tests that need no root, nodes or engine, and no minutes
+	@.venv/bin/python -m pytest tests/unit -m 'not slow'
+
+.PHONY: test-slow
+test-slow: venv ## Run the unit tests that take minutes
+	@.venv/bin/python -m pytest tests/unit -m slow
 
 .PHONY: test-engine
 test-engine: venv ## Run the embedded engine's tests

@@ -5,8 +5,8 @@ from pathlib import Path
 import pulumi
 
 from components.cluster import SlurmCluster
-from components.facts import FactsError, hardware
-from components.hosts import UnknownHostKey, hosts
+from discovery.facts import FactsError, hardware
+from discovery.host_keys import UnknownHostKey, hosts
 from settings import SettingsError, load
 
 project = Path(__file__).parent

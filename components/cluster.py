@@ -7,25 +7,41 @@ from typing import Any
 
 import pulumi
 
-from components.accounting import Accounting
-from components.apptainer import Apptainer
-from components.compute_node import ComputeNode
-from components.deploy import Deployed
+from components.accounting.accounting_objects import Accounting
+from components.accounting.slurmdbd import SlurmDatabase
+from components.assembly import Assembly, Component
+from components.compute.compute_node import ComputeNode
+from components.containers.apptainer import Apptainer
+from components.controller.slurm_controller import SlurmController
+from components.host.applier import Node
+from components.host.host_baseline import System
+from components.host.storage import Storage
 from components.inventory import inventory
-from components.jwt_key_pair import JwtKeyPair
-from components.login import LoginNode
-from components.munge_key import MungeKey
-from components.node import Node
-from components.package_repository import PackageRepository
-from components.slurm_controller import SlurmController
-from components.slurm_database import SlurmDatabase
-from components.slurm_packages import slurm_package
-from components.slurm_restd import SlurmRestd
-from components.storage import Storage, servers
-from components.system import System
+from components.keys.jwt_key_pair import JwtKeyPair
+from components.keys.munge_key import MungeKey
+from components.login.login_node import LoginNode
+from components.packages.package_repository import PackageRepository
+from components.rest.slurmrestd import SlurmRestd
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
+
+#: Each stands on those above it only.
+COMPONENTS: tuple[type[Component], ...] = (
+    Node,
+    Storage,
+    System,
+    MungeKey,
+    PackageRepository,
+    JwtKeyPair,
+    SlurmDatabase,
+    SlurmController,
+    Accounting,
+    SlurmRestd,
+    ComputeNode,
+    LoginNode,
+    Apptainer,
+)
 
 
 class SlurmCluster(pulumi.ComponentResource):
@@ -33,7 +49,7 @@ class SlurmCluster(pulumi.ComponentResource):
 
     #: Node → roles, keys, files, packages, units, each read back from the node.
     inventory: pulumi.Output[dict[str, Any]]
-    #: Name, controller, login nodes, Slurm version, REST URL.
+    #: Name, controller, login nodes, and what components say: Slurm's version, the REST URL.
     cluster: pulumi.Output[dict[str, Any]]
 
     def __init__(
@@ -44,89 +60,17 @@ class SlurmCluster(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("slurmstack:components:SlurmCluster", settings.cluster.name, None, opts)
-        child = pulumi.ResourceOptions(parent=self)
-        head = settings.roles.controller
-        nodes = {name: Node(host, child).deployed for name, host in hosts.items()}
-        storage = {
-            name: Storage(hosts[name], settings, [nodes[name].resource], child).deployed
-            for name in servers(settings)
+        assembly = Assembly(settings, hosts, hardware, self)
+        assembly.outputs |= {
+            "name": settings.cluster.name,
+            "controller": settings.roles.controller,
+            "login": list(settings.login),
         }
-        exports = [one.resource for one in storage.values()]
-        systems = {
-            name: System(host, settings, [nodes[name].resource, *exports], child).deployed
-            for name, host in hosts.items()
-        }
-        key = MungeKey("munge-key", hosts, head, systems, settings.munge_key, child)
-        packages = PackageRepository("packages", hosts, settings, nodes, child)
-        sources = {name: [one.resource] for name, one in packages.deployed.items()}
-        before = [key.deployed[head].resource, *sources.get(head, ())]
-        tokens = database = accounting = rest = None
-        if settings.jwt is not None:
-            tokens = JwtKeyPair("jwt-key-pair", hosts[head], settings, before, child)
-            before = [tokens.deployed.resource]
-        if settings.accounting is not None:
-            database = SlurmDatabase(head, hosts[head], settings, before, child).deployed
-            before = [database.resource]
-        controller = SlurmController(head, hosts[head], settings, hardware, before, child)
-        after = [controller.deployed.resource]
-        if settings.accounting is not None:
-            accounting = Accounting(head, hosts[head], settings, after, child).deployed
-        if settings.rest is not None:
-            rest = SlurmRestd("slurmrestd", hosts[head], settings, after, child)
-        workers = {
-            name: ComputeNode(
-                hosts[name],
-                settings,
-                hardware,
-                [key.deployed[name].resource, *after, *sources.get(name, ())],
-                child,
-            )
-            for node_class in settings.nodes
-            for name in node_class.names
-        }
-        logins = {
-            name: LoginNode(
-                hosts[name],
-                settings,
-                [key.deployed[name].resource, *after, *sources.get(name, ())],
-                child,
-            )
-            for name in settings.login
-        }
-        containers = Apptainer(
-            "apptainer",
-            {name: hosts[name] for name in workers},
-            settings,
-            {name: [systems[name].resource, *sources.get(name, ())] for name in workers},
-            child,
-        )
-        deployed: list[Deployed] = [
-            *nodes.values(),
-            *storage.values(),
-            *systems.values(),
-            *(login.deployed for login in logins.values()),
-            *key.deployed.values(),
-            *packages.deployed.values(),
-            *([tokens.deployed] if tokens else []),
-            *(rest.deployed if rest else []),
-            *(one for one in (database, controller.deployed, accounting) if one is not None),
-            *(worker.deployed for worker in workers.values()),
-            *containers.deployed.values(),
-        ]
+        for component in COMPONENTS:
+            component.assemble(assembly)
         self.inventory = inventory(
-            [one for one in deployed if not hosts[one.node].lost], list(settings.lost)
+            [bundle for bundle in assembly.deployed if not hosts[bundle.node].lost],
+            list(settings.lost),
         )
-        slurm = slurm_package(settings, "slurmctld").name
-        self.cluster = pulumi.Output.all(
-            answer=controller.deployed.answer, ca=rest.ca if rest else None
-        ).apply(
-            lambda found: {
-                "name": settings.cluster.name,
-                "controller": head,
-                "login": list(settings.login),
-                "slurmVersion": found["answer"].packages.get(slurm),
-                "restUrl": rest.url if rest else None,
-                "restCa": found["ca"],
-            }
-        )
+        self.cluster = pulumi.Output.all(**assembly.outputs)
         self.register_outputs({"inventory": self.inventory, "cluster": self.cluster})

@@ -7,8 +7,8 @@ from typing import Any
 
 import pulumi
 
-from components.deploy import Deployed
-from components.munge_key import PATH as MUNGE_KEY
+from components.assembly import Deployed
+from components.keys.munge_key import PATH as MUNGE_KEY
 from remote.answer import Answer
 
 

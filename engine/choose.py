@@ -24,6 +24,11 @@ from pathlib import Path
 INSTALL_SECONDS = 60
 MARK = "slurmstack embedded engine"
 HOST = "pulumi-language-python"
+_RUN = (
+    "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "runpy.run_module('engine', run_name='__main__', alter_sys=True)"
+)
+"""The engine's folder is not published: its launcher says where it lies."""
 _INSTALL = "import sys, pulumi.automation as a; a.PulumiCommand.install(root=sys.argv[1])"
 
 
@@ -96,7 +101,8 @@ def install(folder: Path, seconds: float = INSTALL_SECONDS, program: str = _INST
 
 def put(own: Path, target: Path | None) -> None:
     """Make ``own`` a link to the command, or with None a launcher of the embedded engine."""
-    launcher = f'#!/bin/sh\n# {MARK}\nexec {shlex.quote(sys.executable)} -P -m engine "$@"\n'
+    command = shlex.join([sys.executable, "-P", "-c", _RUN, str(Path(__file__).parents[1])])
+    launcher = f'#!/bin/sh\n# {MARK}\nexec {command} "$@"\n'
     if target is None and not own.is_symlink() and own.exists() and own.read_text() == launcher:
         return
     if target is not None and own.is_symlink() and own.readlink() == target:

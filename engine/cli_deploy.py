@@ -19,7 +19,7 @@ from engine.display import Display, Style
 from engine.display.steps import UPDATE_KINDS, headline
 from engine.errors import CANCELED, CHANGES_UNEXPECTED, FAILED, REFUSED, CommandError
 from engine.secrets import PassphraseCrypter
-from engine.state import Snapshot
+from engine.state import Snapshot, blind
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Go's names of them."""
@@ -233,6 +233,8 @@ class _Operation:
         def emit(event: dict[str, Any]) -> None:
             if log:
                 log.write(stamp(event))
+            if not (call.flag("json") or call.flag("show-secrets")):
+                event = blind(event)  # one secret is as any other: no difference is to be seen
             if dry_run and call.interactive:
                 self.previewed.append(event)
             display.show(event)

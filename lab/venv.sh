@@ -62,6 +62,8 @@ pip() {
     .venv/bin/python -m pip --quiet --disable-pip-version-check install "$@" >&2
 }
 pip --require-hashes --requirement requirements.lock
+# The project's name, version and dependencies; its folders are not published (pyproject.toml).
 pip --no-deps --no-build-isolation --editable .
+ln -sf ../../operations/slurmstack.sh .venv/bin/slurmstack
 printf '%s\n' "$want" >"$stamp"
 say ".venv is made"

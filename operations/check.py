@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table
 
-from components.precheck import needs_cgroup_v2, real_gpus, report
+from components.host.precheck import needs_cgroup_v2, real_gpus, report
 from remote.contact import ContactError, run_on_hosts, wait_for
 from remote.host import Host
 from settings import Settings
@@ -84,7 +84,7 @@ def _number(found: Found, key: str) -> int:
 
 
 def _failures(found: Found, name: str, settings: Settings) -> None:
-    """As the guard on the node has them (templates/precheck/guard.sh.j2)."""
+    """As the guard on the node has them (templates/host/precheck-guard.sh.j2)."""
     values = found.values
     if values.get("node") != name:
         found.fails.append(f"its name is {values.get('node')}: hostnamectl hostname {name}")

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from ruamel.yaml import YAML
 
-from components import fabric
-from components.hosts import UnknownHostKey, hosts
+from discovery import fabric
+from discovery.host_keys import UnknownHostKey, hosts
 from operations import check as prechecks
 from operations import settings as stack_settings
 from operations.inventory import table

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from components.hosts import UnknownHostKey, hosts
-from components.jwt_key_pair import TOKEN
+from components.keys.jwt_key_pair import TOKEN
+from discovery.host_keys import UnknownHostKey, hosts
 from operations.stack import settings
 from remote.contact import ContactError, run_on_hosts, wait_for
 from settings.duration import seconds, written

@@ -2,7 +2,7 @@
 
 The text (`Bundle.render`) is what `remote.Command` carries in `stdin` and what `preview --diff`
 shows, so it is line oriented and sorted wherever order has no meaning. Its grammar is described in
-README.md beside this file; `applier.sh` is its reader and checks the same rules again.
+README.md beside this file; `applier/bundle.sh` is its reader and checks the same rules again.
 """
 
 import base64

@@ -7,7 +7,16 @@ short and holds neither node data nor secrets: those travel on stdin. Errors hav
 
 from importlib.resources import files
 
-APPLIER: str = files(__package__).joinpath("applier.sh").read_text(encoding="utf-8")
+#: Files of applier/, as they follow one another: the first sets up the shell, the last runs.
+_PARTS = (
+    "start", "bundle", "state", "users", "packages", "files", "scripts", "units", "answer",
+    "remove", "main",
+)  # fmt: skip
+
+APPLIER: str = "\n".join(
+    files(__package__).joinpath("applier", f"{part}.sh").read_text(encoding="utf-8")
+    for part in _PARTS
+)
 """stdin of INSTALL: the applier. Its last line is a mark that it came whole."""
 
 _DIRECTORY = "/usr/local/lib/slurmstack"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 
@@ -18,3 +20,9 @@ class SlurmObject(BaseModel):
     """Keys as the file or program that they are for spells them: Slurm's, or a neighbour's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/+-]*[A-Za-z0-9._+-]$")]
+Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+$")]
+Mode = Annotated[str, Field(pattern=r"^[0-7]{4}$")]
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:=,/@-]+$")]

@@ -19,13 +19,16 @@ from settings.base import Model, SlurmObject
 from settings.containers import Apptainer, EnrootPyxis
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
+from settings.health import HealthCheck
 from settings.hostlist import expand
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.jwt import Jwt
+from settings.modules import Modules
 from settings.packages import Packages
+from settings.precheck import Precheck
 from settings.rest import Rest
-from settings.services import HealthCheck, Modules, Precheck, Share
 from settings.slurm_conf import SlurmConf
+from settings.storage import Share
 from settings.topology import Topology
 
 #: munge(7), munged(8): a key has 32 to 1,024 bytes.

@@ -11,8 +11,8 @@ from settings.hostlist import expand
 from settings.jobs import JobContainer, Mpi, port_range
 from settings.model import Host, NodeClass, Partition, Roles
 from settings.problems import Problem
-from settings.services import Share
 from settings.slurm_conf import SlurmConf
+from settings.storage import Share
 
 #: slurm.conf parameter → the key that it follows from, once that key is there.
 _FOLLOWS = {

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-PROGRAM = ("__main__.py", "settings", "components", "templates", "remote", "engine", ".venv")
+PROGRAM = (
+    "__main__.py", "settings", "discovery", "components", "templates", "remote", "engine", ".venv",
+)  # fmt: skip
 
 
 @pytest.fixture

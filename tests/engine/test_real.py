@@ -38,7 +38,7 @@ def normal(value: Any, ids: dict[str, str]) -> Any:
 
 
 def identities(resources: list[Json]) -> dict[str, str]:
-    return {r["id"]: f"id of {r['urn']}" for r in resources if r.get("id")}
+    return {r["id"]: f"id of {r['urn']}" for r in resources if r.get("id", "none") != "none"}
 
 
 def normal_state(deployment: Json) -> Json:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from components.rendering import render
+from templates.rendering import render
 from tests.lab import artifacts
 from tests.lab.artifacts import PLACE, Artifacts
 from tests.lab.conftest import RunningLab
@@ -145,7 +145,7 @@ def test_only_signed_packages_are_taken(containers: RunningLab) -> None:
     sums that are right again and another's signature."""
     www = "/var/lib/slurmstack-packages/www/current"
     ours = "/etc/apt/sources.list.d/slurmstack.sources"
-    refresh = render("package_repository/refresh.sh", sources=[ours], index="")
+    refresh = render("packages/refresh.sh", sources=[ours], index="")
     containers.ssh("ctl", f"cp -a {www}/. /root/signed; sed -i s/enroot/rootkit/ {www}/Packages")
     try:
         containers.ssh("cn01", "rm -f /var/lib/apt/lists/*_current_*")

@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +158,14 @@ def normalise(text: str) -> list[str]:
 
 
 def with_plugin(sandbox: Sandbox) -> Sandbox:
-    """The real command's provider, installed rather than found on PATH: it says nothing of it."""
-    plugin = sandbox.root / "home" / "plugins" / "resource-command-v1.2.1"
-    plugin.mkdir(parents=True)
-    shutil.copy(sandbox.pulumi.parent / "pulumi-resource-command", plugin)
+    """The real command's providers, installed rather than found on PATH: it says nothing of it."""
+    for package in ("command", "random"):
+        program = sandbox.pulumi.parent / f"pulumi-resource-{package}"
+        if program.exists():
+            name = f"resource-{package}-v{version(f'pulumi_{package}')}"
+            plugin = sandbox.root / "home" / "plugins" / name
+            plugin.mkdir(parents=True)
+            (plugin / program.name).symlink_to(program.resolve())
     return sandbox
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import os
+import pkgutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +16,9 @@ import pulumi
 import pytest
 from pulumi.runtime.rpc import _special_secret_sig, _special_sig_key
 
-import components.deploy
-from components.cluster import SlurmCluster
+import components.bundle_resource
+from components.assembly import Assembly, Deployed
+from components.cluster import COMPONENTS, SlurmCluster
 from remote.host import Host
 from settings import Settings, parse
 from settings.model import Hardware
@@ -143,23 +146,49 @@ def test_four_commands_a_node_and_one_credential() -> None:
     }  # fmt: skip
 
 
+def everything() -> dict[str, Any]:
+    """The lab's settings with every component on, each on a host of its own where it may be."""
+    return {
+        "hosts": {**bare()["hosts"], "in": "10.73.0.12"},
+        "roles": {"controller": "ctl", "login": "in"},
+        "accounting": {}, "apptainer": {}, "enrootPyxis": CONTAINERS, **with_certificate(GOOD),
+        "storage": {"home": {"server": "in", "path": "/srv/home"}},
+    }  # fmt: skip
+
+
+def test_every_component_is_assembled() -> None:
+    """A component that is in no list is in no cluster, and nothing else would say so."""
+    found: set[type] = set()
+    for module in pkgutil.walk_packages(components.__path__, "components."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if isinstance(value, type) and issubclass(value, pulumi.ComponentResource):
+                found.add(value)
+    found -= {pulumi.ComponentResource, SlurmCluster, components.bundle_resource.HostRole}
+    assert found == set(COMPONENTS)
+    assert len(COMPONENTS) == len(found)
+
+
+def test_every_bundle_is_in_the_inventory() -> None:
+    made, outputs = deploy(**everything())
+    sent = set(commands(made)) - {"munge-credential"}
+    assert sent == {
+        f"{node}-{role}" for node, has in outputs["inventory"].items() for role in has["roles"]
+    }
+    assert {"ctl-rest-tls", "ctl-package-host", "cn01-apptainer", "in-storage"} <= sent
+
+
 def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed build leaves daemons alone because what they stand on comes first, by itself."""
     direct = {"munge-credential": {"ctl-munge-key"}}
-    plain_command = components.deploy._command
+    plain_command = components.bundle_resource._command
 
-    def command(host: Host, role: str, *args: Any) -> components.deploy.Deployed:
+    def command(assembly: Assembly, node: str, role: str, *args: Any) -> Deployed:
         depends_on: Sequence[pulumi.Resource] = args[4]
-        direct[f"{host.name}-{role}"] = {one.pulumi_resource_name for one in depends_on}
-        return plain_command(host, role, *args)
+        direct[f"{node}-{role}"] = {one.pulumi_resource_name for one in depends_on}
+        return plain_command(assembly, node, role, *args)
 
-    monkeypatch.setattr(components.deploy, "_command", command)
-    made, _ = deploy(
-        hosts={**bare()["hosts"], "in": "10.73.0.12"},
-        roles={"controller": "ctl", "login": "in"},
-        accounting={}, jwt={}, rest={}, apptainer={}, enrootPyxis=CONTAINERS,
-        storage={"home": {"server": "in", "path": "/srv/home"}},
-    )  # fmt: skip
+    monkeypatch.setattr(components.bundle_resource, "_command", command)
+    made, _ = deploy(**everything())
 
     def before(name: str) -> set[str]:
         return direct[name].union(*(before(one) for one in direct[name]))

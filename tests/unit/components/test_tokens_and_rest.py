@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from components.jwt_key_pair import jwt_bundle, trusted_lines
-from components.slurm_conf import slurm_conf
-from components.slurm_restd import ca_pem, rest_bundle, tls_bundle, url
+from components.configuration.slurm_conf import slurm_conf
+from components.keys.jwt_key_pair import jwt_bundle, trusted_lines
+from components.rest.slurmrestd import ca_pem, rest_bundle, tls_bundle, url
 from remote.answer import Answer
 from remote.bundle import Bundle, Check, Command, File, Unit
 from settings import Settings, parse

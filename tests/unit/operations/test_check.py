@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from components.precheck import guard, report
+from components.host.precheck import guard, report
 from operations.check import judge, table
 from settings import parse
 from tests.unit.settings.test_settings import lab

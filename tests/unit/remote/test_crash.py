@@ -133,6 +133,7 @@ def points(total: int) -> list[int]:
     return list(range(1, total + 1, 1 if os.environ.get("SLURMSTACK_EVERY_POINT") else 6))
 
 
+@pytest.mark.slow
 def test_apply_survives_a_kill_at_every_point(tmp_path: Path) -> None:
     total = count_points(tmp_path / "count", remove=False)
     assert total > 40
@@ -170,6 +171,7 @@ def assert_as_before(machine: Machine, where: str) -> None:
     assert machine.leftovers() == [], where
 
 
+@pytest.mark.slow
 def test_remove_survives_a_kill_at_every_point(tmp_path: Path) -> None:
     total = count_points(tmp_path / "count", remove=True)
     assert total > 20

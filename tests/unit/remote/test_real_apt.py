@@ -19,10 +19,13 @@ from remote.bundle import Bundle, File, Package, Part
 from remote.commands import APPLIER
 from tests.unit.remote.machine import Run
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("apt-get"),
-    reason="needs root, unshare and apt",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not shutil.which("unshare") or not shutil.which("apt-get"),
+        reason="needs root, unshare and apt",
+    ),
+]
 
 ENTER = """
 set -e

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components.facts import parse as read_facts
+from discovery.facts import parse as read_facts
 from settings.gres import Gpus, Gres, contradictions, discovered, type_of
 
 DGX = """

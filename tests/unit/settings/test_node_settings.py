@@ -216,7 +216,7 @@ def test_said_in_two_places() -> None:
 
 
 def test_a_lost_node_leaves_its_partition() -> None:
-    from components.slurm_conf import slurm_conf
+    from components.configuration.slurm_conf import slurm_conf
     from settings.model import Hardware
 
     changes = {

@@ -1,0 +1,207 @@
+"""SlurmDatabase: slurmdbd on the controller, with the MariaDB under it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+import pulumi
+import pulumi_random as random
+
+from components.assembly import Assembly
+from components.bundle_resource import deploy
+from components.configuration.served_files import options
+from components.configuration.slurm_conf import parameters
+from components.keys import jwt_key_pair, munge_key
+from components.packages import package_repository
+from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from remote.bundle import Bundle, Check, Directory, File, Package, Unit
+from settings import Settings
+from settings.accounting import Accounting
+from settings.slurm_conf import text
+from templates.rendering import render
+
+ROLE = "slurmdbd"
+SLURMDBD_CONF = "/etc/slurm/slurmdbd.conf"
+UNIT_CONF = "/etc/systemd/system/slurmdbd.service.d/slurmstack.conf"
+#: Sorts behind the package's own files, and so has the last word.
+MARIADB_CONF = "/etc/mysql/mariadb.conf.d/90-slurmstack.cnf"
+LIBRARY = "/usr/local/lib/slurmstack/accounting"
+CLIENT_CONF = f"{LIBRARY}/slurm.conf"
+RECONCILE = f"{LIBRARY}/reconcile"
+OBJECTS = f"{LIBRARY}/objects"
+DATABASE = "slurm_acct_db"
+#: In the state folder of this role: goes with the database's daemon, not with the objects' role.
+_MEMORY = f"/var/lib/slurmstack/{ROLE}/made-objects"
+#: Seconds that one sacctmgr may take.
+_PATIENCE = 60
+#: Letters and digits, so that no file or language needs to quote it: about 190 bits.
+_PASSWORD_LENGTH = 32
+
+
+class SlurmDatabase(pulumi.ComponentResource):
+    """slurmdbd and MariaDB, answering before slurmctld is started.
+
+    The password is pulumi-random's RandomPassword, or the stack's secret
+    ``slurmstack:accountingPassword``. It is in slurmdbd.conf (0600) and nowhere else: the
+    database's user gets it from there, on a pipe, before each start of slurmdbd.
+    """
+
+    def __init__(
+        self, name: str, assembly: Assembly, depends_on: Sequence[pulumi.Resource]
+    ) -> None:
+        super().__init__("slurmstack:components:SlurmDatabase", name, None, assembly.options)
+        settings = assembly.settings
+        if settings.accounting_password is not None:
+            secret = settings.accounting_password.get_secret_value()
+            password: pulumi.Output[str] = pulumi.Output.secret(secret)
+        else:
+            password = random.RandomPassword(
+                "slurmdbd-password",
+                length=_PASSWORD_LENGTH,
+                special=False,
+                opts=pulumi.ResourceOptions(parent=self),
+            ).result
+        bundle = password.apply(lambda value: database_bundle(name, settings, value))
+        deploy(assembly, name, bundle, ROLE, self, depends_on, secret=True)
+        self.register_outputs({})
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        if assembly.settings.accounting is not None:
+            roles = (munge_key.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE)
+            cls(assembly.controller, assembly, assembly.on(assembly.controller, *roles))
+
+
+def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
+    """What the controller's host gets for slurmdbd; it holds the password."""
+    accounting = settings.accounting or Accounting()
+    archive = Directory(accounting.slurmdbd.ArchiveDir, owner="slurm:slurm", mode="0700")
+    return Bundle(
+        node,
+        ROLE,
+        [
+            Package("mariadb-server"),
+            *slurm_packages(settings, "client", "slurmdbd", "slurmdbd-mysql"),
+            *([archive] if _archives(accounting) else []),
+            Directory("/etc/slurm"),
+            Directory("/var/log/slurm", owner="slurm:slurm"),
+            Directory(LIBRARY),
+            Directory(str(PurePosixPath(UNIT_CONF).parent)),
+            File(MARIADB_CONF, mariadb_conf(accounting)),
+            File(SLURMDBD_CONF, slurmdbd_conf(settings, password), "slurm:slurm", "0600"),
+            File(CLIENT_CONF, client_conf(settings)),
+            File(UNIT_CONF, render("accounting/slurmdbd.service.conf", library=LIBRARY)),
+            File(f"{LIBRARY}/database", render("accounting/database.sh"), mode="0755"),
+            File(RECONCILE, reconcile_script(settings), mode="0755"),
+            File(f"{LIBRARY}/cluster-id", cluster_id_script(settings), mode="0755"),
+            Unit("mariadb.service", restart_on=(MARIADB_CONF,), timeout=300),
+            Unit(
+                "slurmdbd.service",
+                restart_on=(SLURMDBD_CONF, UNIT_CONF, trigger(settings, "slurmdbd")),
+                restart_keys=version_keys(settings),
+                timeout=120,
+            ),
+            Check(
+                "slurmdbd-answers",
+                render("accounting/slurmdbd-answers.sh", client_conf=CLIENT_CONF),
+                timeout=120,
+            ),
+        ],
+    )
+
+
+def mariadb_conf(accounting: Accounting) -> str:
+    """MariaDB's options file."""
+    options = accounting.mariadb.model_dump(exclude={"extra"}) | accounting.mariadb.extra
+    return render("accounting/mariadb.cnf", options=dict(sorted(options.items())))
+
+
+def slurmdbd_conf(settings: Settings, password: str) -> str:
+    """slurmdbd.conf(5). What it has in common with slurm.conf is taken from there, as it must
+    be the same in both: authentication, its alternatives, and the hash plugin."""
+    accounting = settings.accounting or Accounting()
+    controller = settings.roles.controller
+    conf = parameters(settings)
+    common = ("AuthType", "AuthInfo", "AuthAltTypes", "HashPlugin")
+    values: dict[str, Any] = {
+        **{name: conf[name] for name in common if name in conf},
+        **_verifying(conf),
+        **_chosen(accounting),
+        "DbdHost": controller,
+        "DbdAddr": settings.hosts[controller].address,
+        # Where the unit lets slurm write.
+        "PidFile": "/run/slurmdbd/slurmdbd.pid",
+        "SlurmUser": "slurm",
+        "StorageType": "accounting_storage/mysql",
+        # By this name the client library takes the UNIX socket.
+        "StorageHost": "localhost",
+        "StorageLoc": DATABASE,
+        "StorageUser": "slurm",
+        "StoragePass": password,
+    }
+    return render(
+        "accounting/slurmdbd.conf",
+        cluster=settings.cluster.name,
+        parameters={name: text(value) for name, value in sorted(values.items())},
+    )
+
+
+def _verifying(conf: Mapping[str, Any]) -> dict[str, list[str]]:
+    """AuthAltParameters without those that only slurmctld knows: slurmdbd makes no tokens."""
+    found = [
+        option
+        for option in options(conf.get("AuthAltParameters"))
+        if option.partition("=")[0] not in {"disable_token_creation", "max_token_lifespan"}
+    ]
+    return {"AuthAltParameters": found} if found else {}
+
+
+def client_conf(settings: Settings) -> str:
+    """A slurm.conf with which sacctmgr reaches slurmdbd, whatever slurmctld's is like."""
+    conf = parameters(settings)
+    names = (
+        "AccountingStorageHost", "AccountingStoragePort", "AccountingStorageType", "AuthInfo",
+        "AuthType", "ClusterName", "SlurmUser", "SlurmctldHost",
+    )  # fmt: skip
+    return render(
+        "accounting/client.conf", parameters={name: conf[name] for name in names if name in conf}
+    )
+
+
+def reconcile_script(settings: Settings) -> str:
+    """The script that brings slurmdbd's objects to what is declared."""
+    return render(
+        "accounting/reconcile.sh",
+        cluster=settings.cluster.name,
+        client_conf=CLIENT_CONF,
+        memory=_MEMORY,
+        objects=OBJECTS,
+        patience=_PATIENCE,
+    )
+
+
+def cluster_id_script(settings: Settings) -> str:
+    """The script that lets slurmctld and slurmdbd know the cluster by one id."""
+    return render(
+        "accounting/cluster-id.sh",
+        cluster=settings.cluster.name,
+        client_conf=CLIENT_CONF,
+        database=DATABASE,
+        library=LIBRARY,
+        state=settings.slurm.StateSaveLocation,
+    )
+
+
+def _chosen(accounting: Accounting) -> dict[str, Any]:
+    """What the settings say of slurmdbd.conf, unset ones left out."""
+    conf = accounting.slurmdbd.model_dump(exclude={"extra"}, exclude_none=True)
+    if not _archives(accounting):
+        del conf["ArchiveDir"]
+    return conf | accounting.slurmdbd.extra
+
+
+def _archives(accounting: Accounting) -> bool:
+    conf = accounting.slurmdbd.model_dump()
+    return any(value is True for name, value in conf.items() if name.startswith("Archive"))

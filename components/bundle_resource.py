@@ -1,0 +1,137 @@
+"""One bundle on one node: the ``remote.Command`` it becomes, and the node's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pulumi
+from pulumi_command import remote as command
+
+from components.assembly import Assembly, Deployed
+from remote.answer import Answer, AnswerError, parse_answer
+from remote.bundle import Bundle
+from remote.commands import APPLIER, APPLY, INSTALL, REMOVE, UNINSTALL
+from remote.host import Host
+
+
+def connection(host: Host) -> command.ConnectionArgs:
+    """How the provider reaches a host; keys are the SSH agent's, the host's key is pinned."""
+    bastion = host.bastion
+    return command.ConnectionArgs(
+        host=host.address,
+        port=host.port,
+        user=host.user,
+        host_key=host.host_key or None,
+        dial_error_limit=host.dial_error_limit,
+        per_dial_timeout=host.per_dial_timeout,
+        proxy=None
+        if bastion is None
+        else command.ProxyConnectionArgs(
+            host=bastion.address,
+            port=bastion.port,
+            user=bastion.user,
+            host_key=bastion.host_key or None,
+            dial_error_limit=bastion.dial_error_limit,
+            per_dial_timeout=bastion.per_dial_timeout,
+        ),
+    )
+
+
+def install_applier(assembly: Assembly, node: str, role: str, parent: pulumi.Resource) -> None:
+    """The first thing on every node: what all its bundles are applied by."""
+    _command(assembly, node, role, INSTALL, UNINSTALL, APPLIER, parent, (), False)
+
+
+def deploy(
+    assembly: Assembly,
+    node: str,
+    bundle: Bundle | pulumi.Output[Bundle],
+    role: str,
+    parent: pulumi.Resource,
+    depends_on: Sequence[pulumi.Resource],
+    secret: bool = False,
+) -> Deployed:
+    """Apply a bundle to a node, and enter it in the assembly.
+
+    Args:
+        assembly: what the component is part of.
+        node: the host's name.
+        bundle: what the role puts there; an Output where it holds values of other resources.
+        role: the bundle's role; the resource is called NODE-ROLE.
+        parent: the component this belongs to.
+        depends_on: what must stand before.
+        secret: the bundle holds a key: it is encrypted in the state and never shown. Its
+            answer, which holds hashes only, is not.
+    """
+    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(Bundle.render)
+    stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
+    return _command(assembly, node, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
+
+
+class HostRole(pulumi.ComponentResource):
+    """A component that is one role of one host: a bundle, and what it stands on.
+
+    Its type is ``slurmstack:components:`` and the name of its class, and so part of the URN: a
+    class with another name needs an alias.
+    """
+
+    deployed: Deployed
+
+    def __init__(
+        self,
+        name: str,
+        assembly: Assembly,
+        bundle: Bundle,
+        depends_on: Sequence[pulumi.Resource],
+    ) -> None:
+        kind = f"slurmstack:components:{type(self).__name__}"
+        super().__init__(kind, name, None, assembly.options)
+        self.deployed = deploy(assembly, bundle.node, bundle, bundle.role, self, depends_on)
+        self.register_outputs({})
+
+
+#: What changes nothing on a machine that is gone.
+_ALL_INPUTS = ["connection", "create", "update", "delete", "stdin", "logging", "environment"]
+
+
+def _command(
+    assembly: Assembly,
+    node: str,
+    role: str,
+    apply: str,
+    remove: str,
+    stdin: pulumi.Input[str],
+    parent: pulumi.Resource,
+    depends_on: Sequence[pulumi.Resource],
+    secret: bool,
+) -> Deployed:
+    host = assembly.hosts[node]
+    resource = command.Command(
+        f"{host.name}-{role}",
+        connection=connection(host),
+        create=apply,
+        update=apply,
+        delete=remove,
+        stdin=stdin,
+        logging=command.Logging.NONE,
+        add_previous_output_in_env=False,
+        opts=pulumi.ResourceOptions(
+            parent=parent,
+            depends_on=list(depends_on),
+            retain_on_delete=host.lost,
+            ignore_changes=_ALL_INPUTS if host.lost else None,
+        ),
+    )
+    stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
+    answer = stdout.apply(lambda text: _answer(text, host.name, role))
+    deployed = Deployed(node, role, resource, answer)
+    assembly.deployed.append(deployed)
+    return deployed
+
+
+def _answer(stdout: str, node: str, role: str) -> Answer:
+    try:
+        return parse_answer(stdout)
+    except AnswerError as error:
+        raise AnswerError(f"{node}: {role}: {error}") from error

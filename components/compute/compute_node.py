@@ -1,0 +1,109 @@
+"""ComputeNode: slurmd, configless, and slurmctld's word that the node is fit for jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from components.assembly import Assembly
+from components.bundle_resource import HostRole
+from components.configuration.served_files import (
+    OWN_FILES,
+    STAND_INS,
+    TASK_PROLOG,
+    slurmd_restart_lines,
+    stand_ins,
+    task_prolog,
+)
+from components.configuration.slurm_conf import RESTART_SLURMD, restart_keys
+from components.containers import enroot_pyxis
+from components.controller import slurm_controller
+from components.health import nhc
+from components.keys import munge_key
+from components.packages import package_repository
+from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from remote.bundle import Bundle, Check, Directory, File, Part, Unit
+from settings import Settings
+from settings.model import Hardware
+from templates.rendering import render
+
+ROLE = "slurmd"
+DEFAULTS = "/etc/default/slurmd"
+UNIT_CONF = "/etc/systemd/system/slurmd.service.d/slurmstack.conf"
+
+
+class ComputeNode(HostRole):
+    """A compute node. It counts as done when slurmctld sees it idle (or at work) with the
+    controller's slurm.conf."""
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        settings, hardware = assembly.settings, assembly.hardware
+        for name in (name for node_class in settings.nodes for name in node_class.names):
+            cls(
+                name,
+                assembly,
+                compute_bundle(name, settings, hardware),
+                [
+                    *assembly.on(name, munge_key.ROLE, *package_repository.ROLES),
+                    *assembly.on(assembly.controller, slurm_controller.ROLE),
+                ],
+            )
+
+
+def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:
+    """What a compute node gets. It holds no slurm.conf: slurmd fetches the controller's."""
+    controller = settings.hosts[settings.roles.controller]
+    defaults = render(
+        "compute/slurmd.default",
+        controller=controller,
+        slurmctld_port=settings.slurm.SlurmctldPort,
+    )
+    return Bundle(
+        node,
+        ROLE,
+        [
+            *slurm_packages(settings, "client", "slurmd"),
+            *enroot_pyxis.node_parts(settings),
+            Directory("/var/log/slurm", owner="slurm:slurm"),
+            Directory(settings.slurm.SlurmdSpoolDir, ephemeral=True),
+            Directory(str(PurePosixPath(UNIT_CONF).parent)),
+            File(DEFAULTS, defaults),
+            File(UNIT_CONF, render("compute/slurmd.service.conf", limits=settings.limits)),
+            *_own_files(node, settings, hardware),
+            *nhc.parts(node, settings, hardware),
+            Unit(
+                "slurmd.service",
+                restart_on=(
+                    DEFAULTS,
+                    UNIT_CONF,
+                    trigger(settings, "slurmd"),
+                    *enroot_pyxis.restart_on(settings),
+                ),
+                restart_keys=(
+                    *restart_keys(settings, RESTART_SLURMD),
+                    *slurmd_restart_lines(settings),
+                    *version_keys(settings),
+                ),
+            ),
+            Check("node-is-idle", render("compute/node-is-idle.sh", node=node)),
+            *enroot_pyxis.checks(settings),
+        ],
+    )
+
+
+def _own_files(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> list[Part]:
+    """What configless does not serve: the task prolog, and files that stand for GPUs."""
+    if node not in settings.compute:
+        return []  # lost: nothing is sent to it
+    script = task_prolog(settings)
+    files = stand_ins(settings.compute[node].gres(hardware[node]))
+    if script is None and not files:
+        return []
+    parts: list[Part] = [Directory(OWN_FILES)]
+    if script is not None:
+        parts.append(File(TASK_PROLOG, script, mode="0755"))
+    if files:
+        parts.append(Directory(STAND_INS))
+        parts += [File(path, "No device: it stands for a GPU.\n") for path in files]
+    return parts

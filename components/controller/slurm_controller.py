@@ -1,0 +1,89 @@
+"""SlurmController: slurmctld, and the slurm.conf that the whole cluster runs by."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from components.accounting import slurmdbd
+from components.accounting.accounting_objects import before_slurmctld
+from components.assembly import Assembly
+from components.bundle_resource import HostRole
+from components.configuration.served_files import served_files
+from components.configuration.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
+from components.containers import enroot_pyxis
+from components.keys import jwt_key_pair, munge_key
+from components.packages import package_repository
+from components.packages.slurm_packages import slurm_package, slurm_packages, trigger, version_keys
+from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit
+from settings import Settings
+from settings.hostlist import fold
+from settings.model import Hardware
+from templates.rendering import render
+
+ROLE = "slurmctld"
+SLURM_CONF = "/etc/slurm/slurm.conf"
+
+
+class SlurmController(HostRole):
+    """The controller: slurmctld with the cluster's slurm.conf, which it serves to the nodes."""
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        settings, name = assembly.settings, assembly.controller
+        bundle = controller_bundle(name, settings, assembly.hardware)
+        roles = (munge_key.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE, slurmdbd.ROLE)
+        controller = cls(name, assembly, bundle, assembly.on(name, *roles))
+        package = slurm_package(settings, "slurmctld").name
+        assembly.outputs["slurmVersion"] = controller.deployed.answer.apply(
+            lambda answer: answer.packages.get(package)
+        )
+
+
+def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:
+    """What the controller's host gets.
+
+    A changed slurm.conf is taken up by ``scontrol reconfigure``, which starts new daemons and
+    falls back to the running ones if they do not come up (scontrol(1), since 23.11); a parameter
+    that this cannot change restarts slurmctld, which no running job notices.
+    """
+    files = {SLURM_CONF: slurm_conf(settings, hardware), **served_files(settings, hardware)}
+    return Bundle(
+        node,
+        ROLE,
+        [
+            Guard(
+                "leaving-nodes",
+                render("controller/leaving-nodes.sh", nodes=fold(settings.compute)),
+                timeout=60,
+            ),
+            *_login_nodes_resolve(settings),
+            *slurm_packages(settings, "client", "slurmctld"),
+            *enroot_pyxis.controller_parts(settings),
+            Directory("/etc/slurm"),
+            Directory("/var/log/slurm", owner="slurm:slurm"),
+            Directory(settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700"),
+            *(File(path, text) for path, text in files.items()),
+            *before_slurmctld(settings, SLURM_CONF),
+            Unit(
+                "slurmctld.service",
+                restart_on=(trigger(settings, "slurmctld"),),
+                reload_on=(*files, *enroot_pyxis.served(settings)),
+                reload=render("controller/reconfigure.sh"),
+                restart_keys=(*restart_keys(settings, RESTART_SLURMCTLD), *version_keys(settings)),
+                # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
+                timeout=400,
+            ),
+            Check("controller-answers", render("controller/controller-answers.sh")),
+            *enroot_pyxis.checks(settings),
+        ],
+    )
+
+
+def _login_nodes_resolve(settings: Settings) -> list[Part]:
+    """slurmctld tells srun of its job's end by the name of srun's host. Without a name server that
+    knows it, slurmctld 24.11 asks for it ten times, a second apart, and answers nobody meanwhile.
+    """
+    if not settings.login:
+        return []
+    script = render("controller/login-nodes-resolve.sh", nodes=settings.login)
+    return [Guard("login-nodes-resolve", script, timeout=60)]

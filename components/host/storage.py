@@ -1,0 +1,105 @@
+"""Shared file systems: exports on servers of ours, mounts everywhere else."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+
+from components.assembly import Assembly
+from components.bundle_resource import HostRole
+from components.host import applier
+from components.host.precheck import guard
+from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Package, Part, Unit
+from settings import Settings
+from settings.hostlist import expand
+from settings.storage import Share
+from templates.rendering import render
+
+ROLE = "storage"
+EXPORTS = "/etc/exports.d/slurmstack.exports"
+
+
+class Storage(HostRole):
+    """An NFS server: directories with their right owners, exported to the cluster's hosts."""
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        for name in servers(assembly.settings):
+            bundle = storage_bundle(name, assembly.settings)
+            cls(name, assembly, bundle, assembly.on(name, applier.ROLE))
+
+
+def servers(settings: Settings) -> tuple[str, ...]:
+    """Hosts of ours that export something."""
+    return tuple(
+        sorted({one.server for one in settings.storage.values() if one.server in settings.hosts})
+    )
+
+
+def clients(share: Share, settings: Settings) -> tuple[str, ...]:
+    """The hosts that mount a share."""
+    names = tuple(settings.members) if share.clients == "ALL" else expand(share.clients)
+    return tuple(name for name in names if name != share.server and not settings.hosts[name].lost)
+
+
+def storage_bundle(node: str, settings: Settings) -> Bundle:
+    """What a server gets. Directories are not removed with the role: data stays."""
+    shares = {name: one for name, one in settings.storage.items() if one.server == node}
+    exports = [
+        {
+            "path": one.path,
+            "options": ",".join(one.export_options),
+            "clients": [settings.hosts[client].address for client in clients(one, settings)],
+        }
+        for one in sorted(shares.values(), key=lambda one: one.path)
+    ]
+    paths = sorted(one.path for one in shares.values())
+    above = sorted({str(PurePosixPath(path).parent) for path in paths} - set(paths))
+    return Bundle(
+        node,
+        ROLE,
+        [
+            guard(node, settings),
+            Guard("folders-above", render("host/folders-above.sh", node=node, folders=above)),
+            Package("nfs-kernel-server"),
+            *(Directory(one.path, owner=one.owner, mode=one.mode) for one in shares.values()),
+            Directory("/etc/exports.d"),
+            File(EXPORTS, render("host/nfs-exports", exports=exports)),
+            Unit("nfs-server.service", restart_on=("package:nfs-kernel-server",)),
+            Command("export", "exportfs -r", on=(EXPORTS,), timeout=60),
+            Check(
+                "shares-can-be-entered",
+                render("host/can-be-entered.sh", paths=paths),
+                timeout=10,
+            ),
+        ],
+    )
+
+
+def mounts(node: str, settings: Settings) -> list[Part]:
+    """What a client gets: a systemd unit for each share that it mounts."""
+    wanted = [one for one in settings.storage.values() if node in clients(one, settings)]
+    if not wanted:
+        return []
+    parts: list[Part] = [Package("nfs-common")]
+    for share in sorted(wanted, key=lambda one: one.mounted_at):
+        unit = unit_name(share.mounted_at)
+        path = f"/etc/systemd/system/{unit}"
+        server = (
+            settings.hosts[share.server].address if share.server in settings.hosts else share.server
+        )
+        parts += [
+            File(path, render("host/mount.unit", share=share, server=server)),
+            Unit(unit, restart_on=(path,)),
+        ]
+    return parts
+
+
+def unit_name(path: str) -> str:
+    """The unit of a mount point, as systemd-escape(1) --path names it."""
+    escaped = "".join(
+        character
+        if character.isascii() and (character.isalnum() or character in "_.:")
+        else f"\\x{ord(character):02x}"
+        for character in path.strip("/").replace("/", "\0")
+    ).replace("\\x00", "-")
+    return f"{escaped}.mount"

@@ -1,0 +1,80 @@
+"""Slurm's packages by what they are for: their names, and the version that all nodes get."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from remote.bundle import Group, Guard, Package, Part, User
+from settings import Settings
+from templates.rendering import render
+
+Purpose = Literal[
+    "client", "jwt", "sackd", "slurmctld", "slurmd", "slurmdbd", "slurmdbd-mysql", "slurmrestd"
+]
+
+_NAMES: dict[str, dict[str, str]] = {
+    "distribution": {
+        "client": "slurm-client",
+        "jwt": "slurm-wlm-jwt-plugin",
+        "sackd": "sackd",
+        "slurmctld": "slurmctld",
+        "slurmd": "slurmd",
+        "slurmdbd": "slurmdbd",
+        "slurmdbd-mysql": "slurm-wlm-mysql-plugin",
+        "slurmrestd": "slurmrestd",
+    },
+    # SchedMD's packages (debian/control of 24.11 and 25.05): all plugins are in slurm-smd.
+    "schedmd": {
+        "client": "slurm-smd-client",
+        "jwt": "slurm-smd",
+        "sackd": "slurm-smd-sackd",
+        "slurmctld": "slurm-smd-slurmctld",
+        "slurmd": "slurm-smd-slurmd",
+        "slurmdbd": "slurm-smd-slurmdbd",
+        "slurmdbd-mysql": "slurm-smd",
+        "slurmrestd": "slurm-smd-slurmrestd",
+    },
+}
+#: What every Slurm package depends on at its own version, and what holds spank.h.
+BASE = {"distribution": "slurm-wlm-basic-plugins", "schedmd": "slurm-smd"}
+HEADERS = {"distribution": "libslurm-dev", "schedmd": "slurm-smd-dev"}
+#: Debian's static id for the user slurm; SchedMD's packages make no user.
+SLURM_ID = 64030
+
+
+def slurm_package(settings: Settings, purpose: Purpose) -> Package:
+    """The package for this purpose, at the version that the settings ask for."""
+    return Package(_NAMES[settings.packages.naming][purpose], settings.packages.release)
+
+
+def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
+    """These packages, each once, the one that the others stand on, and the user slurm where they
+    do not make it; nothing at all in place of a newer major release. To be called once for a
+    bundle."""
+    found = {package.name: package for package in (slurm_package(settings, it) for it in purposes)}
+    base = BASE[settings.packages.naming]
+    guard = render(
+        "packages/no-step-back.sh",
+        bases=sorted(BASE.values()),
+        base=base,
+        release=settings.packages.release,
+    )
+    parts: list[Part] = [Guard("no-step-back", guard), *found.values()]
+    if settings.packages.release is not None and base not in found:
+        # apt takes its own candidate for a dependency unless it is told the version, too.
+        parts.append(Package(base, settings.packages.release))
+    if settings.packages.naming == "schedmd":
+        parts += [Group("slurm", SLURM_ID), User("slurm", SLURM_ID, "slurm")]
+    return parts
+
+
+def trigger(settings: Settings, purpose: Purpose) -> str:
+    """What a unit names in ``restart_on`` so that a new version of the package restarts it."""
+    return f"package:{_NAMES[settings.packages.naming][purpose]}"
+
+
+def version_keys(settings: Settings) -> tuple[str, ...]:
+    """A unit's ``restart_keys`` of the version: another role's bundle on the same host may have
+    brought the new package along already, but the running daemon is still the old one."""
+    release = settings.packages.release
+    return () if release is None else (f"Slurm {release}",)

@@ -1,0 +1,238 @@
+"""SlurmRestd: Slurm's REST API on the controller, behind TLS."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import textwrap
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+
+import pulumi
+
+from components.assembly import Assembly
+from components.bundle_resource import deploy
+from components.configuration.slurm_conf import restart_keys
+from components.controller import slurm_controller
+from components.keys.jwt_key_pair import TOKEN
+from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from remote.answer import Answer
+from remote.bundle import (
+    Bundle,
+    Check,
+    Command,
+    Directory,
+    File,
+    Group,
+    Package,
+    Part,
+    Unit,
+    User,
+)
+from remote.host import is_ip
+from settings import Settings
+from settings.rest import Rest, expires, names
+from templates.rendering import render
+
+ROLE = "slurmrestd"
+TLS_ROLE = "rest-tls"
+USER = "slurmrestd"
+SOCKET = "/run/slurmrestd/slurmrestd.sock"
+TLS = "/etc/slurm/tls"
+#: The CA that is made on the controller, and what it signs: certificate and key in one file.
+CA = f"{TLS}/ca.crt"
+MADE_PEM = f"{TLS}/cluster.pem"
+#: Certificate and key of the settings, in one file.
+SITE_PEM = f"{TLS}/site.pem"
+HAPROXY_CONF = "/etc/haproxy/haproxy.cfg"
+UNIT_CONF = "/etc/systemd/system/slurmrestd.service.d/slurmstack.conf"
+CERTIFICATE = "/usr/local/lib/slurmstack/rest-certificate"
+TIMER = "slurmstack-rest-certificate"
+
+#: slurmrestd reads slurm.conf when it starts; these tell it where to turn to.
+_RESTART = (
+    "AccountingStorageHost", "AccountingStoragePort", "AccountingStorageType", "ClusterName",
+    "SlurmctldHost", "SlurmctldPort",
+)  # fmt: skip
+_WARN_BEFORE = datetime.timedelta(days=30)
+
+
+class SlurmRestd(pulumi.ComponentResource):
+    """slurmrestd as a user of its own on a socket and loopback, and haproxy with TLS before it."""
+
+    #: https://NAME:PORT
+    url: str
+    #: The CA that clients must know, in PEM; None with a certificate of the settings.
+    ca: pulumi.Output[str | None]
+
+    def __init__(
+        self, name: str, assembly: Assembly, depends_on: Sequence[pulumi.Resource]
+    ) -> None:
+        super().__init__("slurmstack:components:SlurmRestd", name, None, assembly.options)
+        settings, node, needs = assembly.settings, assembly.controller, depends_on
+        rest = settings.rest
+        assert rest is not None
+        if rest.certificate is not None:
+            self._warn(rest)
+            tls = deploy(assembly, node, tls_bundle(settings), TLS_ROLE, self, needs, secret=True)
+            needs = [tls.resource]
+        main = deploy(assembly, node, rest_bundle(settings), ROLE, self, needs)
+        self.url = url(settings)
+        self.ca = main.answer.apply(ca_pem)
+        self.register_outputs({"url": self.url, "ca": self.ca})
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        api = None
+        if assembly.settings.rest is not None:
+            needs = assembly.on(assembly.controller, slurm_controller.ROLE)
+            api = cls("slurmrestd", assembly, needs)
+        assembly.outputs["restUrl"] = api.url if api else None
+        assembly.outputs["restCa"] = api.ca if api else None
+
+    def _warn(self, rest: Rest) -> None:
+        end = expires(rest)
+        if end - datetime.datetime.now(datetime.UTC) < _WARN_BEFORE:
+            pulumi.log.warn(
+                f"the certificate of slurmstack:rest expires on {end:%Y-%m-%d}: put a new one "
+                "into the settings before",
+                self,
+            )
+
+
+def url(settings: Settings) -> str:
+    """Where clients reach the API, by a name that its certificate has."""
+    rest = settings.rest
+    assert rest is not None
+    name = _names(settings)[0]
+    return f"https://{f'[{name}]' if ':' in name else name}:{rest.port}"
+
+
+def ca_pem(answer: Answer) -> str | None:
+    """The CA made on the controller, as it said itself."""
+    der = answer.facts.get("rest-ca")
+    if der is None:
+        return None
+    body = "\n".join(textwrap.wrap(base64.b64encode(base64.b64decode(der)).decode(), 64))
+    return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
+
+
+def tls_bundle(settings: Settings) -> Bundle:
+    """Certificate and key of the settings. This bundle is a secret."""
+    rest, key = settings.rest, settings.rest_tls_key
+    assert rest is not None
+    assert rest.certificate is not None
+    assert key is not None
+    return Bundle(
+        settings.roles.controller,
+        TLS_ROLE,
+        [
+            Directory("/etc/slurm"),
+            Directory(TLS),
+            File(SITE_PEM, rest.certificate + key.get_secret_value(), mode="0400"),
+            Command("reload-haproxy", render("rest/reload-haproxy.sh"), on=(SITE_PEM,)),
+        ],
+    )
+
+
+def rest_bundle(settings: Settings) -> Bundle:
+    """slurmrestd, haproxy, and where the settings bring no certificate, what makes one."""
+    rest = settings.rest
+    assert rest is not None
+    node = settings.roles.controller
+    made = rest.certificate is None
+    pem = MADE_PEM if made else SITE_PEM
+    accounting = bool(restart_keys(settings, ("AccountingStorageType",)))
+    unit_conf = render(
+        "rest/slurmrestd.service.conf",
+        user=USER,
+        socket=SOCKET,
+        content="slurmctld,slurmdbd" if accounting else "slurmctld",
+        limits=rest.limits,
+        loopback_port=rest.loopback_port,
+    )
+    haproxy = render(
+        "rest/haproxy.cfg",
+        user=USER,
+        socket=SOCKET,
+        pem=pem,
+        port=rest.port,
+        bind=f":::{rest.port} v4v6" if ":" in settings.hosts[node].address else f":{rest.port}",
+        tls=rest.tls,
+        limits=rest.limits,
+    )
+    answers = render(
+        "rest/rest-answers.sh",
+        name=_names(settings)[0],
+        port=rest.port,
+        pem=pem,
+        user=USER,
+        token=TOKEN,
+        verify=f"--cacert {CA}" if made else "--insecure",
+    )
+    return Bundle(
+        node,
+        ROLE,
+        [
+            Package("curl"),
+            Package("haproxy"),
+            *slurm_packages(settings, "slurmrestd"),
+            Group(USER),
+            User(USER, None, USER),
+            Directory(str(PurePosixPath(UNIT_CONF).parent)),
+            File(UNIT_CONF, unit_conf),
+            File(HAPROXY_CONF, haproxy),
+            *(_certificate(settings) if made else ()),
+            Unit(
+                "slurmrestd.service",
+                restart_on=(UNIT_CONF, trigger(settings, "slurmrestd")),
+                restart_keys=(*restart_keys(settings, _RESTART), *version_keys(settings)),
+            ),
+            Unit("haproxy.service", reload_on=(HAPROXY_CONF,), restart_on=("package:haproxy",)),
+            Check("rest-answers", answers),
+        ],
+    )
+
+
+def _certificate(settings: Settings) -> list[Part]:
+    rest = settings.rest
+    assert rest is not None
+    alternative = [f"IP:{name}" if is_ip(name) else f"DNS:{name}" for name in _names(settings)]
+    script = render(
+        "rest/rest-certificate.sh",
+        cluster=settings.cluster.name,
+        rest=rest,
+        folder=TLS,
+        ca=CA,
+        pem=MADE_PEM,
+        name=_names(settings)[0],
+        alternative_names=",".join(alternative),
+    )
+    timer = f"/etc/systemd/system/{TIMER}.timer"
+    return [
+        Package("openssl"),
+        Directory("/etc/slurm"),
+        Directory(TLS),
+        File(CERTIFICATE, script, mode="0755"),
+        File(
+            f"/etc/systemd/system/{TIMER}.service",
+            render("rest/rest-certificate.service", script=CERTIFICATE),
+        ),
+        File(timer, render("rest/rest-certificate.timer")),
+        Command("rest-certificate", f"exec {CERTIFICATE}\n", on=(CERTIFICATE,), timeout=120),
+        Command(
+            "forget-certificate",
+            render("rest/forget.sh", folder=TLS, ca=CA, pem=MADE_PEM),
+            when="remove",
+        ),
+        Unit(f"{TIMER}.timer", restart_on=(timer,)),
+    ]
+
+
+def _names(settings: Settings) -> list[str]:
+    """Names and addresses of the server, the one that clients are told first."""
+    rest, controller = settings.rest, settings.roles.controller
+    assert rest is not None
+    address = settings.hosts[controller].address
+    found = [*names(rest, controller, address), address, controller, *rest.other_names]
+    return list(dict.fromkeys(found))

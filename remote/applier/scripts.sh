@@ -1,0 +1,88 @@
+# Scripts of the bundle: guards, commands, checks; and who is due. Part of the applier (README.md): joined by commands.py.
+# shellcheck shell=dash disable=SC2016,SC2034,SC2154,SC2329
+
+run_guards() {
+    while read -r number name when time; do
+        case $when in "$verb" | both) ;; *) continue ;; esac
+        run_script "$time" "$number" && continue
+        status=$?
+        show_output
+        fail "guard $name" "refused ($(why "$status" "$time")): $(last_line)" \
+            'nothing was changed; do what it says and run again'
+    done <"$work/guard"
+}
+
+# Who is due, from the log of changes since the last whole success: a consumer is due if a path
+# of its list changed after it was last done. → lines `daemon-reload`, `command NAME`,
+# `restart UNIT`, `reload UNIT` in $work/due
+find_due() {
+    [ -e "$state/pending" ] || { : >"$work/due"; return; }
+    awk '
+        function due(consumer, list,   i, n, on) {
+            n = split(list, on, ",")
+            for (i = 1; i <= n; i++) if (on[i] in changed && changed[on[i]] > done[consumer] + 0) return 1
+            return 0
+        }
+        FILENAME ~ /pending$/ && $1 == "changed" {
+            changed[$2] = FNR
+            if ($2 ~ /^\/((usr\/)?(local\/)?lib|etc|run)\/systemd\/system\//) unit_file = FNR
+            next
+        }
+        FILENAME ~ /pending$/ { done[$2] = FNR; next }
+        FILENAME ~ /command$/ && due("command:" $2, $3) { print "command", $2 }
+        FILENAME ~ /unit$/ && due("unit:" $2, $5) { print "restart", $2; next }
+        FILENAME ~ /unit$/ && due("unit:" $2, $6) { print "reload", $2 }
+        END { if (unit_file > done["daemon-reload"] + 0) print "daemon-reload" }' \
+        "$state/pending" "$work/command" "$work/unit" >"$work/due"
+}
+
+is_due() { grep -qxF -e "$*" "$work/due"; }
+
+# Not synced: if it is lost, something is restarted once too often.
+done_with() { [ ! -e "$state/pending" ] || { append_to=$state/pending; must_write append "done $1"; }; }
+
+reload_systemd() {
+    is_due daemon-reload || return
+    systemctl_step 'daemon-reload' 60 daemon-reload
+    done_with daemon-reload
+}
+
+# A command runs when something it depends on changed, when its text did, or until it succeeds.
+run_commands() { # which: apply or remove
+    while read -r number name _ when time; do
+        [ "$when" = "$1" ] || continue
+        sum=$(sha256sum <"$work/block/$number")
+        [ "$1" = remove ] || is_due command "$name" || [ "$sum" != "$(cat "$state/commands/$name" 2>/dev/null)" ] || continue
+        rm -f "$state/commands/$name"
+        rm -f "$work/facts"
+        say "running $name"
+        run_script "$time" "$number" || {
+            status=$?
+            show_output
+            fail "command $name" "$(why "$status" "$time"): $(last_line)" 'correct its cause (lines above) and run again'
+        }
+        [ "$1" = remove ] || {
+            echo "$sum" >"$work/sum"
+            [ -e "$work/facts" ] || : >"$work/facts"
+            replace_state "facts/$name" "$work/facts"
+            replace_state "commands/$name" "$work/sum"
+            done_with "command:$name"
+        }
+        echo "$name" >>"$work/commands"
+        did "ran $name"
+    done <"$work/command"
+}
+
+run_checks() {
+    : >"$work/facts"
+    while read -r number name time; do
+        until=$(($(date +%s) + time))
+        while left=$((until - $(date +%s))); [ "$left" -gt 0 ] || left=1; ! run_script "$left" "$number"; do
+            [ "$(date +%s)" -lt "$until" ] || {
+                show_output
+                fail "check $name" "not fulfilled within $time s: $(last_line)" 'correct the cause (lines above) and run again'
+            }
+            sleep 1
+        done
+    done <"$work/check"
+}

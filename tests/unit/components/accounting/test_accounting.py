@@ -1,0 +1,248 @@
+"""What accounting puts on the controller: files read back, the password in its place alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from slurmutils import slurmdbdconfig
+
+from components.accounting.accounting_objects import accounting_bundle, objects_text
+from components.accounting.slurmdbd import (
+    CLIENT_CONF,
+    MARIADB_CONF,
+    client_conf,
+    database_bundle,
+    mariadb_conf,
+    slurmdbd_conf,
+)
+from components.controller.slurm_controller import controller_bundle
+from remote.bundle import File, Unit
+from settings import Settings, parse
+from tests.unit.components.configuration.test_slurm_conf import read_back, rendered
+from tests.unit.components.test_cluster import (
+    HARDWARE,
+    MADE_PASSWORD,
+    bare,
+    commands,
+    deploy,
+    is_secret,
+    plain,
+)
+from tests.unit.settings.test_settings import lab
+
+PASSWORD = "k7KW2tX4pR8WLVIOd8Jx"
+
+
+def settings(accounting: dict[str, Any] | None = None, **changes: Any) -> Settings:
+    return parse({**bare(), "accounting": accounting or {}, **changes})
+
+
+def read_dbd(conf: str) -> dict[str, Any]:
+    found: dict[str, Any] = slurmdbdconfig.loads(conf).dict()
+    return {name.lower(): value for name, value in found.items()}
+
+
+def test_slurmutils_reads_slurmdbd_conf() -> None:
+    slurmdbd = {
+        "PurgeJobAfter": 24, "PurgeStepAfter": "90days", "ArchiveJobs": True,
+        "PrivateData": ["jobs", "usage"], "DbdPort": 7000, "extra": {"TCPTimeout": 5},
+    }  # fmt: skip
+    conf = read_dbd(slurmdbd_conf(settings({"slurmdbd": slurmdbd}), PASSWORD))
+    assert conf == {
+        "archivedir": "/var/lib/slurm-archive",
+        "archivejobs": True,
+        "authtype": "auth/munge",
+        "dbdaddr": "10.73.0.10",
+        "dbdhost": "ctl",
+        "dbdport": 7000,
+        "logfile": "/var/log/slurm/slurmdbd.log",
+        "pidfile": "/run/slurmdbd/slurmdbd.pid",
+        "privatedata": ["jobs", "usage"],
+        "purgejobafter": "24months",
+        "purgestepafter": "90days",
+        "slurmuser": "slurm",
+        "storagehost": "localhost",
+        "storageloc": "slurm_acct_db",
+        "storagepass": PASSWORD,
+        "storagetype": "accounting_storage/mysql",
+        "storageuser": "slurm",
+        "tcptimeout": 5,
+    }
+
+
+def test_slurmdbd_authenticates_as_slurm_conf_says() -> None:
+    slurm = {
+        "AuthInfo": "ttl=60",
+        "AuthAltTypes": "auth/jwt",
+        "AuthAltParameters": ["jwks=/etc/slurm/slurm.jwks", "jwt_key=/etc/slurm/jwt.key"],
+    }
+    conf = slurmdbd_conf(settings(slurm=slurm), PASSWORD).splitlines()
+    assert "AuthInfo=ttl=60" in conf
+    assert "AuthAltTypes=auth/jwt" in conf
+    assert "AuthAltParameters=jwks=/etc/slurm/slurm.jwks,jwt_key=/etc/slurm/jwt.key" in conf
+
+
+def test_slurmdbd_verifies_tokens_and_makes_none() -> None:
+    conf = slurmdbd_conf(settings(jwt={"userTokens": False}), PASSWORD).splitlines()
+    assert "AuthAltParameters=jwks=/etc/slurm/slurm.jwks,jwt_key=/etc/slurm/jwt.key" in conf
+
+
+def test_mariadb_as_slurm_asks_and_on_loopback() -> None:
+    conf = parse({**lab(), "accounting": {"mariadb": {"extra": {"max_connections": 50}}}})
+    assert conf.accounting is not None
+    assert mariadb_conf(conf.accounting).splitlines()[2:] == [
+        "[mariadbd]",
+        "bind-address=127.0.0.1",
+        "innodb_buffer_pool_size=4096M",
+        "innodb_lock_wait_timeout=900",
+        "innodb_log_file_size=1024M",
+        "max_allowed_packet=16M",
+        "max_connections=50",
+    ]
+
+
+def test_sacctmgr_can_read_its_own_slurm_conf() -> None:
+    conf = read_back(client_conf(settings({"slurmdbd": {"DbdPort": 7000}})))
+    assert conf["accountingstoragehost"] == "10.73.0.10"
+    assert conf["accountingstorageport"] == 7000
+    assert conf["clustername"] == "lab"
+
+
+def test_slurm_conf_follows() -> None:
+    conf = read_back(rendered(accounting={}, slurm={"GresTypes": ["gpu", "nic"]}))
+    assert conf["accountingstoragetype"] == "accounting_storage/slurmdbd"
+    assert conf["accountingstoragehost"] == "10.73.0.10"
+    assert conf["accountingstoragetres"] == ["gres/gpu", "gres/nic"]
+    assert conf["jobacctgathertype"] == "jobacct_gather/cgroup"
+    # Nobody is declared: enforcement would shut everyone out.
+    assert "accountingstorageenforce" not in conf
+    assert "accountingstorageport" not in conf
+    with_users = rendered(accounting={"accounts": {"a": {}}, "users": {"al": {"Accounts": ["a"]}}})
+    assert "AccountingStorageEnforce=associations,limits,qos\n" in with_users
+    # ProctrackType=proctrack/linuxproc makes no cgroups.
+    assert "JobAcctGatherType=jobacct_gather/linux\n" in with_users
+
+
+def test_what_slurm_conf_says_itself_stays() -> None:
+    slurm = {
+        "AccountingStorageEnforce": "associations", "AccountingStorageTRES": "gres/gpu:h100",
+        "GresTypes": "gpu", "JobAcctGatherType": "jobacct_gather/linux",
+    }  # fmt: skip
+    users = {"accounts": {"a": {}}, "users": {"al": {"Accounts": ["a"]}}}
+    conf = rendered(accounting=users, slurm=slurm)
+    for name, value in slurm.items():
+        assert f"{name}={value}\n" in conf
+
+
+def test_without_accounting_slurm_conf_says_nothing_of_it() -> None:
+    assert "Acct" not in rendered(accounting=None)
+    assert "Accounting" not in rendered(accounting=None)
+
+
+def test_objects_come_after_those_they_need() -> None:
+    text = objects_text(
+        settings(
+            {
+                "cluster": {"GrpJobs": 100},
+                "qos": {"above": {"Preempt": "zero"}, "zero": {"Priority": 1}},
+                "accounts": {"a": {"Parent": "z"}, "z": {"Description": "All of it"}},
+                "users": {
+                    "al": {
+                        "AdminLevel": "Operator",
+                        "DefaultAccount": "z",
+                        "Accounts": {"a": {"Partitions": {"main": {"MaxJobs": 2}}}, "z": None},
+                    }
+                },
+            }
+        )
+    )
+    assert [line for line in text.splitlines() if not line.startswith("#")] == [
+        "cluster lab",
+        "  GrpJobs=100",
+        "qos zero",
+        "  Priority=1",
+        "qos above",
+        "  Preempt=zero",
+        "account z",
+        "  Description=All of it",
+        "account a",
+        "  Parent=z",
+        "association al z",
+        "association al a",
+        "association al a main",
+        "  MaxJobs=2",
+        "user al",
+        "  AdminLevel=Operator",
+        "  DefaultAccount=z",
+    ]
+
+
+def test_dumps_are_made_when_the_settings_say() -> None:
+    bundle = accounting_bundle("ctl", settings({"dump": {"onCalendar": "*-*-* 03:00"}}))
+    assert "\nunit slurmdbd-dump.timer enabled running " in bundle.render()
+    (timer,) = [
+        str(part.content)
+        for part in bundle.parts
+        if isinstance(part, File) and part.path.endswith("/slurmdbd-dump.timer")
+    ]
+    assert "\nOnCalendar=*-*-* 03:00\n" in timer
+    assert "\nWantedBy=timers.target\n" in timer
+
+
+def test_a_change_restarts_what_reads_it() -> None:
+    units = {
+        part.name: part.restart_on
+        for part in database_bundle("ctl", settings(), PASSWORD).parts
+        if isinstance(part, Unit)
+    }
+    assert MARIADB_CONF in units["mariadb.service"]
+    assert "/etc/slurm/slurmdbd.conf" in units["slurmdbd.service"]
+
+
+def test_a_partition_with_a_qos_makes_it_first() -> None:
+    partitions = {"main": {"Nodes": "ALL", "extra": {"QOS": "high"}}}
+    with_qos = settings({"qos": {"high": {}}}, partitions=partitions)
+    hardware = dict.fromkeys(with_qos.compute, HARDWARE)
+    assert "/reconcile --qos high\n" in controller_bundle("ctl", with_qos, hardware).render()
+    without = controller_bundle("ctl", settings(), hardware).render()
+    assert "/cluster-id " in without
+    assert "/reconcile" not in without
+    none = parse({**lab(), "accounting": None})
+    assert "accounting" not in controller_bundle("ctl", none, hardware).render()
+
+
+def test_the_password_is_in_slurmdbd_conf_alone() -> None:
+    held = settings({"users": {}})
+    files = [
+        part for part in database_bundle("ctl", held, PASSWORD).parts if isinstance(part, File)
+    ]
+    with_it = [file for file in files if PASSWORD in str(file.content)]
+    assert [(file.path, file.owner, file.mode) for file in with_it] == [
+        ("/etc/slurm/slurmdbd.conf", "slurm:slurm", "0600")
+    ]
+    assert {CLIENT_CONF, MARIADB_CONF} <= {file.path for file in files}
+    assert PASSWORD not in accounting_bundle("ctl", held).render()
+
+
+@pytest.mark.parametrize("existing", [None, PASSWORD])
+def test_the_password_is_in_a_secret_stdin_alone(existing: str | None) -> None:
+    changes: dict[str, Any] = {"accountingPassword": existing} if existing else {}
+    node, outputs = deploy(accounting={"accounts": {"a": {}}}, **changes)
+    password = existing or MADE_PASSWORD
+    found = commands(node)
+    assert ("slurmdbd-password" in node.made) is (existing is None)
+    assert is_secret(found["ctl-slurmdbd"]["stdin"])
+    assert not is_secret(found["ctl-accounting"]["stdin"])
+    assert "account a" in found["ctl-accounting"]["stdin"]
+    for name, inputs in found.items():
+        stdin = plain(inputs.pop("stdin", ""))
+        assert (password in stdin) == (name == "ctl-slurmdbd"), name
+        assert password not in json.dumps(inputs), name
+    assert password not in json.dumps(outputs)
+
+
+def test_two_more_commands_on_the_controller() -> None:
+    with_it, without = commands(deploy(accounting={})[0]), commands(deploy()[0])
+    assert set(with_it) - set(without) == {"ctl-slurmdbd", "ctl-accounting"}

@@ -1,0 +1,306 @@
+"""What follows from the nodes' settings, rendered and read back by what reads it."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from slurmutils import cgroupconfig, gresconfig
+
+from components.compute.compute_node import compute_bundle
+from components.configuration.served_files import served_files, task_prolog
+from components.configuration.slurm_conf import slurm_conf
+from components.health.nhc import nhc_conf
+from components.host.host_baseline import system_bundle
+from components.host.storage import storage_bundle, unit_name
+from remote.bundle import Guard
+from settings import Settings, parse
+from settings.hostlist import expand
+from settings.model import Hardware
+from templates.rendering import render
+from tests.unit.settings.test_settings import PI, lab
+
+HARDWARE = Hardware.model_validate(PI)
+HOSTS = {"ctl": "10.73.0.10", "cn[01-02]": "10.73.0.[21-22]", "login": "10.73.0.12"}
+
+
+def settings(**changes: Any) -> Settings:
+    return parse({**lab(), "hosts": HOSTS, "nodes": [{"hosts": "cn[01-02]"}], **changes})
+
+
+def files(**changes: Any) -> dict[str, str]:
+    found = settings(**changes)
+    return served_files(found, dict.fromkeys(found.compute, HARDWARE))
+
+
+def nodes(*gres: dict[str, Any]) -> dict[str, Any]:
+    return {"nodes": [{"hosts": "cn[01-02]", "Gres": list(gres)}]}
+
+
+def test_gpus_by_nvml() -> None:
+    found = files(**nodes({"Type": "h100", "Count": 8, "AutoDetect": "nvml"}))
+    assert gres_lines(found) == ["NodeName=cn[01-02] AutoDetect=nvml"]
+
+
+def test_gpus_by_file_and_shards_of_them() -> None:
+    found = files(
+        **nodes({"Type": "a100", "File": "/dev/nvidia[0-3]"}, {"Name": "shard", "Count": 16})
+    )
+    assert gres_lines(found) == [
+        "NodeName=cn[01-02] Name=gpu Type=a100 File=/dev/nvidia[0-3]",
+        "NodeName=cn[01-02] Name=shard Count=16",
+    ]
+    assert read_gres(gres_lines(found)) == [("gpu", 4), ("shard", 16)]
+
+
+def test_a_class_each_its_own_lines() -> None:
+    found = files(
+        nodes=[
+            {"hosts": "cn01", "Gres": [{"Type": "h100", "Count": 2, "standIn": True}]},
+            {"hosts": "cn02"},
+        ]
+    )
+    assert gres_lines(found) == [
+        "NodeName=cn01 Name=gpu Type=h100 File=/etc/slurmstack/stand-in/gpu[0-1]"
+        "  # a stand-in: no device"
+    ]
+
+
+def read_gres(lines: list[str]) -> list[tuple[str, int]]:
+    """(Name, Count) as slurmutils 1.3 reads them; it wants Name first where gres.conf(5) wants
+    NodeName, and knows no list of files."""
+    swapped = [" ".join([*line.split()[1:], line.split()[0]]) for line in lines]
+    read = gresconfig.loads("\n".join(swapped) + "\n").dict()["gres"]
+    return [
+        (entry["name"], entry.get("count") or len(expand(entry["file"])))
+        for group in read.values()
+        for entry in group
+    ]
+
+
+def gres_lines(found: dict[str, str]) -> list[str]:
+    return [line for line in found["/etc/slurm/gres.conf"].splitlines() if line[:1] != "#"]
+
+
+def test_stand_ins_are_files_on_the_node() -> None:
+    found = settings(**nodes({"Type": "h100", "Count": 2, "standIn": True}))
+    text = compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE)).render()
+    assert "file /etc/slurmstack/stand-in/gpu0 " in text
+    assert "file /etc/slurmstack/stand-in/gpu1 " in text
+
+
+def test_no_gres_no_file() -> None:
+    assert "/etc/slurm/gres.conf" not in files()
+
+
+def test_cgroup_conf_where_slurm_asks_for_cgroups() -> None:
+    assert "/etc/slurm/cgroup.conf" not in files()
+    text = files(slurm={}, cgroup={"ConstrainSwapSpace": True, "AllowedSwapSpace": 10})
+    read = cgroupconfig.loads(text["/etc/slurm/cgroup.conf"]).dict()
+    read = {name.lower(): value for name, value in read.items()}
+    assert read["constraincores"] is True
+    assert read["constraindevices"] is True
+    assert read["constrainramspace"] is True
+    assert read["constrainswapspace"] is True
+    assert read["allowedswapspace"] == 10
+    assert "/etc/slurm/cgroup.conf" in files(slurm={})
+
+
+def test_a_tree_and_blocks() -> None:
+    switches = {"a": {"Nodes": "cn01"}, "b": {"Nodes": "cn02"}, "t": {"Switches": "a,b"}}
+    text = files(topology={"plugin": "tree", "switches": switches})["/etc/slurm/topology.conf"]
+    assert text.splitlines()[1:] == [
+        "SwitchName=a Nodes=cn01", "SwitchName=b Nodes=cn02", "SwitchName=t Switches=a,b",
+    ]  # fmt: skip
+    blocks = {"a": {"Nodes": "cn01"}, "b": {"Nodes": "cn02"}}
+    block = {"plugin": "block", "blocks": blocks, "BlockSizes": [1, 2]}
+    text = files(topology=block)["/etc/slurm/topology.conf"]
+    assert text.splitlines()[1:] == [
+        "BlockName=a Nodes=cn01", "BlockName=b Nodes=cn02", "BlockSizes=1,2",
+    ]  # fmt: skip
+
+
+def prolog(environment: dict[str, Any], tmp_path: Path, **has: str) -> dict[str, str]:
+    text = task_prolog(settings(jobEnvironment=environment))
+    assert text is not None
+    script = tmp_path / "task-prolog"
+    script.write_text(text)
+    done = subprocess.run(
+        ["sh", str(script)], env={"PATH": "/bin", **has}, capture_output=True, text=True, check=True
+    )
+    lines = [line.removeprefix("export ") for line in done.stdout.splitlines()]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_the_task_prolog_says_what_the_user_has_not(tmp_path: Path) -> None:
+    environment = {"UCX_TLS": "rc,self", "NOTE": """it's "$HOME" `id` \\n""", "N": 3}
+    assert prolog(environment, tmp_path) == {key: str(value) for key, value in environment.items()}
+    assert "UCX_TLS" not in prolog(environment, tmp_path, UCX_TLS="tcp")
+    assert "UCX_TLS" not in prolog(environment, tmp_path, UCX_TLS="")
+
+
+def test_slurm_conf_follows_from_how_jobs_run() -> None:
+    found = settings(
+        healthCheck={"interval": 120},
+        jobContainer={"BasePath": "/raid"},
+        jobEnvironment={"A": 1},
+        limits={},
+        mpi={"conf": {"PMIxTlsUCX": "rc"}},
+        nodes=[{"hosts": "cn[01-02]", "Features": ["a"], "MemSpecLimit": 100, "Weight": 7}],
+        partitions={"old": {"Nodes": "ALL", "State": "DRAIN"}},
+        topology={"plugin": "tree", "switches": {"leaf": {"Nodes": "cn[01-02]"}}},
+    )
+    hardware = dict.fromkeys(found.compute, HARDWARE)
+    lines = slurm_conf(found, hardware).splitlines()
+    wanted = {
+        "HealthCheckInterval=120",
+        "HealthCheckNodeState=ANY,CYCLE",
+        "HealthCheckProgram=/usr/sbin/nhc",
+        "JobContainerType=job_container/tmpfs",
+        "MpiDefault=pmix",
+        "MpiParams=ports=12000-12999",
+        "PrologFlags=Contain",
+        "PropagateResourceLimitsExcept=MEMLOCK,NOFILE",
+        "TaskProlog=/etc/slurmstack/task-prolog",
+        "TopologyPlugin=topology/tree",
+    }
+    assert wanted - {*lines} == set()
+    (node,) = [line for line in lines if line.startswith("NodeName=cn01 ")]
+    assert {"Features=a", "MemSpecLimit=100", "Weight=7"} <= {*node.split()}
+    (partition,) = [line for line in lines if line.startswith("PartitionName=old ")]
+    assert "State=DRAIN" in partition.split()
+    served = served_files(found, hardware)
+    assert "PMIxTlsUCX=rc\n" in served["/etc/slurm/mpi.conf"]
+    assert "BasePath=/raid\n" in served["/etc/slurm/job_container.conf"]
+
+
+def test_a_change_of_job_container_restarts_slurmd() -> None:
+    def key(path: str) -> str:
+        found = settings(jobContainer={"BasePath": path})
+        text = compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE)).render()
+        return next(line for line in text.splitlines() if "restart-key job_container" in line)
+
+    assert key("/a") != key("/b")
+
+
+@pytest.mark.parametrize("path", ["/home", "/srv/my-data", "/a_b/c.d"])
+def test_mount_units_are_named_as_systemd_names_them(path: str) -> None:
+    done = subprocess.run(
+        ["systemd-escape", "--path", "--suffix=mount", path],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert unit_name(path) == done.stdout.strip()
+
+
+SHARES = {"home": {"server": "ctl", "path": "/srv/home", "mount": "/home", "owner": "root:slurm"}}
+
+
+def test_a_share_is_exported_and_mounted() -> None:
+    found = settings(storage=SHARES, roles={"controller": "ctl", "login": "login"})
+    server = storage_bundle("ctl", found).render()
+    options = "(rw,sync,no_subtree_check,root_squash)"
+    assert f"/srv/home 10.73.0.10{options}" not in server
+    assert f"/srv/home 10.73.0.21{options} 10.73.0.22{options} 10.73.0.12{options}" in server
+    assert "directory /srv/home root:slurm 0755" in server
+    assert "\n  exportfs -r\n" in server
+    client = system_bundle("cn01", found).render()
+    assert "\npackage nfs-common\n" in client
+    assert "What=10.73.0.10:/srv/home" in client
+    assert "unit home.mount enabled running" in client
+    assert "home.mount" not in system_bundle("ctl", found).render()
+
+
+def test_a_share_has_the_mode_and_the_folder_that_the_site_gives() -> None:
+    home = {**SHARES["home"], "owner": "slurm:slurm", "mode": "1770"}
+    bundle = storage_bundle("ctl", settings(storage={"home": home}))
+    assert "directory /srv/home slurm:slurm 1770" in bundle.render()
+    guard = next(one for one in bundle.parts if isinstance(one, Guard) and "above" in one.name)
+    there = run(guard.script.replace("'/srv'", "'/'"))
+    assert there == (0, "")
+    status, said = run(guard.script.replace("'/srv'", "'/no-such-folder'"))
+    assert (status, said) == (
+        1,
+        "/no-such-folder is not there: make it on ctl, or mount its file system\n",
+    )
+
+
+def run(script: str) -> tuple[int, str]:
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def test_a_share_below_a_shut_folder_is_named() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        script = render("host/can-be-entered.sh", paths=[f"{place}/home"])
+        status, said = run(script)
+        assert (status, f"chmod o+x {place}" in said) == (1, True)
+        Path(place).chmod(0o711)
+        assert run(script) == (0, "")
+
+
+def test_lost_hosts_mount_nothing() -> None:
+    hosts = {**HOSTS, "cn03": {"address": "10.73.0.23", "lost": True}}
+    home = {**SHARES["home"], "clients": "cn[02-03]"}
+    server = storage_bundle("ctl", settings(storage={"home": home}, hosts=hosts)).render()
+    assert "10.73.0.22(" in server
+    assert "10.73.0.23" not in server
+
+
+def test_health_is_checked_of_gpus_that_are_no_stand_ins() -> None:
+    def rules(**gres: Any) -> str:
+        found = settings(**nodes({"Count": 2, **gres}), healthCheck={})
+        return nhc_conf("cn01", found, HARDWARE)
+
+    assert "nvidia-smi --query-gpu=uuid" in rules(AutoDetect="nvml")
+    assert "nvidia-smi" not in rules(standIn=True)
+
+
+def test_health_is_checked_of_what_the_node_mounts() -> None:
+    found = settings(storage={"home": {**SHARES["home"], "clients": "cn01"}}, healthCheck={})
+    rule = "* || check_fs_mount_rw -f /home"
+    assert rule in nhc_conf("cn01", found, HARDWARE)
+    assert rule not in nhc_conf("cn02", found, HARDWARE)
+
+
+def test_growth_changes_no_other_nodes_bundle() -> None:
+    before = settings(healthCheck={})
+    after = settings(
+        healthCheck={},
+        hosts={**HOSTS, "cn03": "10.73.0.23"},
+        nodes=[{"hosts": "cn[01-03]"}],
+    )
+    for found in (compute_text, system_text):
+        assert found(before) == found(after)
+
+
+def compute_text(found: Settings) -> str:
+    return compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE)).render()
+
+
+def system_text(found: Settings) -> str:
+    return system_bundle("cn01", found).render()
+
+
+def test_lost_nodes_leave_the_fabric() -> None:
+    switches = {
+        "leaf1": {"Nodes": "cn01"},
+        "leaf2": {"Nodes": "cn02"},
+        "row": {"Switches": "leaf2"},
+        "top": {"Switches": "leaf1,row"},
+    }
+    lost = {
+        "ctl": "10.73.0.10",
+        "cn01": "10.73.0.21",
+        "cn02": {"address": "10.73.0.22", "lost": True},
+    }
+    found = files(hosts=lost, topology={"plugin": "tree", "switches": switches})
+    assert found["/etc/slurm/topology.conf"].splitlines()[1:] == [
+        "SwitchName=leaf1 Nodes=cn01",
+        "SwitchName=top Switches=leaf1",
+    ]
+    blocks = {"a": {"Nodes": "cn[01-02]"}}
+    found = files(hosts=lost, topology={"plugin": "block", "blocks": blocks})
+    assert "BlockName=a Nodes=cn01\n" in found["/etc/slurm/topology.conf"]

@@ -1,0 +1,94 @@
+"""`known_hosts` as OpenSSH writes it; ssh-keygen itself hashes the file."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from remote.host import fingerprint
+from remote.known_hosts import HostKeyError, KnownHosts
+
+
+def new_key(kind: str) -> str:
+    key = asyncssh.generate_private_key(kind)
+    return key.export_public_key("openssh").decode().strip()
+
+
+ED1, ED2 = new_key("ssh-ed25519"), new_key("ssh-ed25519")
+ECDSA = new_key("ecdsa-sha2-nistp256")
+RSA = new_key("ssh-rsa")
+
+
+def known(text: str) -> KnownHosts:
+    return KnownHosts.parse(text, "known_hosts")
+
+
+@pytest.mark.parametrize(
+    ("text", "port"),
+    [
+        (f"cn01 {ED1}", 22),
+        (f"other,10.0.0.1 {ED1}", 22),
+        (f"# comment\n\ncn* {ED1}\n", 22),
+        (f"[cn01]:2222 {ED1}\ncn01 {ED2}", 2222),
+        (f"[10.0.0.1]:2222 {ED1}", 2222),
+        (f"10.0.0.1 {ED1}", 2222),
+        (f"cn01 {ECDSA}\ncn01 {ED1}\ncn01 {RSA}", 22),
+        (f"cn01 {ED1}\n10.0.0.1 {ED1}", 22),
+        (f"cn01 {ED1}\n@revoked * {ED2}\ncn01 {ED2}", 22),
+    ],
+)
+def test_found(text: str, port: int) -> None:
+    assert known(text).key_for("cn01", "10.0.0.1", port) == ED1
+
+
+def test_ecdsa_where_there_is_no_ed25519() -> None:
+    assert known(f"cn01 {RSA}\ncn01 {ECDSA}").key_for("cn01", "10.0.0.1") == ECDSA
+
+
+@pytest.mark.parametrize(
+    ("text", "port", "message"),
+    [
+        ("", 22, "known_hosts has no key for cn01 or 10.0.0.1, port 22"),
+        (f"[cn01]:2222 {ED1}", 22, "has no key for cn01 or 10.0.0.1, port 22"),
+        (f"cn02 {ED1}", 2222, "ssh-keyscan -t ed25519 -p 2222 10.0.0.1 >> known_hosts"),
+        (f"cn01 {RSA}", 22, "has only ssh-rsa, which cannot be pinned"),
+        (f"cn01 {ED1}\n@revoked cn01 {ED1}", 22, "has only revoked keys"),
+        (f"@cert-authority * {ED1}", 22, "has only a certificate authority"),
+        (f"cn01 {ED1}\n10.0.0.1 {ED2}", 22, "has 2 different ssh-ed25519 keys"),
+    ],
+)
+def test_refused(text: str, port: int, message: str) -> None:
+    with pytest.raises(HostKeyError, match=re.escape(message)) as error:
+        known(text).key_for("cn01", "10.0.0.1", port)
+    assert str(error.value).startswith("cn01: host key: ")
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
+def test_hashed_by_openssh(tmp_path: Path) -> None:
+    path = tmp_path / "known_hosts"
+    path.write_text(f"cn01 {ED1}\n[10.0.0.2]:2222 {ED2}\n")
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", str(path)], check=True, capture_output=True)
+    assert "cn01" not in path.read_text()
+    hashed = KnownHosts.read(path)
+    assert hashed.key_for("cn01", "10.0.0.1") == ED1
+    assert hashed.key_for("cn02", "10.0.0.2", 2222) == ED2
+
+
+def test_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(HostKeyError, match="cannot be read: No such file"):
+        KnownHosts.read(tmp_path / "nothing")
+    with pytest.raises(HostKeyError, match="known_hosts: Invalid known hosts"):
+        known("@wrong cn01 ssh-ed25519 AAAA")
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
+def test_fingerprint_is_that_of_openssh() -> None:
+    done = subprocess.run(
+        ["ssh-keygen", "-l", "-f", "-"], input=ED1, capture_output=True, text=True, check=True
+    )
+    assert fingerprint(ED1) == done.stdout.split()[1]
+    with pytest.raises(ValueError, match="not an SSH public key"):
+        fingerprint("ssh-ed25519 nonsense")
