@@ -40,13 +40,12 @@ class RandomProvider:
 
     def check(self, kind: str, inputs: Properties) -> Properties:
         checked = {k: v for k, v in inputs.items() if v is not None}
-        planned, wrong = convert(kind, reveal(checked), _scalar)
-        if wrong := wrong or _contradictions(kind, _with_defaults(kind, planned)):
+        wrong = convert(kind, reveal(checked), _scalar)[1]
+        if wrong := wrong or _contradictions(kind, _planned(kind, checked)):
             raise Refused(*wrong)
         return checked
 
     def difference(self, kind: str, old: Properties, new: Properties) -> Difference:
-        """Of what the provider makes of the inputs: a default may be written out or left out."""
         before, after = _planned(kind, old), _planned(kind, new)
         keys = sorted(before.keys() | after.keys())
         changed = [k for k in keys if before.get(k) != after.get(k)]
@@ -107,11 +106,8 @@ def _scalar(expected: type, value: Value) -> Value:
 
 
 def _planned(kind: str, inputs: Properties) -> Properties:
-    return _with_defaults(kind, convert(kind, reveal(inputs), _scalar)[0])
-
-
-def _with_defaults(kind: str, converted: Properties) -> Properties:
-    given = {k: v for k, v in converted.items() if v is not None}
+    """What the provider makes of the inputs, with its defaults."""
+    given = {k: v for k, v in convert(kind, reveal(inputs), _scalar)[0].items() if v is not None}
     if kind == BYTES:
         return given
     defaults: dict[str, Value] = dict.fromkeys(CLASSES, True) | dict.fromkeys(MINIMA, 0)

@@ -32,7 +32,8 @@ async def test_connection_is_secret_and_has_its_defaults(stack: Stack, server: S
     assert '"perDialTimeout":15' in text
     assert '"user":"admin"' in text
     assert (
-        f'{{"{SIGNATURE}":"{SECRET}","plaintext"' in text  # a secret within the secret
+        f'{{"{SIGNATURE}":"{SECRET}","ciphertext":"'
+        in text  # within it, readable, as Pulumi has it
     )
     key = server.connection["privateKey"].splitlines()[1]
     assert key not in done.text

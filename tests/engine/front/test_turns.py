@@ -24,7 +24,7 @@ import yaml
 from engine.backend import Backend, StackRef
 from engine.secrets import PassphraseCrypter
 from engine.state import from_disk, to_disk
-from tests.engine.conftest import PROGRAMS, Json, local
+from tests.engine.conftest import PROGRAMS, Json, SshServer, local, remote
 from tests.engine.front.displays import with_plugin
 from tests.engine.front.scenarios import Outcome, Sandbox, embedded_pulumi
 from tests.engine.test_real import normal_state
@@ -50,7 +50,8 @@ class Wish:
         return [i for i in self.items if i["kind"] in kinds]
 
     def one(self, *kinds: str) -> Json:
-        return self.chance.choice(self.some(*(kinds or ("local",))))
+        """An item of these kinds, a command where none is named."""
+        return self.chance.choice(self.some(*(kinds or ("local", "remote"))))
 
     def new(self) -> str:
         self.count += 1
@@ -80,12 +81,13 @@ class Wish:
 
     def create(self) -> None:
         options: Json = {}
-        if before := self.maybe("local", "password"):
+        if before := self.maybe("local", "remote", "password"):
             options["depends_on"] = [before]
         if parent := self.maybe("group"):
             options["parent"] = parent
-        item = local(self.new(), "cat", stdin=self.text(), delete="true", **options)
-        if source := self.maybe("local"):
+        kind = self.chance.choice([local, remote])
+        item = kind(self.new(), "cat", stdin=self.text(), delete="true", **options)
+        if source := self.maybe("local", "remote"):
             item["args"]["environment"] = {"FROM": f"${{{source}.stdout}}"}
         self.items.append(item)
 
@@ -162,7 +164,7 @@ class Wish:
 
     def rename(self) -> None:
         """With an alias; whatever names it follows."""
-        old, new = self.one("local", "group", "password")["name"], self.new()
+        old, new = self.one("local", "remote", "group", "password")["name"], self.new()
         text = re.sub(rf"\b{old}\b", new, json.dumps(self.items))
         self.items = json.loads(text)
         for item in self.items:
@@ -219,17 +221,17 @@ class Wish:
 
     def target(self) -> None:
         self.several()
-        self.argv = [*UP, "--target", f"**::{self.one('local', 'password', 'group')['name']}"]
+        self.argv = [*UP, "--target", f"**::{self.chance.choice(self.items)['name']}"]
 
     def target_dependents(self) -> None:
         self.target()
         self.argv.append("--target-dependents")
 
     def replace_flag(self) -> None:
-        self.argv = [*UP, "--replace", f"{URN}command:local:Command::{self.one()['name']}"]
+        self.argv = [*UP, "--replace", f"**::{self.one()['name']}"]
 
     def destroy_target(self) -> None:
-        name = self.one("local", "password")["name"]
+        name = self.one("local", "remote", "password")["name"]
         self.argv = ["destroy", "-yf", "--target", f"**::{name}", "--target-dependents"]
 
     SHAPES = (create, update, replace, delete, rename, secret, values, component, password,
@@ -247,6 +249,7 @@ class Line:
 
     sandbox: Sandbox
     engines: list[Path]
+    connection: Json
     turn: int = 0
     crypter: PassphraseCrypter | None = None
     made: Json = field(default_factory=dict)
@@ -261,6 +264,7 @@ class Line:
         document = yaml.safe_load(settings.read_text()) or {}
         config = document.setdefault("config", {})
         config |= {"small:resources": wish.items, "small:exports": wish.exports}
+        config["small:connection"] = self.connection
         settings.write_text(yaml.safe_dump(document))
         if wish.secrets != self.made.get("secrets"):
             self.made["secrets"] = wish.secrets
@@ -284,6 +288,8 @@ class Line:
         opened = normal_state(to_disk(from_disk(deployment, self.crypter.decrypt), None))
         for resource in opened["resources"]:
             if "RandomPassword" in resource["type"]:
+                # The real one's refresh writes numbers where text was given, as outputs have them.
+                resource["inputs"] = sorted(resource["inputs"])
                 self.number(resource["outputs"])
         return opened
 
@@ -297,12 +303,12 @@ class Line:
 
 
 @pytest.mark.timeout(600 + 60 * TURNS)
-def test_taking_turns(real: Path, tmp_path: Path) -> None:
+def test_taking_turns(real: Path, tmp_path: Path, server: SshServer) -> None:
     def line(name: str, *engines: Path) -> Line:
         sandbox = Sandbox(tmp_path / name, real)
         shutil.copy(PROGRAMS / "graph" / "__main__.py", sandbox.project)
         with_plugin(sandbox)
-        found = Line(sandbox, list(engines))
+        found = Line(sandbox, list(engines), server.connection)
         assert found.run("stack", "init", "dev").code == 0
         return found
 
