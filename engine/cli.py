@@ -29,12 +29,12 @@ GLOBAL = (
 STACK = "stack/s="
 CONFIG = f"{STACK} config-file="
 OPERATION = (
-    f"{CONFIG} json/j diff event-log= message/m= debug/d parallel/p# target/t=* target-dependents "
+    f"{CONFIG} diff event-log= message/m= debug/d parallel/p# target/t=* target-dependents "
     "suppress-outputs suppress-progress suppress-permalink= exec-kind= exec-agent= client= "
     "run-program= show-sames !config/c !config-path !neo !override-env !show-replacement-steps "
     "!skip-config-validation !skip-plugin-pre-install !urns"
 )
-APPLY = f"{OPERATION} yes/y skip-preview/f"
+APPLY = f"{OPERATION} yes/y skip-preview/f !json/j"
 UPDATE = (
     "expect-no-changes show-secrets refresh/r= replace=* target-replace=* !attach-debugger "
     "!exclude-dependents !ignore-protect !policy-pack !policy-pack-config !show-config "
@@ -44,8 +44,8 @@ UPDATE = (
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "": ("", "!version", ""),
     "version": ("cli_about:version", "", ""),
-    "about": ("cli_about:about", f"json/j {STACK} !output !transitive/t", ""),
-    "whoami": ("cli_about:whoami", "json/j verbose/v !output", ""),
+    "about": ("cli_about:about", f"{STACK} !json/j !output !transitive/t", ""),
+    "whoami": ("cli_about:whoami", "json/j !output !verbose/v", ""),
     "cancel": ("cli_stack:cancel", f"yes/y {STACK}", "[STACK]"),
     "stack": (
         "cli_stack:show",
@@ -58,10 +58,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "[NAME]",
     ),
     "stack select": ("cli_stack:select", f"{STACK} create/c secrets-provider=", "[NAME]"),
-    "stack unselect": ("cli_stack:unselect", STACK, ""),
     "stack ls": (
         "cli_stack:list_stacks",
-        f"{STACK} json/j all/a project/p= !organization/o !output !tag/t",
+        f"{STACK} json/j all/a !organization/o !output !project/p !tag/t",
         "",
     ),
     "stack rm": (
@@ -69,12 +68,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         f"{STACK} yes/y force/f preserve-config remove-backups",
         "[NAME]",
     ),
-    "stack output": ("cli_state:output", f"{STACK} json/j show-secrets shell", "[NAME]"),
+    "stack output": ("cli_state:output", f"{STACK} json/j show-secrets !shell", "[NAME]"),
     "stack export": ("cli_state:export", f"{STACK} file= show-secrets !version", ""),
     "stack import": ("cli_state:import_state", f"{STACK} file= force/f", ""),
     "stack history": (
         "cli_state:history",
-        f"{STACK} json/j show-secrets full-dates page-size# page# !output",
+        f"{STACK} json/j show-secrets page-size# page# !full-dates !output",
         "",
     ),
     "config": ("cli_config:show", f"{CONFIG} json/j show-secrets !open", ""),
@@ -90,7 +89,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config refresh": ("cli_config:refresh", f"{CONFIG} force/f", ""),
     "preview": (
         "cli_deploy:preview",
-        f"{OPERATION} {UPDATE} !exclude/x !import-file !save-plan",
+        f"{OPERATION} {UPDATE} json/j !exclude/x !import-file !save-plan",
         "",
     ),
     "up": (
@@ -100,14 +99,14 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     ),
     "refresh": (
         "cli_deploy:refresh",
-        f"{APPLY} preview-only expect-no-changes clear-pending-creates skip-pending-creates "
-        "!exclude/x !exclude-dependents !import-pending-creates",
+        f"{APPLY} preview-only expect-no-changes clear-pending-creates !exclude/x "
+        "!exclude-dependents !import-pending-creates !skip-pending-creates",
         "",
     ),
     "destroy": (
         "cli_deploy:destroy",
-        f"{APPLY} preview-only continue-on-error remove refresh/r= !exclude/x !exclude-protected "
-        "!ignore-protect !show-config !show-full-output",
+        f"{APPLY} preview-only continue-on-error refresh/r= !exclude/x !exclude-protected "
+        "!ignore-protect !remove !show-config !show-full-output",
         "",
     ),
 }
@@ -115,7 +114,7 @@ LACKING = {
     "": "api console convert deployment do env gen-completion import insights install login logout "
     "logs neo new org package plugin policy project schema state template watch",
     "about": "env",
-    "stack": "change-secrets-provider drift get graph migrate rename schedule tag webhook",
+    "stack": "change-secrets-provider drift get graph migrate rename schedule tag unselect webhook",
     "stack history": "events",
     "config": "copy cp env",
 }
@@ -332,17 +331,12 @@ def _check(call: Invocation) -> None:
 
 
 def _help(call: Invocation) -> int:
-    if call.verb and call.verb not in ("stack", "config"):
-        print(f"Usage:\n  pulumi {call.verb} {COMMANDS[call.verb][2]} [flags]\n\nFlags:")
-        for name, flag in flags(f"{COMMANDS[call.verb][1]} {GLOBAL}").items():
-            if name.startswith("--") and not flag.lacking:
-                print(f"  {name}{' VALUE' if flag.takes else ''}")
-        return 0
     print("The slurmstack embedded engine: a small stand-in for the pulumi command.\n")
-    print("Usage:\n  pulumi COMMAND [flags]\n\nCommands:")
-    for verb in COMMANDS:
+    print("Usage:\n  pulumi COMMAND [flags]\n\nCommands and their flags:")
+    for verb, (_, specification, arguments) in COMMANDS.items():
         if verb.startswith(call.verb):
-            print(f"  {verb} {COMMANDS[verb][2]}".rstrip())
+            known = [n for n, f in flags(specification).items() if n[:2] == "--" and not f.lacking]
+            print(f"  {verb} {' '.join([arguments, *known])}".rstrip())
     return 0
 
 

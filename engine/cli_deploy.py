@@ -39,21 +39,13 @@ def refresh(call: Invocation) -> int:
 
 def destroy(call: Invocation) -> int:
     code = _Operation(call, "destroy").carry_out()
-    if code or call.flag("preview-only") or call.flag("json"):
-        return code
-    if call.flag("remove"):
-        from engine.cli_stack import remove
-
-        call.flags |= {"yes": True, "stack": call.stack.full}
-        call.arguments = []
-        return remove(call)
-    if not call.flag("target"):
+    if not (code or call.flag("preview-only") or call.flag("target")):
         print(
             "The resources in the stack have been deleted, but the history and configuration "
             "associated with the stack are still maintained. \nIf you want to remove the stack "
             f"completely, run `pulumi stack rm {call.stack.name}`."
         )
-    return 0
+    return code
 
 
 class _Operation:
@@ -64,8 +56,6 @@ class _Operation:
         self.yes = bool(call.flag("skip-preview")) or call.switch(
             "yes", "PULUMI_SKIP_CONFIRMATIONS"
         )
-        if call.flag("clear-pending-creates") and call.flag("skip-pending-creates"):
-            raise CommandError("cannot set both --skip-pending-creates and --clear-pending-creates")
         if call.verb != "preview" and not (
             self.yes or call.flag("preview-only") or call.interactive
         ):
@@ -190,9 +180,9 @@ class _Operation:
     def _display(self, dry_run: bool) -> Display:
         call, style = self.call, self._style(dry_run)
         if call.flag("json"):
-            from engine.display.events import JsonDisplay, PreviewJsonDisplay
+            from engine.display.events import PreviewJsonDisplay
 
-            return PreviewJsonDisplay(style) if call.verb == "preview" else JsonDisplay()
+            return PreviewJsonDisplay(style)
         label = f"Previewing {self.kind}" if dry_run else UPDATE_KINDS[self.kind]
         print(headline(f"{label} ({self.ref.name}):", self.color), flush=True)
         if call.flag("diff"):

@@ -111,13 +111,6 @@ def select(call: Invocation) -> int:
     return 0
 
 
-def unselect(call: Invocation) -> int:
-    if call.project.selected(call.backend.url):
-        call.project.select(call.backend.url, None)
-        print("Stack was unselected", file=sys.stderr)
-    return 0
-
-
 def list_stacks(call: Invocation) -> int:
     everywhere = bool(call.flag("all"))
     wanted = call.flag("project")

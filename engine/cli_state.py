@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from engine import config
 from engine.backend import crypter_of, manifest, newer
 from engine.cli import Invocation
 from engine.errors import CommandError, refuse
-from engine.printing import ago, iso_milliseconds, print_json, table
+from engine.printing import iso_milliseconds, print_json, table
 from engine.secrets import IncorrectPassphrase
 from engine.state import STACK_TYPE, Snapshot, blind, from_disk, reveal
 
@@ -51,31 +50,18 @@ def print_outputs(values: dict[str, Any]) -> None:
 
 
 def output(call: Invocation) -> int:
-    as_json, as_shell = call.flag("json"), call.flag("shell")
-    if as_json and as_shell:
-        raise CommandError("only one of --json and --shell may be set")
     deployment = call.backend.load(call.stack).deployment or {}
     values = outputs(deployment, bool(call.flag("show-secrets")))
     name = call.arguments[0] if call.arguments else None
     if name is not None and name not in values:
         raise CommandError(f"current stack does not have output property '{name}'")
-    if as_json:
+    if call.flag("json"):
         print_json(values if name is None else values[name])
-    elif as_shell:
-        for key in values if name is None else [name]:
-            print(f"{key}={_shell_word(config.to_text(values[key]))}")
     elif name is None:
         print_outputs(values)
     else:
         print(config.to_text(values[name]))
     return 0
-
-
-def _shell_word(text: str) -> str:
-    """As go-shellquote, which quotes words with spaces and escapes single characters of others."""
-    if not text or re.search(r"[ \t\n]", text):
-        return "\\'".join(f"'{part}'" if part else "" for part in text.split("'")) or "''"
-    return re.sub(r"^~|[\\'\"`${\[|&;<>()*?!]", r"\\\g<0>", text)
 
 
 def export(call: Invocation) -> int:
@@ -142,32 +128,19 @@ def import_state(call: Invocation) -> int:
 
 
 def history(call: Invocation) -> int:
+    if not call.flag("json"):
+        raise refuse("`pulumi stack history` without --json")
     size, page = call.flag("page-size", 10), max(1, call.flag("page", 1))
     updates = call.backend.history(call.stack)
     updates = updates[(page - 1) * size : page * size] if size > 0 else updates
-    if call.flag("json"):
-        from engine.cli_config import entry
+    from engine.cli_config import entry
 
-        shown = bool(call.flag("show-secrets"))
-        opened: Callable[[Any], dict[str, Any]] = lambda v: entry(v, call.stack_file, shown)  # noqa: E731
-        print(json.dumps([_update(u, opened) for u in updates], indent=2, ensure_ascii=False))
-        return 0
-    if not updates:
-        print(f"No stack updates found on page '{page}'" if page > 1
-              else "Stack has never been updated")  # fmt: skip
-    for update in updates:
-        changes = update.get("resourceChanges") or {}
-        counts = [changes.get(op, 0) for op in ("create", "delete", "update", "same")]
-        start = datetime.fromtimestamp(update["startTime"], UTC)
-        when = f"{start:%Y-%m-%d %H:%M:%S} +0000 UTC" if call.flag("full-dates") else ago(start)
-        print(f"Version: {update.get('version', 0)}\nUpdateKind: {update['kind']}")
-        print(f"Status: {update['result']}\nMessage: {update['message']}")
-        print(f"+{counts[0]}-{counts[1]}~{counts[2]} {counts[3]} Updated {when} took "
-              f"{update['endTime'] - update['startTime']}s")  # fmt: skip
-        for key, value in sorted(update.get("environment", {}).items()):
-            if value.strip():
-                print(f"    {key}: {value}")
-        print()
+    shown = bool(call.flag("show-secrets"))
+
+    def opened(value: Any) -> dict[str, Any]:
+        return entry(value, call.stack_file, shown)
+
+    print(json.dumps([_update(u, opened) for u in updates], indent=2, ensure_ascii=False))
     return 0
 
 
