@@ -176,7 +176,11 @@ class Backend:
                 f"is {path}.bak, older ones are in {self._backups(ref)}"
             ) from error
         if deployment and (version != 3 or document.get("features")):
-            raise refuse(newer(version, document))
+            if version == 4 or document.get("features"):
+                raise refuse(newer(version, document))
+            raise CommandError(
+                f"failed to load checkpoint: {path} has version {version}; this engine reads 3"
+            )
         digest = hashlib.sha256(data).hexdigest()
         if self._journal(ref).exists():
             from engine.journal import recover
