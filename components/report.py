@@ -40,7 +40,7 @@ def was_applied(answer: Answer, before: Mapping[str, Mapping[str, Any]]) -> bool
         return bool(node["answers"].get(answer.role) != digest(answer))
     if answer.role not in node.get("roles", ()):
         return True
-    # An inventory from before there were digests in it: what a role holds tells as much as there is.
+    # An inventory without digests, of an older version: what a role holds has to tell it.
     files = {path: file.sha256 for path, file in answer.files.items()}
     return not (
         files.items() <= node["files"].items()
