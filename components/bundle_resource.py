@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 from pulumi_command import remote as command
 
+from components.asked_again import ask_again, counted
 from components.assembly import Assembly, Deployed
 from components.failure import dependency, recovered
 from remote.answer import Answer, AnswerError, parse_answer
@@ -67,7 +68,9 @@ def deploy(
             answer, which holds hashes only, is not.
     """
     reapply = assembly.settings.reapply.get(node)
-    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(lambda it: _text(it, reapply))
+    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(
+        lambda value: _text(value, reapply)
+    )
     stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
     return _command(assembly, node, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
 
@@ -113,11 +116,12 @@ def _command(
     secret: bool,
 ) -> Deployed:
     host = assembly.hosts[node]
+    name = f"{host.name}-{role}"
     resource = command.Command(
-        f"{host.name}-{role}",
+        name,
         connection=connection(host),
         create=apply,
-        update=apply,
+        update=counted(name, apply),
         delete=remove,
         stdin=recovered(pulumi.Output.from_input(stdin), ""),
         logging=command.Logging.NONE,
@@ -130,7 +134,7 @@ def _command(
         ),
     )
     stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
-    answer = stdout.apply(lambda text: _answer(text, host.name, role))
+    answer = stdout.apply(lambda text: read_answer(text, name, host.name, role))
     deployed = Deployed(node, role, dependency(resource, parent), answer)
     assembly.deployed.append(deployed)
     return deployed
@@ -144,8 +148,14 @@ def _text(bundle: Bundle, reapply: str | None) -> str:
         raise pulumi.RunError(str(error)) from None
 
 
-def _answer(stdout: str, node: str, role: str) -> Answer:
+def read_answer(stdout: str, name: str, node: str, role: str) -> Answer:
+    """What the command of this name answered. Where it is none, the run ends, and the next run of
+    the program runs that command again."""
     try:
         return parse_answer(stdout)
     except AnswerError as error:
-        raise pulumi.RunError(f"{node}: {role}: {error}") from None
+        ask_again(name)
+        raise pulumi.RunError(
+            f"{node}: {role}: {error}; see that a login there runs commands, and run `pulumi up` "
+            "again: it asks again"
+        ) from None

@@ -54,7 +54,7 @@ def jwt_bundle(settings: Settings) -> Bundle:
             File(trusted, trusted_lines(setting)),
             File(KEYS, render("keys/jwt-keys.sh", **values), mode="0755"),
             File(TOKEN, render("keys/token.sh", **values), mode="0755"),
-            Command("jwt-keys", f"exec {KEYS}\n", on=(KEYS, trusted)),
+            Command("jwt-keys", f"exec {KEYS}\n", on=(KEYS, trusted), probe=f"exec {KEYS} check\n"),
             Command("forget", render("keys/forget-jwt-keys.sh", **values), when="remove"),
             Check("jwt-keys", f"exec {KEYS} check\n", timeout=20),
         ],

@@ -226,7 +226,13 @@ def _certificate(settings: Settings) -> list[Part]:
             render("rest/rest-certificate.service", script=CERTIFICATE),
         ),
         File(timer, render("rest/rest-certificate.timer")),
-        Command("rest-certificate", f"exec {CERTIFICATE}\n", on=(CERTIFICATE,), timeout=120),
+        Command(
+            "rest-certificate",
+            f"exec {CERTIFICATE}\n",
+            on=(CERTIFICATE,),
+            timeout=120,
+            probe=f"exec {CERTIFICATE} check\n",
+        ),
         Command(
             "forget-certificate",
             render("rest/forget.sh", folder=TLS, ca=CA, pem=MADE_PEM),
@@ -241,5 +247,5 @@ def _names(settings: Settings) -> list[str]:
     rest, controller = settings.rest, settings.roles.controller
     assert rest is not None
     address = settings.hosts[controller].address
-    found = [*names(rest, controller, address), address, controller, *rest.other_names]
-    return list(dict.fromkeys(found))
+    all_names = [*names(rest, controller, address), address, controller, *rest.other_names]
+    return list(dict.fromkeys(all_names))
