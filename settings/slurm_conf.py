@@ -159,6 +159,7 @@ class SlurmConf(SlurmObject):
     HealthCheckProgram: str | None = _in(Section.NODES)
     RebootProgram: str | None = _in(Section.NODES)
     #: 2 lets a node that a person set DOWN return with its next registration.
+    ReconfigFlags: str | None = _in(Section.NODES)
     ReturnToService: str = _in(Section.NODES, "1")
     SlurmdSpoolDir: str = _in(Section.NODES, "/var/spool/slurmd")
     StateSaveLocation: str = _in(Section.NODES, "/var/spool/slurmctld")
