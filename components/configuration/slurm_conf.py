@@ -57,9 +57,6 @@ def derived(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
     yield Line(Section.CLUSTER, "SlurmctldHost", host)
     yield Line(Section.CLUSTER, "SlurmUser", "slurm")
     yield Line(Section.COMMUNICATION, "SlurmctldParameters", options)
-    # A partition that a person set DOWN stays so when slurmctld reads slurm.conf again; a State
-    # that the settings change is set by the controller's bundle (on_node/node_states.py).
-    yield Line(Section.NODES, "ReconfigFlags", "KeepPartState")
     for name, value in _accounting(settings, gres_types).items():
         yield Line(Section.ACCOUNTING, name, value)
     for name, value in auth_alt(settings).items():
