@@ -20,7 +20,7 @@ help: ## Explain the targets
 	  | while IFS="$$(printf '\t')" read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 .PHONY: lab
-lab: venv ## Boot four machines, deploy Slurm on them, run a job, show the inventory (root)
+lab: venv ## Boot four machines, deploy Slurm on them, run a job, show sinfo (root)
 	@.venv/bin/python -m lab up
 
 .PHONY: lab-down

@@ -1,13 +1,18 @@
 """The program that Pulumi runs: settings → facts → cluster → outputs."""
 
+import signal
 from pathlib import Path
 
 import pulumi
 
 from components.cluster import SlurmCluster
+from components.report import outputs_before, report
 from discovery.facts import FactsError, hardware
 from discovery.host_keys import UnknownHostKey, hosts
 from settings import SettingsError, load
+
+# Pulumi's engine interrupts the program at the end of a failed run: Python would print a traceback.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 project = Path(__file__).parent
 stack = pulumi.get_stack()
@@ -19,7 +24,10 @@ try:
 except (SettingsError, UnknownHostKey, FactsError) as error:
     # A report for the operator, without a traceback.
     raise pulumi.RunError(str(error)) from None
-cluster = SlurmCluster(settings, reached, found)
+before = outputs_before()
+cluster = SlurmCluster(settings, reached, found, before)
 
-pulumi.export("inventory", cluster.inventory)
+# Nothing in it is a secret: Pulumi prints an object of thousands of lines as the one word [secret].
+pulumi.export("inventory", pulumi.Output.secret(cluster.inventory))
 pulumi.export("cluster", cluster.cluster)
+report(cluster.deployed, cluster.answers, before, reached, settings.roles.controller)

@@ -8,10 +8,12 @@ from typing import Any
 import pulumi
 from pulumi_command import remote as command
 
+from components.asked_again import ask_again, counted
 from components.assembly import Assembly, Deployed
+from components.failure import dependency, recovered
 from remote.answer import Answer, AnswerError, parse_answer
-from remote.bundle import Bundle
-from remote.commands import APPLIER, APPLY, INSTALL, REMOVE, UNINSTALL
+from remote.bundle import Bundle, BundleError
+from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL, applier
 from remote.host import Host
 
 
@@ -40,7 +42,8 @@ def connection(host: Host) -> command.ConnectionArgs:
 
 def install_applier(assembly: Assembly, node: str, role: str, parent: pulumi.Resource) -> None:
     """The first thing on every node: what all its bundles are applied by."""
-    _command(assembly, node, role, INSTALL, UNINSTALL, APPLIER, parent, (), False)
+    text = applier(assembly.settings.reapply.get(node))
+    _command(assembly, node, role, INSTALL, UNINSTALL, text, parent, (), False)
 
 
 def deploy(
@@ -64,7 +67,10 @@ def deploy(
         secret: the bundle holds a key: it is encrypted in the state and never shown. Its
             answer, which holds hashes only, is not.
     """
-    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(Bundle.render)
+    reapply = assembly.settings.reapply.get(node)
+    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(
+        lambda value: _text(value, reapply)
+    )
     stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
     return _command(assembly, node, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
 
@@ -92,7 +98,10 @@ class HostRole(pulumi.ComponentResource):
 
 
 #: What changes nothing on a machine that is gone.
-_ALL_INPUTS = ["connection", "create", "update", "delete", "stdin", "logging", "environment"]
+_ALL_INPUTS = [
+    "connection", "create", "update", "delete", "stdin", "logging", "environment",
+    "addPreviousOutputInEnv",
+]  # fmt: skip
 
 
 def _command(
@@ -107,13 +116,14 @@ def _command(
     secret: bool,
 ) -> Deployed:
     host = assembly.hosts[node]
+    name = f"{host.name}-{role}"
     resource = command.Command(
-        f"{host.name}-{role}",
+        name,
         connection=connection(host),
         create=apply,
-        update=apply,
+        update=counted(name, apply),
         delete=remove,
-        stdin=stdin,
+        stdin=recovered(pulumi.Output.from_input(stdin), ""),
         logging=command.Logging.NONE,
         add_previous_output_in_env=False,
         opts=pulumi.ResourceOptions(
@@ -124,14 +134,28 @@ def _command(
         ),
     )
     stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
-    answer = stdout.apply(lambda text: _answer(text, host.name, role))
-    deployed = Deployed(node, role, resource, answer)
+    answer = stdout.apply(lambda text: read_answer(text, name, host.name, role))
+    deployed = Deployed(node, role, dependency(resource, parent), answer)
     assembly.deployed.append(deployed)
     return deployed
 
 
-def _answer(stdout: str, node: str, role: str) -> Answer:
+def _text(bundle: Bundle, reapply: str | None) -> str:
+    try:
+        return bundle.render(reapply)
+    except BundleError as error:
+        # A report for the operator, without a traceback.
+        raise pulumi.RunError(str(error)) from None
+
+
+def read_answer(stdout: str, name: str, node: str, role: str) -> Answer:
+    """What the command of this name answered. Where it is none, the run ends, and the next run of
+    the program runs that command again."""
     try:
         return parse_answer(stdout)
     except AnswerError as error:
-        raise AnswerError(f"{node}: {role}: {error}") from error
+        ask_again(name)
+        raise pulumi.RunError(
+            f"{node}: {role}: {error}; see that a login there runs commands, and run `pulumi up` "
+            "again: it asks again"
+        ) from None

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pulumi
 
 from components.accounting.accounting_objects import Accounting
 from components.accounting.slurmdbd import SlurmDatabase
-from components.assembly import Assembly, Component
+from components.assembly import Assembly, Component, Deployed
 from components.compute.compute_node import ComputeNode
+from components.compute.nodes_fit import NodesFit
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
+from components.failure import recovered
+from components.guards.guards import Guards
 from components.host.applier import Node
 from components.host.host_baseline import System
+from components.host.programs import Programs
 from components.host.storage import Storage
-from components.inventory import inventory
+from components.inventory import join
 from components.keys.jwt_key_pair import JwtKeyPair
 from components.keys.munge_key import MungeKey
 from components.login.login_node import LoginNode
 from components.packages.package_repository import PackageRepository
+from components.report import not_applied
 from components.rest.slurmrestd import SlurmRestd
+from remote.answer import Answer
 from remote.host import Host
 from settings import Settings
 from settings.model import Hardware
@@ -31,14 +38,17 @@ COMPONENTS: tuple[type[Component], ...] = (
     Node,
     Storage,
     System,
+    Programs,
     MungeKey,
     PackageRepository,
     JwtKeyPair,
+    Guards,
     SlurmDatabase,
     SlurmController,
     Accounting,
     SlurmRestd,
     ComputeNode,
+    NodesFit,
     LoginNode,
     Apptainer,
 )
@@ -51,12 +61,17 @@ class SlurmCluster(pulumi.ComponentResource):
     inventory: pulumi.Output[dict[str, Any]]
     #: Name, controller, login nodes, and what components say: Slurm's version, the REST URL.
     cluster: pulumi.Output[dict[str, Any]]
+    #: The bundles, but those of nodes that are gone.
+    deployed: list[Deployed]
+    #: What each of them answered, in the same order; None where it could not be applied.
+    answers: pulumi.Output[list[Answer | None]]
 
     def __init__(
         self,
         settings: Settings,
         hosts: Mapping[str, Host],
         hardware: Mapping[str, Hardware],
+        last: pulumi.Output[dict[str, Any]] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("slurmstack:components:SlurmCluster", settings.cluster.name, None, opts)
@@ -68,9 +83,30 @@ class SlurmCluster(pulumi.ComponentResource):
         }
         for component in COMPONENTS:
             component.assemble(assembly)
-        self.inventory = inventory(
-            [bundle for bundle in assembly.deployed if not hosts[bundle.node].lost],
-            list(settings.lost),
+        self.deployed = [bundle for bundle in assembly.deployed if not hosts[bundle.node].lost]
+        self.answers = pulumi.Output.all(
+            *(recovered(bundle.answer, None) for bundle in self.deployed)
         )
-        self.cluster = pulumi.Output.all(**assembly.outputs)
-        self.register_outputs({"inventory": self.inventory, "cluster": self.cluster})
+        # What could not be applied, or told, now is as it was told last.
+        known = pulumi.Output.from_input({} if last is None else last)
+        self.inventory = pulumi.Output.all(self.answers, known).apply(
+            lambda told: join(
+                [answer for answer in told[0] if answer is not None],
+                list(settings.lost),
+                told[1].get("inventory"),
+                {bundle.node for bundle in not_applied(self.deployed, told[0])},
+            )
+        )
+        self.cluster = pulumi.Output.all(
+            **{
+                name: recovered(
+                    pulumi.Output.from_input(value), known.apply(partial(_told, name=name))
+                )
+                for name, value in assembly.outputs.items()
+            }
+        )
+        self.register_outputs({})
+
+
+def _told(outputs: Mapping[str, Any], name: str) -> Any:
+    return outputs.get("cluster", {}).get(name)

@@ -2,34 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-import pulumi
-
-from components.assembly import Deployed
 from components.keys.munge_key import PATH as MUNGE_KEY
 from remote.answer import Answer
 
 
-def inventory(deployed: Sequence[Deployed], lost: Sequence[str]) -> pulumi.Output[dict[str, Any]]:
-    """Node → roles, keys, files, packages, units, from what each node said it holds."""
-    return pulumi.Output.all(*(one.answer for one in deployed)).apply(
-        lambda answers: join([*answers], lost)
-    )
+def join(
+    answers: Sequence[Answer],
+    lost: Sequence[str] = (),
+    before: Mapping[str, Any] | None = None,
+    failed: Collection[str] = (),
+) -> dict[str, Any]:
+    """Node → roles, keys, files, packages, units, as each node read them back when the role was
+    last applied there, and that time (UTC, None where it is not known). What is true now it does
+    not say.
 
-
-def join(answers: Sequence[Answer], lost: Sequence[str] = ()) -> dict[str, Any]:
-    """The inventory of these answers; a lost node is listed as such, with nothing else."""
-    nodes: dict[str, dict[str, Any]] = {}
+    Args:
+        answers: one for each role of each node.
+        lost: nodes that are listed as such, with nothing else.
+        before: the inventory of the last run.
+        failed: nodes with a role that this run could not apply. What they held before counts on,
+            where no answer of this run says otherwise.
+    """
+    nodes: dict[str, dict[str, Any]] = {
+        name: copy.deepcopy(before[name])
+        for name in failed
+        if before is not None and "roles" in before.get(name, {})
+    }
     for answer in answers:
         node = nodes.setdefault(
-            answer.node, {"roles": [], "keys": {}, "files": {}, "packages": {}, "units": {}}
+            answer.node,
+            {
+                "roles": [],
+                "applied": {},
+                "keys": {},
+                "files": {},
+                "packages": {},
+                "units": {},
+                "answers": {},
+            },
         )
-        node["roles"].append(answer.role)
+        if answer.role not in node["roles"]:
+            node["roles"].append(answer.role)
+        node.setdefault("applied", {})[answer.role] = answer.time
         node["files"].update({path: file.sha256 for path, file in answer.files.items()})
         node["packages"].update(answer.packages)
         node["units"].update(answer.units)
+        node.setdefault("answers", {})[answer.role] = digest(answer)
         if "jwt-kid" in answer.facts:
             node["keys"]["jwt"] = answer.facts["jwt-kid"]
         if MUNGE_KEY in answer.files:
@@ -37,3 +60,8 @@ def join(answers: Sequence[Answer], lost: Sequence[str] = ()) -> dict[str, Any]:
     for node in nodes.values():
         node["roles"].sort()
     return {**nodes, **{name: {"lost": True} for name in lost}}
+
+
+def digest(answer: Answer) -> str:
+    """Tells one answer of a role from the next: another one means that the role was applied."""
+    return hashlib.sha256(answer.model_dump_json().encode()).hexdigest()[:12]

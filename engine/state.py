@@ -99,7 +99,7 @@ def from_disk(value: Value, decrypt: Callable[[str], str]) -> Value:
         if bool(plain) == bool(text):
             raise ValueError("malformed secret value: exactly one of ciphertext and plaintext")
         inner = from_disk(json.loads(plain or decrypt(text)), _nothing)
-        return Secret(inner, None if decrypt is _nothing else text)
+        return Secret(inner, text if text and decrypt is not _nothing else None)
     found = {k: from_disk(v, decrypt) for k, v in value.items()}
     return reference(found) if found.get(SIGNATURE) == REFERENCE else found
 

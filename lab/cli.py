@@ -106,7 +106,7 @@ def _say_done(lab: Lab, progress: Progress, changed: bool) -> None:
     what = "is up" if changed else "was up; its machines, network and keys are unchanged"
     progress.say(f"the lab {lab.name} {what}")
     name = "" if lab.name == DEFAULT_NAME else f" LAB={lab.name}"
-    progress.say(f'next: eval "$(make -s env{name})"; pulumi preview --stack {lab.name}')
+    progress.say(f'next: eval "$(make -s env{name})"; slurmstack inventory')
     progress.say(f"end it with: make lab-down{name}")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from lab import machine, stack
 from lab.errors import LabError
 from lab.image import cache_folder
-from lab.names import Lab
+from lab.names import USER, Lab
 from lab.progress import Progress
 from lab.system import is_alive, processes, wait_for
 
@@ -85,6 +85,8 @@ def make_stack(lab: Lab, progress: Progress) -> bool:
 def deploy(lab: Lab) -> None:
     """`pulumi up`, its progress shown as it comes. Raises `LabError` when it fails."""
     command = ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive"]
+    # `pulumi stack output` has them; what was done where is to be on the last screen.
+    command += ["--suppress-outputs"]
     done = pulumi(lab, [*command[1:], "--stack", lab.name], capture=False)
     if done.returncode != 0:
         raise LabError(
@@ -101,35 +103,33 @@ def pulumi(
 
 
 def show(lab: Lab, progress: Progress) -> None:
-    """Run a job on two nodes; print sinfo, the job's output and the inventory."""
+    """Run a job of the lab's user on two nodes; print its output and sinfo."""
     computes = [node for node in lab.nodes() if node.startswith("cn")]
     count = min(2, len(computes))
     if count:
         # Where users work, if there is such a place.
         place = next((node for node in lab.nodes() if node.startswith("login")), "ctl")
-        progress.title(f"{place}: srun -N{count} hostname")
-        _print(machine.ssh(lab, place, f"timeout 120 srun -N{count} hostname", timeout=150).stdout)
+        job = f"srun -N{count} hostname"
+        progress.title(f"{USER} on {place}: {job}")
+        command = f"cd / && runuser -u {USER} -- timeout 120 {job}"
+        _print(machine.ssh(lab, place, command, timeout=150).stdout)
     progress.title("sinfo")
     _print(machine.ssh(lab, "ctl", "sinfo").stdout)
-    progress.title(f"slurmstack inventory --stack {lab.name}")
-    done = program(
-        lab, ["slurmstack", "inventory", "--stack", lab.name], capture=False, timeout=120
-    )
-    if done.returncode != 0:
-        raise LabError("`slurmstack inventory` failed; the cluster itself runs")
 
 
 def program_environment(lab: Lab) -> dict[str, str]:
     """The environment that `make env` gives a shell."""
-    found = {
+    environment = {
         name: value
         for name, value in os.environ.items()
         # A passphrase of the caller's own would be taken instead of the lab's.
         if name not in {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK"}
     }
     programs = str(lab.checkout / ".venv" / "bin")
-    found["PATH"] = os.pathsep.join([programs, found.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")])
-    return {**found, **stack.environment(lab)}
+    environment["PATH"] = os.pathsep.join(
+        [programs, environment.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")]
+    )
+    return {**environment, **stack.environment(lab)}
 
 
 def program(
@@ -164,19 +164,19 @@ def program(
 def end_leftovers(lab: Lab) -> None:
     """End engines that still work on the lab's state, as after a `make lab` that was killed."""
     mark = f"PULUMI_HOME={lab.pulumi_home}".encode()
-    found = []
+    engines = []
     for pid, words in processes():
         engine = any(Path(word).name.startswith("pulumi") for word in words[:3])
         engine = engine or any(word.split(".")[0] == "engine" for word in words[1:4])
         with contextlib.suppress(OSError):
             if engine and mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                found.append(pid)
+                engines.append(pid)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in found:
+        for pid in engines:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         with contextlib.suppress(LabError):
-            wait_for(lambda: not any(map(is_alive, found)), seconds=10, what="")
+            wait_for(lambda: not any(map(is_alive, engines)), seconds=10, what="")
             return
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from lab import mirror
-from lab.names import Lab
+from lab.names import USER, USER_ID, Lab
 from lab.sources import SUITE
 from lab.system import run
 
@@ -34,7 +34,7 @@ PACKAGES = (
     "udev",
 )
 # Raised when what this module does to an image changes, so that old images are not taken.
-RECIPE = 1
+RECIPE = 2
 # An older image is built anew: its packages would all be upgraded by hand otherwise.
 MAXIMUM_AGE = 14 * 24 * 3600
 
@@ -70,9 +70,9 @@ def build(lab: Lab, cache: Path, options: Mapping[str, str], log: Path) -> Path:
     build it once.
     """
     with _locked(cache):
-        found = find(cache, options)
-        if found is not None:
-            return found
+        image = find(cache, options)
+        if image is not None:
+            return image
         for partial in cache.glob("partial-*"):  # of a build that was cut off
             shutil.rmtree(partial)
         partial = cache / f"partial-{os.getpid()}"
@@ -118,6 +118,8 @@ def _finish(root: Path, options: Mapping[str, str], log: Path) -> None:
     chroot = ["chroot", str(root)]
     run([*chroot, "systemctl", "enable", "systemd-networkd.service", "ssh.service"], log=log)
     run([*chroot, "systemctl", "mask", *_MASKED], log=log)
+    user = ["useradd", f"--uid={USER_ID}", "--create-home", "--shell=/bin/bash", USER]
+    run([*chroot, *user], log=log)
     run([*chroot, "apt-cache", "gencaches"], log=log)
     run([*chroot, "ldconfig"], log=log)
     # /usr is as new as /etc and /var know it: no update services at the first boot.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import signal
 from pathlib import Path
 
@@ -12,12 +11,17 @@ from lab.errors import LabError
 from lab.names import Lab
 from lab.system import is_alive, processes, run, wait_for
 
+#: Of the stack's secrets. It is in the repository, since what the settings hold encrypted must be
+#: readable after `make lab-down`, which leaves nothing of the lab, and since `make lab` must not
+#: change the settings. What the lab itself keeps encrypted is in a folder of root's alone.
+PASSPHRASE = "slurmstack's lab: this passphrase keeps no secret"
+
 # sockaddr_un holds 108 bytes, the last of them zero; ssh-agent binds to a longer temporary name.
 SOCKET_PATH = 90
 
 
 def make_user_key(lab: Lab) -> None:
-    """The key that nodes let in, made once."""
+    """The key that nodes let in, for root and the lab's user; made once."""
     if not lab.key.exists():
         _generate(lab.key, f"slurmstack lab {lab.name}")
 
@@ -53,9 +57,9 @@ def write_ssh_files(lab: Lab) -> None:
 
 
 def make_passphrase(lab: Lab) -> None:
-    """The passphrase of the stack's secrets, made once, readable by root alone."""
+    """The file with the passphrase of the stack's secrets, written once."""
     if not lab.passphrase.exists():
-        _replace(lab.passphrase, secrets.token_urlsafe(32) + "\n", mode=0o600)
+        _replace(lab.passphrase, PASSPHRASE + "\n", mode=0o600)
 
 
 def agent_up(lab: Lab) -> bool:
@@ -78,17 +82,17 @@ def agent_up(lab: Lab) -> bool:
 def agent_down(lab: Lab) -> bool:
     """End the agent and remove its socket; False if none ran."""
     # Found by its arguments, not by a pid file: its number may be another process's by now.
-    found = [
+    agents = [
         pid
         for pid, words in processes()
         if Path(words[0]).name == "ssh-agent" and str(lab.agent_socket) in words
     ]
-    for pid in found:
+    for pid in agents:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: not any(map(is_alive, found)), seconds=10, what="ssh-agent did not end")
+    wait_for(lambda: not any(map(is_alive, agents)), seconds=10, what="ssh-agent did not end")
     lab.agent_socket.unlink(missing_ok=True)
-    return bool(found)
+    return bool(agents)
 
 
 def _generate(path: Path, comment: str) -> None:

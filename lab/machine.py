@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lab import keys, mirror
 from lab.errors import LabError
-from lab.names import Lab, places
+from lab.names import USER, USER_ID, Lab, places
 from lab.system import booted_with_systemd, environment, is_alive, processes, run, wait_for
 
 BOOT_SECONDS = 60
@@ -61,7 +61,11 @@ def make(lab: Lab, node: str, image: Path) -> bool:
     _put(upper, "etc/ssh/ssh_host_ed25519_key", host_key.read_text(), 0o600)
     _put(upper, "etc/ssh/ssh_host_ed25519_key.pub", f"{keys.public(host_key)}\n")
     _put(upper, "root/.ssh/authorized_keys", f"{keys.public(lab.key)}\n", 0o600)
+    _put(upper, f"home/{USER}/.ssh/authorized_keys", f"{keys.public(lab.key)}\n", 0o600)
     _like_image(upper, image)
+    home = upper / "home" / USER
+    for path in (home, *home.rglob("*")):
+        os.chown(path, USER_ID, USER_ID)
     # Written last: without it the next run makes the disk anew.
     record.write_text(json.dumps({"image": str(image)}) + "\n")
     return True
@@ -236,13 +240,13 @@ def _cgroups(lab: Lab, node: str) -> list[Path]:
 
     Two machines in one cgroup would take each other's for their own.
     """
-    found = []
+    folders = []
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _device, target, kind, options = line.split()[:4]
         managed = kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(","))
         if managed and "rw" in options.split(","):
-            found.append(Path(target) / f"slurmstack-{lab.machine(node)}")
-    return found
+            folders.append(Path(target) / f"slurmstack-{lab.machine(node)}")
+    return folders
 
 
 def _remove_cgroups(lab: Lab, node: str) -> None:

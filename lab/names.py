@@ -14,6 +14,9 @@ from lab.errors import LabError
 DEFAULT_NAME = "lab"
 DEFAULT_NODES = ("ctl", "login01", "cn01", "cn02")
 
+# Who can log in on every machine besides root, and run jobs (Pulumi.lab.yaml has the account).
+USER, USER_ID = "alice", 5001
+
 # Host parts of the addresses. Compute nodes follow at .20 plus their number.
 SERVICES = {"ctl": 10, "ctl2": 11, "login01": 12, "dbd": 13, "rest": 14, "mon": 15}
 GATEWAY = 1
@@ -168,8 +171,8 @@ class Lab:
         folder = self.folder / "nodes"
         if not folder.is_dir():
             return []
-        found = [entry.name for entry in folder.iterdir() if entry.is_dir()]
-        return sorted(found, key=host_part)
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+        return sorted(names, key=host_part)
 
 
 def lab_folder(checkout: Path, name: str) -> Path:

@@ -10,7 +10,10 @@ from pathlib import Path
 
 from lab.names import DEFAULT_NAME, Lab
 
-_SALT = re.compile(r"^encryptionsalt:.*\n?", re.MULTILINE)
+#: Of the committed settings, which belongs to keys.PASSPHRASE.
+SALT = "v1:wQZFOIM3mE4=:v1:b68io2xhKtoiC/Wo:o9dA6h96w59U6zqyVSTw2O06TaiXKw=="
+_SALT = re.compile(rf"^encryptionsalt: (?!{re.escape(SALT)}$).*\n?", re.MULTILINE)
+_SECRET = re.compile(r"^ *secure: ", re.MULTILINE)
 _GENERATED = "# Made by `make lab` from Pulumi.lab.yaml; `make lab-down` removes it.\n"
 
 
@@ -24,7 +27,7 @@ def derive(text: str, lab: Lab) -> str:
 
 
 def without_salt(text: str) -> str:
-    """The settings without the line that `pulumi stack init` adds for its secrets."""
+    """The settings without a salt that `pulumi stack init` made; the committed one stays."""
     return _SALT.sub("", text)
 
 
@@ -49,11 +52,17 @@ def remove_settings(lab: Lab) -> None:
     shutil.rmtree(facts, ignore_errors=True)
     with contextlib.suppress(OSError):
         facts.parent.rmdir()
-    if lab.stack_file.exists() and lab.stack_file.read_text().startswith(_GENERATED):
+    text = lab.stack_file.read_text() if lab.stack_file.exists() else ""
+    if text.startswith(_GENERATED) and not holds_secrets(lab):
         lab.stack_file.unlink()
     else:
         # Committed, or a user's own by now.
         forget_salt(lab)
+
+
+def holds_secrets(lab: Lab) -> bool:
+    """Whether somebody put secrets into the settings of a further lab: they outlive it."""
+    return lab.stack_file.exists() and _SECRET.search(lab.stack_file.read_text()) is not None
 
 
 def forget_salt(lab: Lab) -> None:

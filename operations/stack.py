@@ -9,51 +9,82 @@ from typing import Any
 
 from pulumi import automation
 
-from settings import Settings, parse
-from settings.load import structured
+from settings import Settings
+from settings.load import from_config
 
 
 class NoSuchStack(Exception):
-    """The stack is not there, or has not been deployed."""
+    """There is no project, the stack is not there, or it has not been deployed."""
 
 
-def outputs(stack: str, project: Path) -> dict[str, Any]:
-    """The stack's outputs, by name; secrets are left out.
+def outputs(stack: str | None, project: Path) -> dict[str, Any]:
+    """The stack's outputs, by name.
+
+    Args:
+        stack: its name; None for the selected one.
+        project: the project's folder, or one below it.
 
     Raises:
-        NoSuchStack: there is no such stack, or it has no outputs yet.
+        NoSuchStack: there is no such project or stack, or it has no outputs yet.
     """
+    workspace = _workspace(project)
+    name = stack or selected(workspace)
     try:
-        found = _workspace(project).stack_outputs(stack)
+        recorded = workspace.stack_outputs(name)
     except automation.CommandError as error:
-        raise NoSuchStack(f"stack {stack} cannot be read: {str(error).strip()}") from error
-    if not found:
-        raise NoSuchStack(f"stack {stack} has no outputs yet; run pulumi up --stack {stack}")
-    return {name: output.value for name, output in found.items() if not output.secret}
+        raise NoSuchStack(f"stack {name} cannot be read: {_reason(error)}") from error
+    if not recorded:
+        raise NoSuchStack(f"stack {name} has no outputs yet; run pulumi up --stack {name}")
+    return {key: output.value for key, output in recorded.items()}
 
 
-def settings(stack: str, project: Path) -> Settings:
-    """The stack's settings as they are in its file now.
+def settings(stack: str | None, project: Path) -> tuple[Settings, Path, str]:
+    """The stack's settings as they are in its file now, the project's folder, the stack's name.
 
     Raises:
-        NoSuchStack: there is no such stack, or its secrets cannot be opened.
+        NoSuchStack: there is no such project or stack, or its secrets cannot be opened.
         SettingsError: with all mistakes at once.
     """
     workspace = _workspace(project)
-    name = workspace.project_settings().name
+    name = stack or selected(workspace)
     try:
-        found = workspace.get_all_config(stack)
+        config = workspace.get_all_config(name)
     except automation.CommandError as error:
-        raise NoSuchStack(f"stack {stack} cannot be read: {str(error).strip()}") from error
-    raw = {
-        key.removeprefix(f"{name}:"): structured(item.value)
-        for key, item in found.items()
-        if key.startswith(f"{name}:")
-    }
-    return parse(raw, project=name, stack=stack)
+        raise NoSuchStack(f"stack {name} cannot be read: {_reason(error)}") from error
+    values = {key: item.value for key, item in config.items()}
+    read = from_config(values, workspace.project_settings().name, name)
+    return read, Path(workspace.work_dir), name
+
+
+def selected(workspace: automation.LocalWorkspace) -> str:
+    """The stack that `pulumi stack select` chose.
+
+    Raises:
+        NoSuchStack: none is selected.
+    """
+    try:
+        selected = workspace.stack()
+    except automation.CommandError as error:
+        raise NoSuchStack(f"no stack can be read: {_reason(error)}") from error
+    if selected is None:
+        raise NoSuchStack("no stack is selected; name one with --stack, or pulumi stack select it")
+    return selected.name.rpartition("/")[2]
 
 
 def _workspace(project: Path) -> automation.LocalWorkspace:
     # The engine that belongs to this installation, not whichever else is on PATH.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return automation.LocalWorkspace(work_dir=str(project))
+    start = project.resolve()
+    for folder in (start, *start.parents):
+        if (folder / "Pulumi.yaml").is_file():
+            return automation.LocalWorkspace(work_dir=str(folder))
+    raise NoSuchStack(
+        f"no Pulumi.yaml in {start} or above it; go to the project's folder, or name it with --cwd"
+    )
+
+
+def _reason(error: automation.CommandError) -> str:
+    """What the pulumi command printed as its error, without what the SDK puts around it."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    errors = [line.removeprefix("stderr:").strip() for line in lines if "error:" in line]
+    return errors[0].removeprefix("error:").strip() if errors else " ".join(filter(None, lines))

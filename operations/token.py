@@ -20,15 +20,19 @@ class NoToken(Exception):
 
 
 def issue(
-    stack: str, project: Path, user: str, lifetime: str | None = None, privileged: bool = False
+    stack: str | None,
+    project: Path,
+    user: str,
+    lifetime: str | None = None,
+    privileged: bool = False,
 ) -> str:
     """A token, as clients send it in X-SLURM-USER-TOKEN or SLURM_JWT.
 
     The controller holds the limit, too: its own script refuses what is longer, whoever asks.
 
     Args:
-        stack: whose cluster.
-        project: the project's folder.
+        stack: whose cluster; None for the selected one.
+        project: the project's folder, or one below it.
         user: a user that the controller knows.
         lifetime: such as ``30m``; left out, the settings' default.
         privileged: issue it also for root and SlurmUser, whose tokens may act as any user.
@@ -37,7 +41,7 @@ def issue(
         NoToken: the stack has no tokens, the lifetime is too long, or the controller refuses.
         NoSuchStack, SettingsError: the stack or its settings cannot be read.
     """
-    cluster = settings(stack, project)
+    cluster, project, stack = settings(stack, project)
     setting = cluster.jwt
     if setting is None:
         raise NoToken(f"stack {stack} has no tokens: set slurmstack:jwt and run pulumi up")

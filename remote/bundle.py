@@ -13,7 +13,8 @@ from typing import ClassVar, Literal
 
 VERSION = 1
 
-_PATH = re.compile(r"/[A-Za-z0-9._/@:%+=~-]+")
+#: The backslash is systemd's: the unit of /srv/my-data is srv-my\x2ddata.mount.
+_PATH = re.compile(r"/[A-Za-z0-9._/@:%+=~\\-]+")
 _TARGET = re.compile(r"[A-Za-z0-9._/@:%+=~-]+")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@:+-]*")
 _ROLE = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -21,7 +22,7 @@ _OWNER = re.compile(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+")
 _MODE = re.compile(r"[0-7]{4}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _PACKAGE_VERSION = re.compile(r"[0-9A-Za-z][A-Za-z0-9.+:~-]*")
-_UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@:+-]*\.(service|socket|timer|target|mount|path)")
+_UNIT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._@:+\\-]*\.(service|socket|timer|target|mount|path)")
 _BASE64_WIDTH = 76
 
 
@@ -178,9 +179,11 @@ class User(_Part):
 
 @dataclass(frozen=True)
 class Directory(_Part):
-    """A directory. Its parent must exist or be declared too.
+    """A directory. Its parent must exist or be declared too, unless with `parents`.
 
     `ephemeral`: what is in it may go with it when the role is removed.
+    `parents`: folders above that are not there are made (0755, root's), those that are stay as
+    they are.
     """
 
     kind: ClassVar[str] = "directory"
@@ -188,6 +191,7 @@ class Directory(_Part):
     owner: str = "root:root"
     mode: str = "0755"
     ephemeral: bool = False
+    parents: bool = False
 
     @property
     def key(self) -> str:
@@ -197,20 +201,24 @@ class Directory(_Part):
         _require_path(self.path)
         _require(_OWNER, self.owner, "owner:group")
         _require(_MODE, self.mode, "a mode of four octal digits")
-        ephemeral = " ephemeral" if self.ephemeral else ""
-        yield f"directory {self.path} {self.owner} {self.mode}{ephemeral}"
+        words = (" ephemeral" if self.ephemeral else "") + (" parents" if self.parents else "")
+        yield f"directory {self.path} {self.owner} {self.mode}{words}"
 
 
 @dataclass(frozen=True)
 class File(_Part):
     """A regular file. Text that ends in a newline (or is empty) is sent as readable lines; other
-    text and all bytes as base64. Content never shows in `repr`, as it may be secret."""
+    text and all bytes as base64. Content never shows in `repr`, as it may be secret.
+
+    `lasting`: when the bundle no longer has it, it stays until the role goes.
+    """
 
     kind: ClassVar[str] = "file"
     path: str
     content: str | bytes
     owner: str = "root:root"
     mode: str = "0644"
+    lasting: bool = False
 
     def __repr__(self) -> str:
         return f"File({self.path!r}, owner={self.owner!r}, mode={self.mode!r})"
@@ -223,7 +231,7 @@ class File(_Part):
         _require_path(self.path)
         _require(_OWNER, self.owner, "owner:group")
         _require(_MODE, self.mode, "a mode of four octal digits")
-        place = f"{self.path} {self.owner} {self.mode}"
+        place = f"{self.path} {self.owner} {self.mode}" + (" lasting" if self.lasting else "")
         content = self.content
         if isinstance(content, str):
             try:
@@ -277,9 +285,39 @@ class Absent(_Part):
 
 
 @dataclass(frozen=True)
+class Validate(_Part):
+    """Shell text by which the reader of files in `on` reads them, before any of them is in place;
+    it runs when one of them is to change, and a non-zero exit leaves all as it was.
+
+    `$SLURMSTACK_STAGED` is a folder in which all files and links of the bundle stand at their
+    paths as they are to be. What the script prints are the reader's words, which the error
+    carries. Unit files of systemd need none: the applier has them read itself.
+    """
+
+    kind: ClassVar[str] = "validate"
+    name: str
+    script: str
+    on: tuple[str, ...]
+    timeout: int = 60
+
+    @property
+    def key(self) -> str:
+        return f"validate {self.name}"
+
+    def lines(self) -> Iterator[str]:
+        _require(_NAME, self.name, "a name")
+        _require_seconds(self.timeout)
+        if not self.on:
+            raise BundleError("it names no file that it reads")
+        yield f"validate {self.name}" + _attributes(on=tuple(sorted(self.on)), timeout=self.timeout)
+        yield from _script(self.script, "the script")
+
+
+@dataclass(frozen=True)
 class Command(_Part):
-    """Shell text that runs when something in `on` changed, when its own text changed, or until it
-    succeeded once. `when="remove"`: runs each time the role is taken back, before all else.
+    """Shell text that runs when something in `on` changed, when its own text changed, until it
+    succeeded once, or when `probe` (shell text) finds that what it made is no longer so.
+    `when="remove"`: runs each time the role is taken back, before all else.
 
     Lines `key value` written to `$SLURMSTACK_FACTS` come back as facts, also from later runs in
     which the command itself is not due.
@@ -291,6 +329,7 @@ class Command(_Part):
     on: tuple[str, ...] = ()
     when: Literal["apply", "remove"] = "apply"
     timeout: int = 600
+    probe: str | None = None
 
     @property
     def key(self) -> str:
@@ -299,6 +338,9 @@ class Command(_Part):
     def lines(self) -> Iterator[str]:
         _require(_NAME, self.name, "a name")
         _require_seconds(self.timeout)
+        if self.probe is not None:
+            yield f"probe {self.name}"
+            yield from _script(self.probe, "the probe")
         when = None if self.when == "apply" else self.when
         yield f"command {self.name}" + _attributes(
             on=tuple(sorted(self.on)), when=when, timeout=self.timeout
@@ -373,7 +415,20 @@ class Check(_Part):
         yield from _script(self.script, "the script")
 
 
-Part = Guard | Package | Group | User | Directory | File | Link | Absent | Command | Unit | Check
+Part = (
+    Guard
+    | Package
+    | Group
+    | User
+    | Directory
+    | File
+    | Link
+    | Absent
+    | Validate
+    | Command
+    | Unit
+    | Check
+)
 
 # The order in the text. Kinds marked True are sorted by key: their order has no meaning (and a
 # directory sorts before what is in it). Of the others, the order given is the order of execution.
@@ -386,6 +441,7 @@ _ORDER: tuple[tuple[type[_Part], bool], ...] = (
     (File, True),
     (Link, True),
     (Absent, True),
+    (Validate, False),
     (Command, False),
     (Unit, False),
     (Check, False),
@@ -405,16 +461,22 @@ class Bundle:
         object.__setattr__(self, "role", role)
         object.__setattr__(self, "parts", tuple(parts))
 
-    def render(self) -> str:
-        """The bundle's text. Raises `BundleError` naming node, role and part."""
+    def render(self, reapply: str | None = None) -> str:
+        """The bundle's text. `reapply` is any word: another one makes another text of
+        the same bundle, so that an engine sends it again. Raises `BundleError` naming node, role
+        and part."""
         where = f"bundle of role {self.role} for {self.node}"
         try:
             _require(_NAME, self.node, "a node name")
             _require(_ROLE, self.role, "a role name (lower case letters, digits, -)")
+            if reapply is not None:
+                _require(_NAME, reapply, "a word that tells one wish to apply again from another")
         except BundleError as error:
             raise BundleError(f"{where}: {error}") from None
         self._refuse_duplicates(where)
         lines = [f"slurmstack-bundle {VERSION}", f"node {self.node}", f"role {self.role}"]
+        if reapply is not None:
+            lines.append(f"reapply {reapply}")
         for kind, unordered in _ORDER:
             parts: list[_Part] = [part for part in self.parts if isinstance(part, kind)]
             for part in sorted(parts, key=lambda part: part.key) if unordered else parts:
@@ -439,7 +501,7 @@ class Bundle:
         triggers: tuple[str, ...] = ()
         if isinstance(part, Unit):
             triggers = part.restart_on + part.reload_on
-        elif isinstance(part, Command):
+        elif isinstance(part, Command | Validate):
             triggers = part.on
         held = {other.key for other in self.parts}
         for trigger in triggers:

@@ -7,10 +7,12 @@ short and holds neither node data nor secrets: those travel on stdin. Errors hav
 
 from importlib.resources import files
 
+from remote.framing import BEGIN, END
+
 #: Files of applier/, as they follow one another: the first sets up the shell, the last runs.
 _PARTS = (
-    "start", "bundle", "state", "users", "packages", "files", "scripts", "units", "answer",
-    "remove", "main",
+    "start", "bundle", "state", "users", "packages", "files", "validate", "scripts", "units",
+    "answer", "remove", "main",
 )  # fmt: skip
 
 APPLIER: str = "\n".join(
@@ -19,13 +21,29 @@ APPLIER: str = "\n".join(
 )
 """stdin of INSTALL: the applier. Its last line is a mark that it came whole."""
 
+_END = "# end of applier\n"
+
+
+def applier(reapply: str | None = None) -> str:
+    """stdin of INSTALL; with another word it is another text of the same applier."""
+    if reapply is None:
+        return APPLIER
+    return f"{APPLIER.removesuffix(_END)}# reapply {reapply}\n{_END}"
+
+
 _DIRECTORY = "/usr/local/lib/slurmstack"
 
-INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n); mkdir -p $d; cd $d && \
-cat >.new && tail -n1 .new|grep -q '^# end' && chmod 755 .new && sync .new && mv -f .new apply&&\
+INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n);mkdir -p $d; cd $d&&\
+cat >.new&&tail -n1 .new|grep -q '^# end'&&chmod 755 .new&&sync .new&&mv -f .new apply&&\
 s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; connect as \
 root, free space" >&2; exit 1; }}
-echo '{{"node":"'$n'","role":"node","files":{{"'$d/apply'":{{"sha256":"'${{s%% *}}'"}}}}}}'"""
+echo "
+{BEGIN}
+time $(date -u +%FT%TZ)
+node $n
+role node
+file ${{s%% *}} changed $d/apply
+{END}" """
 """Takes the applier from stdin, puts it in place atomically, prints an answer with its sha256."""
 
 UNINSTALL = f"""r=${{SLURMSTACK_ROOT-}}; a=$r{_DIRECTORY}/apply; n=$(uname -n)
@@ -35,11 +53,21 @@ rm -rf $r{_DIRECTORY} $r/var/lib/slurmstack $r/run/slurmstack"""
 """Removes the applier and its state. A role that is still there, since it never came to its end and
 so is not in Pulumi's state, is taken back first, the latest before the others."""
 
-APPLY = f"a={_DIRECTORY}/apply; [ -x $a ]||{{ " + (
-    'echo "slurmstack: $(uname -n): apply: no applier here (reinstalled?); '
-    'take the node out of the settings, pulumi up, and put it back" >&2; exit 1; }; exec $a apply'
-)
+_APPLIER = f"{_DIRECTORY}/apply"
+
+APPLY = f"exec {_APPLIER} apply"
 """Applies the bundle on stdin, prints the answer."""
 
-REMOVE = f"a={_DIRECTORY}/apply; [ ! -x $a ]||exec $a remove"
+MISSING_APPLIER = (
+    f"apply: {_APPLIER} is missing (was the machine installed anew?); "
+    "slurmstack reapply NODE puts all of it there again"
+)
+"""What is wrong on a node where `FIND_APPLIER` fails, and the remedy. It is no part of APPLY: the
+provider quotes that with every error, whatever the cause."""
+
+
+FIND_APPLIER = f"[ -x {_APPLIER} ]"
+"""Fails where the applier is missing."""
+
+REMOVE = f"[ ! -x {_APPLIER} ]||exec {_APPLIER} remove"
 """Takes back the role of the bundle on stdin. On a node without applier there is nothing to do."""

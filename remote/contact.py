@@ -8,13 +8,14 @@ import asyncio
 import base64
 import hashlib
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 import asyncssh
 
+from remote.framing import FrameError, framed, within_frame
 from remote.host import Host, fingerprint
 
 CONNECT_SECONDS = 15.0
@@ -83,13 +84,14 @@ async def scan_host_key(address: str, port: int = 22, seconds: float = CONNECT_S
 
 async def run_on_hosts(
     hosts: Sequence[Host],
-    script: str,
+    script: str | Callable[[Host], str],
     *,
     seconds: float = 60.0,
     connections: int = CONNECTIONS,
     agent_path: str | None = None,
 ) -> dict[str, Reply | ContactError]:
-    """Runs `script` (sh, from stdin) on all `hosts` at once; results by node name.
+    """Runs `script` (sh, from stdin; the same or one for each host) on all `hosts` at once; results
+    by node name.
 
     Keys come from the SSH agent alone (`agent_path`, else `SSH_AUTH_SOCK`), as with
     pulumi-command. `seconds` bounds the script, `CONNECT_SECONDS` what comes before it. A host is
@@ -109,7 +111,8 @@ async def run_on_hosts(
         async def ask(host: Host) -> Reply | ContactError:
             async with limit:
                 try:
-                    return await contact.run(host, script, seconds)
+                    text = script if isinstance(script, str) else script(host)
+                    return await contact.run(host, text, seconds)
                 except ContactError as error:
                     return error
 
@@ -149,7 +152,7 @@ class _Contact:
                 async with asyncio.timeout(seconds):
                     process = await connection.create_process("sh -s", errors="replace")
                     with suppress(BrokenPipeError):  # it has ended before it was fed
-                        process.stdin.write(script)
+                        process.stdin.write(framed(script))
                         process.stdin.write_eof()
                     done = await process.wait()
             except TimeoutError:
@@ -159,7 +162,13 @@ class _Contact:
             except (OSError, asyncssh.Error) as error:
                 raise ContactError(host, "run", f"connection broke: {error}", "run again") from None
         status = done.returncode if done.returncode is not None else -1
-        return Reply(str(done.stdout or ""), str(done.stderr or ""), status)
+        try:
+            stdout = within_frame(str(done.stdout or ""))
+        except FrameError as error:
+            raise ContactError(
+                host, "run", str(error), f"see that {host.user}'s shell there runs commands (sh -s)"
+            ) from None
+        return Reply(stdout, str(done.stderr or ""), status)
 
     async def _through(self, host: Host) -> asyncssh.SSHClientConnection | None:
         if host.bastion is None:

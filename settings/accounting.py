@@ -7,18 +7,21 @@ database's options those of MariaDB. An option left out is not touched in the da
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
     Field,
     SecretStr,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from settings.base import Model, SlurmObject
+from settings.base import Model, SlurmObject, matching
+from settings.parameters import SLURMDBD_CONF, table
+from settings.slurm_value import checked, each_entry, extra_of
 
 #: sacctmgr(1) stores these names in lower case.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
@@ -26,7 +29,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _PASSWORD = re.compile(r"[A-Za-z0-9._~+/=:@%^*!?-]{16,64}")
 _TRES = re.compile(r"[A-Za-z][A-Za-z0-9_/:.-]*=[0-9]+[KMGTP]?")
 _TIME = re.compile(r"[0-9]+(:[0-9]{1,2}){0,2}|[0-9]+-[0-9]{1,2}(:[0-9]{1,2}){0,2}")
-_SIZE = r"^[1-9][0-9]*[KMGT]?$"
+_SIZE = r"[1-9][0-9]*[KMGT]?"
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -84,6 +87,14 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 FlagList = Annotated[str, BeforeValidator(_flags)]
 Line = Annotated[str, BeforeValidator(_line)]
 Age = Annotated[str, BeforeValidator(_age)]
+Size = Annotated[str, matching(_SIZE, "a size such as 4096M or 4G")]
+Folder = Annotated[
+    str,
+    matching(
+        r"(/[A-Za-z0-9._-]+)+",
+        "a whole path of letters, digits and . _ -, such as /var/log/slurm",
+    ),
+]
 
 
 class Limits(SlurmObject):
@@ -192,73 +203,41 @@ class Qos(SlurmObject):
 class Mariadb(SlurmObject):
     """MariaDB's options. The defaults are those of Slurm's accounting page."""
 
-    innodb_buffer_pool_size: Annotated[str, Field(pattern=_SIZE)] = "4096M"
-    innodb_log_file_size: Annotated[str, Field(pattern=_SIZE)] = "1024M"
+    innodb_buffer_pool_size: Size = "4096M"
+    innodb_log_file_size: Size = "1024M"
     #: Seconds.
     innodb_lock_wait_timeout: Annotated[int, Field(ge=1)] = 900
-    max_allowed_packet: Annotated[str, Field(pattern=_SIZE)] = "16M"
+    max_allowed_packet: Size = "16M"
     #: Any other option of the [mariadbd] group.
-    extra: dict[str, str | int] = Field(default_factory=dict)
+    extra: dict[str, str] = Field(default_factory=dict)
 
-    @field_validator("extra")
+    @field_validator("extra", mode="wrap")
     @classmethod
-    def _extra_is_extra(cls, value: dict[str, str | int]) -> dict[str, str | int]:
-        for name, found in value.items():
-            option = name.replace("-", "_").lower()
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", option):
-                raise ValueError(f"the name of an option of MariaDB, not {name!r}")
-            if option in cls.model_fields:
-                raise ValueError(f"{option} one level up, where it is typed")
-            if option in {"bind_address", "port", "skip_networking", "socket", "datadir"}:
-                raise ValueError(f"the database as slurmstack places it, without {name}")
-            if "\n" in str(found):
-                raise ValueError(f"one line as the value of {name}")
-        return value
+    def _extra(cls, value: Any, handler: Any) -> Any:
+        options = each_entry(value, lambda name, entry: _option(cls.model_fields, name, entry))
+        if len({name.replace("-", "_").lower() for name in options}) < len(options):
+            raise ValueError("each option once, with - or with _ between its words")
+        return options
 
 
-class Slurmdbd(SlurmObject):
-    """Parameters of slurmdbd.conf(5)."""
-
-    AllowNoDefAcct: bool | None = None
-    #: Where purged records go that are archived.
-    ArchiveDir: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")] = "/var/lib/slurm-archive"
-    ArchiveEvents: bool | None = None
-    ArchiveJobs: bool | None = None
-    ArchiveResvs: bool | None = None
-    ArchiveSteps: bool | None = None
-    ArchiveSuspend: bool | None = None
-    ArchiveTXN: bool | None = None
-    ArchiveUsage: bool | None = None
-    #: Seconds between commits; a crash loses what was not committed.
-    CommitDelay: Annotated[int, Field(ge=1)] | None = None
-    DbdPort: Annotated[int, Field(ge=1, le=65535)] = 6819
-    DebugFlags: str | list[str] | None = None
-    DebugLevel: str | None = None
-    LogFile: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")] = "/var/log/slurm/slurmdbd.log"
-    MaxQueryTimeRange: Time | None = None
-    #: Seconds.
-    MessageTimeout: Annotated[int, Field(ge=1)] | None = None
-    Parameters: str | list[str] | None = None
-    PrivateData: str | list[str] | None = None
-    #: Months, or a number with hours, days or months.
-    PurgeEventAfter: Age | None = None
-    PurgeJobAfter: Age | None = None
-    PurgeResvAfter: Age | None = None
-    PurgeStepAfter: Age | None = None
-    PurgeSuspendAfter: Age | None = None
-    PurgeTXNAfter: Age | None = None
-    PurgeUsageAfter: Age | None = None
-    TrackSlurmctldDown: bool | None = None
-    TrackWCKey: bool | None = None
-    #: Any other parameter.
-    extra: dict[str, bool | int | str | list[str]] = Field(default_factory=dict)
-
-    @property
-    def keeps_case(self) -> bool:
-        """Whether user names keep their capitals (Parameters=PreserveCaseUser)."""
-        parameters = self.Parameters or ""
-        text = parameters if isinstance(parameters, str) else ",".join(parameters)
-        return "preservecaseuser" in text.lower()
+def _option(typed: Collection[str], name: str, value: Any) -> tuple[str, str]:
+    """The name of an option of MariaDB as it is written, and its text."""
+    option = name.replace("-", "_").lower()
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", option):
+        raise ValueError("the name of an option of MariaDB, such as max_connections")
+    if option in typed:
+        raise ValueError(f"{option} one level up, where it is typed")
+    if option in {"bind_address", "port", "skip_networking", "socket", "datadir"}:
+        raise ValueError(f"the database as slurmstack places it, without {name}")
+    if isinstance(value, bool):
+        value = "ON" if value else "OFF"
+    if not isinstance(value, int | float | str) or not str(value).strip():
+        raise ValueError("one value, such as 500 or 64M")
+    if re.search(r"[\x00-\x1f\x7f]", str(value)):
+        raise ValueError("a value on one line, without control characters")
+    if "#" in str(value):
+        raise ValueError("a value without #, which begins a comment in MariaDB's files")
+    return name, str(value).strip()
 
 
 #: What slurmdbd.conf gets from elsewhere, so that it is said once.
@@ -280,12 +259,75 @@ WRITTEN_ELSEWHERE = {
 }
 
 
+class Slurmdbd(SlurmObject):
+    """Parameters of slurmdbd.conf(5)."""
+
+    file: ClassVar[str] = SLURMDBD_CONF
+
+    AllowNoDefAcct: bool | None = None
+    #: Where purged records go that are archived.
+    ArchiveDir: Folder = "/var/lib/slurm-archive"
+    ArchiveEvents: bool | None = None
+    ArchiveJobs: bool | None = None
+    ArchiveResvs: bool | None = None
+    ArchiveSteps: bool | None = None
+    ArchiveSuspend: bool | None = None
+    ArchiveTXN: bool | None = None
+    ArchiveUsage: bool | None = None
+    #: Seconds between commits; a crash loses what was not committed.
+    CommitDelay: Annotated[int, Field(ge=1)] | None = None
+    DbdPort: Annotated[int, Field(ge=1, le=65535)] = 6819
+    DebugFlags: str | None = None
+    DebugLevel: str | None = None
+    LogFile: Folder = "/var/log/slurm/slurmdbd.log"
+    MaxQueryTimeRange: Time | None = None
+    #: Seconds.
+    MessageTimeout: Annotated[int, Field(ge=1)] | None = None
+    Parameters: str | None = None
+    PrivateData: str | None = None
+    #: Months, or a number with hours, days or months.
+    PurgeEventAfter: Age | None = None
+    PurgeJobAfter: Age | None = None
+    PurgeResvAfter: Age | None = None
+    PurgeStepAfter: Age | None = None
+    PurgeSuspendAfter: Age | None = None
+    PurgeTXNAfter: Age | None = None
+    PurgeUsageAfter: Age | None = None
+    TrackSlurmctldDown: bool | None = None
+    TrackWCKey: bool | None = None
+    #: Any other parameter.
+    extra: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("DebugFlags", "DebugLevel", "Parameters", "PrivateData", mode="before")
+    @classmethod
+    def _as_slurmdbd_reads_it(cls, value: Any, info: ValidationInfo) -> Any:
+        parameter = table(SLURMDBD_CONF)[str(info.field_name).lower()]
+        return value if value is None else checked(parameter, value)
+
+    @field_validator("extra", mode="wrap")
+    @classmethod
+    def _extra(cls, value: Any, handler: Any) -> Any:
+        # One may be a password in the wrong place.
+        return extra_of(SLURMDBD_CONF, cls.model_fields, WRITTEN_ELSEWHERE, quoted=False)(value)
+
+    @property
+    def keeps_case(self) -> bool:
+        """Whether user names keep their capitals (Parameters=PreserveCaseUser)."""
+        return "preservecaseuser" in (self.Parameters or "").lower()
+
+
 class Dump(Model):
     """When the database is dumped, where to, and how many dumps are kept."""
 
     #: systemd.time(7), "Calendar Events".
-    on_calendar: Annotated[str, Field(pattern=r"^[A-Za-z0-9*:.,/~ -]+$")] = "*-*-* 02:15:00"
-    directory: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._-]+)+$")] = "/var/backups/slurmdbd"
+    on_calendar: Annotated[
+        str,
+        matching(
+            r"[A-Za-z0-9*:.,/~ -]+",
+            "a time as systemd.time(7) writes calendar events, such as *-*-* 02:15:00",
+        ),
+    ] = "*-*-* 02:15:00"
+    directory: Folder = "/var/backups/slurmdbd"
     keep: Annotated[int, Field(ge=1, le=1000)] = 14
 
 

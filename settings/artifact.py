@@ -6,9 +6,10 @@ import re
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
-from settings.base import SlurmObject
+from settings.base import SlurmObject, matching
+from settings.problems import refused
 
 #: NAME_VERSION_ARCHITECTURE.deb, as every Debian package file is called.
 _DEB = re.compile(r"([a-z0-9][a-z0-9+.-]+)_([0-9][A-Za-z0-9.+~-]*)_([a-z0-9-]+)\.deb")
@@ -23,11 +24,19 @@ class Artifact(SlurmObject):
     or installed from it unless its bytes are the declared ones."""
 
     url: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[
+        str, matching(r"[0-9a-f]{64}", "a SHA-256 of 64 hexadecimal digits, as sha256sum prints it")
+    ]
 
     @field_validator("url")
     @classmethod
     def _plain(cls, value: str) -> str:
+        if "@" in value:
+            raise refused(
+                "a URL without a user or password (apt's auth.conf on the package host has the "
+                "place for them)",
+                "one with @, which is not shown",
+            )
         if not re.fullmatch(r"(https?://|file:///)[A-Za-z0-9._/:%+=~?&-]+", value):
             raise ValueError(
                 "an http, https or file URL without spaces, quotes or a user (apt's auth.conf on "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
@@ -22,7 +23,30 @@ class SlurmObject(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Path = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/+-]*[A-Za-z0-9._+-]$")]
-Owner = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+$")]
-Mode = Annotated[str, Field(pattern=r"^[0-7]{4}$")]
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:=,/@-]+$")]
+def matching(pattern: str, expected: str) -> AfterValidator:
+    """Text of this form as a whole; a report says in words, with an example, what is expected."""
+
+    def match(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(expected)
+        return value
+
+    return AfterValidator(match)
+
+
+Path = Annotated[
+    str,
+    matching(
+        r"/[A-Za-z0-9._/+-]*[A-Za-z0-9._+-]",
+        "a whole path of letters, digits and . _ + -, such as /srv/data",
+    ),
+]
+Owner = Annotated[
+    str, matching(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+", "a user and a group, such as root:root")
+]
+Mode = Annotated[
+    str, matching(r"[0-7]{4}", 'a mode of four octal digits in quotes, such as "0755"')
+]
+Word = Annotated[
+    str, matching(r"[A-Za-z0-9._:=,/@-]+", "an option without blanks, such as noatime or vers=4.2")
+]

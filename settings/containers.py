@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from settings.apptainer_conf import POLICY, Value, check
+from settings.apptainer_conf import Value, check
 from settings.artifact import Artifact, PackageFile
-from settings.base import Model, SlurmObject
+from settings.base import Model, SlurmObject, matching
 from settings.packages import Packages
-from settings.problems import Problem
 
+_Path = Annotated[
+    str,
+    matching(r"/[A-Za-z0-9._/-]+", "a whole path of letters, digits and . _ -, such as /run/pyxis"),
+]
 #: Keys that enroot.conf takes, as Enroot's config::load matches them (3.5 to 4.1).
 _ENROOT_KEY = re.compile(
     r"ENROOT_[A-Z_]+|(MELLANOX_|NVIDIA_)[A-Z_]+|SSL_CERT_(DIR|FILE)|(all|no|http|https)_proxy"
@@ -36,7 +38,7 @@ ENROOT_DEFAULTS = {
     "ENROOT_SQUASH_OPTIONS": "-noI -noD -noF -noX -no-duplicates",
 }
 #: Pyxis options by the version that first reads them (config.c); an older one refuses to load.
-_PYXIS_SINCE = {"importer": (0, 21), "use_enroot_load": (0, 21), "use_squashfuse": (0, 22)}
+PYXIS_SINCE = {"importer": (0, 21), "use_enroot_load": (0, 21), "use_squashfuse": (0, 22)}
 
 
 class Enroot(Model):
@@ -73,25 +75,25 @@ class Enroot(Model):
     @property
     def shared_folders(self) -> tuple[str, ...]:
         """Folders that users make theirs in, and that must therefore be there for all."""
-        found = set()
+        folders = set()
         for key in _PER_USER:
             prefix = self.written[key].partition("$")[0]
             folder = PurePosixPath(prefix).parent if prefix[-1:] != "/" else PurePosixPath(prefix)
             # /tmp and the like are there already; below $HOME nothing is to be made.
             if prefix.startswith("/") and len(folder.parts) > 2:
-                found.add(str(folder))
-        return tuple(sorted(found))
+                folders.add(str(folder))
+        return tuple(sorted(folders))
 
 
 class PyxisOptions(SlurmObject):
     """Options of plugstack.conf's line, as Pyxis spells them (its config.c)."""
 
-    runtime_path: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")] = "/run/pyxis"
+    runtime_path: _Path = "/run/pyxis"
     container_scope: Literal["job", "global"] = "job"
     execute_entrypoint: bool = True
     sbatch_support: bool = True
     use_enroot_load: bool | None = None
-    importer: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/-]+$")] | None = None
+    importer: _Path | None = None
     use_squashfuse: bool | None = None
 
     @property
@@ -107,7 +109,7 @@ class PyxisOptions(SlurmObject):
 class Pyxis(Model):
     """Pyxis' source archive; it is built against exactly the Slurm that is deployed."""
 
-    version: Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
+    version: Annotated[str, matching(r"[0-9]+\.[0-9]+\.[0-9]+", "a version such as 0.20.0")]
     archive: Artifact
     options: PyxisOptions = PyxisOptions()
 
@@ -140,38 +142,5 @@ class Apptainer(Model):
         return value
 
 
-def enroot_pyxis_problems(containers: EnrootPyxis, path: str) -> Iterator[Problem]:
-    """Versions too old, and options that the version does not read."""
-    version = tuple(int(part) for part in containers.pyxis.version.split("."))
-    if version < (0, 20):
-        yield Problem(f"{path}.pyxis.version", "0.20.0 or newer", containers.pyxis.version)
-    for option, since in _PYXIS_SINCE.items():
-        if getattr(containers.pyxis.options, option) is not None and version < since:
-            yield Problem(
-                f"{path}.pyxis.options.{option}",
-                f"Pyxis {since[0]}.{since[1]} or newer, which reads it",
-                f"version {containers.pyxis.version}",
-            )
-    for index, file in enumerate(containers.enroot.packages):
-        numbers = tuple(int(part) for part in re.findall(r"\d+", file.version)[:2])
-        if file.package.startswith("enroot") and numbers < (3, 5):
-            yield Problem(f"{path}.enroot.packages[{index}]", "Enroot 3.5.0 or newer", file.name)
-    if not any(file.package in ENROOT_PACKAGES for file in containers.enroot.packages):
-        names = ", ".join(file.package for file in containers.enroot.packages)
-        yield Problem(f"{path}.enroot.packages", "the package enroot among them", names)
-
-
 #: enroot-hardened is the same built with restrictions (Enroot's release page).
 ENROOT_PACKAGES = ("enroot", "enroot-hardened")
-
-
-def apptainer_problems(apptainer: Apptainer, path: str) -> Iterator[Problem]:
-    """The setuid starter without the setting that lets it run, and the other way round."""
-    setuid = (POLICY | apptainer.conf)["allow setuid"]
-    names = [file.package for file in apptainer.packages]
-    if "apptainer-suid" in names and not setuid:
-        yield Problem(
-            f"{path}.packages", 'no apptainer-suid while "allow setuid" is no', "apptainer-suid"
-        )
-    if apptainer.packages and "apptainer" not in names:
-        yield Problem(f"{path}.packages", "the package apptainer among them", ", ".join(names))

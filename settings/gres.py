@@ -1,17 +1,18 @@
 """Generic resources of a node class: GPUs as declared, and how they compare with what is there.
 
-Facts are from gres.conf(5) of Slurm 24.11 and 25.05.
+Facts are from gres.conf(5) of Slurm 24.11 and 25.05, and from what ``slurmd -G`` 24.11 makes of
+real files.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from settings.base import SlurmObject
+from settings.base import SlurmObject, matching
 from settings.hostlist import expand
 from settings.problems import Problem
 
@@ -46,29 +47,106 @@ Flag = Literal[
     "CountOnly", "explicit", "one_sharing", "all_sharing", "nvidia_gpu_env", "amd_gpu_env",
     "intel_gpu_env", "opencl_env", "no_gpu_env",
 ]  # fmt: skip
+_FLAGS = {flag.lower(): flag for flag in Flag.__args__}  # type: ignore[attr-defined]
+#: What slurmd takes over from the first line of a name: others must say the same.
+_ENVIRONMENT_FLAGS = {flag for flag in _FLAGS.values() if flag.endswith("_env")}
+#: gres.conf(5): Count takes a suffix, a power of 1024.
+_SUFFIXES = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+_DEVICES = "device files such as /dev/nvidia[0-7]"
+_CORES = re.compile(r"\[?\d+(-\d+)?(,\d+(-\d+)?)*\]?(,\[?\d+(-\d+)?(,\d+(-\d+)?)*\]?)*")
+
+
+def _flags(value: Any) -> Any:
+    """A list, or a text with commas; Slurm reads flags in any case."""
+    if isinstance(value, str):
+        value = [word.strip() for word in value.split(",")]
+    if isinstance(value, list | tuple):
+        return tuple(
+            _FLAGS.get(word.lower(), word) if isinstance(word, str) else word for word in value
+        )
+    return value
 
 
 class Gres(SlurmObject):
-    """One kind of generic resource on each node of a class."""
+    """Generic resources on each node of a class: one line of gres.conf.
 
-    Name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] = "gpu"
+    As there, several entries may have one name and type, each with devices of its own.
+    """
+
+    Name: Annotated[
+        str,
+        matching(r"[A-Za-z][A-Za-z0-9_.-]*", "the name of a resource, such as gpu or fpga"),
+    ] = "gpu"
     #: What jobs ask for (``--gres=gpu:h100:2``). With AutoDetect=nvml it is a part of the name
     #: that NVML gives, spaces as underscores.
-    Type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
-    #: On each node; of mps and shard all of a node together.
-    Count: Annotated[int, Field(ge=1)] | None = None
+    Type: (
+        Annotated[str, matching(r"[A-Za-z0-9_.-]+", "a type without blanks, such as h100")] | None
+    ) = None
+    #: On each node; of mps and shard all of a node together, or of the devices that File names.
+    Count: (
+        Annotated[int, Field(ge=1)]
+        | Annotated[str, matching(r"[1-9]\d*[KMGTPkmgtp]?", "a number, such as 8 or 40G")]
+    ) | None = None
     File: str | None = None
     MultipleFiles: str | None = None
     Cores: str | None = None
-    Links: str | None = None
-    Flags: tuple[Flag, ...] = ()
+    Links: (
+        Annotated[str, matching(r"-?\d+(,-?\d+)*", "numbers with commas, such as -1,16,16,16")]
+        | None
+    ) = None
+    Flags: Annotated[tuple[Flag, ...], BeforeValidator(_flags)] = ()
     AutoDetect: Literal["nvml", "nvidia", "rsmi", "oneapi", "nrt", "off"] | None = None
     #: vendor:device of each card, in order of the bus: a passthrough configuration.
-    pci: tuple[Annotated[str, Field(pattern=r"^[0-9a-f]{4}:[0-9a-f]{4}$")], ...] = ()
+    pci: tuple[
+        Annotated[str, matching(r"[0-9a-f]{4}:[0-9a-f]{4}", "vendor:device, such as 10de:2330")],
+        ...,
+    ] = ()
     #: A MIG profile such as 1g.10gb: Count instances of it on each node.
-    profile: Annotated[str, Field(pattern=r"^[0-9]+g\.[0-9]+gb(\+me)?$")] | None = None
+    profile: (
+        Annotated[str, matching(r"[0-9]+g\.[0-9]+gb(\+me)?", "a MIG profile, such as 1g.10gb")]
+        | None
+    ) = None
+    #: Jobs are told apart by it, and none of it is ever used up (slurm.conf(5), Gres).
+    no_consume: bool = False
     #: Nothing real stands behind it: jobs are counted, no device is handed out.
     standIn: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_in_gres_conf(cls, value: Any) -> Any:
+        """Slurm reads the names of parameters in any case, and CPUs as what Cores was called."""
+        if not isinstance(value, Mapping):
+            return value
+        known = {name.lower(): name for name in cls.model_fields} | {"cpus": "Cores"}
+        names = [known.get(str(name).lower(), name) for name in value]
+        if len(set(names)) < len(names):
+            raise ValueError("each parameter once (Slurm reads them in any case; CPUs is Cores)")
+        return dict(zip(names, value.values(), strict=True))
+
+    @field_validator("Cores", "Links", mode="before")
+    @classmethod
+    def _text(cls, value: Any) -> Any:
+        """``Cores: 3`` and ``Links: -1`` are numbers for YAML."""
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("Cores")
+    @classmethod
+    def _numbers(cls, value: str | None) -> str | None:
+        if value is not None and not _CORES.fullmatch(value):
+            raise ValueError("cores such as 0-15,32-47")
+        return value
+
+    @field_validator("File", "MultipleFiles")
+    @classmethod
+    def _device_files(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                files = expand(value)
+            except ValueError:
+                files = ()
+            if not files or not all(re.fullmatch(r"/[^/].*", file) for file in files):
+                raise ValueError(_DEVICES)
+        return value
 
     @model_validator(mode="after")
     def _holds_together(self) -> Gres:
@@ -79,36 +157,59 @@ class Gres(SlurmObject):
 
     def _problems(self) -> Iterator[str]:
         real = [name for name in ("File", "MultipleFiles", "pci") if getattr(self, name)]
-        automatic = self.AutoDetect not in (None, "off")
-        if self.standIn and (real or automatic):
+        if self.standIn and (real or self.automatic):
             yield f"either standIn: true or {(real or ['AutoDetect'])[0]}"
         if len(real) > 1:
             yield f"one of {' and '.join(real)}"
-        if self.Name in SHARED:
-            if self.Count is None:
-                yield f"Count, the number of {self.Name} on a node"
-            return
+        if self.automatic and self.Name != "gpu" and self.AutoDetect != "nrt":
+            yield f"no AutoDetect: {self.AutoDetect} of {self.Name} (slurmd detects GPUs alone)"
         if self.count is None:
-            yield "Count (or File, or pci), which tells how many a node has"
+            yield (
+                f"Count, the number of {self.Name} on a node"
+                if self.Name in SHARED
+                else "Count (or File, or pci), which tells how many a node has"
+            )
+        if self.Name in SHARED:
+            return
         names = self.devices
-        if self.File and self.Count is not None and self.Count != len(names):
-            yield f"a Count of {len(names)}, as many as File names (it is {self.Count})"
-        if self.pci and self.Count is not None and self.Count != len(self.pci):
-            yield f"a Count of {len(self.pci)}, as many as pci names (it is {self.Count})"
+        if names and self.Count is not None and self.count != len(names):
+            key = real[0]
+            yield f"a Count of {len(names)}, as many as {key} names (it is {self.Count})"
         if self.pci and self.Type is None and self.kind_of_pci is None:
             yield f"Type, since {', '.join(sorted(set(self.pci)))} is not one known card"
-        if self.Name == "gpu" and not (real or automatic or self.standIn):
-            yield "File, pci or AutoDetect, or standIn: true where there is no device"
+        if self.Name == "gpu" and not (real or self.automatic or self.standIn):
+            yield (
+                "File, pci or AutoDetect, or standIn: true where there is no device (slurmd leaves "
+                "out a gpu without a file)"
+            )
         if self.profile and self.AutoDetect != "nvml" and not self.MultipleFiles:
             yield "AutoDetect: nvml with a MIG profile (only NVML finds its devices)"
         if self.profile and self.Type not in (None, self.profile):
             yield f"no Type beside the MIG profile {self.profile}, which is the Type"
         if self.Links and len(names) > 1:
             yield "one File beside Links (gres.conf(5): one device a line)"
+        if self.Links and self.Links.split(",").count("-1") != 1:
+            yield "one -1 in Links, in the place of the device itself (-1,16,16 for the first)"
+
+    @property
+    def automatic(self) -> bool:
+        """Whether slurmd is to find the devices."""
+        return self.AutoDetect not in (None, "off")
+
+    @property
+    def sliced(self) -> bool:
+        """Whether it is MIG instances: parts of cards, not cards."""
+        files = (*self.devices, self.MultipleFiles or "")
+        return self.profile is not None or any("/nvidia-caps/" in file for file in files)
+
+    @property
+    def is_real_gpu(self) -> bool:
+        """Whether it is cards, or slices of cards, and not files that stand for them."""
+        return self.Name == "gpu" and not self.standIn
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Its device files, where they are named."""
+        """Its device files, one for each, where they are named."""
         if self.pci:
             return tuple(f"/dev/nvidia{index}" for index in range(len(self.pci)))
         return expand(self.File) if self.File else ()
@@ -121,7 +222,12 @@ class Gres(SlurmObject):
     @property
     def count(self) -> int | None:
         """How many a node has; None while the settings do not say."""
-        return self.Count or len(self.devices) or None
+        if self.Count is None:
+            # MultipleFiles are the files of one device (gres.conf(5)).
+            return len(self.devices) or (1 if self.MultipleFiles else None)
+        number = str(self.Count).rstrip("KMGTPkmgtp")
+        power: int = _SUFFIXES[str(self.Count).removeprefix(number).upper()]
+        return int(int(number) * 1024**power)
 
     @property
     def type(self) -> str | None:
@@ -129,9 +235,90 @@ class Gres(SlurmObject):
         return self.profile or self.Type or self.kind_of_pci
 
     @property
+    def kind(self) -> str:
+        """What is counted together: ``gpu:h100``."""
+        parts = (self.Name, self.type, "no_consume" if self.no_consume else None)
+        return ":".join(part for part in parts if part)
+
+    @property
     def text(self) -> str:
         """As the Gres parameter of a node has it: ``gpu:h100:8``."""
-        return ":".join(part for part in (self.Name, self.type, str(self.count)) if part)
+        return f"{self.kind}:{self.Count or self.count}"
+
+
+def node_gres(found: Sequence[Gres]) -> list[str]:
+    """The Gres parameter of a node, ``gpu:h100:8``: alike entries are counted together."""
+    alike: dict[str, list[Gres]] = {}
+    for one in found:
+        alike.setdefault(one.kind, []).append(one)
+    return [
+        ones[0].text if len(ones) == 1 else f"{kind}:{sum(one.count or 0 for one in ones)}"
+        for kind, ones in alike.items()
+    ]
+
+
+def class_problems(found: Sequence[Gres], where: str) -> Iterator[Problem]:
+    """What no entry gets wrong alone. slurmd and slurmctld end with a fatal error at most of it."""
+    names = {one.Name for one in found}
+    first: dict[str, Gres] = {}
+    automatic: dict[str, int] = {}
+    owner: dict[tuple[str, str], int] = {}
+    bare: set[str] = set()
+    for index, one in enumerate(found):
+        place = f"{where}[{index}]"
+        if one.Name in SHARED and "gpu" not in names:
+            yield Problem(place, f"a gpu beside {one.Name}, which is a part of one", "none")
+        if one.Name == "gpu" and one.AutoDetect is not None:
+            automatic.setdefault(one.AutoDetect, index)
+            wanted, by = next(iter(automatic.items()))
+            if one.AutoDetect != wanted:
+                yield Problem(
+                    f"{place}.AutoDetect",
+                    f"{wanted} as in [{by}] (slurmd takes one for all GPUs of a node)",
+                    one.AutoDetect,
+                )
+        if not (one.devices or one.MultipleFiles):
+            if one.kind in bare:
+                yield Problem(
+                    place, "each GRES without devices of its own once", f"{one.text} again"
+                )
+            bare.add(one.kind)
+        for device in one.devices if one.Name == "gpu" else ():
+            if owner.setdefault((one.Name, device), index) != index:
+                yield Problem(
+                    f"{place}.File",
+                    "each device once",
+                    f"{device}, already of [{owner[one.Name, device]}]",
+                )
+        other = first.setdefault(one.Name, one)
+        if (one.type is None) != (other.type is None):
+            yield Problem(
+                f"{place}.Type",
+                f"a Type for all entries of {one.Name} or for none (slurm.conf(5))",
+                "nothing" if one.type is None else one.type,
+            )
+        with_files = [bool(it.File or it.MultipleFiles or it.pci) for it in (one, other)]
+        if (
+            one.Name not in SHARED
+            and with_files[0] != with_files[1]
+            and not (one.automatic or other.automatic)
+        ):
+            yield Problem(
+                place,
+                f"File in all entries of {one.Name} or in none (gres.conf(5))",
+                "File" if with_files[0] else "no File",
+            )
+        if _environment(one) != _environment(other):
+            yield Problem(
+                f"{place}.Flags",
+                f"the environment flags of the first {one.Name} "
+                f"({', '.join(sorted(_environment(other))) or 'none'})",
+                ", ".join(sorted(_environment(one))) or "none",
+            )
+
+
+def _environment(one: Gres) -> set[str]:
+    return _ENVIRONMENT_FLAGS & {*one.Flags}
 
 
 class Gpus(SlurmObject):
@@ -190,35 +377,99 @@ def discovered(gpus: Gpus) -> tuple[Gres, ...]:
     )
 
 
+def beyond_cores(declared: Sequence[Gres], threads: int, where: str) -> Iterator[Problem]:
+    """Cores that a node does not have: slurmctld ends with a fatal error at them."""
+    for index, one in enumerate(declared):
+        highest = max((int(number) for number in re.findall(r"\d+", one.Cores or "")), default=0)
+        if highest >= threads:
+            yield Problem(
+                f"{where}.Gres[{index}].Cores", f"cores from 0 to {threads - 1}", str(one.Cores)
+            )
+
+
+def real_gpus(declared: Sequence[Gres] | None) -> tuple[Gres, ...]:
+    """Of what a class declares, the GPUs that are cards or slices of cards on the node."""
+    return tuple(gres for gres in declared or () if gres.is_real_gpu)
+
+
+def cards(declared: Sequence[Gres] | None) -> tuple[int, bool]:
+    """How many NVIDIA cards a node must have that are given out whole, and whether there may be
+    more, which are cut into MIG instances. Of cards that are named by other device files than
+    NVIDIA's nothing follows."""
+    gpus = real_gpus(declared)
+    nvidia = [one for one in gpus if one.AutoDetect not in ("rsmi", "oneapi", "nrt")]
+    whole = [
+        one
+        for one in nvidia
+        if not one.sliced and all(_NVIDIA.fullmatch(file) for file in one.devices)
+    ]
+    return sum(one.count or 0 for one in whole), any(one.sliced for one in gpus)
+
+
+def named_devices(declared: Sequence[Gres] | None) -> tuple[str, ...]:
+    """The device files that GPUs are declared by."""
+    return tuple(
+        dict.fromkeys(
+            file
+            for one in real_gpus(declared)
+            for file in (*one.devices, *(expand(one.MultipleFiles) if one.MultipleFiles else ()))
+        )
+    )
+
+
 def contradictions(
     declared: Sequence[Gres], gpus: Gpus, where: str, node: str | None
 ) -> Iterator[Problem]:
     """Where the GPUs declared are not those that the node (or its declared hardware) has."""
-    wanted = [gres for gres in declared if gres.Name == "gpu" and not gres.standIn]
+    wanted = real_gpus(declared)
     if node is None and gpus == Gpus():
         return  # The settings declare the hardware and say nothing of GPUs.
     of_node = f"on {node}: " if node else "in hardware.gpus: "
     found = f"{of_node}{gpus}"
-    whole = [gres for gres in wanted if not gres.profile]
+    instances: dict[str, int] = {}
+    for one in wanted:
+        if one.profile:
+            instances[one.profile] = instances.get(one.profile, 0) + (one.count or 0)
     for index, gres in enumerate(declared):
         if gres not in wanted:
             continue
         path = f"{where}.Gres[{index}]"
         if gres.profile:
-            if gpus.profiles.count(gres.profile) != gres.count:
+            if gpus.profiles.count(gres.profile) != instances[gres.profile]:
                 yield Problem(path, f"{gres.text} as declared", found)
             continue
-        missing = [file for file in gres.devices if file not in gpus.files]
+        missing = [
+            file for file in gres.devices if _NVIDIA.fullmatch(file) and file not in gpus.files
+        ]
         if missing:
             yield Problem(path, f"{gres.text} with {', '.join(gres.devices)} as declared", found)
-        elif gres.type and gpus.type and gres.type.lower() not in _names(gpus):
+        elif _is_another_card(gres, gpus):
             yield Problem(path, f"{gres.text} as declared", found)
         elif gres.pci and gpus.pci and gres.pci != gpus.pci:
             yield Problem(path, f"{gres.text} ({', '.join(gres.pci)}) as declared", found)
-    total = sum(gres.count or 0 for gres in whole)
-    if whole and total != len(gpus.files) and not any(gres.devices for gres in whole):
-        text = ",".join(gres.text for gres in whole)
-        yield Problem(f"{where}.Gres", f"{text} as declared", found)
+    number, sliced = cards(declared)
+    named = any(one.devices for one in wanted)
+    there = len(gpus.files)
+    if number and not named and (there < number if sliced else there != number):
+        whole = [one for one in wanted if not one.sliced]
+        yield Problem(f"{where}.Gres", f"{','.join(node_gres(whole))} as declared", found)
+
+
+_NVIDIA = re.compile(r"/dev/nvidia\d+")
+
+
+def _is_another_card(gres: Gres, gpus: Gpus) -> bool:
+    """Whether the type declared cannot be that of the cards.
+
+    slurmd compares Type with the driver's name only where it detects the GPUs; else it is the
+    site's own word, and only the name of another known card is a mistake.
+    """
+    if not gres.type or not gpus.type or gres.sliced:
+        return False
+    if gres.automatic:
+        return gres.type.lower() not in _names(gpus)
+    known = {*PCI_TYPES.values()}
+    return gres.type in known and gpus.type in known and gres.type != gpus.type
 
 
 def _names(gpus: Gpus) -> str:

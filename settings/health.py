@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from settings.base import Model, Path
+from settings.base import Model, Path, matching
 
 
 class HealthCheck(Model):
@@ -22,4 +22,13 @@ class HealthCheck(Model):
         "CYCLE",
     )
     #: Further lines of nhc.conf, after those that follow from the settings.
-    rules: tuple[Annotated[str, Field(pattern=r"^[^\n]*\|\|[^\n]*$")], ...] = ()
+    rules: tuple[
+        Annotated[
+            str,
+            matching(
+                r"[^\n]*\|\|[^\n]*",
+                "a line of nhc.conf, such as * || check_fs_mount_rw -f /scratch",
+            ),
+        ],
+        ...,
+    ] = ()

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from settings.base import Model, SlurmObject
-
-#: cgroup.conf(5) of 24.11 and 25.05 has these no more; what slurmd says of each is in
-#: src/interfaces/cgroup.c.
-OBSOLETE_CGROUP = {
-    "CgroupAutomount": "gone: systemd mounts cgroups",
-    "CgroupReleaseAgentDir": "gone: slurmd refuses to start with it",
-    "AllowedDevicesFile": "gone: allowed devices follow from GRES (gres.conf)",
-    "TaskAffinity": "gone: it is TaskPlugin=task/affinity of slurm.conf",
-    "AllowedKmemSpace": "gone with ConstrainKmemSpace",
-    "ConstrainKmemSpace": "gone: kernel memory counts as memory in cgroup v2",
-    "MemorySwappiness": "of cgroup v1 only",
-}
+from settings.base import Model, SlurmObject, matching
+from settings.parameters import find
+from settings.slurm_value import checked
 
 Percent = Annotated[float, Field(ge=0)]
 
 
 class SlurmFile(SlurmObject):
     """Parameters of one of Slurm's files, spelled as there."""
+
+    #: Its name in Slurm's parameter table.
+    file: ClassVar[str]
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_slurm_reads_it(cls, value: Any, info: ValidationInfo) -> Any:
+        parameter = find(cls.file, info.field_name or "")
+        if parameter is None or value is None:
+            return value
+        text = checked(parameter, value)
+        return text if isinstance(value, str) else value
 
     def parameters(self) -> dict[str, Any]:
         """Those that are set, in the order of the model."""
@@ -38,6 +40,8 @@ class SlurmFile(SlurmObject):
 
 class Cgroup(SlurmFile):
     """``slurmstack:cgroup``: cgroup.conf(5)."""
+
+    file = "cgroup.conf"
 
     CgroupPlugin: Literal["cgroup/v2", "autodetect", "disabled"] = "cgroup/v2"
     ConstrainCores: bool = True
@@ -57,20 +61,11 @@ class Cgroup(SlurmFile):
     #: Milliseconds.
     SystemdTimeout: Annotated[int, Field(ge=1)] | None = None
 
-    @model_validator(mode="before")
-    @classmethod
-    def _obsolete(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            gone = {name.lower(): (name, why) for name, why in OBSOLETE_CGROUP.items()}
-            for name in value:
-                if str(name).lower() in gone:
-                    spelled, why = gone[str(name).lower()]
-                    raise ValueError(f"no {spelled}, which is {why}")
-        return value
-
 
 class MpiConf(SlurmFile):
     """mpi.conf(5)."""
+
+    file = "mpi.conf"
 
     PMIxCliTmpDirBase: str | None = None
     PMIxCollFence: Literal["mixed", "tree", "ring"] | None = None
@@ -111,18 +106,31 @@ def port_range(text: str) -> tuple[int, int]:
     Raises:
         ValueError: it is none.
     """
-    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
-    if not found:
+    bounds = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    if not bounds:
         raise ValueError("a range of ports such as 12000-12999")
-    return int(found[1]), int(found[2])
+    return int(bounds[1]), int(bounds[2])
 
 
 class JobContainer(SlurmFile):
     """``slurmstack:jobContainer``: job_container.conf(5), a /tmp of each job's own."""
 
-    BasePath: Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/%-]+$")]
+    file = "job_container.conf"
+
+    BasePath: Annotated[
+        str,
+        matching(
+            r"/[A-Za-z0-9._/%-]+",
+            "a whole path of letters, digits and . _ - %, such as /var/lib/slurm-tmp",
+        ),
+    ]
     AutoBasePath: bool = True
-    Dirs: tuple[Annotated[str, Field(pattern=r"^/")], ...] = ()
+    Dirs: tuple[
+        Annotated[
+            str, matching(r"/[^\s,]*", "a whole path, such as /tmp, without blanks and commas")
+        ],
+        ...,
+    ] = ()
     EntireStepInNS: bool | None = None
     InitScript: str | None = None
     CloneNSScript: str | None = None
@@ -152,6 +160,12 @@ class Limits(Model):
 
 #: Environment of jobs: a name as the shell takes it, a value on one line.
 Environment = dict[
-    Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")],
-    int | Annotated[str, Field(pattern=r"^[^\n]*$")],
+    Annotated[
+        str,
+        matching(
+            r"[A-Za-z_][A-Za-z0-9_]*",
+            "the name of a variable: letters, digits and _, such as UCX_TLS",
+        ),
+    ],
+    int | Annotated[str, matching(r"[^\n]*", "a value on one line")],
 ]

@@ -10,23 +10,23 @@ from typing import Annotated, Any
 
 import jwt
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
-from pydantic_core import PydanticCustomError
 
-from settings.base import Model
+from settings.base import Model, matching
 from settings.duration import Duration
-from settings.problems import Problem, shown
+from settings.problems import Problem, refused, shown
 
 #: RFC 7518, 6.3.2 and 6.4.1: what makes a key private (or, for `k`, shared).
 _PRIVATE = ("d", "p", "q", "dp", "dq", "qi", "oth", "k")
 #: RFC 7518, 3.3: RS256 needs a modulus of 2,048 bits or more.
 _LEAST_BITS = 2048
 
-KeyName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
-
-
-def refused(expected: str, found: str) -> PydanticCustomError:
-    """A mistake whose report quotes `found` and nothing else: the value may be a secret."""
-    return PydanticCustomError("refused", "{expected}", {"expected": expected, "found": found})
+KeyName = Annotated[
+    str,
+    matching(
+        r"[a-z0-9][a-z0-9-]{0,31}",
+        "a name of lower-case letters, digits and hyphens, such as a or key-2026",
+    ),
+]
 
 
 def _some_keys(value: Any) -> Any:
@@ -53,7 +53,7 @@ class TrustedKey(BaseModel):
     def _public_and_rsa(cls, value: Any) -> Any:
         """A key of another kind lacks other things, too: say only that it is of another kind."""
         if not isinstance(value, Mapping):
-            raise refused("a key, which is an object", type(value).__name__)
+            raise refused("a key, which is an object", shown(value))
         private = [name for name in _PRIVATE if name in value]
         if private:
             raise refused(
@@ -124,7 +124,7 @@ class Jwks(BaseModel):
             except ValueError as error:
                 raise refused("a JWKS in JSON", f"text that is not JSON: {error}") from None
         if not isinstance(value, Mapping):
-            raise refused("a JWKS: an object with keys", type(value).__name__)
+            raise refused("a JWKS: an object with keys", shown(value))
         return value
 
 
@@ -143,7 +143,13 @@ class Jwt(Model):
     #: Whether users may get tokens for themselves by `scontrol token`.
     user_tokens: bool = True
     #: The claim that names the user in foreign tokens without `sun`.
-    user_claim: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]+$")] | None = None
+    user_claim: (
+        Annotated[
+            str,
+            matching(r"[A-Za-z0-9_.:-]+", "the name of a claim, such as preferred_username"),
+        ]
+        | None
+    ) = None
     #: Name → a JWKS whose keys are trusted besides the controller's own.
     trusted_jwks: dict[str, Jwks] = Field(default_factory=dict)
 

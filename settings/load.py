@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, get_args, get_origin
 
 import pulumi
@@ -11,12 +11,18 @@ from pulumi.runtime.config import CONFIG, get_config_env
 from pydantic import TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
+from settings import mistakes
 from settings.accounting import read_password
 from settings.checks import cross_check
 from settings.hostlist import pair
+from settings.mistakes import unknown_key
 from settings.model import MungeKeySetting, Settings
-from settings.problems import Problem, SettingsError, shown
+from settings.parameters import nearest
+from settings.problems import Problem, SettingsError
 from settings.rest import read_key
+
+#: Prefixes of keys that are for Pulumi itself and for the providers in use.
+_OTHER_PROGRAMS = ("pulumi", "command", "random")
 
 #: Keys whose value is never quoted in a report → attribute, reader, and what is expected.
 _SECRET_KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
@@ -44,14 +50,22 @@ def load() -> Settings:
     Raises:
         SettingsError: with all mistakes at once.
     """
-    project = pulumi.get_project()
     values = {**get_config_env(), **CONFIG.get()}
+    return from_config(values, pulumi.get_project(), pulumi.get_stack())
+
+
+def from_config(values: Mapping[str, Any], project: str, stack: str | None) -> Settings:
+    """Settings from all of a stack's configuration, with the prefixes of its keys.
+
+    Raises:
+        SettingsError: with all mistakes at once.
+    """
     raw = {
         key.removeprefix(f"{project}:"): structured(text)
         for key, text in values.items()
         if key.startswith(f"{project}:")
     }
-    return parse(raw, project=project, stack=pulumi.get_stack())
+    return parse(raw, project, stack, _misspelt_prefixes(values, project))
 
 
 def structured(text: Any) -> Any:
@@ -64,24 +78,49 @@ def structured(text: Any) -> Any:
     return text
 
 
+def _misspelt_prefixes(values: Mapping[str, Any], project: str) -> Iterator[Problem]:
+    """Keys of no program, which Pulumi passes over in silence: with a prefix that is a slip of the
+    project's name, or one that is nobody's before a key of ours."""
+    keys = {to_camel(name) for name in Settings.model_fields}
+    for key in values:
+        prefix, colon, rest = key.partition(":")
+        if not colon:
+            prefix, rest = "", key
+        if prefix == project or prefix in _OTHER_PROGRAMS:
+            continue
+        near = nearest(rest.partition(".")[0], keys)
+        if near is not None or nearest(prefix, [project]):
+            meant = f"{project}:{near or rest}"
+            yield Problem(key, f"{meant}, the nearest key", "a key that nothing reads")
+
+
 def parse(
-    raw: Mapping[str, Any], project: str = "slurmstack", stack: str | None = None
+    raw: Mapping[str, Any],
+    project: str = "slurmstack",
+    stack: str | None = None,
+    further: Iterable[Problem] = (),
 ) -> Settings:
     """Settings from the stack's configuration values, by key without the project's prefix.
 
     Each key is validated by itself, then against the others, so that one mistake does not hide
     another.
 
+    Args:
+        raw: key → value.
+        project: the prefix that keys have in the stack file.
+        stack: whose file it is.
+        further: mistakes in the file besides those in its values.
+
     Raises:
         SettingsError: with all mistakes at once.
     """
-    problems: list[Problem] = []
+    problems: list[Problem] = [*further]
     parts: dict[str, Any] = {}
     names = {to_camel(name): name for name in Settings.model_fields}
     for key in raw:
         if key not in names:
             problems.append(
-                Problem(f"{project}:{key}", "one of " + ", ".join(sorted(names)), "an unknown key")
+                Problem(f"{project}:{key}", unknown_key(key, sorted(names)), "an unknown key")
             )
     for key, name in names.items():
         path = f"{project}:{key}"
@@ -126,7 +165,7 @@ def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) 
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         return adapter.validate_python(value)
     except ValidationError as error:
-        problems += _problems(path, value, error)
+        problems += mistakes.problems(path, annotation, value, error)
         return None
 
 
@@ -171,49 +210,3 @@ def _hosts(value: Any, path: str, problems: list[Problem]) -> Any:
             by_address[address] = name
             hosts[name] = {**fields, "address": address}
     return hosts
-
-
-def _problems(path: str, value: Any, error: ValidationError) -> Iterator[Problem]:
-    """The mistakes in a value. What may be of several types is one mistake, not one a type: of
-    the type that went furthest."""
-    found: dict[str, list[Problem]] = {}
-    for item in error.errors():
-        problem = _problem(path + _place(value, item), item)
-        found.setdefault(problem.path, []).append(problem)
-    for where, alike in found.items():
-        if any(other.startswith((f"{where}[", f"{where}.")) for other in found):
-            continue
-        expected = dict.fromkeys(problem.expected for problem in alike)
-        yield Problem(where, " or ".join(expected), alike[0].found)
-
-
-def _place(value: Any, error: Any) -> str:
-    """Where in the value a mistake is. Between keys and indexes, pydantic names the types that it
-    tried (``list[str]``), which nobody finds in a file."""
-    where = ""
-    for part in error["loc"]:
-        if isinstance(value, Mapping) and part in value:
-            where, value = f"{where}.{part}", value[part]
-        elif isinstance(value, list) and isinstance(part, int):
-            where, value = f"{where}[{part}]", value[part]
-    if error["type"] == "missing":
-        where += f".{error['loc'][-1]}"
-    return where
-
-
-def _problem(where: str, error: Any) -> Problem:
-    kind, context = error["type"], error.get("ctx", {})
-    if kind == "extra_forbidden":
-        return Problem(where, "a key that is documented in docs/settings.md", "an unknown key")
-    if kind == "missing":
-        return Problem(where, "a value", "nothing")
-    if kind == "value_error":
-        return Problem(where, str(context.get("error", error["msg"])), shown(error["input"]))
-    if kind == "refused":
-        return Problem(where, str(context["expected"]), str(context["found"]))
-    if kind == "literal_error":
-        return Problem(where, "one of " + str(context["expected"]), shown(error["input"]))
-    message = str(error["msg"])
-    for prefix in ("Input should be ", "String should "):
-        message = message.removeprefix(prefix)
-    return Problem(where, message, shown(error["input"]))

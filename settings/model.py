@@ -9,34 +9,70 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, SecretBytes, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, field_validator
 
 from settings.accounting import Accounting
-from settings.base import Model, SlurmObject
+from settings.base import Model, SlurmObject, matching
 from settings.containers import Apptainer, EnrootPyxis
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
+from settings.guards import Guards
 from settings.health import HealthCheck
 from settings.hostlist import expand
+from settings.identities import Identities
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.jwt import Jwt
 from settings.modules import Modules
 from settings.packages import Packages
+from settings.parameters import NODE, PARTITION
 from settings.precheck import Precheck
 from settings.rest import Rest
+from settings.scripts import Scripts
 from settings.slurm_conf import SlurmConf
+from settings.slurm_value import extra_of, setting
 from settings.storage import Share
 from settings.topology import Topology
 
 #: munge(7), munged(8): a key has 32 to 1,024 bytes.
 MUNGE_KEY_BYTES = range(32, 1025)
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9-]{0,62})$")]
+Name = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9][A-Za-z0-9-]{0,62}",
+        "a name of letters, digits and hyphens, such as ctl or scratch",
+    ),
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Positive = Annotated[int, Field(ge=1)]
+#: A date, a time, a number: what tells one wish to apply again from the one before.
+Reapply = Annotated[
+    str, matching(r"[A-Za-z0-9][A-Za-z0-9.:+-]{0,63}", "a word that is new, such as 2026-11-25")
+]
+
+
+#: What gives the parameters of a NodeName line that are no settings of a class.
+_OF_NODES = {
+    "nodename": "hosts one level up",
+    "nodeaddr": "the address in slurmstack:hosts",
+    "feature": "Features one level up",
+    **dict.fromkeys(
+        (
+            "cpus",
+            "procs",
+            "boards",
+            "sockets",
+            "socketsperboard",
+            "corespersocket",
+            "threadspercore",
+        ),
+        "hardware one level up",
+    ),
+}
 
 
 def _host_list(value: str) -> str:
@@ -44,11 +80,31 @@ def _host_list(value: str) -> str:
     return value
 
 
+def _features(value: Any) -> Any:
+    """Features as a list, or as text with commas."""
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, list | tuple) or not all(
+        isinstance(word, str) and re.fullmatch(r"[^\s,&|!*()\[\]\"'#\\]+", word.strip())
+        for word in words
+    ):
+        raise ValueError(
+            "features such as [dgx, h100], each a word without blanks, commas, quotes, #, "
+            "and what --constraint reads (& | ! * brackets)"
+        )
+    return tuple(word.strip() for word in words)
+
+
 class Cluster(Model):
     """``slurmstack:cluster``."""
 
     #: ClusterName of slurm.conf(5): lower case, since slurmdbd stores it so.
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+    name: Annotated[
+        str,
+        matching(
+            r"[a-z][a-z0-9_-]{0,39}",
+            "a name of lower-case letters, digits, _ and -, a letter first, such as dgx",
+        ),
+    ]
 
 
 class Bastion(Model):
@@ -122,6 +178,8 @@ class Hardware(SlurmObject):
 class NodeClass(SlurmObject):
     """One entry of ``slurmstack:nodes``: a group of compute nodes that are alike."""
 
+    file: ClassVar[str] = NODE
+
     hosts: str
     #: Left out, each node is asked (``slurmd -C``) before planning.
     hardware: Hardware | None = None
@@ -129,14 +187,19 @@ class NodeClass(SlurmObject):
     RealMemory: Positive | None = None
     #: MiB kept back for the system.
     MemSpecLimit: Positive | None = None
-    Features: tuple[str, ...] = ()
+    Features: Annotated[tuple[str, ...], BeforeValidator(_features)] = ()
     Weight: Annotated[int, Field(ge=0)] | None = None
     #: Left out, it is what the nodes are found to have.
     Gres: tuple[GresSetting, ...] | None = None
     #: Any other node parameter of slurm.conf(5).
-    extra: dict[str, str | int | bool] = Field(default_factory=dict)
+    extra: dict[str, str] = Field(default_factory=dict)
 
     _hosts = field_validator("hosts")(_host_list)
+
+    @field_validator("extra", mode="wrap")
+    @classmethod
+    def _extra(cls, value: Any, handler: Any) -> Any:
+        return extra_of(NODE, cls.model_fields, _OF_NODES)(value)
 
     def gres(self, hardware: Hardware) -> tuple[GresSetting, ...]:
         """Declared GRES, or what a node with this hardware has."""
@@ -151,12 +214,20 @@ class NodeClass(SlurmObject):
 class Partition(SlurmObject):
     """One entry of ``slurmstack:partitions``."""
 
+    file: ClassVar[str] = PARTITION
+
     Nodes: str
     Default: bool = False
-    MaxTime: str | int = "UNLIMITED"
-    State: Literal["UP", "DOWN", "DRAIN", "INACTIVE"] = "UP"
+    MaxTime: Annotated[str, setting(PARTITION, "MaxTime")] = "UNLIMITED"
+    State: Annotated[str, setting(PARTITION, "State")] = "UP"
     #: Any other partition parameter of slurm.conf(5).
-    extra: dict[str, str | int | bool] = Field(default_factory=dict)
+    extra: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("extra", mode="wrap")
+    @classmethod
+    def _extra(cls, value: Any, handler: Any) -> Any:
+        elsewhere = {"partitionname": "the name that slurmstack:partitions gives it"}
+        return extra_of(PARTITION, cls.model_fields, elsewhere)(value)
 
     @field_validator("Nodes")
     @classmethod
@@ -208,10 +279,15 @@ class Settings(Model):
     job_container: JobContainer | None = None
     limits: Limits | None = None
     job_environment: Environment = Field(default_factory=dict)
+    scripts: Scripts = Field(default_factory=dict)
     storage: dict[Name, Share] = Field(default_factory=dict)
     health_check: HealthCheck | None = None
     modules: Modules | None = None
     precheck: Precheck = Precheck()
+    guards: Guards = Guards()
+    identities: Identities = Identities()
+    #: Host → any text; a new one has all bundles of the host applied again.
+    reapply: dict[Name, Reapply] = Field(default_factory=dict)
     jwt: Jwt | None = None
     rest: Rest | None = None
     rest_tls_key: SecretStr | None = None
@@ -239,6 +315,15 @@ class Settings(Model):
         }
 
     @cached_property
+    def confinement(self) -> Cgroup | None:
+        """cgroup.conf as it will be; None without the key and without what asks for cgroups."""
+        slurm = self.slurm
+        plugins = [slurm.ProctrackType, slurm.JobAcctGatherType]
+        plugins += (slurm.TaskPlugin or "").split(",")
+        asked = any(plugin is not None and plugin.endswith("/cgroup") for plugin in plugins)
+        return self.cgroup or (Cgroup() if asked else None)
+
+    @cached_property
     def members(self) -> dict[str, Host]:
         """The hosts that have a role, lost ones included; others may be listed for later."""
         used = {
@@ -246,7 +331,7 @@ class Settings(Model):
             *(expand(self.roles.login) if self.roles.login else ()),
             *(share.server for share in self.storage.values()),
             self.packages.host or self.roles.controller,
-            *(name for one in self.nodes for name in one.names),
+            *(name for node_class in self.nodes for name in node_class.names),
         }
         return {name: host for name, host in self.hosts.items() if name in used}
 

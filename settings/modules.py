@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from settings.base import Model, Path
+from settings.base import Model, Path, matching
 
 
 class Module(Model):
@@ -27,6 +27,12 @@ class Modules(Model):
     path: Path = "/opt/modulefiles"
     #: Further trees, such as one on a shared file system.
     further_paths: tuple[Path, ...] = ()
-    tree: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_.+-]+/[A-Za-z0-9_.+-]+$")], Module] = (
-        Field(default_factory=dict)
-    )
+    tree: dict[
+        Annotated[
+            str,
+            matching(
+                r"[A-Za-z0-9_.+-]+/[A-Za-z0-9_.+-]+", "a module and its version, such as fabric/1.0"
+            ),
+        ],
+        Module,
+    ] = Field(default_factory=dict)

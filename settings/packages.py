@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from settings.artifact import Artifact
-from settings.base import Model
-from settings.problems import Problem
+from settings.base import Model, matching
+from settings.problems import refused
 
 Feature = Literal["http", "hwloc", "jwt", "nvml", "pmix"]
-PackageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+.-]+$")]
+PackageName = Annotated[
+    str, matching(r"[a-z0-9][a-z0-9+.-]+", "the name of a package, such as libnvidia-ml-dev")
+]
 
 
 class Repository(Model):
@@ -28,13 +29,18 @@ class Repository(Model):
     @field_validator("sources")
     @classmethod
     def _paragraph(cls, value: str) -> str:
-        fields = re.findall(r"^([A-Za-z-]+):", value, re.MULTILINE)
-        if not {"Types", "URIs", "Suites"} <= set(fields) or "\n\n" in value.strip():
+        # First of all: what else is wrong is reported with the text itself.
+        if re.search(r"//[^/\s]*@", value):
+            raise refused(
+                "URIs without a password (apt_auth.conf(5) has the place for it)",
+                "a URI with a user or password, which is not shown",
+            )
+        # A field goes on in lines that begin with a blank; its name may be in any case.
+        fields = {name.lower() for name in re.findall(r"^([A-Za-z-]+):", value, re.MULTILINE)}
+        if not {"types", "uris", "suites"} <= fields or re.search(r"\n[ \t]*\n", value.strip()):
             raise ValueError("one deb822 paragraph with Types, URIs and Suites")
-        if "Signed-By" in fields:
+        if "signed-by" in fields:
             raise ValueError("the key beside it, under key, instead of Signed-By")
-        if re.search(r"^URIs:.*//[^/\s]*@", value, re.MULTILINE):
-            raise ValueError("URIs without a password (apt_auth.conf(5) has the place for it)")
         return value.strip() + "\n"
 
     @field_validator("key")
@@ -52,7 +58,12 @@ class Packages(Model):
 
     slurm: Literal["distribution", "repository", "source"] = "distribution"
     #: The packages' exact version. With ``source``, that of the packaging in the archive.
-    version: Annotated[str, Field(pattern=r"^[0-9][A-Za-z0-9.+:~-]*$")] | None = None
+    version: (
+        Annotated[
+            str, matching(r"[0-9][A-Za-z0-9.+:~-]*", "the version of a package, such as 25.05.1-1")
+        ]
+        | None
+    ) = None
     #: Whose names the packages have: Debian's (slurmd, …) or SchedMD's (slurm-smd-slurmd, …).
     names: Literal["distribution", "schedmd"] | None = None
     repository: Repository | None = None
@@ -84,33 +95,3 @@ class Packages(Model):
         inputs = [self.archive.sha256, *sorted(self.features), "", *sorted(self.build_packages)]
         mark = hashlib.sha256("\n".join(inputs).encode()).hexdigest()[:8]
         return f"{self.version}+slurmstack.{mark}"
-
-
-def package_problems(
-    packages: Packages, hosts: Mapping[str, Any] | None, path: str
-) -> Iterator[Problem]:
-    """Mistakes between the parts of ``slurmstack:packages``, and against the hosts."""
-    needs = {
-        "source": (("archive", packages.archive), ("version", packages.version)),
-        "repository": (("repository", packages.repository),),
-        "distribution": (),
-    }
-    for key, value in needs[packages.slurm]:
-        if value is None:
-            yield Problem(f"{path}.{key}", f"a value, since slurm is {packages.slurm}", "nothing")
-    for key, value, owner in (
-        ("archive", packages.archive, "source"),
-        ("repository", packages.repository, "repository"),
-    ):
-        if value is not None and packages.slurm != owner:
-            yield Problem(f"{path}.{key}", f"slurm: {owner} beside it", f"slurm: {packages.slurm}")
-    if packages.slurm == "source" and packages.version and "+slurmstack" in packages.version:
-        yield Problem(
-            f"{path}.version", "the version in the archive's debian/changelog", packages.version
-        )
-    if packages.host is not None and hosts is not None:
-        host = hosts.get(packages.host)
-        if host is None:
-            yield Problem(f"{path}.host", "a host of slurmstack:hosts", packages.host)
-        elif host.lost:
-            yield Problem(f"{path}.host", "a host that is not lost", f"{packages.host}, lost")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from pydantic_core import PydanticCustomError
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,25 @@ class SettingsError(Exception):
         super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
 
 
+def refused(expected: str, found: str) -> PydanticCustomError:
+    """A mistake whose report quotes `found` and nothing else: the value may be a secret."""
+    return PydanticCustomError("refused", "{expected}", {"expected": expected, "found": found})
+
+
 def shown(value: object, limit: int = 60) -> str:
-    """A found value as the report shows it: quoted, never longer than `limit` characters."""
-    text = repr(value)
+    """A found value as the report shows it, in YAML's words: text quoted, never longer than `limit`
+    characters."""
+    text = _flow(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _flow(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    return repr(value)

@@ -13,13 +13,18 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pydantic import Field, SecretStr, field_validator
 
-from settings.base import Model
-from settings.jwt import refused
-from settings.problems import Problem
+from settings.base import Model, matching
+from settings.problems import Problem, refused
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
 _LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-ServerName = Annotated[str, Field(pattern=rf"^{_LABEL}(\.{_LABEL})*$", max_length=253)]
+ServerName = Annotated[
+    str,
+    matching(
+        rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*",
+        "a host name or address, such as api.cluster.example",
+    ),
+]
 
 
 class RestLimits(Model):
@@ -172,7 +177,7 @@ def _certificate(
                 subject,
             )
     has = _names_in(chain[0])
-    if not any(_covers(one, name) for one in has for name in names):
+    if not any(_covers(pattern, name) for pattern in has for name in names):
         yield Problem(
             path,
             f"a certificate for {' or '.join(names)} (subjectAltName)",
@@ -187,11 +192,11 @@ def expires(rest: Rest) -> datetime.datetime:
 
 def _names_in(certificate: x509.Certificate) -> list[str]:
     try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return []
-    addresses = found.get_values_for_type(x509.IPAddress)
-    return [*found.get_values_for_type(x509.DNSName), *(str(address) for address in addresses)]
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return [*names.get_values_for_type(x509.DNSName), *(str(address) for address in addresses)]
 
 
 def _covers(pattern: str, name: str) -> bool:

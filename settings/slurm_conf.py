@@ -1,169 +1,62 @@
-"""The slurm.conf parameters that slurmstack types, by Slurm's own names.
+"""The slurm.conf parameters that are settings of their own, by Slurm's own names.
 
-Types, units and defaults are those of slurm.conf(5) of Slurm 24.11 and 25.05. A parameter
-left out is not written, so Slurm's own default holds. Any parameter not listed here goes
-through ``extra``; one listed here may not.
+What their values may be is in Slurm's parameter table (``parameters.toml``). A parameter left out
+is not written, so Slurm's own default holds. Any parameter not listed here goes through ``extra``;
+one listed here may not.
 """
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from settings.base import SlurmObject
-
-Seconds = Annotated[int, Field(ge=0, le=65533)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Count = Annotated[int, Field(ge=0)]
-Scalar = bool | int | float | str
-#: Slurm writes lists of options with commas: ``SelectTypeParameters=CR_Core_Memory,CR_LLN``.
-Options = str | list[str]
+from settings.parameters import SLURM_CONF, find
+from settings.slurm_value import Value, checked, extra_of, file_text
 
 
-def _section(title: str, default: Any = None) -> Any:
-    return Field(default=default, json_schema_extra={"section": title})
+class Section(StrEnum):
+    """The parts of slurm.conf, by their titles there."""
+
+    ACCOUNTING = "Accounting"
+    AUTHENTICATION = "Authentication"
+    CLUSTER = "Cluster"
+    COMMUNICATION = "Communication"
+    LIMITS = "Limits"
+    LOGGING = "Logging"
+    NODES = "Nodes and power"
+    OTHER = "Other parameters, as the settings give them"
+    SCHEDULING = "Scheduling and selection"
+    TASKS = "Processes and tasks"
+    TIMERS = "Timers"
 
 
-_COMMUNICATION = "Communication"
-_AUTHENTICATION = "Authentication"
-_SCHEDULING = "Scheduling and selection"
-_LIMITS = "Limits"
-_TIMERS = "Timers"
-_TASKS = "Processes and tasks"
-_ACCOUNTING = "Accounting"
-_LOGGING = "Logging"
-_NODES = "Nodes and power"
+@dataclass(frozen=True)
+class Line:
+    """One parameter of slurm.conf; some may be there several times (SlurmctldHost)."""
+
+    section: Section
+    name: str
+    value: Value
+
+    @property
+    def text(self) -> str:
+        """The value as the file has it."""
+        return file_text(self.value)
 
 
-class SlurmConf(SlurmObject):
-    """Cluster-wide parameters of slurm.conf. Times are seconds unless Slurm says otherwise."""
-
-    CommunicationParameters: Options | None = _section(_COMMUNICATION)
-    SlurmctldParameters: Options | None = _section(_COMMUNICATION)
-    SlurmctldPort: Port = _section(_COMMUNICATION, 6817)
-    SlurmdParameters: Options | None = _section(_COMMUNICATION)
-    SlurmdPort: Port = _section(_COMMUNICATION, 6818)
-    SrunPortRange: str | None = _section(_COMMUNICATION)
-    TreeWidth: Count | None = _section(_COMMUNICATION)
-    TopologyPlugin: (
-        Literal["topology/default", "topology/flat", "topology/tree", "topology/block"] | None
-    ) = _section(_COMMUNICATION)
-    TopologyParam: Options | None = _section(_COMMUNICATION)
-
-    AuthType: Literal["auth/munge", "auth/slurm"] = _section(_AUTHENTICATION, "auth/munge")
-    AuthInfo: Options | None = _section(_AUTHENTICATION)
-    AuthAltTypes: Options | None = _section(_AUTHENTICATION)
-    AuthAltParameters: Options | None = _section(_AUTHENTICATION)
-    PrivateData: Options | None = _section(_AUTHENTICATION)
-
-    SchedulerType: Literal["sched/backfill", "sched/builtin"] = _section(
-        _SCHEDULING, "sched/backfill"
-    )
-    SchedulerParameters: Options | None = _section(_SCHEDULING)
-    SelectType: Literal["select/cons_tres", "select/linear"] = _section(
-        _SCHEDULING, "select/cons_tres"
-    )
-    SelectTypeParameters: Options = _section(_SCHEDULING, "CR_Core_Memory")
-    GresTypes: Options | None = _section(_SCHEDULING)
-    PriorityType: Literal["priority/basic", "priority/multifactor"] | None = _section(_SCHEDULING)
-    PriorityWeightAge: Count | None = _section(_SCHEDULING)
-    PriorityWeightFairshare: Count | None = _section(_SCHEDULING)
-    PriorityWeightJobSize: Count | None = _section(_SCHEDULING)
-    PriorityWeightPartition: Count | None = _section(_SCHEDULING)
-    PriorityWeightQOS: Count | None = _section(_SCHEDULING)
-    PriorityDecayHalfLife: str | None = _section(_SCHEDULING)
-    PriorityMaxAge: str | None = _section(_SCHEDULING)
-    DefMemPerCPU: Count | None = _section(_SCHEDULING)
-    EnforcePartLimits: Literal["ALL", "ANY", "NO"] | None = _section(_SCHEDULING)
-
-    MaxArraySize: Annotated[int, Field(ge=0, le=4_000_001)] | None = _section(_LIMITS)
-    MaxJobCount: Count | None = _section(_LIMITS)
-    MaxStepCount: Count | None = _section(_LIMITS)
-    MaxTasksPerNode: Annotated[int, Field(ge=1, le=65533)] | None = _section(_LIMITS)
-    PropagateResourceLimits: Options | None = _section(_LIMITS)
-    PropagateResourceLimitsExcept: Options | None = _section(_LIMITS)
-
-    BatchStartTimeout: Seconds | None = _section(_TIMERS)
-    CompleteWait: Seconds | None = _section(_TIMERS)
-    InactiveLimit: Seconds | None = _section(_TIMERS)
-    KillWait: Seconds | None = _section(_TIMERS)
-    MessageTimeout: Annotated[int, Field(ge=1, le=65533)] | None = _section(_TIMERS)
-    MinJobAge: Seconds | None = _section(_TIMERS)
-    OverTimeLimit: Seconds | None = _section(_TIMERS)
-    PrologEpilogTimeout: Seconds | None = _section(_TIMERS)
-    ResumeTimeout: Seconds | None = _section(_TIMERS)
-    SlurmctldTimeout: Seconds | None = _section(_TIMERS)
-    SlurmdTimeout: Seconds | None = _section(_TIMERS)
-    SuspendTimeout: Seconds | None = _section(_TIMERS)
-    TCPTimeout: Seconds | None = _section(_TIMERS)
-    UnkillableStepTimeout: Seconds | None = _section(_TIMERS)
-    WaitTime: Seconds | None = _section(_TIMERS)
-
-    Epilog: str | None = _section(_TASKS)
-    JobContainerType: Literal["job_container/tmpfs"] | None = _section(_TASKS)
-    LaunchParameters: Options | None = _section(_TASKS)
-    MpiDefault: Literal["none", "pmi2", "pmix", "cray_shasta"] | None = _section(_TASKS)
-    MpiParams: str | None = _section(_TASKS)
-    ProctrackType: Literal["proctrack/cgroup", "proctrack/linuxproc", "proctrack/pgid"] = _section(
-        _TASKS, "proctrack/cgroup"
-    )
-    Prolog: str | None = _section(_TASKS)
-    PrologFlags: Options | None = _section(_TASKS)
-    SwitchType: Literal["switch/hpe_slingshot", "switch/nvidia_imex"] | None = _section(_TASKS)
-    TaskPlugin: Options = _section(_TASKS, "task/cgroup,task/affinity")
-    TaskPluginParam: Options | None = _section(_TASKS)
-
-    AccountingStorageEnforce: Options | None = _section(_ACCOUNTING)
-    AccountingStorageTRES: Options | None = _section(_ACCOUNTING)
-    AccountingStorageType: Literal["accounting_storage/slurmdbd"] | None = _section(_ACCOUNTING)
-    JobAcctGatherFrequency: str | int | None = _section(_ACCOUNTING)
-    JobAcctGatherParams: Options | None = _section(_ACCOUNTING)
-    JobAcctGatherType: Literal["jobacct_gather/cgroup", "jobacct_gather/linux"] | None = _section(
-        _ACCOUNTING
-    )
-    JobCompType: str | None = _section(_ACCOUNTING)
-
-    DebugFlags: Options | None = _section(_LOGGING)
-    SlurmctldDebug: str | None = _section(_LOGGING)
-    SlurmctldLogFile: str = _section(_LOGGING, "/var/log/slurm/slurmctld.log")
-    SlurmdDebug: str | None = _section(_LOGGING)
-    SlurmdLogFile: str = _section(_LOGGING, "/var/log/slurm/slurmd.log")
-
-    HealthCheckInterval: Seconds | None = _section(_NODES)
-    HealthCheckNodeState: Options | None = _section(_NODES)
-    HealthCheckProgram: str | None = _section(_NODES)
-    RebootProgram: str | None = _section(_NODES)
-    ReturnToService: Literal[0, 1, 2] = _section(_NODES, 2)
-    SlurmdSpoolDir: str = _section(_NODES, "/var/spool/slurmd")
-    StateSaveLocation: str = _section(_NODES, "/var/spool/slurmctld")
-
-    extra: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
-
-    @field_validator("extra")
-    @classmethod
-    def _extra_is_extra(
-        cls, value: dict[str, Scalar | list[Scalar]]
-    ) -> dict[str, Scalar | list[Scalar]]:
-        """Names of slurm.conf(5)'s shape that nothing else in the settings writes."""
-        known = {name.lower(): name for name in cls.model_fields}
-        for name, found in value.items():
-            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
-                raise ValueError(f"a slurm.conf parameter name, not {name!r}")
-            if name.lower() in known:
-                raise ValueError(f"{known[name.lower()]} one level up, where it is typed")
-            if name.lower() in WRITTEN_ELSEWHERE:
-                raise ValueError(f"{WRITTEN_ELSEWHERE[name.lower()]} instead of {name}")
-            if any("\n" in str(item) for item in (found if isinstance(found, list) else [found])):
-                raise ValueError(f"one line as the value of {name}")
-        return value
-
-
-#: Parameters that follow from other settings, so that they can be said in one place only.
+#: Parameters that follow from other settings, so that they can be set in one place only.
 WRITTEN_ELSEWHERE = {
     "clustername": "slurmstack:cluster name",
     "slurmctldhost": "slurmstack:roles controller",
+    "controlmachine": "slurmstack:roles controller",
+    "controladdr": "slurmstack:roles controller",
+    "backupcontroller": "slurmstack:roles controller",
+    "backupaddr": "slurmstack:roles controller",
     "nodename": "slurmstack:nodes",
     "partitionname": "slurmstack:partitions",
     "slurmuser": "the packages' own user",
@@ -171,33 +64,143 @@ WRITTEN_ELSEWHERE = {
 }
 
 
-def sections(conf: SlurmConf, derived: dict[str, tuple[str, Any]]) -> dict[str, dict[str, str]]:
-    """Section title → parameter → text, both sorted; what is unset is left out.
+def _in(section: Section, default: str | None = None) -> Any:
+    return Field(default=default, json_schema_extra={"section": section})
+
+
+class SlurmConf(SlurmObject):
+    """Cluster-wide parameters of slurm.conf, each as its text."""
+
+    file: ClassVar[str] = SLURM_CONF
+
+    CommunicationParameters: str | None = _in(Section.COMMUNICATION)
+    SlurmctldParameters: str | None = _in(Section.COMMUNICATION)
+    SlurmctldPort: str = _in(Section.COMMUNICATION, "6817")
+    SlurmdParameters: str | None = _in(Section.COMMUNICATION)
+    SlurmdPort: str = _in(Section.COMMUNICATION, "6818")
+    SrunPortRange: str | None = _in(Section.COMMUNICATION)
+    TreeWidth: str | None = _in(Section.COMMUNICATION)
+    TopologyPlugin: str | None = _in(Section.COMMUNICATION)
+    TopologyParam: str | None = _in(Section.COMMUNICATION)
+
+    AuthType: str = _in(Section.AUTHENTICATION, "auth/munge")
+    AuthInfo: str | None = _in(Section.AUTHENTICATION)
+    AuthAltTypes: str | None = _in(Section.AUTHENTICATION)
+    AuthAltParameters: str | None = _in(Section.AUTHENTICATION)
+    PrivateData: str | None = _in(Section.AUTHENTICATION)
+
+    SchedulerType: str = _in(Section.SCHEDULING, "sched/backfill")
+    SchedulerParameters: str | None = _in(Section.SCHEDULING)
+    SelectType: str = _in(Section.SCHEDULING, "select/cons_tres")
+    SelectTypeParameters: str = _in(Section.SCHEDULING, "CR_Core_Memory")
+    GresTypes: str | None = _in(Section.SCHEDULING)
+    PriorityType: str | None = _in(Section.SCHEDULING)
+    PriorityWeightAge: str | None = _in(Section.SCHEDULING)
+    PriorityWeightFairshare: str | None = _in(Section.SCHEDULING)
+    PriorityWeightJobSize: str | None = _in(Section.SCHEDULING)
+    PriorityWeightPartition: str | None = _in(Section.SCHEDULING)
+    PriorityWeightQOS: str | None = _in(Section.SCHEDULING)
+    PriorityDecayHalfLife: str | None = _in(Section.SCHEDULING)
+    PriorityMaxAge: str | None = _in(Section.SCHEDULING)
+    DefMemPerCPU: str | None = _in(Section.SCHEDULING)
+    EnforcePartLimits: str | None = _in(Section.SCHEDULING)
+
+    MaxArraySize: str | None = _in(Section.LIMITS)
+    MaxJobCount: str | None = _in(Section.LIMITS)
+    MaxStepCount: str | None = _in(Section.LIMITS)
+    MaxTasksPerNode: str | None = _in(Section.LIMITS)
+    PropagateResourceLimits: str | None = _in(Section.LIMITS)
+    PropagateResourceLimitsExcept: str | None = _in(Section.LIMITS)
+
+    BatchStartTimeout: str | None = _in(Section.TIMERS)
+    CompleteWait: str | None = _in(Section.TIMERS)
+    InactiveLimit: str | None = _in(Section.TIMERS)
+    KillWait: str | None = _in(Section.TIMERS)
+    MessageTimeout: str | None = _in(Section.TIMERS)
+    MinJobAge: str | None = _in(Section.TIMERS)
+    OverTimeLimit: str | None = _in(Section.TIMERS)
+    PrologEpilogTimeout: str | None = _in(Section.TIMERS)
+    ResumeTimeout: str | None = _in(Section.TIMERS)
+    SlurmctldTimeout: str | None = _in(Section.TIMERS)
+    SlurmdTimeout: str | None = _in(Section.TIMERS)
+    SuspendTimeout: str | None = _in(Section.TIMERS)
+    TCPTimeout: str | None = _in(Section.TIMERS)
+    UnkillableStepTimeout: str | None = _in(Section.TIMERS)
+    WaitTime: str | None = _in(Section.TIMERS)
+
+    Epilog: str | None = _in(Section.TASKS)
+    JobContainerType: str | None = _in(Section.TASKS)
+    LaunchParameters: str | None = _in(Section.TASKS)
+    MpiDefault: str | None = _in(Section.TASKS)
+    MpiParams: str | None = _in(Section.TASKS)
+    ProctrackType: str = _in(Section.TASKS, "proctrack/cgroup")
+    Prolog: str | None = _in(Section.TASKS)
+    PrologFlags: str | None = _in(Section.TASKS)
+    SwitchType: str | None = _in(Section.TASKS)
+    TaskPlugin: str = _in(Section.TASKS, "task/cgroup,task/affinity")
+    TaskPluginParam: str | None = _in(Section.TASKS)
+
+    AccountingStorageEnforce: str | None = _in(Section.ACCOUNTING)
+    AccountingStorageTRES: str | None = _in(Section.ACCOUNTING)
+    AccountingStorageType: str | None = _in(Section.ACCOUNTING)
+    JobAcctGatherFrequency: str | None = _in(Section.ACCOUNTING)
+    JobAcctGatherParams: str | None = _in(Section.ACCOUNTING)
+    JobAcctGatherType: str | None = _in(Section.ACCOUNTING)
+    JobCompType: str | None = _in(Section.ACCOUNTING)
+
+    DebugFlags: str | None = _in(Section.LOGGING)
+    SlurmctldDebug: str | None = _in(Section.LOGGING)
+    SlurmctldLogFile: str = _in(Section.LOGGING, "/var/log/slurm/slurmctld.log")
+    SlurmdDebug: str | None = _in(Section.LOGGING)
+    SlurmdLogFile: str = _in(Section.LOGGING, "/var/log/slurm/slurmd.log")
+
+    HealthCheckInterval: str | None = _in(Section.NODES)
+    HealthCheckNodeState: str | None = _in(Section.NODES)
+    HealthCheckProgram: str | None = _in(Section.NODES)
+    RebootProgram: str | None = _in(Section.NODES)
+    #: 2 lets a node that a person set DOWN return with its next registration.
+    ReturnToService: str = _in(Section.NODES, "1")
+    SlurmdSpoolDir: str = _in(Section.NODES, "/var/spool/slurmd")
+    StateSaveLocation: str = _in(Section.NODES, "/var/spool/slurmctld")
+
+    extra: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_slurm_reads_it(cls, value: Any, info: ValidationInfo) -> Any:
+        parameter = find(SLURM_CONF, info.field_name or "")
+        if parameter is None:
+            return value
+        if value is None and cls.model_fields[parameter.name].default is None:
+            return None
+        return checked(parameter, value)
+
+    @field_validator("extra", mode="wrap")
+    @classmethod
+    def _extra(cls, value: Any, handler: Any) -> Any:
+        return extra_of(SLURM_CONF, cls.model_fields, WRITTEN_ELSEWHERE)(value)
+
+    @property
+    def slurmctld_port(self) -> int:
+        """The (first) port of slurmctld."""
+        return int(self.SlurmctldPort.partition("-")[0])
+
+
+def lines(conf: SlurmConf, derived: Iterable[Line]) -> list[Line]:
+    """Every cluster-wide line, by section and name; what is unset is left out.
 
     Args:
-        conf: the typed parameters.
-        derived: parameter → (section title, value) that follow from other settings.
+        conf: the settings' own parameters.
+        derived: what follows from other settings; it stands in the place of a setting's own.
     """
-    found: dict[str, dict[str, str]] = {}
+    derived = list(derived)
+    names = {line.name for line in derived}
+    lines = [*derived]
     for name, info in type(conf).model_fields.items():
         extra = info.json_schema_extra
-        if isinstance(extra, dict):
-            value = getattr(conf, name)
-            if value is not None:
-                found.setdefault(str(extra["section"]), {})[name] = text(value)
-    for name, (title, value) in derived.items():
-        found.setdefault(title, {})[name] = text(value)
-    if conf.extra:
-        found["Other parameters, as the settings give them"] = {
-            name: text(value) for name, value in conf.extra.items()
-        }
-    return {title: dict(sorted(found[title].items())) for title in sorted(found)}
-
-
-def text(value: Any) -> str:
-    """A value as slurm.conf writes it: lists with commas, booleans as YES and NO."""
-    if isinstance(value, bool):
-        return "YES" if value else "NO"
-    if isinstance(value, list | tuple):
-        return ",".join(text(item) for item in value)
-    return str(value)
+        value = getattr(conf, name)
+        if isinstance(extra, dict) and value is not None and name not in names:
+            lines.append(Line(Section(str(extra["section"])), name, value))
+    assert not names & {*conf.extra}, "settings refuse an extra that follows from others"
+    lines += [Line(Section.OTHER, name, value) for name, value in conf.extra.items()]
+    return sorted(lines, key=lambda line: (line.section, line.name))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
-from settings.base import Mode, Model, Owner, Path, Word
+from settings.base import Mode, Model, Owner, Path, Word, matching
 from settings.hostlist import expand
 
 
@@ -14,7 +14,12 @@ class Share(Model):
     """One entry of ``slurmstack:storage``: a directory, its server, and where it is mounted."""
 
     #: A host of slurmstack:hosts, which then exports it, or the address of a server of the site.
-    server: Annotated[str, Field(pattern=r"^[A-Za-z0-9.:\[\]-]+$")]
+    server: Annotated[
+        str,
+        matching(
+            r"[A-Za-z0-9.:\[\]-]+", "a host of slurmstack:hosts, or the name or address of a server"
+        ),
+    ]
     path: Path
     #: Where it is mounted; left out, the same path.
     mount: Path | None = None

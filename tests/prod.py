@@ -17,7 +17,7 @@ from settings.model import Hardware
 from tests.unit.components.test_cluster import Node, commands, deploy_all, plain
 
 STACK = Path(__file__).parents[1] / "Pulumi.prod.yaml"
-_SCRIPTS = ("guard", "command", "check")
+_SCRIPTS = ("guard", "validate", "command", "check")
 #: Path → what reads the file at $FILE on a lab's controller, where the reader is a program of the
 #: nodes' (tests/lab/test_prod_files.py). All others have a reader in tests/unit/test_prod.py.
 ON_NODE = {

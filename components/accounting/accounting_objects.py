@@ -6,20 +6,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pulumi
 from pydantic import BaseModel
 
 from components.accounting.slurmdbd import CLIENT_CONF, DATABASE, LIBRARY, OBJECTS, RECONCILE
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
-from remote.bundle import Bundle, Command, Directory, File, Part, Unit
+from components.guards.guards import folder_stays
+from remote.answer import Answer
+from remote.bundle import Bundle, Check, Command, Directory, File, Part, Unit
 from settings import Settings
 from settings.accounting import Accounting as AccountingSettings
 from settings.accounting import User
-from settings.accounting_checks import partition_qos
-from settings.slurm_conf import text
+from settings.checks.accounting import partition_qos
+from settings.slurm_value import plain
 from templates.rendering import render
 
 ROLE = "accounting"
+#: Fact: declared users whose login is missing.
+_NO_LOGIN = "users-without-login"
 #: The controller's role, whose module needs this one.
 _SLURMCTLD = "slurmctld"
 _SERVICE = "/etc/systemd/system/slurmdbd-dump.service"
@@ -38,7 +43,8 @@ class Accounting(HostRole):
         if assembly.settings.accounting is not None:
             name = assembly.controller
             bundle = accounting_bundle(name, assembly.settings)
-            cls(name, assembly, bundle, assembly.on(name, _SLURMCTLD))
+            made = cls(name, assembly, bundle, assembly.on(name, _SLURMCTLD))
+            made.deployed.answer.apply(_warn_of_missing_logins)
 
 
 def accounting_bundle(node: str, settings: Settings) -> Bundle:
@@ -50,7 +56,8 @@ def accounting_bundle(node: str, settings: Settings) -> Bundle:
         node,
         ROLE,
         [
-            Directory(dump.directory, mode="0700"),
+            *folder_stays(ROLE, dump.directory, "slurmstack:accounting.dump.directory"),
+            Directory(dump.directory, mode="0700", parents=True),
             File(OBJECTS, objects_text(settings)),
             File(
                 f"{LIBRARY}/dump",
@@ -66,8 +73,26 @@ def accounting_bundle(node: str, settings: Settings) -> Bundle:
             File(_TIMER, render("accounting/dump.timer", on_calendar=dump.on_calendar)),
             Command("accounting-objects", f"exec {RECONCILE}\n", on=(OBJECTS,), timeout=1800),
             Unit("slurmdbd-dump.timer", restart_on=(_TIMER,)),
+            *_logins(accounting),
         ],
     )
+
+
+def _logins(accounting: AccountingSettings) -> list[Part]:
+    """Which of the declared users have no login where slurmctld looks for it."""
+    if not accounting.users:
+        return []
+    script = render("accounting/logins.sh", users=sorted(accounting.users), fact=_NO_LOGIN)
+    return [Check("logins", script, timeout=120)]
+
+
+def _warn_of_missing_logins(answer: Answer) -> None:
+    names = answer.facts.get(_NO_LOGIN)
+    if names:
+        pulumi.log.warn(
+            f"{answer.node}: declared users without a login there: {names} (at "
+            f"{answer.time or 'the last change'}); Slurm refuses their jobs until they have one"
+        )
 
 
 def before_slurmctld(settings: Settings, slurm_conf: str) -> list[Part]:
@@ -129,7 +154,7 @@ def _options(model: BaseModel) -> dict[str, str]:
     found: dict[str, Any] = model.model_dump(exclude_none=True)
     for inner in ("Accounts", "Partitions"):
         found.pop(inner, None)
-    return {name: text(value) for name, value in sorted(found.items())}
+    return {name: plain(value) for name, value in sorted(found.items())}
 
 
 def _in_order(needs: Mapping[str, tuple[str, ...]]) -> list[str]:

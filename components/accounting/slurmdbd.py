@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -13,14 +14,15 @@ from components.assembly import Assembly
 from components.bundle_resource import deploy
 from components.configuration.served_files import options
 from components.configuration.slurm_conf import parameters
+from components.guards import guards
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
-from remote.bundle import Bundle, Check, Directory, File, Package, Unit
+from components.packages.slurm_packages import slurm_packages, trigger
+from remote.bundle import Bundle, Check, Directory, File, Package, Unit, Validate
 from settings import Settings
-from settings.accounting import Accounting
-from settings.slurm_conf import text
-from templates.rendering import render
+from settings.accounting import Account, Accounting, Limits, Qos, User
+from settings.slurm_value import file_text, plain
+from templates.rendering import program, render
 
 ROLE = "slurmdbd"
 SLURMDBD_CONF = "/etc/slurm/slurmdbd.conf"
@@ -70,18 +72,21 @@ class SlurmDatabase(pulumi.ComponentResource):
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
         if assembly.settings.accounting is not None:
-            roles = (munge_key.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE)
+            roles = (munge_key.ROLE, guards.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE)
             cls(assembly.controller, assembly, assembly.on(assembly.controller, *roles))
 
 
 def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
     """What the controller's host gets for slurmdbd; it holds the password."""
     accounting = settings.accounting or Accounting()
-    archive = Directory(accounting.slurmdbd.ArchiveDir, owner="slurm:slurm", mode="0700")
+    archive = Directory(
+        accounting.slurmdbd.ArchiveDir, owner="slurm:slurm", mode="0700", parents=True
+    )
     return Bundle(
         node,
         ROLE,
         [
+            *guards.before_slurmdbd_changes(),
             Package("mariadb-server"),
             *slurm_packages(settings, "client", "slurmdbd", "slurmdbd-mysql"),
             *([archive] if _archives(accounting) else []),
@@ -89,18 +94,32 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(LIBRARY),
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
+            Package("iproute2"),
             File(MARIADB_CONF, mariadb_conf(accounting)),
+            Validate(
+                "mariadb",
+                render(
+                    "accounting/mariadb-reads-it.sh", folder=str(PurePosixPath(MARIADB_CONF).parent)
+                ),
+                on=(MARIADB_CONF,),
+            ),
             File(SLURMDBD_CONF, slurmdbd_conf(settings, password), "slurm:slurm", "0600"),
+            Validate(
+                "slurmdbd-conf",
+                render("accounting/slurmdbd-conf-is-read.sh", conf=SLURMDBD_CONF, seconds=30),
+                on=(SLURMDBD_CONF,),
+            ),
             File(CLIENT_CONF, client_conf(settings)),
             File(UNIT_CONF, render("accounting/slurmdbd.service.conf", library=LIBRARY)),
             File(f"{LIBRARY}/database", render("accounting/database.sh"), mode="0755"),
-            File(RECONCILE, reconcile_script(settings), mode="0755"),
+            Package("python3"),
+            File(RECONCILE, program("accounting/reconcile.py"), mode="0755"),
+            File(f"{RECONCILE}.json", reconcile_conf(settings)),
             File(f"{LIBRARY}/cluster-id", cluster_id_script(settings), mode="0755"),
             Unit("mariadb.service", restart_on=(MARIADB_CONF,), timeout=300),
             Unit(
                 "slurmdbd.service",
                 restart_on=(SLURMDBD_CONF, UNIT_CONF, trigger(settings, "slurmdbd")),
-                restart_keys=version_keys(settings),
                 timeout=120,
             ),
             Check(
@@ -123,7 +142,7 @@ def slurmdbd_conf(settings: Settings, password: str) -> str:
     be the same in both: authentication, its alternatives, and the hash plugin."""
     accounting = settings.accounting or Accounting()
     controller = settings.roles.controller
-    conf = parameters(settings)
+    conf = {line.name: plain(line.value) for line in parameters(settings)}
     common = ("AuthType", "AuthInfo", "AuthAltTypes", "HashPlugin")
     values: dict[str, Any] = {
         **{name: conf[name] for name in common if name in conf},
@@ -144,23 +163,23 @@ def slurmdbd_conf(settings: Settings, password: str) -> str:
     return render(
         "accounting/slurmdbd.conf",
         cluster=settings.cluster.name,
-        parameters={name: text(value) for name, value in sorted(values.items())},
+        parameters={name: file_text(value) for name, value in sorted(values.items())},
     )
 
 
 def _verifying(conf: Mapping[str, Any]) -> dict[str, list[str]]:
     """AuthAltParameters without those that only slurmctld knows: slurmdbd makes no tokens."""
-    found = [
+    verifying = [
         option
         for option in options(conf.get("AuthAltParameters"))
         if option.partition("=")[0] not in {"disable_token_creation", "max_token_lifespan"}
     ]
-    return {"AuthAltParameters": found} if found else {}
+    return {"AuthAltParameters": verifying} if verifying else {}
 
 
 def client_conf(settings: Settings) -> str:
     """A slurm.conf with which sacctmgr reaches slurmdbd, whatever slurmctld's is like."""
-    conf = parameters(settings)
+    conf = {line.name: line.text for line in parameters(settings)}
     names = (
         "AccountingStorageHost", "AccountingStoragePort", "AccountingStorageType", "AuthInfo",
         "AuthType", "ClusterName", "SlurmUser", "SlurmctldHost",
@@ -170,16 +189,24 @@ def client_conf(settings: Settings) -> str:
     )
 
 
-def reconcile_script(settings: Settings) -> str:
-    """The script that brings slurmdbd's objects to what is declared."""
-    return render(
-        "accounting/reconcile.sh",
-        cluster=settings.cluster.name,
-        client_conf=CLIENT_CONF,
-        memory=_MEMORY,
-        objects=OBJECTS,
-        patience=_PATIENCE,
-    )
+def reconcile_conf(settings: Settings) -> str:
+    """What `reconcile` reads: where things lie, and the options that objects have."""
+    shared = set(Limits.model_fields)
+    options = {
+        "association": list(Limits.model_fields),
+        "account": [name for name in Account.model_fields if name not in shared],
+        "user": [name for name in User.model_fields if name != "Accounts"],
+        "qos": list(Qos.model_fields),
+    }
+    place = {
+        "cluster": settings.cluster.name,
+        "client_conf": CLIENT_CONF,
+        "objects": OBJECTS,
+        "memory": _MEMORY,
+        "patience": _PATIENCE,
+        "options": options,
+    }
+    return json.dumps(place, indent=2) + "\n"
 
 
 def cluster_id_script(settings: Settings) -> str:

@@ -7,68 +7,92 @@ Pure functions.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from settings import Settings
-from settings.gres import Gres
+from settings.gres import SHARED, Gres
 from settings.hostlist import fold
-from settings.jobs import Cgroup
 from settings.model import Hardware
-from settings.slurm_conf import text
+from settings.parameters import files_that_restart
+from settings.scripts import LUA
+from settings.slurm_conf import Line, Section
+from settings.slurm_value import file_text
 from settings.topology import without
 from templates.rendering import render
 
 OWN_FILES = "/etc/slurmstack"
-TASK_PROLOG = f"{OWN_FILES}/task-prolog"
+#: Scripts of the settings, by the names of the parameters that name them.
+SCRIPTS = f"{OWN_FILES}/scripts"
+TASK_PROLOG = f"{SCRIPTS}/TaskProlog"
+#: Those that slurmctld serves, as slurm.conf names them: beside it.
+SERVED_SCRIPTS = {"Prolog": "slurmstack-prolog", "Epilog": "slurmstack-epilog"}
+#: Part of every system that systemd runs.
+REBOOT = "/usr/sbin/reboot"
 #: Plain files that stand for GPUs: slurmd drops a gpu without File from a node's list.
 STAND_INS = f"{OWN_FILES}/stand-in"
-_TASKS = "Processes and tasks"
-_NODES = "Nodes and power"
 
 
-def parameters(settings: Settings, gres_types: set[str]) -> dict[str, tuple[str, Any]]:
-    """slurm.conf parameter → (section, value).
+def gres_types(settings: Settings, hardware: Mapping[str, Hardware]) -> list[str]:
+    """GresTypes: the names of all GRES that nodes have, and those that the settings add."""
+    of_nodes = {one.Name for found in gres(settings, hardware).values() for one in found}
+    return sorted({*of_nodes, *options(settings.slurm.GresTypes)})
+
+
+def parameters(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
+    """The lines of slurm.conf that belong to these files and to the nodes.
 
     Args:
         settings: the stack's.
-        gres_types: the names of all GRES that nodes have.
+        gres_types: GresTypes as slurm.conf has them.
     """
-    found: dict[str, tuple[str, Any]] = {}
     if gres_types:
-        found["GresTypes"] = (
-            "Scheduling and selection",
-            sorted({*gres_types, *options(settings.slurm.GresTypes)}),
-        )
+        yield Line(Section.SCHEDULING, "GresTypes", list(gres_types))
     if settings.topology is not None:
-        found["TopologyPlugin"] = ("Communication", f"topology/{settings.topology.plugin}")
+        plugin = f"topology/{settings.topology.plugin}"
+        yield Line(Section.COMMUNICATION, "TopologyPlugin", plugin)
     if settings.mpi is not None:
-        found["MpiDefault"] = (_TASKS, settings.mpi.default)
+        yield Line(Section.TASKS, "MpiDefault", settings.mpi.default)
         if settings.mpi.ports is not None:
-            found["MpiParams"] = (_TASKS, f"ports={settings.mpi.ports}")
+            yield Line(Section.TASKS, "MpiParams", f"ports={settings.mpi.ports}")
     if settings.job_container is not None:
         flags = options(settings.slurm.PrologFlags)
         if "contain" not in [flag.lower() for flag in flags]:
             flags.append("Contain")
-        found["JobContainerType"] = (_TASKS, "job_container/tmpfs")
-        found["PrologFlags"] = (_TASKS, flags)
+        yield Line(Section.TASKS, "JobContainerType", "job_container/tmpfs")
+        yield Line(Section.TASKS, "PrologFlags", flags)
     if settings.limits is not None and not (
         settings.slurm.PropagateResourceLimits or settings.slurm.PropagateResourceLimitsExcept
     ):
         # What a user may lock at login must not follow the job to the node (RDMA).
-        found["PropagateResourceLimitsExcept"] = ("Limits", "MEMLOCK,NOFILE")
+        yield Line(Section.LIMITS, "PropagateResourceLimitsExcept", "MEMLOCK,NOFILE")
     if task_prolog(settings) is not None:
-        found["TaskProlog"] = (_TASKS, TASK_PROLOG)
+        yield Line(Section.TASKS, "TaskProlog", TASK_PROLOG)
+    yield from _scripts(settings)
     if settings.health_check is not None:
-        found["HealthCheckProgram"] = (_NODES, settings.health_check.program)
-        found["HealthCheckInterval"] = (_NODES, settings.health_check.interval)
-        found["HealthCheckNodeState"] = (_NODES, list(settings.health_check.node_state))
-    return found
+        check = settings.health_check
+        yield Line(Section.NODES, "HealthCheckProgram", check.program)
+        yield Line(Section.NODES, "HealthCheckInterval", check.interval)
+        yield Line(Section.NODES, "HealthCheckNodeState", list(check.node_state))
 
 
-def options(value: str | list[str] | None) -> list[str]:
-    """A list of options, however it was written."""
-    return value.split(",") if isinstance(value, str) else list(value or [])
+def _scripts(settings: Settings) -> Iterator[Line]:
+    """What names the scripts of the settings, and what `scontrol reboot` runs."""
+    if settings.slurm.RebootProgram is None and "RebootProgram" not in settings.scripts:
+        yield Line(Section.NODES, "RebootProgram", REBOOT)
+    extra = {name.lower() for name in settings.slurm.extra}
+    for name in settings.scripts:
+        if name not in LUA:
+            tasks = name in SERVED_SCRIPTS or name.startswith("Task")
+            section = Section.TASKS if tasks else Section.NODES
+            yield Line(section, name, SERVED_SCRIPTS.get(name, f"{SCRIPTS}/{name}"))
+        elif LUA[name].lower() not in extra:
+            yield Line(Section.TASKS, LUA[name], "lua")
+
+
+def options(value: str | None) -> list[str]:
+    """The words of a list of options."""
+    return value.split(",") if value else []
 
 
 def gres(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, tuple[Gres, ...]]:
@@ -82,27 +106,29 @@ def gres(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, tupl
 
 def served_files(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, str]:
     """File beside slurm.conf → its text."""
-    found: dict[str, str | None] = {
-        "cgroup.conf": cgroup_conf(settings),
-        "gres.conf": gres_conf(gres(settings, hardware)),
-    }
+    found = _without_hardware(settings)
+    of_gres = gres_conf(gres(settings, hardware))
+    if of_gres:
+        found["gres.conf"] = of_gres
+    return {f"/etc/slurm/{name}": content for name, content in sorted(found.items())}
+
+
+def _without_hardware(settings: Settings) -> dict[str, str]:
+    """Name → text of those files that the settings alone make."""
+    found = {"cgroup.conf": cgroup_conf(settings)}
     if settings.topology is not None:
         fabric = without(settings.topology, settings.lost)
         found["topology.conf"] = render("configuration/topology.conf", topology=fabric)
     if settings.mpi is not None and settings.mpi.conf.parameters():
         found["mpi.conf"] = _parameters(settings.mpi.conf.parameters())
     found["job_container.conf"] = job_container_conf(settings)
-    return {f"/etc/slurm/{name}": content for name, content in sorted(found.items()) if content}
+    return {name: content for name, content in found.items() if content}
 
 
 def cgroup_conf(settings: Settings) -> str | None:
-    """cgroup.conf; none where nothing was said and nothing in slurm.conf asks for cgroups."""
-    said = settings.cgroup
-    slurm = settings.slurm
-    uses = slurm.ProctrackType == "proctrack/cgroup" or "task/cgroup" in options(slurm.TaskPlugin)
-    if said is None and not uses:
-        return None
-    return _parameters((said or Cgroup()).parameters())
+    """cgroup.conf, where there is one."""
+    cgroup = settings.confinement
+    return None if cgroup is None else _parameters(cgroup.parameters())
 
 
 def gres_conf(nodes: Mapping[str, tuple[Gres, ...]]) -> str | None:
@@ -116,17 +142,23 @@ def gres_conf(nodes: Mapping[str, tuple[Gres, ...]]) -> str | None:
 
 def _gres_lines(found: tuple[Gres, ...]) -> list[str]:
     lines: list[str] = []
-    automatic = [one.AutoDetect for one in found if one.AutoDetect is not None]
+    # One for the node (settings.gres.class_problems): nothing detects what is no GPU, so that
+    # `off` at another resource says nothing.
+    automatic = [
+        one.AutoDetect
+        for one in found
+        if one.AutoDetect is not None and (one.Name == "gpu" or one.automatic)
+    ]
     if automatic:
         lines.append(f"AutoDetect={automatic[0]}")
     for one, stand_ins in zip(found, _stand_ins(found), strict=True):
         device = _device(one, stand_ins)
-        if one.AutoDetect not in (None, "off") and not device and one.Name == "gpu":
+        if one.automatic and not device and one.Name == "gpu":
             continue  # found by slurmd, and compared with slurm.conf's Type and number
         values: dict[str, Any] = {
             "Name": one.Name,
             "Type": one.type,
-            "Count": None if one.devices or stand_ins else one.count,
+            "Count": _count(one, bool(stand_ins)),
             **device,
             "Cores": one.Cores,
             "Links": one.Links,
@@ -134,10 +166,17 @@ def _gres_lines(found: tuple[Gres, ...]) -> list[str]:
             or (["CountOnly"] if one.standIn and one.Name != "gpu" else None),
         }
         line = " ".join(
-            f"{key}={text(value)}" for key, value in values.items() if value is not None
+            f"{key}={file_text(value)}" for key, value in values.items() if value is not None
         )
         lines.append(line + ("  # a stand-in: no device" if one.standIn else ""))
     return lines
+
+
+def _count(one: Gres, stand_in_files: bool) -> int | str | None:
+    """Count of gres.conf: left out where the files of a line say it."""
+    if one.Name in SHARED or one.MultipleFiles:
+        return one.Count
+    return None if one.devices or stand_in_files else one.Count or one.count
 
 
 def _stand_ins(found: tuple[Gres, ...]) -> list[tuple[str, ...]]:
@@ -187,7 +226,7 @@ def _lower(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
-    return text(value)
+    return file_text(value)
 
 
 def job_container_conf(settings: Settings) -> str | None:
@@ -197,11 +236,13 @@ def job_container_conf(settings: Settings) -> str | None:
 
 
 def slurmd_restart_lines(settings: Settings) -> tuple[str, ...]:
-    """What slurmd reads when it starts and at no other time (job_container.conf(5))."""
-    content = job_container_conf(settings)
-    if content is None:
-        return ()
-    return (f"job_container.conf={hashlib.sha256(content.encode()).hexdigest()[:16]}",)
+    """A line for each file that slurmd reads when it starts and at no other time."""
+    files = _without_hardware(settings)
+    return tuple(
+        f"{name}={hashlib.sha256(files[name].encode()).hexdigest()[:16]}"
+        for name in files_that_restart("slurmd")
+        if name in files
+    )
 
 
 def task_prolog(settings: Settings) -> str | None:

@@ -2,37 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from components.configuration import served_files
 from components.keys.jwt_key_pair import auth_alt
 from settings import NodeClass, Settings
+from settings.checks.accounting import named_tres
+from settings.gres import node_gres
 from settings.hostlist import expand, fold
 from settings.model import Hardware, Partition
-from settings.slurm_conf import sections, text
+from settings.parameters import NODE, Daemon, restarted_by
+from settings.slurm_conf import Line, Section, lines
+from settings.slurm_value import file_text
 from templates.rendering import render
-
-#: scontrol(1), reconfigure, 24.11: it can change neither the daemons' listening ports nor the
-#: authentication mechanism; where daemons find their state and each other is read at start, too.
-RESTART_SLURMCTLD = (
-    "AuthInfo", "AuthType", "SlurmctldHost", "SlurmctldPort", "SlurmdPort", "StateSaveLocation",
-)  # fmt: skip
-RESTART_SLURMD = ("AuthInfo", "AuthType", "SlurmdPort", "SlurmdSpoolDir")
 
 
 def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     """The controller's slurm.conf; compute nodes fetch it from there (configless)."""
+    gres_types = served_files.gres_types(settings, hardware)
+    every = lines(settings.slurm, derived(settings, gres_types))
     return render(
         "configuration/slurm.conf",
         cluster=settings.cluster.name,
-        sections=sections(
-            settings.slurm,
-            {
-                **derived(settings),
-                **served_files.parameters(settings, _gres_types(settings, hardware)),
-            },
-        ),
+        sections=[(title, list(group)) for title, group in groupby(every, lambda it: it.section)],
         nodes=[
             {
                 "name": name,
@@ -47,35 +41,43 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     )
 
 
-def _gres_types(settings: Settings, hardware: Mapping[str, Hardware]) -> set[str]:
-    return {one.Name for found in served_files.gres(settings, hardware).values() for one in found}
+def derived(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
+    """The lines that follow from other settings.
 
-
-def derived(settings: Settings) -> dict[str, tuple[str, Any]]:
-    """Parameter → (section, value) that follow from other settings."""
+    Args:
+        settings: the stack's.
+        gres_types: GresTypes as slurm.conf has them.
+    """
     controller = settings.roles.controller
     host = f"{controller}({settings.hosts[controller].address})"
-    options = settings.slurm.SlurmctldParameters or []
-    options = options.split(",") if isinstance(options, str) else list(options)
+    options = served_files.options(settings.slurm.SlurmctldParameters)
     if "enable_configless" not in options:
         options.append("enable_configless")
-    return {
-        "ClusterName": ("Cluster", settings.cluster.name),
-        "SlurmctldHost": ("Cluster", host),
-        "SlurmUser": ("Cluster", "slurm"),
-        "SlurmctldParameters": ("Communication", options),
-        **_accounting(settings),
-        **auth_alt(settings),
-    }
+    yield Line(Section.CLUSTER, "ClusterName", settings.cluster.name)
+    yield Line(Section.CLUSTER, "SlurmctldHost", host)
+    yield Line(Section.CLUSTER, "SlurmUser", "slurm")
+    yield Line(Section.COMMUNICATION, "SlurmctldParameters", options)
+    # A partition that a person set DOWN stays so when slurmctld reads slurm.conf again; a State
+    # that the settings change is set by the controller's bundle (on_node/node_states.py).
+    yield Line(Section.NODES, "ReconfigFlags", "KeepPartState")
+    for name, value in _accounting(settings, gres_types).items():
+        yield Line(Section.ACCOUNTING, name, value)
+    for name, value in auth_alt(settings).items():
+        yield Line(Section.AUTHENTICATION, name, value)
+    yield from served_files.parameters(settings, gres_types)
 
 
-def _accounting(settings: Settings) -> dict[str, tuple[str, Any]]:
+def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, Any]:
     """What follows from slurmdbd being there, where the settings say nothing else of it.
 
     Enforcement begins with the first declared user: before that it would shut everyone out.
     """
     if settings.accounting is None:
-        return {}
+        # slurmctld ends with a fatal error at weights of a TRES that it does not track.
+        named = named_tres(None, settings.partitions, settings.slurm)
+        if settings.slurm.AccountingStorageTRES is not None or not named:
+            return {}
+        return {"AccountingStorageTRES": sorted(named)}
     conf, dbd = settings.slurm, settings.accounting.slurmdbd
     found: dict[str, Any] = {
         "AccountingStorageType": "accounting_storage/slurmdbd",
@@ -85,29 +87,38 @@ def _accounting(settings: Settings) -> dict[str, tuple[str, Any]]:
         found["AccountingStoragePort"] = dbd.DbdPort
     if conf.AccountingStorageEnforce is None and settings.accounting.users:
         found["AccountingStorageEnforce"] = ["associations", "limits", "qos"]
-    if conf.AccountingStorageTRES is None and conf.GresTypes:
-        types = conf.GresTypes.split(",") if isinstance(conf.GresTypes, str) else conf.GresTypes
-        found["AccountingStorageTRES"] = [f"gres/{name}" for name in types]
+    tracked = {f"gres/{name}" for name in gres_types}
+    tracked |= {*named_tres(settings.accounting, settings.partitions, settings.slurm)}
+    if conf.AccountingStorageTRES is None and tracked:
+        found["AccountingStorageTRES"] = sorted(tracked)
     if conf.JobAcctGatherType is None:
         # slurm.conf(5) recommends cgroup; it needs the cgroups that proctrack/cgroup makes.
         kind = "cgroup" if conf.ProctrackType == "proctrack/cgroup" else "linux"
         found["JobAcctGatherType"] = f"jobacct_gather/{kind}"
-    return {name: ("Accounting", value) for name, value in found.items()}
+    return found
 
 
-def parameters(settings: Settings) -> dict[str, str]:
-    """Cluster-wide parameter → text, as slurm.conf has them."""
-    return {
-        name: value
-        for group in sections(settings.slurm, derived(settings)).values()
-        for name, value in group.items()
-    }
+def parameters(settings: Settings) -> list[Line]:
+    """The cluster-wide lines of slurm.conf, but for GRES of the nodes."""
+    return lines(settings.slurm, derived(settings, ()))
 
 
-def restart_keys(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
-    """``Parameter=value`` lines whose change needs a restart instead of a reconfigure."""
-    values = parameters(settings)
-    return tuple(f"{name}={values[name]}" for name in names if name in values)
+def restart_keys(settings: Settings, daemon: Daemon, node: str | None = None) -> tuple[str, ...]:
+    """``Parameter=value`` lines whose change needs a restart of a daemon, since a reconfigure does
+    not bring it there.
+
+    Args:
+        settings: the stack's.
+        daemon: whose restart.
+        node: the compute node that it runs on, whose own line counts, too.
+    """
+    names = restarted_by(daemon)
+    found = [f"{line.name}={line.text}" for line in parameters(settings) if line.name in names]
+    if node in settings.compute:
+        names = restarted_by(daemon, NODE)
+        extra = settings.compute[node].extra
+        found += [f"{name}={extra[name]}" for name in names if name in extra]
+    return tuple(found)
 
 
 def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, str]:
@@ -122,10 +133,10 @@ def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, 
         "MemSpecLimit": node_class.MemSpecLimit,
         "Features": list(node_class.Features) or None,
         "Weight": node_class.Weight,
-        "Gres": [one.text for one in node_class.gres(hardware)] or None,
+        "Gres": node_gres(node_class.gres(hardware)) or None,
         **node_class.extra,
     }
-    return {name: text(value) for name, value in parameters.items() if value is not None}
+    return {name: file_text(value) for name, value in parameters.items() if value is not None}
 
 
 def _partition(partition: Partition, settings: Settings) -> dict[str, str]:
@@ -137,7 +148,7 @@ def _partition(partition: Partition, settings: Settings) -> dict[str, str]:
         "State": None if partition.State == "UP" else partition.State,
         **partition.extra,
     }
-    return {name: text(value) for name, value in parameters.items() if value is not None}
+    return {name: file_text(value) for name, value in parameters.items() if value is not None}
 
 
 def _present(nodes: str, settings: Settings) -> str:

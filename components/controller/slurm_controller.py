@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from components.accounting import slurmdbd
 from components.accounting.accounting_objects import before_slurmctld
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.configuration.served_files import served_files
-from components.configuration.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
+from components.configuration.slurm_conf import restart_keys, slurm_conf
 from components.containers import enroot_pyxis
+from components.guards import guards
+from components.host import programs
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
-from components.packages.slurm_packages import slurm_package, slurm_packages, trigger, version_keys
-from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit
+from components.packages.slurm_packages import slurm_package, slurm_packages, trigger
+from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, Unit, Validate
 from settings import Settings
-from settings.hostlist import fold
 from settings.model import Hardware
 from templates.rendering import render
 
 ROLE = "slurmctld"
 SLURM_CONF = "/etc/slurm/slurm.conf"
+#: Seconds that a slurmctld may take to read slurm.conf: it takes less than one for 1,000 nodes.
+_READING = 60
 
 
 class SlurmController(HostRole):
@@ -31,8 +35,15 @@ class SlurmController(HostRole):
     def assemble(cls, assembly: Assembly) -> None:
         settings, name = assembly.settings, assembly.controller
         bundle = controller_bundle(name, settings, assembly.hardware)
-        roles = (munge_key.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE, slurmdbd.ROLE)
-        controller = cls(name, assembly, bundle, assembly.on(name, *roles))
+        roles = (
+            munge_key.ROLE,
+            guards.ROLE,
+            *package_repository.ROLES,
+            jwt_key_pair.ROLE,
+            slurmdbd.ROLE,
+        )
+        before = [*assembly.on(name, *roles), *assembly.of(programs.ROLE)]
+        controller = cls(name, assembly, bundle, before)
         package = slurm_package(settings, "slurmctld").name
         assembly.outputs["slurmVersion"] = controller.deployed.answer.apply(
             lambda answer: answer.packages.get(package)
@@ -51,29 +62,40 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
         node,
         ROLE,
         [
-            Guard(
-                "leaving-nodes",
-                render("controller/leaving-nodes.sh", nodes=fold(settings.compute)),
-                timeout=60,
-            ),
             *_login_nodes_resolve(settings),
+            *guards.before_slurmctld_changes(settings),
             *slurm_packages(settings, "client", "slurmctld"),
             *enroot_pyxis.controller_parts(settings),
             Directory("/etc/slurm"),
             Directory("/var/log/slurm", owner="slurm:slurm"),
-            Directory(settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700"),
+            Directory(
+                settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700", parents=True
+            ),
             *(File(path, text) for path, text in files.items()),
+            *programs.controller_parts(settings),
+            Package("iproute2"),
+            Validate(
+                "slurm-conf",
+                render(
+                    "controller/slurm-conf-is-read.sh",
+                    folder=str(PurePosixPath(SLURM_CONF).parent),
+                    seconds=_READING,
+                ),
+                on=(*files, *enroot_pyxis.served(settings), *programs.served(settings)),
+                timeout=_READING + 30,
+            ),
             *before_slurmctld(settings, SLURM_CONF),
             Unit(
                 "slurmctld.service",
                 restart_on=(trigger(settings, "slurmctld"),),
-                reload_on=(*files, *enroot_pyxis.served(settings)),
-                reload=render("controller/reconfigure.sh"),
-                restart_keys=(*restart_keys(settings, RESTART_SLURMCTLD), *version_keys(settings)),
+                reload_on=(*files, *enroot_pyxis.served(settings), *programs.served(settings)),
+                reload=guards.keep_jobs(settings) + render("controller/reconfigure.sh"),
+                restart_keys=restart_keys(settings, "slurmctld"),
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
                 timeout=400,
             ),
             Check("controller-answers", render("controller/controller-answers.sh")),
+            *guards.after_slurmctld_changes(),
             *enroot_pyxis.checks(settings),
         ],
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from components.host.storage import clients
 from remote.bundle import Directory, File, Package, Part
 from settings import Settings
+from settings.gres import real_gpus
 from settings.model import Hardware
 from templates.rendering import render
 
@@ -40,7 +41,7 @@ def nhc_conf(node: str, settings: Settings, has: Hardware) -> str:
     ]
     if settings.precheck.infiniband_rate is not None:
         checks.append(f"check_hw_ib {settings.precheck.infiniband_rate}")
-    if any(one.Name == "gpu" and not one.standIn for one in node_class.gres(has)):
+    if real_gpus(node_class.gres(has)):
         checks.append("check_cmd_status -t 20 -r 0 nvidia-smi --query-gpu=uuid --format=csv")
     for share in settings.storage.values():
         if node in clients(share, settings):

@@ -59,7 +59,7 @@ def _modules(settings: Settings) -> list[Part]:
     parts: list[Part] = [
         Package("lmod"),
         Directory("/etc/lmod"),
-        *(Directory(folder) for folder in sorted(folders)),
+        *(Directory(folder, parents=folder == modules.path) for folder in sorted(folders)),
         File(
             MODULES_PATH,
             render("host/modulespath", paths=[modules.path, *modules.further_paths]),

@@ -54,7 +54,7 @@ def jwt_bundle(settings: Settings) -> Bundle:
             File(trusted, trusted_lines(setting)),
             File(KEYS, render("keys/jwt-keys.sh", **values), mode="0755"),
             File(TOKEN, render("keys/token.sh", **values), mode="0755"),
-            Command("jwt-keys", f"exec {KEYS}\n", on=(KEYS, trusted)),
+            Command("jwt-keys", f"exec {KEYS}\n", on=(KEYS, trusted), probe=f"exec {KEYS} check\n"),
             Command("forget", render("keys/forget-jwt-keys.sh", **values), when="remove"),
             Check("jwt-keys", f"exec {KEYS} check\n", timeout=20),
         ],
@@ -67,9 +67,9 @@ def trusted_lines(setting: Jwt) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def auth_alt(settings: Settings) -> dict[str, tuple[str, Any]]:
-    """AuthAltTypes and AuthAltParameters of slurm.conf(5) and slurmdbd.conf(5), as (section,
-    value); nothing where the stack has no tokens."""
+def auth_alt(settings: Settings) -> dict[str, str | list[str]]:
+    """AuthAltTypes and AuthAltParameters of slurm.conf(5) and slurmdbd.conf(5); nothing where the
+    stack has no tokens."""
     setting = settings.jwt
     if setting is None:
         return {}
@@ -83,7 +83,4 @@ def auth_alt(settings: Settings) -> dict[str, tuple[str, Any]]:
         parameters.append("disable_token_creation")
     if setting.user_claim is not None:
         parameters.append(f"userclaimfield={setting.user_claim}")
-    return {
-        "AuthAltTypes": ("Authentication", "auth/jwt"),
-        "AuthAltParameters": ("Authentication", parameters),
-    }
+    return {"AuthAltTypes": "auth/jwt", "AuthAltParameters": parameters}

@@ -8,7 +8,7 @@ from components.containers import enroot_pyxis
 from components.controller import slurm_controller
 from components.keys import munge_key
 from components.packages import package_repository
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from components.packages.slurm_packages import slurm_packages, trigger
 from remote.bundle import Bundle, Check, Directory, File, Unit
 from settings import Settings
 from templates.rendering import render
@@ -38,7 +38,7 @@ class LoginNode(HostRole):
 def login_bundle(node: str, settings: Settings) -> Bundle:
     """What a login node gets. It holds no slurm.conf: sackd fetches it, and each change of it."""
     controller = settings.hosts[settings.roles.controller]
-    port = settings.slurm.SlurmctldPort
+    port = settings.slurm.slurmctld_port
     return Bundle(
         node,
         ROLE,
@@ -51,7 +51,6 @@ def login_bundle(node: str, settings: Settings) -> Bundle:
             Unit(
                 "sackd.service",
                 restart_on=(DEFAULTS, UNIT_CONF, trigger(settings, "sackd")),
-                restart_keys=version_keys(settings),
             ),
             Check("commands-reach-the-controller", render("login/reaches-controller.sh")),
             *enroot_pyxis.checks(settings),

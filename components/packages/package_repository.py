@@ -4,6 +4,7 @@ served by one host; and the package sources of every node."""
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 
 import pulumi
@@ -13,7 +14,19 @@ from components.bundle_resource import deploy
 from components.host import applier
 from components.host.precheck import guard
 from components.packages.slurm_packages import BASE, HEADERS
-from remote.bundle import Bundle, Check, Command, Directory, File, Group, Package, Part, Unit, User
+from remote.bundle import (
+    Bundle,
+    Check,
+    Command,
+    Directory,
+    File,
+    Group,
+    Package,
+    Part,
+    Unit,
+    User,
+    Validate,
+)
 from settings import Settings
 from settings.artifact import OPEN, Artifact, PackageFile
 from templates.rendering import render
@@ -119,12 +132,12 @@ def package_files(settings: Settings) -> list[PackageFile]:
 
 def open_sums(settings: Settings) -> list[Artifact]:
     """Artifacts whose sum the site has yet to put in."""
-    found: list[Artifact] = [*package_files(settings)]
+    artifacts: list[Artifact] = [*package_files(settings)]
     if settings.packages.archive is not None:
-        found.append(settings.packages.archive)
+        artifacts.append(settings.packages.archive)
     if settings.enroot_pyxis is not None:
-        found.append(settings.enroot_pyxis.pyxis.archive)
-    return [one for one in found if one.sha256 == OPEN]
+        artifacts.append(settings.enroot_pyxis.pyxis.archive)
+    return [artifact for artifact in artifacts if artifact.sha256 == OPEN]
 
 
 def _common(settings: Settings, sources: list[str], mark: str = "") -> list[Part]:
@@ -182,7 +195,7 @@ def node_bundle(node: str, settings: Settings, key: str | None, index: str | Non
     if sources:
         text = render("packages/refresh.sh", sources=sources, index=index)
         parts.append(Command("package-lists", text, on=tuple(sources), timeout=300))
-    return Bundle(node, ROLE_NODE, parts)
+    return Bundle(node, ROLE_NODE, [*parts, *_apt_reads(parts)])
 
 
 def host_bundle(node: str, settings: Settings) -> Bundle:
@@ -263,7 +276,13 @@ def host_bundle(node: str, settings: Settings) -> Bundle:
             timeout=20,
         ),
     ]
-    return Bundle(node, ROLE_HOST, parts)
+    return Bundle(node, ROLE_HOST, [*parts, *_apt_reads(parts)])
+
+
+def _apt_reads(parts: Sequence[Part]) -> list[Part]:
+    paths = [part.path for part in parts if isinstance(part, File)]
+    read = tuple(path for path in paths if path.startswith("/etc/apt/"))
+    return [Validate("apt", render("packages/apt-reads-it.sh"), on=read)] if read else []
 
 
 def _step(name: str, script: str, words: list[str], timeout: int) -> Command:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from remote.bundle import Group, Guard, Package, Part, User
+from components.host.identities import service_user
+from remote.bundle import Guard, Package, Part
 from settings import Settings
 from templates.rendering import render
 
@@ -38,8 +39,6 @@ _NAMES: dict[str, dict[str, str]] = {
 #: What every Slurm package depends on at its own version, and what holds spank.h.
 BASE = {"distribution": "slurm-wlm-basic-plugins", "schedmd": "slurm-smd"}
 HEADERS = {"distribution": "libslurm-dev", "schedmd": "slurm-smd-dev"}
-#: Debian's static id for the user slurm; SchedMD's packages make no user.
-SLURM_ID = 64030
 
 
 def slurm_package(settings: Settings, purpose: Purpose) -> Package:
@@ -48,10 +47,13 @@ def slurm_package(settings: Settings, purpose: Purpose) -> Package:
 
 
 def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
-    """These packages, each once, the one that the others stand on, and the user slurm where they
-    do not make it; nothing at all in place of a newer major release. To be called once for a
-    bundle."""
-    found = {package.name: package for package in (slurm_package(settings, it) for it in purposes)}
+    """These packages, each once, the one that the others stand on, and the user slurm with
+    the uid of the settings; nothing at all in place of a newer major release. To be called once
+    for a bundle."""
+    packages = {
+        package.name: package
+        for package in (slurm_package(settings, purpose) for purpose in purposes)
+    }
     base = BASE[settings.packages.naming]
     guard = render(
         "packages/no-step-back.sh",
@@ -59,22 +61,13 @@ def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
         base=base,
         release=settings.packages.release,
     )
-    parts: list[Part] = [Guard("no-step-back", guard), *found.values()]
-    if settings.packages.release is not None and base not in found:
+    parts: list[Part] = [Guard("no-step-back", guard), *packages.values()]
+    if settings.packages.release is not None and base not in packages:
         # apt takes its own candidate for a dependency unless it is told the version, too.
         parts.append(Package(base, settings.packages.release))
-    if settings.packages.naming == "schedmd":
-        parts += [Group("slurm", SLURM_ID), User("slurm", SLURM_ID, "slurm")]
-    return parts
+    return [*parts, *service_user(settings, "slurm")]
 
 
 def trigger(settings: Settings, purpose: Purpose) -> str:
     """What a unit names in ``restart_on`` so that a new version of the package restarts it."""
     return f"package:{_NAMES[settings.packages.naming][purpose]}"
-
-
-def version_keys(settings: Settings) -> tuple[str, ...]:
-    """A unit's ``restart_keys`` of the version: another role's bundle on the same host may have
-    brought the new package along already, but the running daemon is still the old one."""
-    release = settings.packages.release
-    return () if release is None else (f"Slurm {release}",)

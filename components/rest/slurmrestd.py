@@ -12,10 +12,10 @@ import pulumi
 
 from components.assembly import Assembly
 from components.bundle_resource import deploy
-from components.configuration.slurm_conf import restart_keys
+from components.configuration.slurm_conf import parameters, restart_keys
 from components.controller import slurm_controller
 from components.keys.jwt_key_pair import TOKEN
-from components.packages.slurm_packages import slurm_packages, trigger, version_keys
+from components.packages.slurm_packages import slurm_packages, trigger
 from remote.answer import Answer
 from remote.bundle import (
     Bundle,
@@ -28,6 +28,7 @@ from remote.bundle import (
     Part,
     Unit,
     User,
+    Validate,
 )
 from remote.host import is_ip
 from settings import Settings
@@ -49,11 +50,6 @@ UNIT_CONF = "/etc/systemd/system/slurmrestd.service.d/slurmstack.conf"
 CERTIFICATE = "/usr/local/lib/slurmstack/rest-certificate"
 TIMER = "slurmstack-rest-certificate"
 
-#: slurmrestd reads slurm.conf when it starts; these tell it where to turn to.
-_RESTART = (
-    "AccountingStorageHost", "AccountingStoragePort", "AccountingStorageType", "ClusterName",
-    "SlurmctldHost", "SlurmctldPort",
-)  # fmt: skip
 _WARN_BEFORE = datetime.timedelta(days=30)
 
 
@@ -79,7 +75,7 @@ class SlurmRestd(pulumi.ComponentResource):
         main = deploy(assembly, node, rest_bundle(settings), ROLE, self, needs)
         self.url = url(settings)
         self.ca = main.answer.apply(ca_pem)
-        self.register_outputs({"url": self.url, "ca": self.ca})
+        self.register_outputs({})
 
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
@@ -130,6 +126,7 @@ def tls_bundle(settings: Settings) -> Bundle:
             Directory("/etc/slurm"),
             Directory(TLS),
             File(SITE_PEM, rest.certificate + key.get_secret_value(), mode="0400"),
+            _validate(SITE_PEM, SITE_PEM),
             Command("reload-haproxy", render("rest/reload-haproxy.sh"), on=(SITE_PEM,)),
         ],
     )
@@ -142,7 +139,10 @@ def rest_bundle(settings: Settings) -> Bundle:
     node = settings.roles.controller
     made = rest.certificate is None
     pem = MADE_PEM if made else SITE_PEM
-    accounting = bool(restart_keys(settings, ("AccountingStorageType",)))
+    accounting = any(
+        line.name == "AccountingStorageType" and line.value == "accounting_storage/slurmdbd"
+        for line in parameters(settings)
+    )
     unit_conf = render(
         "rest/slurmrestd.service.conf",
         user=USER,
@@ -170,6 +170,7 @@ def rest_bundle(settings: Settings) -> Bundle:
         token=TOKEN,
         verify=f"--cacert {CA}" if made else "--insecure",
     )
+    identity = settings.identities.slurmrestd
     return Bundle(
         node,
         ROLE,
@@ -177,21 +178,27 @@ def rest_bundle(settings: Settings) -> Bundle:
             Package("curl"),
             Package("haproxy"),
             *slurm_packages(settings, "slurmrestd"),
-            Group(USER),
-            User(USER, None, USER),
+            Group(USER, identity.gid),
+            User(USER, identity.uid, USER),
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
             File(UNIT_CONF, unit_conf),
             File(HAPROXY_CONF, haproxy),
+            _validate(HAPROXY_CONF, pem),
             *(_certificate(settings) if made else ()),
             Unit(
                 "slurmrestd.service",
                 restart_on=(UNIT_CONF, trigger(settings, "slurmrestd")),
-                restart_keys=(*restart_keys(settings, _RESTART), *version_keys(settings)),
+                restart_keys=restart_keys(settings, "slurmrestd"),
             ),
             Unit("haproxy.service", reload_on=(HAPROXY_CONF,), restart_on=("package:haproxy",)),
             Check("rest-answers", answers),
         ],
     )
+
+
+def _validate(path: str, pem: str) -> Validate:
+    script = render("rest/haproxy-reads-it.sh", conf=HAPROXY_CONF, pem=pem)
+    return Validate("haproxy", script, on=(path,))
 
 
 def _certificate(settings: Settings) -> list[Part]:
@@ -219,7 +226,13 @@ def _certificate(settings: Settings) -> list[Part]:
             render("rest/rest-certificate.service", script=CERTIFICATE),
         ),
         File(timer, render("rest/rest-certificate.timer")),
-        Command("rest-certificate", f"exec {CERTIFICATE}\n", on=(CERTIFICATE,), timeout=120),
+        Command(
+            "rest-certificate",
+            f"exec {CERTIFICATE}\n",
+            on=(CERTIFICATE,),
+            timeout=120,
+            probe=f"exec {CERTIFICATE} check\n",
+        ),
         Command(
             "forget-certificate",
             render("rest/forget.sh", folder=TLS, ca=CA, pem=MADE_PEM),
@@ -234,5 +247,5 @@ def _names(settings: Settings) -> list[str]:
     rest, controller = settings.rest, settings.roles.controller
     assert rest is not None
     address = settings.hosts[controller].address
-    found = [*names(rest, controller, address), address, controller, *rest.other_names]
-    return list(dict.fromkeys(found))
+    all_names = [*names(rest, controller, address), address, controller, *rest.other_names]
+    return list(dict.fromkeys(all_names))

@@ -8,7 +8,7 @@ parse() {
     awk -v work="$work" '
     function bad(why) { printf "line %d: %s\n", NR, why; failed = 1; exit 1 }
     function path(p) {
-        if (p !~ /^\/[A-Za-z0-9._\/@:%+=~-]+$/ || (p "/") ~ /\/\.?\.?\//)
+        if (p !~ /^\/[A-Za-z0-9._\/@:%+=~\\-]+$/ || (p "/") ~ /\/\.?\.?\//)
             bad("not a plain absolute path: " p)
         return p
     }
@@ -39,7 +39,7 @@ parse() {
     function claim(kind, what) { put("claims", kind " " what) }
     function block() { out = work "/block/" NR; printf "" >out }
     BEGIN {
-        kinds = split("claims guard package group user directory file link absent command unit check", kind)
+        kinds = split("claims guard package group user directory file link absent validate probe command unit check", kind)
         for (i = 1; i <= kinds; i++) printf "" >(work "/" kind[i])
     }
     ended { bad("text after the end") }
@@ -56,6 +56,8 @@ parse() {
         if ($2 !~ /^[a-z0-9][a-z0-9-]*$/) bad("not a role: " $2)
         print $2 >(work "/role"); next
     }
+    # Makes another text of the same bundle, and asks for nothing more.
+    $1 == "reapply" && NF == 2 { once("the word", "reapply"); name($2); next }
     $1 == "guard" {
         fields(2, 4); once("guard", name($2)); attributes(3, "timeout when"); block()
         put("guard", NR " " $2 " " one_of(attribute("when", "apply"), "apply remove both") " " seconds(30)); next
@@ -73,26 +75,33 @@ parse() {
         put("user", $2 " " number($3) " " $4 " " $5 " " $6); next
     }
     $1 == "directory" {
-        fields(4, 5); if (NF == 5) one_of($5, "ephemeral")
-        put("directory", own_path($2) " " owner($3) " " mode($4) " " (NF == 5 ? $5 : "-"))
+        fields(4, 6)
+        for (i = 5; i <= NF; i++) once("word of directory " $2, one_of($i, "ephemeral parents"))
+        put("directory", own_path($2) " " owner($3) " " mode($4) " " \
+            (/ ephemeral( |$)/ ? "ephemeral" : "-") " " (/ parents( |$)/ ? "parents" : "-"))
         claim("directory", $2); next
     }
     $1 == "file" || $1 == "file-base64" {
-        fields(4, 4); block()
-        put("file", NR " " own_path($2) " " owner($3) " " mode($4)); claim("path", $2)
+        fields(4, 5); if (NF == 5) one_of($5, "lasting"); block()
+        put("file", NR " " own_path($2) " " owner($3) " " mode($4)); claim(NF == 5 ? "lasting" : "path", $2)
         if ($1 == "file-base64") print NR >(work "/encoded"); next
     }
     $1 == "link" { fields(3, 3); if ($3 !~ /^[A-Za-z0-9._\/@:%+=~-]+$/) bad("not a target: " $3)
         put("link", own_path($2) " " $3); claim("path", $2); next }
     $1 == "absent" { fields(2, 2); put("absent", own_path($2)); claim("path", $2); next }
+    $1 == "validate" {
+        fields(3, 4); once("validate", name($2)); attributes(3, "on timeout"); block()
+        put("validate", NR " " $2 " " triggers("on") " " seconds(60)); next
+    }
+    $1 == "probe" { fields(2, 2); once("probe", name($2)); block(); put("probe", NR " " $2); next }
     $1 == "command" {
         fields(2, 5); once("command", name($2)); attributes(3, "on timeout when"); block()
         put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " seconds(600))
         next
     }
     $1 == "unit" {
-        fields(4, 7); once("unit", name($2)); attributes(5, "restart-on reload-on timeout"); block(); in_unit = 1
-        if ($2 !~ /\.(service|socket|timer|target|mount|path)$/) bad("not a unit: " $2)
+        fields(4, 7); once("unit", $2); attributes(5, "restart-on reload-on timeout"); block(); in_unit = 1
+        if ($2 !~ /^[A-Za-z0-9_][A-Za-z0-9._@:+\\-]*\.(service|socket|timer|target|mount|path)$/) bad("not a unit: " $2)
         put("unit", NR " " $2 " " one_of($3, "enabled disabled -") " " one_of($4, "running stopped -") \
             " " triggers("restart-on") " " triggers("reload-on") " " seconds(90)); claim("unit", $2); next
     }

@@ -2,24 +2,42 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2154,SC2329
 
 apply_directories() {
-    while read -r path owner mode _; do
+    while read -r path owner mode _ parents; do
         target=$root$path step="directory $path"
         if [ ! -d "$target" ]; then
             [ ! -e "$target" ] && [ ! -L "$target" ] ||
                 fail "$step" 'is there, but not as a directory' 'move it away and run again'
+            [ "$parents" != parents ] || make_parents
             remember "directory $path"
             must_write mkdir "$target"
         else
             # shellcheck disable=SC2046 # five words
             set -- $(stat -L -c '%a %U %G %u %g' "$target")
             owner_matches "$owner" "$2:$3" "$4:$5" && [ $((0$1)) -eq $((0$mode)) ] && continue
-            grep -q -e "^directory $path\$" -e "^mode [^ ]* [^ ]* $path\$" "$state/created" ||
+            awk -v path="$path" '$1 == "directory" && $2 == path || $1 == "mode" && $4 == path { found = 1 }
+                END { exit !found }' "$state/created" ||
                 append_state created "mode $1 $4:$5 $path"
         fi
         set_owner "$owner" "$target"
         must_write chmod "$mode" "$target"
         did "directory $path"
     done <"$work/directory"
+}
+
+# Folders above that are not there; they go with the role, if they are empty then.
+make_parents() { # beside: path
+    above=${path%/*} missing=''
+    while [ -n "$above" ] && [ ! -d "$root$above" ]; do
+        [ ! -e "$root$above" ] && [ ! -L "$root$above" ] ||
+            fail "$step" "$above is there, but not as a directory" 'move it away and run again'
+        missing="$above $missing" above=${above%/*}
+    done
+    for above in $missing; do
+        remember "directory $above"
+        must_write mkdir "$root$above"
+        must_write chmod 0755 "$root$above"
+        did "directory $above"
+    done
 }
 
 owner_matches() { # wanted, by name, by number
@@ -36,7 +54,7 @@ set_owner() { # owner:group, path
 # `kind path block owner mode`; links point to what stands in the place of the block.
 find_differences() {
     : >"$work/todo"
-    awk -v root="$root" '{ print root $2 }' "$work/file" | xargs -r stat -c '%A %a %U:%G %u:%g %n' \
+    awk -v root="$root" '{ print root $2 }' "$work/file" | xargs -r -d '\n' stat -c '%A %a %U:%G %u:%g %n' \
         >"$work/stat" 2>/dev/null
     hash_files >"$work/hashes"
     awk -v work="$work" '{ print work "/block/" $1 }' "$work/file" | xargs -r sha256sum >"$work/wanted" ||
@@ -62,13 +80,14 @@ find_differences() {
 hash_files() {
     awk -v root="$root" '{ print root $2 }' "$work/file" | while read -r target; do
         [ -L "$target" ] || [ ! -f "$target" ] || echo "$target"
-    done | xargs -r sha256sum | awk -v n="$((${#root} + 1))" '{ print $1, substr($2, n) }'
+    done | xargs -r -d '\n' sha256sum -z | tr '\0' '\n' | awk -v n="$((${#root} + 1))" '{ print $1, substr($2, n) }'
 }
 
 temporary_name() { temporary=${1%/*}/.${1##*/}.slurmstack-new; } # target
 
 # First everything is written beside its place and the old version kept, so that a full disk
-# stops the run while nothing has changed; then all is renamed at once.
+# stops the run while nothing has changed; then it is read by its readers; then all is renamed at
+# once.
 apply_files() {
     find_differences
     while read -r kind name; do
@@ -82,8 +101,9 @@ apply_files() {
     while read -r kind path number owner mode; do
         [ "$kind" = drop ] || stage "$kind" "$root$path"
     done <"$work/todo"
+    validate
     step=files
-    must_write xargs -r sync <"$work/sync"
+    must_write xargs -r -d '\n' sync <"$work/sync"
     [ ! -s "$work/remember" ] || append_state created "$(cat "$work/remember")"
     append_state pending "$(awk '{ print "changed " $2 }' "$work/todo")"
     while read -r kind path _; do
@@ -95,7 +115,7 @@ apply_files() {
         esac
     done <"$work/todo"
     awk -v root="$root" '{ sub(/\/[^\/]*$/, "", $2); d = root $2; print d == "" ? "/" : d }' "$work/todo" |
-        sort -u | while read -r folder; do [ ! -d "$folder" ] || echo "$folder"; done | xargs -r sync
+        sort -u | while read -r folder; do [ ! -d "$folder" ] || echo "$folder"; done | xargs -r -d '\n' sync
     rm -f "$state/staging"
 }
 

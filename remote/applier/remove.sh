@@ -45,7 +45,7 @@ remove_directory() { # path, - or ephemeral
         fi
         forget "directory $1"
     else
-        sed -n "s|^mode \([^ ]*\) \([^ ]*\) $1\$|\1 \2|p" "$state/created" >"$work/mode"
+        awk -v path="$1" '$1 == "mode" && $4 == path { print $2, $3 }' "$state/created" >"$work/mode"
         while read -r mode owner; do
             [ ! -d "$root$1" ] || { set_owner "$owner" "$root$1"; must_write chmod "$mode" "$root$1"; did "restored $1"; }
             forget "mode $mode $owner $1"
@@ -116,7 +116,7 @@ remove() {
     remove_packages
     sed -n -e 's/^directory //p' -e 's/^mode [^ ]* [^ ]* //p' "$state/created" | sort -r >"$work/folders"
     while read -r path; do
-        remove_directory "$path" "$(awk -v path="$path" '$1 == path { print $4 }' "$work/directory")"
+        remove_directory "$path" "$(path=$path awk '$1 == ENVIRON["path"] { print $4 }' "$work/directory")"
     done <"$work/folders"
     if [ -s "$work/unit" ] || grep -q '/systemd/system/' "$work/to-take-back"; then
         systemctl_step daemon-reload 60 daemon-reload

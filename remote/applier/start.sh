@@ -25,7 +25,7 @@ trap : PIPE
 exec 3>&2 # where errors go, also out of a step whose output is being caught
 
 root=${SLURMSTACK_ROOT:-}
-run=$root/run/slurmstack base=$root/var/lib/slurmstack work=$run/work
+run=$root/run/slurmstack base=$root/var/lib/slurmstack work=$run/work staged=$run/work/staged
 policy=$root/usr/sbin/policy-rc.d
 lock_wait=${SLURMSTACK_LOCK_WAIT:-1800} package_time=${SLURMSTACK_PACKAGE_TIME:-1800}
 verb=${1:-} node=$(uname -n) role=- state='' lock_held='' changed=false
@@ -47,7 +47,8 @@ withhold_secrets() { # <text
     while read -r number path owner mode; do
         case $mode in *[1-7]) ;; *) tr -d '\000' <"$work/block/$number" >>"$work/secrets" ;; esac
     done <"$work/file"
-    awk 'phase == 1 {
+    # A staged file is called by the name that it is to have.
+    sed "s|$staged/|/|g" | awk 'phase == 1 {
             gsub(/^[ \t]+|[ \t\r]+$/, "")
             if (length($0) >= 6) secret[$0]
             key = tolower($0); value = $0
@@ -72,7 +73,7 @@ bounded() { # seconds, command…; ends in time, cannot keep the lock, sees no b
 }
 
 run_script() { # seconds, block; output in $work/out
-    SLURMSTACK_FACTS=$work/facts SLURMSTACK_NODE=$node SLURMSTACK_ROLE=$role \
+    SLURMSTACK_FACTS=$work/facts SLURMSTACK_NODE=$node SLURMSTACK_ROLE=$role SLURMSTACK_STAGED=$staged \
         bounded "$1" sh "$work/block/$2" >"$work/out" 2>&1
 }
 

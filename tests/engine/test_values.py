@@ -64,7 +64,9 @@ def test_the_disk_keeps_values(value: dict[str, Any]) -> None:
     crypter = Reversible()
     for encrypt in (crypter.encrypt, None):
         kept = json.loads(json.dumps(to_disk(value, encrypt)))
-        assert whole(from_disk(kept, crypter.decrypt)) == whole(value)
+        opened = from_disk(kept, crypter.decrypt)
+        assert whole(opened) == whole(value)
+        assert from_disk(to_disk(opened, crypter.encrypt), crypter.decrypt) == opened
 
 
 @given(st.one_of(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False)))

@@ -39,26 +39,40 @@ def make(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     return done
 
 
+def tracked() -> str:
+    """What is changed in tracked files."""
+    words = ["git", "diff", "--no-ext-diff", "--stat"]
+    done = subprocess.run(words, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def first() -> Iterator[tuple[str, str]]:
     """A lab made by `make lab`: its name and what was printed; gone without a trace after."""
     name = own_name("k")
-    before = snapshot(CHECKOUT, name)
+    before, changed = snapshot(CHECKOUT, name), tracked()
     try:
         yield name, make("lab", f"LAB={name}").stdout
+        assert tracked() == changed
     finally:
         make("lab-down", f"LAB={name}")
     assert leftovers(before, snapshot(CHECKOUT, name)) == {}
 
 
-def test_make_lab_ends_with_a_job_on_two_nodes_and_the_inventory(first: tuple[str, str]) -> None:
+def test_make_lab_ends_with_a_users_job_on_two_nodes_and_what_is_next(
+    first: tuple[str, str],
+) -> None:
     name, printed = first
     lines = printed.splitlines()
     assert {"cn01", "cn02"} <= set(lines)  # of srun -N2 hostname
     assert re.search(r"^main\*\s+up\s+\S+\s+2\s+idle\s+cn\[01-02\]", printed, re.MULTILINE)
     for node in ("ctl", "login01", "cn01", "cn02"):
         assert re.search(rf"{node} 10\.73\.\d+\.\d+ is up, systemd says running", printed), printed
-    assert f"slurmstack inventory --stack {name}" in printed
+    assert "alice on login01: srun -N2 hostname" in printed
+    last = "\n".join(lines[-29:])
+    assert re.search(r"^ *ctl: started .*slurmctld", last, re.MULTILINE), last
+    assert f"next: slurmstack inventory --stack {name}" in last
+    assert f'next: eval "$(make -s env LAB={name})"' in last
     # Every step says how long it took so far.
     assert len(re.findall(r"^\[ *\d+\.\ds\] ", printed, re.MULTILINE)) > 8
 
@@ -67,6 +81,8 @@ def test_make_lab_again_changes_nothing_and_says_so(first: tuple[str, str]) -> N
     name, _printed = first
     again = make("lab", f"LAB={name}").stdout
     assert "machines run already" in again
+    assert "nothing was to be done: all is as it was" in again
+    assert len(again.splitlines()) < 40
     assert "its machines, network and keys are unchanged" in again
     assert re.search(r"^\s+\d+ unchanged", again, re.MULTILINE)
     assert not re.search(r"^\s+[+~-] \d+ (created|updated|deleted)", again, re.MULTILINE)

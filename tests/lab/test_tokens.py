@@ -56,7 +56,9 @@ def test_the_jwks_and_the_inventory_name_the_key(lab: RunningLab) -> None:
     (key,) = jwks(lab)
     assert set(key) == {"kty", "use", "alg", "kid", "n", "e"}
     assert key["kid"] == thumbprint(key)
-    shown = json.loads(lab.pulumi("stack", "output", "inventory", "--json").stdout)
+    shown = json.loads(
+        lab.pulumi("stack", "output", "inventory", "--json", "--show-secrets").stdout
+    )
     assert shown["ctl"]["keys"]["jwt"] == key["kid"]
     assert jwt.PyJWK(key).key.key_size == 3072
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from tests.prod import (
     scripts,
     text,
 )
-from tests.unit.components.configuration.test_slurm_conf import read_back
+from tests.unit.components.configuration.test_slurm_conf import joined, read_back
 from tests.unit.components.packages.test_packages import read_enroot
 
 WORKERS = expand("cn[01-64]")
@@ -45,7 +46,7 @@ def read_slurm_conf(content: str) -> dict[str, Any]:
     """slurmutils 1.3 takes TopologyPlugin for a list, which it is not, and half a second for each
     node: of these, which differ by name and address alone, it reads the first and the last."""
     left_out = re.compile(r"TopologyPlugin=|NodeName=cn(?!01|64)")
-    kept = [line for line in content.splitlines() if not left_out.match(line)]
+    kept = [line for line in joined(content).splitlines() if not left_out.match(line)]
     return read_back("\n".join(kept) + "\n")
 
 
@@ -158,6 +159,11 @@ READERS: dict[str, Callable[[str], object]] = {
     r"/etc/slurm/topology\.conf": topology,
     r"/usr/local/lib/slurmstack-packages/\w+\.c": spank_source,
     r"/usr/local/lib/slurmstack/accounting/objects": objects,
+    # The oldest Python of the distributions that the hosts may have.
+    r"/usr/local/lib/slurmstack/on_node/\w+\.py": partial(ast.parse, feature_version=(3, 9)),
+    r"/usr/local/lib/slurmstack/accounting/reconcile": lambda content: compile(content, "", "exec"),
+    r"/usr/local/lib/slurmstack/accounting/reconcile\.json": json.loads,
+    r"/etc/slurmstack/(stop-slurmd|scripts/\w+)": shell,
     r"/usr/local/lib/slurmstack(-packages)?/(accounting/)?[a-z-]+": shell,
 }
 
@@ -193,7 +199,7 @@ def alike(found: list[Entry]) -> list[Entry]:
 
 def test_every_script_is_sh() -> None:
     found = scripts()
-    assert {entry.kind for entry in found} == {"guard", "command", "check"}
+    assert {entry.kind for entry in found} == {"guard", "validate", "command", "check"}
     for entry in alike(found):
         try:
             script(entry.block)
@@ -271,6 +277,8 @@ def test_slurm_conf() -> None:
     assert (node["cpus"], node["socketsperboard"], node["corespersocket"]) == (224, 2, 56)
     assert node["realmemory"] < hardware()["cn64"].RealMemory
     assert "gpu:h100:8" in str(node["gres"])
+    # GPUs are accounted: without it, limits of gres/gpu do not hold.
+    assert conf()["accountingstoragetres"] == ["gres/gpu"]
     # slurm.conf(5): MaxJobCount should be much larger than MaxArraySize, which ends at 4,000,001.
     assert 10 * (found["maxarraysize"] - 1) <= found["maxjobcount"]
     assert found["maxarraysize"] <= 4_000_001

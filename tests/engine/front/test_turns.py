@@ -304,11 +304,13 @@ class Line:
 
 @pytest.mark.timeout(600 + 60 * TURNS)
 def test_taking_turns(real: Path, tmp_path: Path, server: SshServer) -> None:
+    connection = server.connection  # the key's text is another one each time
+
     def line(name: str, *engines: Path) -> Line:
         sandbox = Sandbox(tmp_path / name, real)
         shutil.copy(PROGRAMS / "graph" / "__main__.py", sandbox.project)
         with_plugin(sandbox)
-        found = Line(sandbox, list(engines), server.connection)
+        found = Line(sandbox, list(engines), connection)
         assert found.run("stack", "init", "dev").code == 0
         return found
 

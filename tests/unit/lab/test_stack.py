@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab import stack
+from engine.secrets import PassphraseCrypter
+from lab import keys, stack
 from lab.names import Lab
 
 SETTINGS = """\
@@ -46,6 +47,19 @@ def test_a_further_labs_settings_have_its_addresses_and_paths(checkout: Path) ->
     assert "# The lab: three machines." in text
 
 
+def test_the_committed_salt_belongs_to_the_labs_passphrase_and_stays(checkout: Path) -> None:
+    committed = (Path(__file__).parents[3] / "Pulumi.lab.yaml").read_text()
+    assert f"\nencryptionsalt: {stack.SALT}\n" in committed
+    # Raises where they do not belong together.
+    PassphraseCrypter(stack.SALT, keys.PASSPHRASE).check()
+    lab = made(checkout, "lab", 0)
+    lab.stack_file.write_text(committed)
+    stack.prepare_settings(lab, "slurmstack")
+    stack.remove_settings(lab)
+    assert lab.stack_file.read_text() == committed
+    assert f"encryptionsalt: {stack.SALT}" in stack.derive(committed, made(checkout, "two", 9))
+
+
 def test_settings_of_a_further_lab_are_made_once_and_removed(checkout: Path) -> None:
     lab = made(checkout, "two", 9)
     stack.prepare_settings(lab, "slurmstack")
@@ -55,6 +69,21 @@ def test_settings_of_a_further_lab_are_made_once_and_removed(checkout: Path) -> 
     stack.remove_settings(lab)
     assert not lab.stack_file.exists()
     assert (checkout / "Pulumi.lab.yaml").read_text() == SETTINGS
+
+
+def test_settings_of_a_further_lab_stay_while_they_hold_secrets(checkout: Path) -> None:
+    lab = made(checkout, "two", 9)
+    (checkout / "Pulumi.lab.yaml").write_text(f"encryptionsalt: {stack.SALT}\n{SETTINGS}")
+    stack.prepare_settings(lab, "slurmstack")
+    secret = PassphraseCrypter(stack.SALT, keys.PASSPHRASE).encrypt("s3cret")
+    text = lab.stack_file.read_text() + f"  slurmstack:accountingPassword:\n    secure: {secret}\n"
+    lab.stack_file.write_text(text)
+    stack.remove_settings(lab)
+    stack.prepare_settings(lab, "slurmstack")
+    assert lab.stack_file.read_text() == text
+    keys.make_passphrase(lab)
+    crypter = PassphraseCrypter(stack.SALT, lab.passphrase.read_text().strip())
+    assert crypter.decrypt(secret) == "s3cret"
 
 
 def test_settings_that_a_person_wrote_are_not_removed(checkout: Path) -> None:

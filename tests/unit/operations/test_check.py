@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import pytest
 
-from components.host.precheck import guard, report
+from components.host.precheck import guard, precheck
 from operations.check import judge, table
-from settings import parse
+from settings import Settings, parse
 from tests.unit.settings.test_settings import lab
 
 SETTINGS = parse(
@@ -24,36 +25,92 @@ FIT = {
     "init": "systemd", "clock": "1000", "synchronized": "yes", "free_root": "90000",
     "free_var": "90000", "resolves": "10.73.0.21", "cgroup": "v2",
     "cgroup_controllers": "cpuset cpu io memory", "driver": "570.1", "gpu_devices": "8",
-    "gpu_bus": "8", "dcgm": "4.2", "ib_ports": "2",
+    "devices": "/dev/null /dev/nvidia0 /dev/nvidia1", "gpu_bus": "8", "dcgm": "4.2",
+    "ib_ports": "2",
 }  # fmt: skip
 PORTS = "ib mlx5_0/1 ACTIVE 400 InfiniBand\nib mlx5_3/1 ACTIVE 400 InfiniBand\n"
 
 
-def said(ports: str = PORTS, **changes: str) -> tuple[list[str], list[str]]:
-    lines = "".join(f"{key} {value}\n" for key, value in {**FIT, **changes}.items())
-    found = judge("cn01", lines + ports, SETTINGS, 999.5, 1000.5)
-    assert table({"cn01": found}).row_count == 1
-    return found.fails, found.warns
-
-
-def guarded(**changes: str) -> tuple[int, str]:
-    """Exit code of the guard, which stops `up`, where the report says this; and what it says."""
-    script = guard("cn01", SETTINGS).script
+def reporting(script: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run a script here as if the host reported this."""
     assert script.count("found=$(report)\n") == 1
     lines = "".join(f"{key} {value}\n" for key, value in {**FIT, **changes}.items())
-    done = subprocess.run(
+    return subprocess.run(
         ["sh", "-c", script.replace("found=$(report)\n", "found=$(cat)\n")],
-        input=lines + PORTS,
+        input=lines,
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def said(
+    ports: str = PORTS, settings: Settings = SETTINGS, /, **changes: str
+) -> tuple[list[str], list[str]]:
+    text = reporting(precheck("cn01", settings), **changes).stdout
+    found = judge("cn01", text + ports, settings, 999.5, 1000.5)
+    assert table({"cn01": found}).row_count == 1
+    return found.fails, found.warns
+
+
+def guarded(settings: Settings = SETTINGS, /, **changes: str) -> tuple[int, str]:
+    """Exit code of the guard, which stops `up`, where the report says this; and what it says."""
+    done = reporting(guard("cn01", settings).script, **changes)
     return done.returncode, done.stdout
 
 
 def test_a_fit_node() -> None:
     assert said() == ([], [])
     assert guarded() == (0, "")
+
+
+def test_a_host_whose_own_name_has_a_domain() -> None:
+    assert said(node="cn01.site.example") == ([], [])
+    assert guarded(node="cn01.site.example") == (0, "")
+    (fail,), _ = said(node="cn012.site.example")
+    assert "hostnamectl hostname cn01" in fail
+    assert guarded(node="cn012.site.example")[0] == 1
+
+
+def with_gres(*gres: dict[str, Any]) -> Settings:
+    return parse({**lab(), "nodes": [{"hosts": "cn[01-02]", "Gres": list(gres)}]})
+
+
+WHOLE = {"Type": "a100", "Count": 2, "AutoDetect": "nvml"}
+SLICES = {"profile": "1g.10gb", "Count": 14, "AutoDetect": "nvml"}
+
+
+@pytest.mark.parametrize(
+    ("gres", "changes", "says"),
+    [
+        # The other cards are cut into instances.
+        ((WHOLE, SLICES), {"gpu_devices": "4"}, None),
+        ((WHOLE, SLICES), {"gpu_devices": "1"}, "2 GPUs declared, 1 device files"),
+        # Some of the node's cards, by name.
+        (({"File": "/dev/nvidia[0-1]"},), {"gpu_devices": "8"}, None),
+        (({"File": "/dev/nvidia[1-2]"},), {}, "Gres names /dev/nvidia2, no such device"),
+        (({"File": "/dev/dri/renderD128", "AutoDetect": "off"},), {}, "/dev/dri/renderD128"),
+        (
+            ({"File": "/dev/dri/renderD128"},),
+            {"devices": "/dev/dri/renderD128", "gpu_devices": "0"},
+            None,
+        ),
+        # AMD's cards have no file that is counted here.
+        (({"Count": 8, "AutoDetect": "rsmi"},), {"gpu_devices": "0"}, None),
+    ],
+)
+def test_gpus_as_declared(
+    gres: tuple[dict[str, Any], ...], changes: dict[str, str], says: str | None
+) -> None:
+    settings = with_gres(*gres)
+    fails, _ = said(PORTS, settings, **changes)
+    status, stopped = guarded(settings, **changes)
+    if says is None:
+        assert (fails, status) == ([], 0)
+    else:
+        (fail,) = fails
+        assert says in fail
+        assert (status, says in stopped) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +156,8 @@ def test_what_deserves_a_look_stops_nothing(ports: str, changes: dict[str, str],
 
 
 def test_the_report_runs_here_and_says_everything() -> None:
-    done = subprocess.run(["sh"], input=report(), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["sh"], input=precheck("cn01", SETTINGS), capture_output=True, text=True, check=True
+    )
     keys = {line.split(" ", 1)[0] for line in done.stdout.splitlines()}
     assert keys >= set(FIT) - {"cgroup_controllers"}

@@ -15,6 +15,12 @@ from typing import Any
 FOLDER = Path(os.environ.get("STANDIN", "."))
 ROOT = Path(os.environ.get("SLURMSTACK_ROOT", "."))
 STATE = FOLDER / "state.json"
+#: systemd's: so many starts in ten seconds, and its words when there are more.
+START_LIMIT = 5
+TOO_OFTEN = """Job for UNIT failed because start of the service was attempted too often.
+See "systemctl status UNIT" and "journalctl -xeu UNIT" for details.
+To force a start use "systemctl reset-failed UNIT"
+followed by "systemctl start UNIT" again."""
 NAMES = [
     "systemctl",
     "journalctl",
@@ -32,20 +38,29 @@ NAMES = [
 
 def systemctl(state: dict[str, Any], args: list[str]) -> int:
     units = state.setdefault("units", {})
-    verb, names = args[0], [arg for arg in args[1:] if arg.endswith((".service", ".timer"))]
+    verb, names = (
+        args[0],
+        [arg for arg in args[1:] if arg.endswith((".service", ".timer", ".mount"))],
+    )
     if verb == "show":
         blocks = []
         for name in names:
             unit = units.get(name, {"load": "not-found", "active": "inactive", "enabled": ""})
             blocks.append(
                 f"LoadState={unit.get('load', 'loaded')}\nActiveState={unit['active']}\n"
-                f"UnitFileState={unit['enabled']}\n"
+                f"UnitFileState={unit['enabled']}\nSubState={unit.get('sub', 'running')}\n"
+                f"NRestarts={unit.get('restarts', 0)}\nResult={unit.get('result', 'success')}\n"
             )
         print("\n".join(blocks), end="")
         return 0
     if verb in ("is-active", "is-enabled"):
         want = verb.removeprefix("is-")
         return 0 if units.get(names[0], {}).get(want) == want else 3
+    if verb == "reset-failed":
+        unit = units.get(names[0], {"active": "inactive"})
+        if unit["active"] != "failed" and not unit.get("starts"):
+            return 0  # nothing to change
+        unit.update({"starts": 0} if "starts" in unit else {"active": "inactive"})
     state["calls"].append(" ".join(["systemctl", *args]))
     failure = state.get("fails", {}).get(" ".join(args))
     if failure:
@@ -55,6 +70,12 @@ def systemctl(state: dict[str, Any], args: list[str]) -> int:
         return 1
     for name in names:
         unit = units[name]
+        if "starts" in unit and verb in ("start", "restart"):
+            unit["starts"] += 1
+            if unit["starts"] > START_LIMIT:
+                unit["active"] = "failed"
+                print(TOO_OFTEN.replace("UNIT", name), file=sys.stderr)
+                return 1
         if verb in ("start", "restart", "try-restart"):
             unit["active"] = unit.get("becomes", "active")
         if verb in ("start", "restart", "try-restart", "reload"):

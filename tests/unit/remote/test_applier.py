@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -257,6 +258,26 @@ def test_stopped_by_a_signal(machine: Machine) -> None:
     assert "second" in machine.apply(bundle).answer.commands
 
 
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/systemd/system/d.service", "/etc/systemd/system/systemd-journald.service.d/own.conf"],
+)
+def test_systemd_reads_units_before_they_are_in_place(machine: Machine, path: str) -> None:
+    """systemd itself goes on without a line that it does not understand; a program may come
+    later."""
+    machine.path(path).parent.mkdir(parents=True)
+    good = "[Service]\nExecStart=/usr/local/lib/not-yet-there\nType=oneshot\n"
+    error = machine.apply(demo(File(path, good.replace("Type", "Tipe")))).error
+    assert error.startswith(f"slurmstack: cn01: validate units: refused: {path}:3: Unknown key ")
+    assert "'Tipe'" in error
+    assert error.endswith(
+        "; nothing was put in place; correct the settings that this comes from and run again"
+    )
+    assert not machine.path(path).exists()
+    assert machine.apply(demo(File(path, good))).answer.changed
+
+
 SECRET = "fnord-4711-geheim"
 
 
@@ -343,7 +364,7 @@ def test_not_root_seen_by_root(tmp_path: Path) -> None:
 
 
 def test_install_and_uninstall(tmp_path: Path) -> None:
-    assert len(INSTALL) < 400
+    assert len(INSTALL) < 450
     environment = {"SLURMSTACK_ROOT": str(tmp_path), "PATH": "/usr/bin:/bin"}
 
     def sh(command: str, stdin: str) -> "subprocess.CompletedProcess[str]":

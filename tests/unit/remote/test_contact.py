@@ -111,15 +111,15 @@ async def ask(host: Host, agent: str, script: str = "hostname") -> ContactError:
 
 
 async def test_a_shell_that_ends_before_it_is_fed_is_no_broken_connection(agent: str) -> None:
-    """As /usr/sbin/nologin does: its words and its status are the answer."""
+    """As /usr/sbin/nologin does: its words are what was found."""
 
     def session(process: "asyncssh.SSHServerProcess[str]") -> None:
         process.stdout.write("not available\n")
         process.exit(1)
 
     async with serve(session=session) as (host, _):
-        (answer,) = (await run_on_hosts([host], "hostname", agent_path=agent)).values()
-    assert answer == Reply("not available\n", "", 1)
+        error = await ask(host, agent)
+    assert (error.step, "ends in 'not available'" in error.found) == ("run", True)
 
 
 async def test_script_runs_on_all_and_one_failure_hides_nothing(agent: str) -> None:

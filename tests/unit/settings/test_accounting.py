@@ -68,7 +68,7 @@ def test_short_forms() -> None:
         ),
         ({"cluster": {"DefaultQOS": "gone"}}, "cluster.DefaultQOS", "found gone"),
         ({"users": {"al": {"Accounts": ["a"]}}}, "users.al.Accounts", "found a"),
-        ({"users": {"al": {"Accounts": []}}}, "users.al.Accounts", "at least 1 item"),
+        ({"users": {"al": {"Accounts": []}}}, "users.al.Accounts", "at least 1 entries"),
         (
             {"users": {"al": {"Accounts": ["a", "b"]}}, "accounts": {"a": {}, "b": {}}},
             "users.al.DefaultAccount",
@@ -91,7 +91,11 @@ def test_short_forms() -> None:
         ({"slurmdbd": {"PurgeJobAfter": "2 years"}}, "slurmdbd.PurgeJobAfter", "90days"),
         ({"slurmdbd": {"ArchiveJobs": True}}, "slurmdbd.ArchiveJobs", "PurgeJobAfter"),
         ({"slurmdbd": {"extra": {"DbdPort": 1}}}, "slurmdbd.extra.DbdPort", "one level up"),
-        ({"slurmdbd": {"extra": {"Tcp=1": 1}}}, "slurmdbd.extra.Tcp=1", "slurmdbd.conf parameter"),
+        (
+            {"slurmdbd": {"extra": {"Tcp=1": 1}}},
+            "slurmdbd.extra.Tcp=1",
+            "parameter of slurmdbd.conf",
+        ),
         (
             {"slurmdbd": {"extra": {"TCPTimeout": "5\nStorageHost=elsewhere"}}},
             "slurmdbd.extra.TCPTimeout",
@@ -107,19 +111,27 @@ def test_short_forms() -> None:
             "mariadb.innodb_buffer_pool_size",
             "'4 GB'",
         ),
-        ({"mariadb": {"extra": {"bind-address": "*"}}}, "mariadb.extra", "without bind-address"),
-        ({"mariadb": {"extra": {"max allowed": 1}}}, "mariadb.extra", "not 'max allowed'"),
+        (
+            {"mariadb": {"extra": {"bind-address": "*"}}},
+            "mariadb.extra.bind-address",
+            "without bind-address",
+        ),
+        (
+            {"mariadb": {"extra": {"max allowed": 1}}},
+            "mariadb.extra.max allowed",
+            "such as max_connections",
+        ),
         (
             {"mariadb": {"extra": {"innodb-log-file-size": "9M"}}},
-            "mariadb.extra",
+            "mariadb.extra.innodb-log-file-size",
             "innodb_log_file_size one level up",
         ),
         (
             {"mariadb": {"extra": {"sql_mode": "x\nbind-address=0.0.0.0"}}},
-            "mariadb.extra",
-            "one line as the value of sql_mode",
+            "mariadb.extra.sql_mode",
+            "a value on one line",
         ),
-        ({"dump": {"keep": 0}}, "dump.keep", "greater than or equal to 1"),
+        ({"dump": {"keep": 0}}, "dump.keep", "at least 1"),
         ({"dump": {"directory": "backups"}}, "dump.directory", "'backups'"),
     ],
 )

@@ -88,13 +88,13 @@ def test_pyxis_is_another_package_for_another_slurm() -> None:
         ("slurm", "git", "slurm", "'distribution', 'repository' or 'source'"),
         ("version", None, "version", "since slurm is source"),
         ("archive", None, "archive", "since slurm is source"),
-        ("archive.sha256", "abc", "archive.sha256", "pattern"),
+        ("archive.sha256", "abc", "archive.sha256", "64 hexadecimal digits"),
         ("archive.url", "ftp://x/y", "archive.url", "http, https or file URL"),
         ("archive.url", "https://me:secret@x/y.tar", "archive.url", "auth.conf"),
         ("archive.url", "https://x/$(id).tar", "archive.url", "without spaces, quotes"),
         ("archive.url", "https://x/", "archive.url", "the URL of a file"),
         ("features", ["cuda"], "features[0]", "'nvml'"),
-        ("buildPackages", ["a b"], "buildPackages[0]", "pattern"),
+        ("buildPackages", ["a b"], "buildPackages[0]", "the name of a package"),
         ("host", "cn09", "host", "a host of slurmstack:hosts"),
         ("slurm", "distribution", "archive", "slurm: source beside it"),
         ("slurm", "repository", "repository", "since slurm is repository"),
@@ -120,6 +120,14 @@ def test_a_package_host_that_is_lost() -> None:
         ("deb http://x y main", None, "sources", "deb822 paragraph"),
         ("Types: deb\nURIs: http://x\nSuites: ./\nSigned-By: /x\n", None, "sources", "under key"),
         ("Types: deb\nURIs: http://me:pw@x\nSuites: ./\n", None, "sources", "without a password"),
+        ("Types: deb\nURIs:\n http://me:pw@x\nSuites: ./\n", None, "sources", "without a password"),
+        (
+            "Types: deb\nuris: http://y\n\thttp://me:pw@x\nSuites: ./\n",
+            None,
+            "sources",
+            "without a password",
+        ),
+        ("Types: deb\nURIs: http://x\nSuites: ./\nsigned-by: /x\n", None, "sources", "under key"),
         ("Types: deb\nURIs: http://x\nSuites: ./\n", "mQENB…", "key", "ASCII-armoured"),
     ],
 )
@@ -127,6 +135,14 @@ def test_mistakes_in_a_repository(sources: str, key: str | None, where: str, say
     repository = {"sources": sources, "key": key}
     found = mistakes({"packages": {"slurm": "repository", "repository": repository}})
     assert says in found[f"slurmstack:packages.repository.{where}"]
+    assert "me:pw" not in str(found)
+
+
+def test_a_password_in_the_url_of_a_file_is_not_shown() -> None:
+    url = "https://me:pw@m.example/slurm.tar.gz"
+    found = mistakes({"packages": changed(SOURCE, "archive.url", url)})
+    assert "without a user or password" in found["slurmstack:packages.archive.url"]
+    assert "me:pw" not in str(found)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -10,7 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from settings import Settings, parse
-from settings.problems import SettingsError
+from settings.load import _validated
+from settings.problems import Problem, SettingsError
 from tests.unit.settings.test_settings import lab
 
 #: No setting takes these: a mapping with odd keys where a value belongs, a number where a mapping
@@ -92,3 +94,51 @@ def test_a_wrong_value_is_named_by_its_path(place: Place, value: Any) -> None:
     assert all(problem.expected and problem.found for problem in named)
     if value == "wrong":
         assert "'wrong'" not in report
+
+
+#: Whatever may stand in a YAML file, each wrong for most settings.
+VALUES: list[Any] = [
+    "no such thing!", "", "two\nlines", -1, 10**30, 1.5, True, None,
+    [], [{}], [["x"]], {}, {"x": []},
+]  # fmt: skip
+#: What pydantic and Python call things; nobody finds these in a stack file.
+WORDS = re.compile(
+    r"tuple|dictionary|\bdict\b|instance|pattern|[Ii]nput|should (be|have|match)|valid |found None"
+    r"|NoneType|True|False|items? after|unable to|parse|\bstr\b|string|\bint\b|integer|boolean"
+    r"|float|Mapping"
+)
+
+
+def classes(annotation: Any) -> set[str]:
+    found: set[str] = set()
+    for part in parts(annotation):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            found.add(part.__name__)
+            for info in part.model_fields.values():
+                found |= classes(info.annotation)
+        for argument in get_args(part):
+            found |= classes(argument)
+    return found
+
+
+def test_no_report_speaks_of_python() -> None:
+    fields = {info.alias or name: info for name, info in Settings.model_fields.items()}
+    keys = {str(part) for place, _ in PLACES for part in place}
+    # Some are words of Slurm's, too.
+    names = {it for info in fields.values() for it in classes(info.annotation)} - keys - {
+        "Cgroup", "Gres", "JobContainer", "Script", "Switch",
+    }  # fmt: skip
+    assert {"Jwt", "NodeClass"} <= names
+    named = re.compile(r"\b(" + "|".join(names) + r")\b")
+    reports: set[str] = set()
+    for place, _ in PLACES:
+        key = str(place[0])
+        if "key" in key.lower() or "password" in key.lower():
+            continue
+        for value in VALUES:
+            found: list[Problem] = []
+            _validated(fields[key].annotation, wrapped(place, value)[key], key, found)
+            reports |= {str(problem) for problem in found}
+    assert len(reports) > 3000
+    assert {it for it in reports if WORDS.search(it) or named.search(it)} == set()
+    assert not {it for it in reports if "docs/settings.md" in it}

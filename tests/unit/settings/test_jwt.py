@@ -57,11 +57,11 @@ IDP = "slurmstack:jwt.trustedJwks.idp"
         (trusting(public(key=SHORT)), f"{IDP}.keys[0]", "at least 2048 bits"),
         (trusting(), f"{IDP}.keys", "at least one key; found none"),
         ({"jwt": {"trustedJwks": {"idp": "{"}}}, IDP, "text that is not JSON"),
-        ({"jwt": {"trustedJwks": {"idp": [1]}}}, IDP, "found list"),
+        ({"jwt": {"trustedJwks": {"idp": [1]}}}, IDP, "found [1]"),
         ({"jwt": {"keySize": 1024}}, "slurmstack:jwt.keySize", "2048"),
         ({"jwt": {"keys": []}}, "slurmstack:jwt.keys", "at least one key; found none"),
         ({"jwt": {"keys": ["a", "b", "a"]}}, "slurmstack:jwt.keys[2]", "a again"),
-        ({"jwt": {"keys": ["../a"]}}, "slurmstack:jwt.keys[0]", "pattern"),
+        ({"jwt": {"keys": ["../a"]}}, "slurmstack:jwt.keys[0]", "lower-case letters"),
         ({"jwt": {"maxLifetime": "soon"}}, "slurmstack:jwt.maxLifetime", "30m, 8h or 7d"),
         ({"jwt": {"maxLifetime": 0}}, "slurmstack:jwt.maxLifetime", "found 0"),
         (
@@ -69,7 +69,7 @@ IDP = "slurmstack:jwt.trustedJwks.idp"
             "slurmstack:jwt",
             "at most maxLifetime, 3600 s; found 7200 s",
         ),
-        ({"jwt": {"userClaim": "a,b"}}, "slurmstack:jwt.userClaim", "pattern"),
+        ({"jwt": {"userClaim": "a,b"}}, "slurmstack:jwt.userClaim", "the name of a claim"),
         (
             {"jwt": {}, "slurm": {"AuthAltTypes": "auth/jwt"}},
             "slurmstack:slurm.AuthAltTypes",

@@ -121,13 +121,13 @@ NODE = "slurmstack:nodes[0]"
             "neither blocks nor BlockSizes",
         ),
         ({"topology": {**TREE, "plugin": "block"}}, "slurmstack:topology", "no switches"),
-        ({"mpi": {"ports": "6800-6817"}}, "slurmstack:mpi.ports", "without the SlurmctldPort 6817"),
+        ({"mpi": {"ports": "6800-6817"}}, "slurmstack:mpi.ports", "without SlurmctldPort, 6817"),
         ({"mpi": {"ports": "12000"}}, "slurmstack:mpi.ports", "such as 12000-12999"),
         ({"mpi": {"ports": "80-90"}}, "slurmstack:mpi.ports", "from 1024 to 65535"),
         (
             {"mpi": {}, "slurm": {"SrunPortRange": "12500-13500"}},
             "slurmstack:mpi.ports",
-            "none of SrunPortRange 12500-13500",
+            "a range without SrunPortRange, 12500-13500",
         ),
         (
             {"mpi": {}, "slurm": {"SrunPortRange": "13500"}},
@@ -143,9 +143,9 @@ NODE = "slurmstack:nodes[0]"
         (
             {"jobEnvironment": {"A": 1}, "slurm": {"extra": {"TaskProlog": "/x"}}},
             "slurmstack:slurm.extra.TaskProlog",
-            "no TaskProlog beside jobEnvironment",
+            "it follows from slurmstack:jobEnvironment",
         ),
-        ({"jobEnvironment": {"A B": "x"}}, "slurmstack:jobEnvironment.A B", "pattern"),
+        ({"jobEnvironment": {"A B": "x"}}, "slurmstack:jobEnvironment.A B", "name of a variable"),
         ({"roles": {"controller": "ctl", "login": "cn01"}}, "slurmstack:roles.login", "no compute"),
         ({"roles": {"controller": "ctl", "login": "sm9"}}, "slurmstack:roles.login", "found sm9"),
         (

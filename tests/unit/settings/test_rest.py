@@ -140,7 +140,11 @@ def with_certificate(text: str, key: str | None = None, **rest: Any) -> dict[str
             "less than certificateDays, 20; found 30",
         ),
         (JWT | {"rest": {"limits": {"boddy": 1}}}, "slurmstack:rest.limits.boddy", "unknown key"),
-        (JWT | {"rest": {"serverName": "a b"}}, "slurmstack:rest.serverName", "pattern"),
+        (
+            JWT | {"rest": {"serverName": "a b"}},
+            "slurmstack:rest.serverName",
+            "a host name or address",
+        ),
         (JWT | {"rest": None, "restTlsKey": pem(KEY)}, "slurmstack:rest", "for slurmstack:restTls"),
     ],
 )

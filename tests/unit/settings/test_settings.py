@@ -70,18 +70,21 @@ def test_the_lab_is_right() -> None:
     ("changes", "path", "says"),
     [
         ({"foo": 1}, "slurmstack:foo", "unknown key"),
-        # What may be of several types is one mistake, by its place alone.
         (
             {"slurm": {"TaskPlugin": {"a": 1}}},
             "slurmstack:slurm.TaskPlugin",
-            "string or a valid list",
+            "one value, or a list of values",
         ),
-        ({"slurm": {"TaskPlugin": ["x", 1]}}, "slurmstack:slurm.TaskPlugin[1]", "found 1"),
+        (
+            {"slurm": {"TaskPlugin": ["x", 1]}},
+            "slurmstack:slurm.TaskPlugin",
+            "task/affinity, task/cgroup",
+        ),
         ({"cluster": {"name": "lab", "nmae": 1}}, "slurmstack:cluster.nmae", "unknown key"),
         ({"nodes": [{"hosts": "cn[01-"}]}, "slurmstack:nodes[0].hosts", "missing bracket"),
         ({"nodes": [{"hosts": "cn01, cn02"}]}, "slurmstack:nodes[0].hosts", "no spaces"),
-        ({"nodes": [{"hosts": "@workers"}]}, "slurmstack:nodes[0].hosts", "groups are not"),
-        ({"nodes": [{"hosts": "cn01!cn01"}]}, "slurmstack:nodes[0].hosts", "at least one host"),
+        ({"nodes": [{"hosts": "@workers"}]}, "slurmstack:nodes[0].hosts", "no groups"),
+        ({"nodes": [{"hosts": "cn01!cn01"}]}, "slurmstack:nodes[0].hosts", "no list without some"),
         ({"nodes": [{"hosts": "cn09"}]}, "slurmstack:nodes[0].hosts", "found cn09"),
         (
             {"nodes": [{"hosts": "cn01"}, {"hosts": "cn[01-02]"}]},
@@ -148,16 +151,24 @@ def test_the_lab_is_right() -> None:
         (
             {"slurm": {"SchedulerType": "select/cons_tres"}},
             "slurmstack:slurm.SchedulerType",
-            "'sched/backfill' or 'sched/builtin'",
+            "sched/backfill, sched/builtin",
         ),
         (
             {"slurm": {"extra": {"MessageTimeout": 5}}},
-            "slurmstack:slurm.extra",
+            "slurmstack:slurm.extra.MessageTimeout",
             "MessageTimeout one level up",
         ),
-        ({"slurm": {"extra": {"A=1\nB": "x"}}}, "slurmstack:slurm.extra", "parameter name"),
-        ({"slurm": {"extra": {"NodeName": "x"}}}, "slurmstack:slurm.extra", "slurmstack:nodes"),
-        ({"slurm": {"extra": {"A": "x\nB=y"}}}, "slurmstack:slurm.extra", "one line"),
+        (
+            {"slurm": {"extra": {"A=1\nB": "x"}}},
+            "slurmstack:slurm.extra.A=1\nB",
+            "name of a parameter",
+        ),
+        (
+            {"slurm": {"extra": {"NodeName": "x"}}},
+            "slurmstack:slurm.extra.NodeName",
+            "slurmstack:nodes instead",
+        ),
+        ({"slurm": {"extra": {"A!": "x\nB=y"}}}, "slurmstack:slurm.extra.A!", "on one line"),
         (
             {"nodes": [{"hosts": "cn01", "RealMemory": 4096, "hardware": PI}]},
             "slurmstack:nodes[0].RealMemory",

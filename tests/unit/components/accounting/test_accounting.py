@@ -17,10 +17,12 @@ from components.accounting.slurmdbd import (
     mariadb_conf,
     slurmdbd_conf,
 )
+from components.configuration.slurm_conf import slurm_conf
 from components.controller.slurm_controller import controller_bundle
 from remote.bundle import File, Unit
 from settings import Settings, parse
-from tests.unit.components.configuration.test_slurm_conf import read_back, rendered
+from settings.gres import Gpus
+from tests.unit.components.configuration.test_slurm_conf import DGX, read_back, rendered
 from tests.unit.components.test_cluster import (
     HARDWARE,
     MADE_PASSWORD,
@@ -30,7 +32,7 @@ from tests.unit.components.test_cluster import (
     is_secret,
     plain,
 )
-from tests.unit.settings.test_settings import lab
+from tests.unit.settings.test_settings import lab, mistakes
 
 PASSWORD = "k7KW2tX4pR8WLVIOd8Jx"
 
@@ -125,6 +127,33 @@ def test_slurm_conf_follows() -> None:
     assert "JobAcctGatherType=jobacct_gather/linux\n" in with_users
 
 
+GPU_NODES = [{"hosts": "cn01", "Gres": [{"Count": 2, "standIn": True}]}, {"hosts": "cn02"}]
+
+
+def test_generic_resources_of_nodes_are_accounted() -> None:
+    conf = rendered(accounting={}, nodes=GPU_NODES, slurm={"GresTypes": "nic"})
+    assert "AccountingStorageTRES=gres/gpu,gres/nic\n" in conf
+    # As the nodes were found to have them, too.
+    found = settings({}, nodes=[{"hosts": "cn[01-02]"}])
+    has = DGX.model_copy(update={"gpus": Gpus(files=("/dev/nvidia0",))})
+    assert "AccountingStorageTRES=gres/gpu\n" in slurm_conf(found, {"cn01": has, "cn02": DGX})
+
+
+def test_what_limits_and_weights_name_is_accounted() -> None:
+    weights = {"Nodes": "ALL", "extra": {"TRESBillingWeights": "CPU=1,GRES/gpu:h100=8"}}
+    limits = {"qos": {"q": {"MaxTRESPerUser": "cpu=4,license/matlab=2"}}}
+    named = ["gres/gpu", "gres/gpu:h100", "license/matlab"]
+    conf = rendered(accounting=limits, nodes=GPU_NODES, partitions={"main": weights})
+    assert f"AccountingStorageTRES={','.join(named)}\n" in conf
+    # slurmctld knows no weight of what it does not track, slurmdbd or not.
+    alone = rendered(accounting=None, nodes=GPU_NODES, partitions={"main": weights})
+    assert "AccountingStorageTRES=gres/gpu:h100\n" in alone
+    slurm = {"AccountingStorageTRES": "gres/gpu,gres/gpu:h100"}
+    found = mistakes({"accounting": limits, "slurm": slurm, "partitions": {"main": weights}})
+    assert list(found) == ["slurmstack:slurm.AccountingStorageTRES"]
+    assert "expected license/matlab among them, which slurmstack:accounting.qos.q" in str(found)
+
+
 def test_what_slurm_conf_says_itself_stays() -> None:
     slurm = {
         "AccountingStorageEnforce": "associations", "AccountingStorageTRES": "gres/gpu:h100",
@@ -137,8 +166,8 @@ def test_what_slurm_conf_says_itself_stays() -> None:
 
 
 def test_without_accounting_slurm_conf_says_nothing_of_it() -> None:
-    assert "Acct" not in rendered(accounting=None)
-    assert "Accounting" not in rendered(accounting=None)
+    assert "Acct" not in rendered(accounting=None, slurm={})
+    assert "Accounting" not in rendered(accounting=None, slurm={})
 
 
 def test_objects_come_after_those_they_need() -> None:
@@ -210,7 +239,7 @@ def test_a_partition_with_a_qos_makes_it_first() -> None:
     assert "/cluster-id " in without
     assert "/reconcile" not in without
     none = parse({**lab(), "accounting": None})
-    assert "accounting" not in controller_bundle("ctl", none, hardware).render()
+    assert "accounting-first" not in controller_bundle("ctl", none, hardware).render()
 
 
 def test_the_password_is_in_slurmdbd_conf_alone() -> None:

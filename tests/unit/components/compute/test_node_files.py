@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -16,11 +17,12 @@ from components.configuration.slurm_conf import slurm_conf
 from components.health.nhc import nhc_conf
 from components.host.host_baseline import system_bundle
 from components.host.storage import storage_bundle, unit_name
-from remote.bundle import Guard
+from remote.bundle import File, Guard
 from settings import Settings, parse
 from settings.hostlist import expand
 from settings.model import Hardware
 from templates.rendering import render
+from tests.unit.components.configuration.test_slurm_conf import joined
 from tests.unit.settings.test_settings import PI, lab
 
 HARDWARE = Hardware.model_validate(PI)
@@ -154,7 +156,7 @@ def test_slurm_conf_follows_from_how_jobs_run() -> None:
         topology={"plugin": "tree", "switches": {"leaf": {"Nodes": "cn[01-02]"}}},
     )
     hardware = dict.fromkeys(found.compute, HARDWARE)
-    lines = slurm_conf(found, hardware).splitlines()
+    lines = joined(slurm_conf(found, hardware)).splitlines()
     wanted = {
         "HealthCheckInterval=120",
         "HealthCheckNodeState=ANY,CYCLE",
@@ -164,7 +166,7 @@ def test_slurm_conf_follows_from_how_jobs_run() -> None:
         "MpiParams=ports=12000-12999",
         "PrologFlags=Contain",
         "PropagateResourceLimitsExcept=MEMLOCK,NOFILE",
-        "TaskProlog=/etc/slurmstack/task-prolog",
+        "TaskProlog=/etc/slurmstack/scripts/TaskProlog",
         "TopologyPlugin=topology/tree",
     }
     assert wanted - {*lines} == set()
@@ -186,13 +188,40 @@ def test_a_change_of_job_container_restarts_slurmd() -> None:
     assert key("/a") != key("/b")
 
 
-@pytest.mark.parametrize("path", ["/home", "/srv/my-data", "/a_b/c.d"])
+@pytest.mark.parametrize("path", ["/home", "/srv/my-data", "/a_b/c.d", "/.snapshots/a.b"])
 def test_mount_units_are_named_as_systemd_names_them(path: str) -> None:
     done = subprocess.run(
         ["systemd-escape", "--path", "--suffix=mount", path],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert unit_name(path) == done.stdout.strip()
+
+
+def test_a_mount_point_with_a_hyphen_reaches_the_node() -> None:
+    share = {"data": {"server": "ctl", "path": "/srv/my-data"}}
+    text = system_bundle("cn01", settings(storage=share)).render()
+    assert "\nfile /etc/systemd/system/srv-my\\x2ddata.mount root:root 0644\n" in text
+    assert "\nunit srv-my\\x2ddata.mount enabled running " in text
+
+
+ODD = """It's <a> & "b" \\ c: Größe, 日本"""
+
+
+def test_a_module_file_has_no_escape_that_lua_does_not_know() -> None:
+    module = {"description": ODD, "setEnv": {"NOTE": f"{ODD}\n\t\x7f"}}
+    text = module_file(settings(modules={"tree": {"odd/1.0": module}}))
+    for literal in re.findall(r'"((?:[^"\\]|\\.)*)"', text):
+        # The escapes of Lua's reference manual, 3.1, that are the same in all versions.
+        assert re.fullmatch(r'(?:[^\\]|\\[abfnrtv\\"\']|\\[0-9]{3})*', literal)
+    assert "Größe, 日本" in text
+
+
+def module_file(found: Settings) -> str:
+    return next(
+        str(part.content)
+        for part in system_bundle("cn01", found).parts
+        if isinstance(part, File) and part.path.endswith("/odd/1.0.lua")
+    )
 
 
 SHARES = {"home": {"server": "ctl", "path": "/srv/home", "mount": "/home", "owner": "root:slurm"}}
@@ -247,6 +276,35 @@ def test_lost_hosts_mount_nothing() -> None:
     server = storage_bundle("ctl", settings(storage={"home": home}, hosts=hosts)).render()
     assert "10.73.0.22(" in server
     assert "10.73.0.23" not in server
+
+
+def test_a_share_is_exported_to_those_who_mount_it() -> None:
+    def clients(of: str) -> tuple[str, list[str]]:
+        found = settings(storage={"home": {"server": "ctl", "path": "/home", "clients": of}})
+        (line,) = re.findall("^  (/home .*)$", storage_bundle("ctl", found).render(), re.MULTILINE)
+        bundles = {name: system_bundle(name, found).render() for name in found.members}
+        return line, [name for name, text in bundles.items() if "home.mount" in text]
+
+    options = "(rw,sync,no_subtree_check,root_squash)"
+    line, mounts = clients("cn02")
+    assert line == f"/home 10.73.0.22{options}"
+    assert mounts == ["cn02"]
+    line, mounts = clients("ALL")
+    assert line == f"/home 10.73.0.21{options} 10.73.0.22{options}"
+    assert mounts == ["cn01", "cn02"]
+
+
+def test_health_is_checked_of_cores_and_memory() -> None:
+    """Memory: what jobs are offered at the least, what the machine has at the most."""
+    hardware = Hardware(
+        CPUs=16, SocketsPerBoard=2, CoresPerSocket=4, ThreadsPerCore=2, RealMemory=64000
+    )
+    found = settings(
+        nodes=[{"hosts": "cn01", "RealMemory": 60000}, {"hosts": "cn02"}], healthCheck={}
+    )
+    assert "* || check_hw_cpuinfo 2 8 16\n" in nhc_conf("cn01", found, hardware)
+    assert "* || check_hw_physmem 60000MB 64000MB 3%\n" in nhc_conf("cn01", found, hardware)
+    assert "* || check_hw_physmem 64000MB 64000MB 3%\n" in nhc_conf("cn02", found, hardware)
 
 
 def test_health_is_checked_of_gpus_that_are_no_stand_ins() -> None:

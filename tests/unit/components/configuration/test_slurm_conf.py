@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from slurmutils import slurmconfig
 
-from components.configuration.slurm_conf import RESTART_SLURMCTLD, restart_keys, slurm_conf
-from settings import parse
+from components.configuration import served_files
+from components.configuration.slurm_conf import derived, restart_keys, slurm_conf
+from settings import SettingsError, parse
 from settings.model import Hardware
-from tests.unit.settings.test_settings import lab
+from settings.parameters import Daemon
+from settings.slurm_conf import Line, Section, SlurmConf, lines
+from tests.unit.settings.test_settings import lab, whole_lab
 
 DGX = Hardware(CPUs=224, SocketsPerBoard=2, CoresPerSocket=56, ThreadsPerCore=2, RealMemory=2063937)
 
@@ -21,9 +24,16 @@ def rendered(**changes: Any) -> str:
     return slurm_conf(settings, dict.fromkeys(settings.compute, DGX))
 
 
+def joined(text: str) -> str:
+    """With the lines put together that slurm.conf(5) continues by a backslash at the end."""
+    return text.replace("\\\n", "")
+
+
 def read_back(text: str) -> dict[str, Any]:
     """As slurmutils 1.3 reads it, which takes enumerated values in lower case only and
-    booleans as Python's True and False; slurm.conf(5) spells both in capitals."""
+    booleans as Python's True and False; slurm.conf(5) spells both in capitals. It does not know
+    lines that go on."""
+    text = joined(text)
     text = re.sub(r"=\S+", lambda it: it[0].lower(), text)
     text = re.sub(r"=(yes|no)\b", lambda it: f"={it[1] == 'yes'}", text)
     found: dict[str, Any] = slurmconfig.loads(text).dict()
@@ -49,7 +59,7 @@ def test_configless_is_always_on() -> None:
 
 
 def test_sections_are_titled_and_sorted() -> None:
-    lines = rendered(slurm={"MessageTimeout": 5, "KillWait": 3, "extra": {"Zz": 1, "Aa": True}})
+    lines = rendered(slurm={"MessageTimeout": 5, "KillWait": 3, "extra": {"Zz!": 1, "Aa!": True}})
     titles = [line for line in lines.splitlines() if line.startswith("# ")][2:]
     assert titles[:-2] == sorted(titles[:-2])
     assert titles[-2:] == ["# Compute nodes", "# Partitions"]
@@ -75,18 +85,91 @@ def test_one_more_node_is_one_more_line() -> None:
     assert [line.split()[:2] for line in added] == [["NodeName=cn03", "NodeAddr=10.73.0.23"]]
 
 
-@pytest.mark.parametrize(
-    ("slurm", "changes"),
-    [
-        ({"MessageTimeout": 60}, False),
-        ({"extra": {"JobRequeue": 0}}, False),
-        ({"SlurmctldPort": 7000}, True),
-        ({"SlurmdPort": 7001}, True),
-        ({"StateSaveLocation": "/srv/slurmctld"}, True),
-        ({"AuthInfo": "ttl=60"}, True),
-    ],
-)
-def test_what_restarts_slurmctld(slurm: dict[str, Any], changes: bool) -> None:
-    before = restart_keys(parse({**lab(), "slurm": {}}), RESTART_SLURMCTLD)
-    after = restart_keys(parse({**lab(), "slurm": slurm}), RESTART_SLURMCTLD)
-    assert (before != after) is changes
+def test_a_changed_parameter_of_a_node_is_one_short_line() -> None:
+    """Pulumi's diff ends at the 150th character of a line."""
+    accounts = [f"account{number:03}" for number in range(90)]
+
+    def partitions() -> dict[str, Any]:
+        return {"main": {"Nodes": "ALL", "extra": {"AllowAccounts": ",".join(accounts)}}}
+
+    before = rendered(partitions=partitions()).splitlines()
+    accounts[-1] = "other"
+    nodes = [{**lab()["nodes"][0], "Weight": 8, "Features": [f"feature{it}" for it in range(40)]}]
+    assert max(map(len, before)) < 150
+    after = rendered(partitions=partitions()).splitlines()
+    changed = [line for line in after if line not in before]
+    assert changed == [line.replace("account089", "other") for line in before if "089" in line]
+    weighed = rendered(nodes=nodes).splitlines()
+    nodes[0]["Weight"] = 9
+    changed = [line for line in rendered(nodes=nodes).splitlines() if line not in weighed]
+    assert {line.strip(" \\") for line in changed} == {"Weight=9"}
+    assert len(read_back(rendered(nodes=nodes))["nodes"]["cn01"]["features"]) == 40
+
+
+#: Parameter and value → the daemons that a change to it restarts, beside the reconfigure that every
+#: changed slurm.conf brings: scontrol(1), reconfigure, changes neither ports nor authentication.
+RESTARTS: list[tuple[dict[str, Any], set[Daemon]]] = [
+    ({"MessageTimeout": 60}, set()),
+    ({"extra": {"JobRequeue": 0}}, set()),
+    ({"SlurmctldPort": 7000}, {"slurmctld", "slurmrestd"}),
+    ({"SlurmdPort": 7001}, {"slurmctld", "slurmd"}),
+    ({"StateSaveLocation": "/srv/slurmctld"}, {"slurmctld"}),
+    ({"SlurmdSpoolDir": "/srv/slurmd"}, {"slurmd"}),
+    ({"AuthInfo": "ttl=60"}, {"slurmctld", "slurmd", "slurmrestd"}),
+    ({"CommunicationParameters": "EnableIPv6"}, {"slurmctld", "slurmd"}),
+    ({"extra": {"tlstype": "tls/s2n"}}, {"slurmctld", "slurmd", "slurmdbd", "slurmrestd"}),
+]
+
+
+@pytest.mark.parametrize("daemon", get_args(Daemon))
+@pytest.mark.parametrize(("slurm", "daemons"), RESTARTS)
+def test_what_restarts_a_daemon(
+    slurm: dict[str, Any], daemons: set[Daemon], daemon: Daemon
+) -> None:
+    before = restart_keys(parse({**lab(), "slurm": {}}), daemon)
+    after = restart_keys(parse({**lab(), "slurm": slurm}), daemon)
+    assert (before != after) is (daemon in daemons)
+
+
+def test_an_upgrade_restarts_nothing() -> None:
+    """The lines that the applier remembers of the first version: another set is a restart."""
+    settings = parse({**lab(), "slurm": {}})
+    assert restart_keys(settings, "slurmctld") == (
+        "AuthType=auth/munge", "SlurmctldHost=ctl(10.73.0.10)", "SlurmctldPort=6817",
+        "SlurmdPort=6818", "StateSaveLocation=/var/spool/slurmctld",
+    )  # fmt: skip
+    assert restart_keys(settings, "slurmd") == (
+        "AuthType=auth/munge", "SlurmdPort=6818", "SlurmdSpoolDir=/var/spool/slurmd",
+    )  # fmt: skip
+    assert restart_keys(settings, "slurmrestd") == (
+        "AccountingStorageHost=10.73.0.10", "AccountingStorageType=accounting_storage/slurmdbd",
+        "ClusterName=lab", "SlurmctldHost=ctl(10.73.0.10)", "SlurmctldPort=6817",
+    )  # fmt: skip
+
+
+def test_a_port_of_its_own_restarts_the_node() -> None:
+    nodes = [{"hosts": "cn01", "extra": {"Port": 7001}}, {"hosts": "cn02"}]
+    settings = parse({**lab(), "slurm": {}, "nodes": nodes})
+    common = restart_keys(settings, "slurmd")
+    assert restart_keys(settings, "slurmd", "cn01") == (*common, "Port=7001")
+    assert restart_keys(settings, "slurmd", "cn02") == common
+
+
+def test_a_parameter_may_be_there_several_times() -> None:
+    first, second = (Line(Section.CLUSTER, "SlurmctldHost", name) for name in ("ctl2", "ctl1"))
+    found = lines(SlurmConf(), [first, second])
+    # The first is the primary controller: their order is kept.
+    assert [line.value for line in found if line.name == "SlurmctldHost"] == ["ctl2", "ctl1"]
+    assert {line.name for line in lines(SlurmConf(TaskPlugin="task/none"), [])} >= {"TaskPlugin"}
+
+
+def test_what_follows_cannot_be_set_in_extra() -> None:
+    """Each line that follows from other settings has a setting of its own, or is refused there."""
+    everything = parse({**whole_lab(), "healthCheck": {}})
+    hardware = dict.fromkeys(everything.compute, DGX)
+    types = served_files.gres_types(everything, hardware)
+    for line in derived(everything, types):
+        raw = whole_lab() | {"healthCheck": {}}
+        raw["slurm"] = {**raw["slurm"], "extra": {line.name.upper(): str(line.value)}}
+        with pytest.raises(SettingsError, match=f"(?i)slurm.extra.{line.name}"):
+            parse(raw)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
+from typing import Any
 
 from settings.accounting import (
-    WRITTEN_ELSEWHERE,
     Account,
     Accounting,
     Limits,
     Slurmdbd,
     User,
 )
+from settings.checks.draft import Draft
 from settings.model import Partition
 from settings.problems import Problem
 from settings.slurm_conf import SlurmConf
@@ -26,22 +27,20 @@ _USER_WITH_CASE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _GIVEN_QOS = "normal"
 
 
-def accounting_problems(
-    accounting: Accounting,
-    partitions: Mapping[str, Partition],
-    slurm: SlurmConf | None,
-    project: str,
-) -> Iterator[Problem]:
-    """All of them, with their paths."""
+def objects(draft: Draft) -> Iterator[Problem]:
+    """QOS, accounts and users that name each other are there, and limits go together."""
+    accounting = draft.part("accounting", Accounting)
+    if accounting is None:
+        return
+    partitions, slurm, project = draft.partitions, draft.slurm, draft.project
     path = f"{project}:accounting"
     qos = {_GIVEN_QOS, *accounting.qos}
     yield from _archives(accounting.slurmdbd, f"{path}.slurmdbd")
-    yield from _extra(accounting.slurmdbd, f"{path}.slurmdbd.extra")
     yield from _limits(accounting.cluster, qos, f"{path}.cluster")
-    for name, one in accounting.qos.items():
+    for name, qos_setting in accounting.qos.items():
         where = f"{path}.qos.{name}"
         yield from _name(name, _NAME, where)
-        yield from _known(one.Preempt or (), qos, f"{where}.Preempt", "QOS", f"{path}.qos")
+        yield from _known(qos_setting.Preempt or (), qos, f"{where}.Preempt", "QOS", f"{path}.qos")
     for name, account in accounting.accounts.items():
         where = f"{path}.accounts.{name}"
         yield from _name(name, _NAME, where)
@@ -53,12 +52,72 @@ def accounting_problems(
         yield from _user(name, user, accounting, qos, partitions, path)
     for title, partition in partitions.items():
         yield from _partition(title, partition, qos, project)
-    if slurm is not None:
-        for name in slurm.extra:
-            if name.lower() in {"accountingstoragehost", "accountingstorageport"}:
-                yield Problem(
-                    f"{project}:slurm.extra.{name}", f"nothing: it follows from {path}", "a value"
-                )
+    if slurm.AccountingStorageType == "accounting_storage/none":
+        yield Problem(
+            f"{project}:slurm.AccountingStorageType",
+            f"nothing: {path} gives it",
+            "accounting_storage/none",
+        )
+
+
+def named_tres(
+    accounting: Accounting | None, partitions: Mapping[str, Partition], slurm: SlurmConf
+) -> dict[str, str]:
+    """TRES with a name of their own (``gres/gpu:h100``, ``license/matlab``) that limits and weights
+    name, and where: slurmctld knows them only by AccountingStorageTRES."""
+    values: list[tuple[str, str]] = []
+    if accounting is not None:
+        objects = accounting.model_dump(
+            include={"cluster", "qos", "accounts", "users"}, exclude_none=True
+        )
+        values += _tres_values(objects, "accounting")
+    for title, partition in partitions.items():
+        values += _tres_values(partition.extra, f"partitions.{title}.extra")
+    values += _tres_values(slurm.extra, "slurm.extra")
+    return {
+        name: where
+        for where, value in values
+        for name in (entry.partition("=")[0].strip().lower() for entry in value.split(","))
+        if "/" in name and name not in _ALWAYS_TRACKED
+    }
+
+
+#: slurm.conf(5), AccountingStorageTRES.
+_ALWAYS_TRACKED = {"fs/disk"}
+
+
+def _tres_values(part: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:
+    for name, value in part.items():
+        if isinstance(value, Mapping):
+            yield from _tres_values(value, f"{where}.{name}")
+        elif "tres" in str(name).lower():
+            items = value if isinstance(value, list | tuple) else [value]
+            yield f"{where}.{name}", ",".join(str(item) for item in items)
+
+
+def password(draft: Draft) -> Iterator[Problem]:
+    """The database's password has a database."""
+    if "accountingPassword" in draft.raw and "accounting" not in draft.raw:
+        path = draft.path("accounting")
+        yield Problem(draft.path("accountingPassword"), f"{path} with it", "none")
+
+
+def tres(draft: Draft) -> Iterator[Problem]:
+    """Limits and weights of a TRES that AccountingStorageTRES, where it is set, leaves out."""
+    slurm, project = draft.slurm, draft.project
+    if slurm.AccountingStorageTRES is None:
+        return
+    value = slurm.AccountingStorageTRES
+    listed = value.split(",") if isinstance(value, str) else value
+    tracked = {str(name).strip().lower() for name in listed}
+    accounting = draft.part("accounting", Accounting)
+    for name, where in named_tres(accounting, draft.partitions, slurm).items():
+        if name not in tracked:
+            yield Problem(
+                f"{project}:slurm.AccountingStorageTRES",
+                f"{name} among them, which {project}:{where} names (left out, it follows)",
+                ",".join(sorted(tracked)),
+            )
 
 
 def _name(name: str, pattern: re.Pattern[str], where: str) -> Iterator[Problem]:
@@ -142,30 +201,13 @@ def _archives(conf: Slurmdbd, path: str) -> Iterator[Problem]:
             yield Problem(f"{path}.Archive{archive}", f"Purge{purge}After with it", "no purge")
 
 
-def _extra(conf: Slurmdbd, path: str) -> Iterator[Problem]:
-    """Values are not quoted: one may be a password in the wrong place."""
-    known = {name.lower(): name for name in Slurmdbd.model_fields}
-    for name, value in conf.extra.items():
-        where, wanted = f"{path}.{name}", WRITTEN_ELSEWHERE.get(name.lower())
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*", name):
-            yield Problem(where, "the name of a slurmdbd.conf parameter", repr(name))
-        elif name.lower() in known:
-            yield Problem(
-                where, f"{known[name.lower()]} one level up, where it is typed", "it here"
-            )
-        elif wanted is not None:
-            yield Problem(where, f"{wanted} instead", "a value")
-        elif any("\n" in str(item) for item in (value if isinstance(value, list) else [value])):
-            yield Problem(where, "one line", "several")
-
-
 def partition_qos(partition: Partition) -> list[str]:
     """The QOS that a partition names; slurmctld does not start without them."""
-    found: list[str] = []
+    names: list[str] = []
     for name, value in partition.extra.items():
-        if name.lower() in {"qos", "allowqos", "denyqos"} and str(value).lower() != "all":
-            found += str(value).split(",")
-    return sorted(set(found))
+        if name in {"QOS", "AllowQos", "DenyQos"} and value.lower() != "all":
+            names += value.split(",")
+    return sorted(set(names))
 
 
 def _partition(

@@ -1,0 +1,44 @@
+"""What no single setting can get wrong alone: mistakes between settings.
+
+A check is a function from a :class:`~settings.checks.draft.Draft` to problems, and a line in
+:data:`CHECKS`. What one value gets wrong by itself is refused by its model instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from settings.checks import accounting, hosts, jobs, nodes, packages, releases, scripts, tokens
+from settings.checks.draft import Check, Draft
+from settings.problems import Problem
+
+CHECKS: tuple[Check, ...] = (
+    hosts.names_and_addresses,
+    hosts.controller,
+    hosts.login,
+    hosts.storage,
+    nodes.classes,
+    nodes.resources,
+    nodes.partitions,
+    jobs.topology,
+    jobs.mpi_ports,
+    jobs.job_container,
+    jobs.given_twice,
+    scripts.placed,
+    releases.parameters,
+    tokens.jwt,
+    tokens.rest,
+    accounting.objects,
+    accounting.password,
+    accounting.tres,
+    packages.sources,
+    packages.pyxis_versions,
+    packages.apptainer_starter,
+)
+
+
+def cross_check(parts: Mapping[str, Any], raw: Mapping[str, Any], project: str) -> list[Problem]:
+    """All mistakes between those parts of the settings that could be read by themselves."""
+    draft = Draft(parts, raw, project)
+    return [problem for check in CHECKS for problem in check(draft)]

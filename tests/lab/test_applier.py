@@ -1,0 +1,193 @@
+"""The applier on real nodes, given the bundle that the node has, altered on its way: the settings
+refuse most of these mistakes before."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+from lab.names import Lab
+from templates.rendering import render
+from tests.lab.conftest import RunningLab
+
+pytestmark = pytest.mark.lab
+
+#: What → role, a line of its bundle and what it becomes, the file, its daemon, the reader's words.
+MISTAKES = {
+    "a parameter that Slurm does not know": (
+        "slurmctld",
+        "  SlurmUser=slurm\n",
+        "  SlurmUser=slurm\n  FooBar=1\n",
+        "/etc/slurm/slurm.conf",
+        "slurmctld.service",
+        "Parsing error at unrecognized key: FooBar",
+    ),
+    "a value that Slurm cannot read": (
+        "slurmctld",
+        "  SlurmUser=slurm\n",
+        "  SlurmUser=slurm\n  PartitionName=bad Nodes=ALL MaxTime=2h\n",
+        "/etc/slurm/slurm.conf",
+        "slurmctld.service",
+        'Bad value "2h" for MaxTime',
+    ),
+    "what slurmctld alone sees": (
+        "slurmctld",
+        "  SlurmUser=slurm\n",
+        "  SlurmUser=slurm\n  PartitionName=bad Nodes=nowhere\n",
+        "/etc/slurm/slurm.conf",
+        "slurmctld.service",
+        "Invalid node names in partition bad",
+    ),
+    "a file beside slurm.conf": (
+        "slurmctld",
+        "  SwitchName=",
+        "  SwitchNam=",
+        "/etc/slurm/topology.conf",
+        "slurmctld.service",
+        "Parsing error at unrecognized key: SwitchNam",
+    ),
+    "slurmdbd.conf": (
+        "slurmdbd",
+        "  StorageUser=slurm\n",
+        "  StorageUser=slurm\n  FooBar=1\n",
+        "/etc/slurm/slurmdbd.conf",
+        "slurmdbd.service",
+        "Parsing error at unrecognized key: FooBar",
+    ),
+    "an option of MariaDB": (
+        "slurmdbd",
+        "  innodb_buffer_pool_size",
+        "  innodb_bufer_pool_size",
+        "/etc/mysql/mariadb.conf.d/90-slurmstack.cnf",
+        "mariadb.service",
+        "unknown variable 'innodb_bufer_pool_size=",
+    ),
+    "a word of haproxy": (
+        "slurmrestd",
+        "  frontend rest\n",
+        "  frontend rest\n    foo bar\n",
+        "/etc/haproxy/haproxy.cfg",
+        "haproxy.service",
+        "unknown keyword 'foo' in 'frontend' section",
+    ),
+    "a unit": (
+        "slurmrestd",
+        "  [Service]\n",
+        "  [Service]\n  Foo=bar\n",
+        "/etc/systemd/system/slurmrestd.service.d/slurmstack.conf",
+        "slurmrestd.service",
+        "Unknown key 'Foo' in section [Service]",
+    ),
+}
+
+
+def bundle(lab: RunningLab, role: str) -> str:
+    """A bundle of the controller, as it was sent."""
+    state = json.loads(lab.pulumi("stack", "export", "--show-secrets").stdout)
+    for resource in state["deployment"]["resources"]:
+        if resource["urn"].endswith(f"::ctl-{role}"):
+            stdin = resource["inputs"]["stdin"]
+            return str(json.loads(stdin["plaintext"]) if isinstance(stdin, dict) else stdin)
+    raise AssertionError(f"no role {role}")
+
+
+def apply(lab: Lab, text: str) -> subprocess.CompletedProcess[str]:
+    """A bundle to the controller's applier, without Pulumi."""
+    words = ["ssh", "-F", str(lab.ssh_config), "ctl", "/usr/local/lib/slurmstack/apply apply"]
+    return subprocess.run(
+        words, input=text, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_its_reader_refuses_is_not_put_in_place(lab: RunningLab, mistake: str) -> None:
+    role, line, wrong, path, unit, words = MISTAKES[mistake]
+    text = bundle(lab, role)
+    assert line in text
+    look = (
+        f"sha256sum {path}; systemctl show --property=MainPID,NRestarts,ActiveEnterTimestamp {unit}"
+    )
+    before = lab.ssh("ctl", look).stdout
+    assert "MainPID=0" not in before
+    done = apply(lab.lab, text.replace(line, wrong, 1))
+    assert done.returncode == 1
+    assert done.stdout == ""
+    error = done.stderr.splitlines()[-1]
+    assert error.startswith("slurmstack: ctl: validate ")
+    assert words in error
+    assert "nothing was put in place" in error
+    assert "StoragePass" not in done.stderr
+    assert lab.ssh("ctl", look).stdout == before
+    left = "find / -xdev -name '*.slurmstack-new'; ls -d /run/slurmstack-* 2>/dev/null; true"
+    assert lab.ssh("ctl", left).stdout == ""
+    assert apply(lab.lab, text).returncode == 0
+    assert lab.ssh("ctl", look).stdout == before
+    assert sorted(lab.ssh("ctl", "srun -N2 hostname").stdout.split()) == ["cn01", "cn02"]
+
+
+def test_a_slurm_conf_that_clients_cannot_read_is_no_hang(lab: RunningLab) -> None:
+    """It may have been broken by hand, and lie there when the daemons are to be told of a key."""
+    pid = "systemctl show --property=MainPID --value slurmctld.service"
+    before = lab.ssh("ctl", pid).stdout
+    lab.ssh("ctl", "cp -p /etc/slurm/slurm.conf /run/kept; echo FooBar=1 >>/etc/slurm/slurm.conf")
+    try:
+        script = render("controller/reconfigure.sh").encode()
+        told = lab.send("ctl", "sh -s 2>&1", script, ends=(1,)).decode()
+        assert lab.ssh("ctl", pid).stdout == before
+    finally:
+        lab.ssh("ctl", "cp -p /run/kept /etc/slurm/slurm.conf")
+    assert "FooBar" in told
+    assert "restarting it" not in told
+    assert lab.ssh("ctl", "scontrol ping").stdout.count("is UP") == 1
+
+
+def test_a_wanted_restart_meets_no_start_limit(lab: RunningLab) -> None:
+    """systemd refuses a sixth start within ten seconds, which is for daemons that fall."""
+    text = bundle(lab, "slurmrestd")
+    line = "  [Service]\n  EnvironmentFile=\n"
+    assert line in text
+    lab.ssh("ctl", "for n in 1 2 3 4 5; do systemctl restart slurmrestd.service; done")
+    again = lab.ssh("ctl", "systemctl restart slurmrestd.service", check=False)
+    assert "attempted too often" in again.stderr
+    done = apply(lab.lab, text.replace(line, f"{line}  # changed\n", 1))
+    assert done.returncode == 0, done.stderr
+    assert apply(lab.lab, text).returncode == 0
+
+
+def test_lines_of_a_login_shell_get_into_no_value(lab: RunningLab) -> None:
+    """root's .bashrc runs with every command that comes over SSH."""
+    for node in ("ctl", "cn01"):
+        lab.ssh(node, "cp -p /root/.bashrc /root/.kept 2>/dev/null; true")
+        lab.ssh(node, "sed -i '1i echo MUNGE:noise:; printf \"RealMemory=1 no end\"' /root/.bashrc")
+    try:
+        shown = lab.ssh("ctl", "true").stdout
+        assert "MUNGE:noise:" in shown
+        # What is asked for anew: the hardware of the nodes, the credential, all answers.
+        memory = lab.lab.checkout / ".slurmstack" / lab.name
+        (memory / "facts.json").unlink(missing_ok=True)
+        names = ["munge-credential", *(f"ctl-{role}" for role in ("node", "munge-key", "jwt"))]
+        (memory / "asked-again.json").write_text(json.dumps(dict.fromkeys(names, 1)))
+        said = lab.up()
+        assert "munge-credential updated" in said
+        lab.pulumi("up", "--yes", "--expect-no-changes")
+        token = lab.run("slurmstack", "token", "root", "--privileged").stdout.strip()
+        assert token.count(".") == 2
+        assert "\n" not in token
+    finally:
+        for node in ("ctl", "cn01"):
+            lab.ssh(node, "sed -i 1d /root/.bashrc")
+    assert sorted(lab.ssh("ctl", "srun -N2 hostname").stdout.split()) == ["cn01", "cn02"]
+
+
+def test_a_key_that_was_opened_is_closed_with_the_next_change(lab: RunningLab) -> None:
+    """Before, its wrong mode stopped each later change, and nothing put it right."""
+    units = "slurmctld.service slurmdbd.service"
+    look = f"systemctl show --property=MainPID {units}"
+    before = lab.ssh("ctl", look).stdout
+    lab.ssh("ctl", "chmod 0644 /etc/slurm/jwt.key")
+    done = apply(lab.lab, bundle(lab, "jwt"))
+    assert done.returncode == 0, done.stderr
+    assert lab.ssh("ctl", "stat -c '%a %U' /etc/slurm/jwt.key").stdout == "400 slurm\n"
+    assert lab.ssh("ctl", look).stdout == before
