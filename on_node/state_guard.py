@@ -31,8 +31,8 @@ _PATIENCE = 3.0
 
 def value(text: str | None, name: str) -> str | None:
     """The value of a ``Name=value`` line, names in any case."""
-    found = re.search(rf"^\s*{name}\s*=\s*(.*?)\s*$", text or "", re.MULTILINE | re.IGNORECASE)
-    return found[1] if found else None
+    match = re.search(rf"^\s*{name}\s*=\s*(.*?)\s*$", text or "", re.MULTILINE | re.IGNORECASE)
+    return match[1] if match else None
 
 
 def present(path: str) -> str | None:
