@@ -68,7 +68,9 @@ def deploy(
             answer, which holds hashes only, is not.
     """
     reapply = assembly.settings.reapply.get(node)
-    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(lambda it: _text(it, reapply))
+    text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(
+        lambda value: _text(value, reapply)
+    )
     stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
     return _command(assembly, node, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
 

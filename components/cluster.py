@@ -12,11 +12,14 @@ from components.accounting.accounting_objects import Accounting
 from components.accounting.slurmdbd import SlurmDatabase
 from components.assembly import Assembly, Component, Deployed
 from components.compute.compute_node import ComputeNode
+from components.compute.nodes_fit import NodesFit
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
 from components.failure import recovered
+from components.guards.guards import Guards
 from components.host.applier import Node
 from components.host.host_baseline import System
+from components.host.programs import Programs
 from components.host.storage import Storage
 from components.inventory import join
 from components.keys.jwt_key_pair import JwtKeyPair
@@ -35,14 +38,17 @@ COMPONENTS: tuple[type[Component], ...] = (
     Node,
     Storage,
     System,
+    Programs,
     MungeKey,
     PackageRepository,
     JwtKeyPair,
+    Guards,
     SlurmDatabase,
     SlurmController,
     Accounting,
     SlurmRestd,
     ComputeNode,
+    NodesFit,
     LoginNode,
     Apptainer,
 )
@@ -77,16 +83,18 @@ class SlurmCluster(pulumi.ComponentResource):
         }
         for component in COMPONENTS:
             component.assemble(assembly)
-        self.deployed = [one for one in assembly.deployed if not hosts[one.node].lost]
-        self.answers = pulumi.Output.all(*(recovered(one.answer, None) for one in self.deployed))
+        self.deployed = [bundle for bundle in assembly.deployed if not hosts[bundle.node].lost]
+        self.answers = pulumi.Output.all(
+            *(recovered(bundle.answer, None) for bundle in self.deployed)
+        )
         # What could not be applied, or told, now is as it was told last.
         known = pulumi.Output.from_input({} if last is None else last)
         self.inventory = pulumi.Output.all(self.answers, known).apply(
-            lambda found: join(
-                [answer for answer in found[0] if answer is not None],
+            lambda told: join(
+                [answer for answer in told[0] if answer is not None],
                 list(settings.lost),
-                found[1].get("inventory"),
-                {one.node for one in not_applied(self.deployed, found[0])},
+                told[1].get("inventory"),
+                {bundle.node for bundle in not_applied(self.deployed, told[0])},
             )
         )
         self.cluster = pulumi.Output.all(

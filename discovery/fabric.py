@@ -37,18 +37,20 @@ def tree(text: str, nodes: Iterable[str]) -> dict[str, dict[str, str]]:
             leaves.setdefault(host, set()).update(
                 peer for peer in links.get(adapter, ()) if peer.startswith("S-")
             )
-    missing = sorted(wanted - {host for host, found in leaves.items() if found})
+    missing = sorted(wanted - {host for host, leaf_switches in leaves.items() if leaf_switches})
     if missing:
         raise FabricError(
             f"no link of {fold(missing)} in what ibnetdiscover printed: are their ports up, and "
             "do their adapters' descriptions begin with the host's name (ibnodes)?"
         )
     units: dict[frozenset[str], list[str]] = {}
-    for host, found in leaves.items():
-        units.setdefault(frozenset(found), []).append(host)
+    for host, leaf_switches in leaves.items():
+        units.setdefault(frozenset(leaf_switches), []).append(host)
     switches: dict[str, dict[str, str]] = {}
     level: dict[str, set[str]] = {}
-    for number, (leafs, members) in enumerate(sorted(units.items(), key=lambda it: min(it[1])), 1):
+    for number, (leafs, members) in enumerate(
+        sorted(units.items(), key=lambda unit: min(unit[1])), 1
+    ):
         switches[f"leaf{number}"] = {"Nodes": fold(members)}
         level[f"leaf{number}"] = set(leafs)
     return switches | _upwards(level, links)
@@ -71,7 +73,7 @@ def _upwards(
         groups = _components(meets)
         if len(groups) == len(level) and not any(reach.values()):
             raise FabricError(f"the fabric is in {len(level)} pieces: {', '.join(sorted(level))}")
-        seen |= {guid for found in reach.values() for guid in found}
+        seen |= {guid for switches in reach.values() for guid in switches}
         above: dict[str, set[str]] = {}
         for number, group in enumerate(groups, 1):
             guids = {guid for name in group for guid in reach[name] or level[name]}
@@ -90,7 +92,7 @@ def _components(meets: Mapping[str, set[str]]) -> list[list[str]]:
     groups: list[tuple[list[str], set[str]]] = []
     for name, guids in meets.items():
         touching = [group for group in groups if group[1] & guids]
-        names = [one for group in touching for one in group[0]] + [name]
+        names = [name for group in touching for name in group[0]] + [name]
         union = set(guids).union(*(group[1] for group in touching))
         groups = [group for group in groups if group not in touching] + [(names, union)]
     return [names for names, _ in groups]

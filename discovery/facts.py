@@ -46,16 +46,16 @@ def hardware(
         FactsError: a node has neither declared nor remembered hardware and could not be asked.
         SettingsError: a node has less than the settings offer to jobs.
     """
-    found = {
+    known = {
         name: node_class.hardware
         for name, node_class in settings.compute.items()
         if node_class.hardware is not None
     }
     remembered = _recall(memory)
     for name in settings.compute:
-        if name not in found and name in remembered:
-            found[name] = remembered[name]
-    unknown = [name for name in settings.compute if name not in found]
+        if name not in known and name in remembered:
+            known[name] = remembered[name]
+    unknown = [name for name in settings.compute if name not in known]
     if unknown:
         answers, failures = _ask({name: hosts[name] for name in unknown})
         if answers:
@@ -66,26 +66,26 @@ def hardware(
                 "hardware under slurmstack:nodes, or take them out of it:\n"
                 + "\n".join(f"  - {failure}" for failure in failures)
             )
-        found.update(answers)
-    _compare(settings, found, stack)
-    return {name: found[name] for name in settings.compute}
+        known.update(answers)
+    _compare(settings, known, stack)
+    return {name: known[name] for name in settings.compute}
 
 
 def _ask(hosts: Mapping[str, Host]) -> tuple[dict[str, Hardware], list[str]]:
     """What answered, and why the others did not."""
     script = render("discovery/facts.sh")
     answers = wait_for(run_on_hosts(list(hosts.values()), script, seconds=_TIMEOUT))
-    found: dict[str, Hardware] = {}
+    known: dict[str, Hardware] = {}
     failures: list[str] = []
     for name, answer in answers.items():
         if isinstance(answer, ContactError):
             failures.append(str(answer))
             continue
         try:
-            found[name] = parse(answer.stdout)
+            known[name] = parse(answer.stdout)
         except (ValidationError, ValueError) as error:
             failures.append(f"{name}: its answer could not be read as hardware: {error}")
-    return found, failures
+    return known, failures
 
 
 def parse(answer: str) -> Hardware:
@@ -102,24 +102,24 @@ def parse(answer: str) -> Hardware:
             gpus[key].append(value)
         elif separator and key in Hardware.model_fields and key != "gpus":
             values[key] = value
-    found = {
+    gpu_facts = {
         "files": sorted(gpus["gpu"], key=lambda path: int(path.removeprefix("/dev/nvidia"))),
         "models": gpus["gpu_model"],
         "pci": [entry.split()[1] for entry in sorted(gpus["gpu_pci"])],
         "profiles": gpus["gpu_profile"],
     }
-    return Hardware.model_validate({**values, "gpus": found})
+    return Hardware.model_validate({**values, "gpus": gpu_facts})
 
 
-def _compare(settings: Settings, found: Mapping[str, Hardware], stack: str) -> None:
+def _compare(settings: Settings, known: Mapping[str, Hardware], stack: str) -> None:
     """Discovered figures against what the classes ask for (declared ones were checked already)."""
     problems: list[Problem] = []
     for index, node_class in enumerate(settings.nodes):
         if node_class.hardware is None:
             for name in node_class.names:
-                if name in found:
+                if name in known:
                     where = f"slurmstack:nodes[{index}]"
-                    problems += hardware_problems(node_class, found[name], where, name)
+                    problems += hardware_problems(node_class, known[name], where, name)
     if problems:
         raise SettingsError(problems, stack)
 

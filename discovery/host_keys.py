@@ -55,16 +55,21 @@ def hosts(settings: Settings, project: Path) -> dict[str, Host]:
     bastion = None
     if jump is not None:
         bastion = host(_BASTION, jump.address, jump.user, jump.port, jump.host_key, None)
-    found = {
+    reached = {
         name: host(
-            name, one.address, one.user or ssh.user, one.port or ssh.port, one.host_key, bastion
+            name,
+            entry.address,
+            entry.user or ssh.user,
+            entry.port or ssh.port,
+            entry.host_key,
+            bastion,
         )
-        for name, one in settings.members.items()
+        for name, entry in settings.members.items()
     }
     unpinned = {name: problem for name, problem in problems.items() if name not in settings.lost}
     if unpinned:
-        _refuse(unpinned, found | ({_BASTION: bastion} if bastion else {}))
-    return found
+        _refuse(unpinned, reached | ({_BASTION: bastion} if bastion else {}))
+    return reached
 
 
 def _known_hosts(settings: Settings, project: Path) -> KnownHosts:
@@ -79,12 +84,14 @@ def _known_hosts(settings: Settings, project: Path) -> KnownHosts:
         return KnownHosts.parse("", named)
 
 
-def _refuse(unpinned: Mapping[str, str], found: Mapping[str, Host]) -> None:
+def _refuse(unpinned: Mapping[str, str], reached: Mapping[str, Host]) -> None:
     if pulumi.runtime.is_dry_run():
         names = ", ".join(unpinned)
         pulumi.log.warn(f"no host key is known for {names}; `pulumi up` refuses them")
         return
-    lines = [f"  - {problem}; it shows {_shown(found[name])}" for name, problem in unpinned.items()]
+    lines = [
+        f"  - {problem}; it shows {_shown(reached[name])}" for name, problem in unpinned.items()
+    ]
     raise UnknownHostKey(
         "nothing was sent to any host, since these have no known key (in the file, or as "
         "slurmstack:hosts.NAME.hostKey):\n" + "\n".join(lines)

@@ -28,35 +28,35 @@ def of(inventory: Mapping[str, Any], node: str | None) -> dict[str, Any]:
 
 def summary(inventory: Mapping[str, Any]) -> Table:
     """A line for each node."""
-    found = Table(box=None, pad_edge=False)
+    listing = Table(box=None, pad_edge=False)
     for column in ("node", "roles", "munge key"):
-        found.add_column(column, overflow="fold")
+        listing.add_column(column, overflow="fold")
     for column in ("files", "packages", "units"):
-        found.add_column(column, justify="right")
+        listing.add_column(column, justify="right")
     for name, node in sorted(inventory.items()):
         if node.get("lost"):
-            found.add_row(name, "lost")
+            listing.add_row(name, "lost")
             continue
         numbers = (str(len(node[kind])) for kind in ("files", "packages", "units"))
         key = node["keys"].get("munge", "")[:_SHORT]
-        found.add_row(name, ", ".join(node["roles"]), key, *numbers)
-    return found
+        listing.add_row(name, ", ".join(node["roles"]), key, *numbers)
+    return listing
 
 
 def table(inventory: Mapping[str, Any]) -> Table:
     """One line for each thing that a node holds; hashes by their first twelve digits."""
-    found = Table(box=None, pad_edge=False)
+    listing = Table(box=None, pad_edge=False)
     for column in ("node", "", "what", "is"):
-        found.add_column(column, overflow="fold")
+        listing.add_column(column, overflow="fold")
     for name, node in sorted(inventory.items()):
-        found.add_section()
+        listing.add_section()
         if node.get("lost"):
-            found.add_row(name, "lost", "", "")
+            listing.add_row(name, "lost", "", "")
             continue
         applied = node.get("applied", {})
-        found.add_row(name)
+        listing.add_row(name)
         for role in node["roles"]:
-            found.add_row("", "role", role, applied.get(role) or "at a time not known")
+            listing.add_row("", "role", role, applied.get(role) or "at a time not known")
         for kind, held in (
             ("key", _short(node["keys"])),
             ("file", _short(node["files"])),
@@ -64,8 +64,8 @@ def table(inventory: Mapping[str, Any]) -> Table:
             ("unit", node["units"]),
         ):
             for what, value in sorted(held.items()):
-                found.add_row("", kind, what, value)
-    return found
+                listing.add_row("", kind, what, value)
+    return listing
 
 
 def _short(hashes: Mapping[str, str]) -> dict[str, str]:

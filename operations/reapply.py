@@ -94,22 +94,22 @@ def pin(changed: Iterable[NewKey], settings: Settings, project: Path) -> None:
         NotReapplied: a key stands in the settings instead, where only a person can change it.
     """
     changed = list(changed)
-    typed = [one.host.name for one in changed if settings.hosts[one.host.name].host_key]
+    typed = [change.host.name for change in changed if settings.hosts[change.host.name].host_key]
     if typed or (changed and settings.ssh.known_hosts is None):
         raise NotReapplied(
             "host keys stand in the settings (slurmstack:hosts.NAME.hostKey); correct there: "
-            + "; ".join(f"{one.host.name}: {one.key}" for one in changed)
+            + "; ".join(f"{change.host.name}: {change.key}" for change in changed)
         )
-    for one in changed:
+    for change in changed:
         file = project / str(settings.ssh.known_hosts)
-        address = one.host.address
-        place = address if one.host.port == 22 else f"[{address}]:{one.host.port}"
-        for name in (place, one.host.name):
+        address = change.host.address
+        place = address if change.host.port == 22 else f"[{address}]:{change.host.port}"
+        for name in (place, change.host.name):
             subprocess.run(
                 ["ssh-keygen", "-q", "-R", name, "-f", str(file)], check=True, capture_output=True
             )
         with file.open("a", encoding="utf-8") as lines:
-            lines.write(f"{place},{one.host.name} {' '.join(one.key.split()[:2])}\n")
+            lines.write(f"{place},{change.host.name} {' '.join(change.key.split()[:2])}\n")
 
 
 def wish(names: Iterable[str], stack: str, project: Path) -> None:

@@ -30,12 +30,12 @@ def outputs(stack: str | None, project: Path) -> dict[str, Any]:
     workspace = _workspace(project)
     name = stack or selected(workspace)
     try:
-        found = workspace.stack_outputs(name)
+        recorded = workspace.stack_outputs(name)
     except automation.CommandError as error:
         raise NoSuchStack(f"stack {name} cannot be read: {_reason(error)}") from error
-    if not found:
+    if not recorded:
         raise NoSuchStack(f"stack {name} has no outputs yet; run pulumi up --stack {name}")
-    return {key: output.value for key, output in found.items()}
+    return {key: output.value for key, output in recorded.items()}
 
 
 def settings(stack: str | None, project: Path) -> tuple[Settings, Path, str]:
@@ -48,10 +48,10 @@ def settings(stack: str | None, project: Path) -> tuple[Settings, Path, str]:
     workspace = _workspace(project)
     name = stack or selected(workspace)
     try:
-        found = workspace.get_all_config(name)
+        config = workspace.get_all_config(name)
     except automation.CommandError as error:
         raise NoSuchStack(f"stack {name} cannot be read: {_reason(error)}") from error
-    values = {key: item.value for key, item in found.items()}
+    values = {key: item.value for key, item in config.items()}
     read = from_config(values, workspace.project_settings().name, name)
     return read, Path(workspace.work_dir), name
 
@@ -63,12 +63,12 @@ def selected(workspace: automation.LocalWorkspace) -> str:
         NoSuchStack: none is selected.
     """
     try:
-        found = workspace.stack()
+        selected = workspace.stack()
     except automation.CommandError as error:
         raise NoSuchStack(f"no stack can be read: {_reason(error)}") from error
-    if found is None:
+    if selected is None:
         raise NoSuchStack("no stack is selected; name one with --stack, or pulumi stack select it")
-    return found.name.rpartition("/")[2]
+    return selected.name.rpartition("/")[2]
 
 
 def _workspace(project: Path) -> automation.LocalWorkspace:

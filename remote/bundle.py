@@ -208,13 +208,17 @@ class Directory(_Part):
 @dataclass(frozen=True)
 class File(_Part):
     """A regular file. Text that ends in a newline (or is empty) is sent as readable lines; other
-    text and all bytes as base64. Content never shows in `repr`, as it may be secret."""
+    text and all bytes as base64. Content never shows in `repr`, as it may be secret.
+
+    `lasting`: when the bundle no longer has it, it stays until the role goes.
+    """
 
     kind: ClassVar[str] = "file"
     path: str
     content: str | bytes
     owner: str = "root:root"
     mode: str = "0644"
+    lasting: bool = False
 
     def __repr__(self) -> str:
         return f"File({self.path!r}, owner={self.owner!r}, mode={self.mode!r})"
@@ -227,7 +231,7 @@ class File(_Part):
         _require_path(self.path)
         _require(_OWNER, self.owner, "owner:group")
         _require(_MODE, self.mode, "a mode of four octal digits")
-        place = f"{self.path} {self.owner} {self.mode}"
+        place = f"{self.path} {self.owner} {self.mode}" + (" lasting" if self.lasting else "")
         content = self.content
         if isinstance(content, str):
             try:

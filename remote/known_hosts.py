@@ -53,8 +53,8 @@ class KnownHosts:
         or if two different ones of the preferred kind are listed.
         """
         where = f"{name}: host key: {self.source}"
-        found, authorities, revoked = self._match(name, address, port)
-        usable = [key for key in found if key not in revoked]
+        named, authorities, revoked = self._match(name, address, port)
+        usable = [key for key in named if key not in revoked]
         for algorithm in _PREFERENCE:
             keys = {key for key in usable if key.get_algorithm() == algorithm}
             if len(keys) > 1:
@@ -72,7 +72,7 @@ class KnownHosts:
         if usable:
             kinds = ", ".join(sorted({key.get_algorithm() for key in usable}))
             raise HostKeyError(f"{where} has only {kinds}, which cannot be pinned; {remedy}")
-        if found:
+        if named:
             raise HostKeyError(f"{where} has only revoked keys for {name} and {address}; {remedy}")
         if authorities:
             raise HostKeyError(f"{where} has only a certificate authority; {remedy}")
@@ -81,14 +81,14 @@ class KnownHosts:
     def _match(
         self, name: str, address: str, port: int
     ) -> tuple[list[asyncssh.SSHKey], list[asyncssh.SSHKey], list[asyncssh.SSHKey]]:
-        found: list[asyncssh.SSHKey] = []
+        keys: list[asyncssh.SSHKey] = []
         authorities: list[asyncssh.SSHKey] = []
         revoked: list[asyncssh.SSHKey] = []
         # None stands for the default port, where names are written without one.
         at = None if port == 22 else port
         for host in dict.fromkeys((name, address)):
             match = self.entries.match(host, host if is_ip(host) else "", at)
-            found += match[0]
+            keys += match[0]
             authorities += match[1]
             revoked += match[2]
-        return found, authorities, revoked
+        return keys, authorities, revoked

@@ -214,10 +214,10 @@ class Mariadb(SlurmObject):
     @field_validator("extra", mode="wrap")
     @classmethod
     def _extra(cls, value: Any, handler: Any) -> Any:
-        found = each_entry(value, lambda name, entry: _option(cls.model_fields, name, entry))
-        if len({name.replace("-", "_").lower() for name in found}) < len(found):
+        options = each_entry(value, lambda name, entry: _option(cls.model_fields, name, entry))
+        if len({name.replace("-", "_").lower() for name in options}) < len(options):
             raise ValueError("each option once, with - or with _ between its words")
-        return found
+        return options
 
 
 def _option(typed: Collection[str], name: str, value: Any) -> tuple[str, str]:

@@ -91,9 +91,9 @@ def check(conf: Mapping[str, Value]) -> None:
             if not isinstance(value, str) or "\n" in value or not value:
                 raise ValueError(f"{name}: a text of one line")
         elif name in _LISTS:
-            if not isinstance(value, list) or any("," in it or "\n" in it for it in value):
+            if not isinstance(value, list) or any("," in item or "\n" in item for item in value):
                 raise ValueError(f"{name}: a list of texts without commas")
-            if any(it.lower() == "null" for it in value):
+            if any(item.lower() == "null" for item in value):
                 raise ValueError(f"{name}: an empty list (null is taken as a name)")
         else:
             raise ValueError(f"a directive of apptainer.conf, not {name!r}")
@@ -101,11 +101,11 @@ def check(conf: Mapping[str, Value]) -> None:
 
 def lines(conf: Mapping[str, Value]) -> list[str]:
     """The lines of apptainer.conf: slurmstack's policy with these values over it, sorted."""
-    found = []
+    written = []
     for name, value in sorted((POLICY | dict(conf)).items()):
         values = value if isinstance(value, list) else [_word(value)]
-        found += [f"{name} = {item}" for item in values]
-    return found
+        written += [f"{name} = {item}" for item in values]
+    return written
 
 
 def _word(value: Value) -> str:

@@ -75,14 +75,14 @@ class Enroot(Model):
     @property
     def shared_folders(self) -> tuple[str, ...]:
         """Folders that users make theirs in, and that must therefore be there for all."""
-        found = set()
+        folders = set()
         for key in _PER_USER:
             prefix = self.written[key].partition("$")[0]
             folder = PurePosixPath(prefix).parent if prefix[-1:] != "/" else PurePosixPath(prefix)
             # /tmp and the like are there already; below $HOME nothing is to be made.
             if prefix.startswith("/") and len(folder.parts) > 2:
-                found.add(str(folder))
-        return tuple(sorted(found))
+                folders.add(str(folder))
+        return tuple(sorted(folders))
 
 
 class PyxisOptions(SlurmObject):

@@ -91,10 +91,10 @@ def _hosts(word: str) -> Iterator[str]:
 def _numbers(item: str) -> Iterator[str]:
     if "/" in item:
         raise ValueError(f"{EXAMPLE}; Slurm has no steps (/): name the numbers")
-    found = _RANGE.fullmatch(item)
-    if found is None:
+    bounds = _RANGE.fullmatch(item)
+    if bounds is None:
         raise ValueError(f"{EXAMPLE} (numbers and ranges of them in brackets, not {item!r})")
-    first, last = found[1], found[2] or found[1]
+    first, last = bounds[1], bounds[2] or bounds[1]
     if int(last) < int(first):
         raise ValueError(f"{EXAMPLE} (a range from the lower to the higher number, not {item})")
     if int(last) - int(first) >= MOST:

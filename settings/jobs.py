@@ -106,10 +106,10 @@ def port_range(text: str) -> tuple[int, int]:
     Raises:
         ValueError: it is none.
     """
-    found = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
-    if not found:
+    bounds = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    if not bounds:
         raise ValueError("a range of ports such as 12000-12999")
-    return int(found[1]), int(found[2])
+    return int(bounds[1]), int(bounds[2])
 
 
 class JobContainer(SlurmFile):

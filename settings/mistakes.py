@@ -46,12 +46,12 @@ _MAPPINGS = {"model_type", "model_attributes_type", "dataclass_type"}
 def problems(path: str, annotation: Any, value: Any, error: ValidationError) -> Iterator[Problem]:
     """The mistakes in a value of this type. What may be of several types is one mistake, not one a
     type: of the type that went furthest."""
-    found: dict[str, list[Problem]] = {}
+    by_place: dict[str, list[Problem]] = {}
     for item in error.errors():
         problem = _problem(path + _place(value, item), annotation, item)
-        found.setdefault(problem.path, []).append(problem)
-    for where, alike in found.items():
-        if any(other.startswith((f"{where}[", f"{where}.")) for other in found):
+        by_place.setdefault(problem.path, []).append(problem)
+    for where, alike in by_place.items():
+        if any(other.startswith((f"{where}[", f"{where}.")) for other in by_place):
             continue
         expected = dict.fromkeys(problem.expected for problem in alike)
         yield Problem(where, " or ".join(expected), alike[0].found)
@@ -126,7 +126,9 @@ def _model(annotation: Any, location: tuple[Any, ...]) -> type[BaseModel] | None
         below = [child for member in at for child in _below(member, part)]
         # A type that pydantic tried is no place of the value.
         at = below or at
-    return next((it for it in at if isinstance(it, type) and issubclass(it, BaseModel)), None)
+    return next(
+        (model for model in at if isinstance(model, type) and issubclass(model, BaseModel)), None
+    )
 
 
 def _below(annotation: Any, part: Any) -> Iterator[Any]:

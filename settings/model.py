@@ -20,6 +20,7 @@ from settings.base import Model, SlurmObject, matching
 from settings.containers import Apptainer, EnrootPyxis
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
+from settings.guards import Guards
 from settings.health import HealthCheck
 from settings.hostlist import expand
 from settings.identities import Identities
@@ -30,6 +31,7 @@ from settings.packages import Packages
 from settings.parameters import NODE, PARTITION
 from settings.precheck import Precheck
 from settings.rest import Rest
+from settings.scripts import Scripts
 from settings.slurm_conf import SlurmConf
 from settings.slurm_value import extra_of, setting
 from settings.storage import Share
@@ -277,10 +279,12 @@ class Settings(Model):
     job_container: JobContainer | None = None
     limits: Limits | None = None
     job_environment: Environment = Field(default_factory=dict)
+    scripts: Scripts = Field(default_factory=dict)
     storage: dict[Name, Share] = Field(default_factory=dict)
     health_check: HealthCheck | None = None
     modules: Modules | None = None
     precheck: Precheck = Precheck()
+    guards: Guards = Guards()
     identities: Identities = Identities()
     #: Host → any text; a new one has all bundles of the host applied again.
     reapply: dict[Name, Reapply] = Field(default_factory=dict)
@@ -327,7 +331,7 @@ class Settings(Model):
             *(expand(self.roles.login) if self.roles.login else ()),
             *(share.server for share in self.storage.values()),
             self.packages.host or self.roles.controller,
-            *(name for one in self.nodes for name in one.names),
+            *(name for node_class in self.nodes for name in node_class.names),
         }
         return {name: host for name, host in self.hosts.items() if name in used}
 

@@ -90,18 +90,18 @@ def table(file: str) -> Mapping[str, Parameter]:
         KeyError: the table has no such file.
     """
     defaults = _data()["files"][file]
-    found = {}
+    parameters = {}
     for name, line in _data()[file].items():
         fields = defaults | line
         words = [word.partition("@") for word in fields.get("of", "").split()]
         fields["of"] = tuple(word for word, _, _ in words)
-        fields["words_since"] = {word: release_of(it) for word, _, it in words if it}
+        fields["words_since"] = {word: release_of(since) for word, _, since in words if since}
         fields["restart"] = tuple(fields.get("restart", "").split())
         for key in ("since", "until"):
             fields[key] = release_of(fields[key]) if key in fields else None
         fields["needs"] = Needs(fields["needs"])
-        found[name.lower()] = Parameter(file=file, name=name, **fields)
-    return found
+        parameters[name.lower()] = Parameter(file=file, name=name, **fields)
+    return parameters
 
 
 def files() -> tuple[str, ...]:
@@ -114,10 +114,30 @@ def find(file: str, name: str) -> Parameter | None:
     return table(file).get(name.lower())
 
 
-def restarted_by(daemon: Daemon) -> tuple[str, ...]:
-    """The parameters of slurm.conf whose change restarts this daemon, since a reconfigure does
-    not bring it there (scontrol(1), reconfigure: neither listening ports nor authentication)."""
-    return tuple(it.name for it in table(SLURM_CONF).values() if daemon in it.restart)
+def restarted_by(daemon: Daemon, file: str = SLURM_CONF) -> tuple[str, ...]:
+    """The parameters whose change restarts this daemon, since a reconfigure does not bring it
+    there (scontrol(1), reconfigure: neither listening ports nor authentication)."""
+    parameters = table(file).values()
+    return tuple(parameter.name for parameter in parameters if daemon in parameter.restart)
+
+
+def files_that_restart(daemon: Daemon) -> tuple[str, ...]:
+    """The files that this daemon reads when it starts, and not at a reconfigure."""
+    files = _data()["files"].items()
+    return tuple(name for name, file in files if daemon in file.get("restart", ""))
+
+
+def without_jobs() -> tuple[str, ...]:
+    """The parameters of slurm.conf whose change no running job survives."""
+    needs = (Needs.DRAIN, Needs.STOP)
+    parameters = table(SLURM_CONF).values()
+    return tuple(parameter.name for parameter in parameters if parameter.needs in needs)
+
+
+def files_without_jobs() -> tuple[str, ...]:
+    """The files beside slurm.conf whose change no running job survives."""
+    files = _data()["files"].items()
+    return tuple(name for name, file in files if file["needs"] == Needs.DRAIN)
 
 
 def plugins(kind: str) -> Mapping[str, tuple[Release | None, Release | None]]:

@@ -177,7 +177,7 @@ def _certificate(
                 subject,
             )
     has = _names_in(chain[0])
-    if not any(_covers(one, name) for one in has for name in names):
+    if not any(_covers(pattern, name) for pattern in has for name in names):
         yield Problem(
             path,
             f"a certificate for {' or '.join(names)} (subjectAltName)",
@@ -192,11 +192,11 @@ def expires(rest: Rest) -> datetime.datetime:
 
 def _names_in(certificate: x509.Certificate) -> list[str]:
     try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return []
-    addresses = found.get_values_for_type(x509.IPAddress)
-    return [*found.get_values_for_type(x509.DNSName), *(str(address) for address in addresses)]
+    addresses = names.get_values_for_type(x509.IPAddress)
+    return [*names.get_values_for_type(x509.DNSName), *(str(address) for address in addresses)]
 
 
 def _covers(pattern: str, name: str) -> bool:

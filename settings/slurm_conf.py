@@ -158,7 +158,8 @@ class SlurmConf(SlurmObject):
     HealthCheckNodeState: str | None = _in(Section.NODES)
     HealthCheckProgram: str | None = _in(Section.NODES)
     RebootProgram: str | None = _in(Section.NODES)
-    ReturnToService: str = _in(Section.NODES, "2")
+    #: 2 lets a node that a person set DOWN return with its next registration.
+    ReturnToService: str = _in(Section.NODES, "1")
     SlurmdSpoolDir: str = _in(Section.NODES, "/var/spool/slurmd")
     StateSaveLocation: str = _in(Section.NODES, "/var/spool/slurmctld")
 
@@ -194,12 +195,12 @@ def lines(conf: SlurmConf, derived: Iterable[Line]) -> list[Line]:
     """
     derived = list(derived)
     names = {line.name for line in derived}
-    found = [*derived]
+    lines = [*derived]
     for name, info in type(conf).model_fields.items():
         extra = info.json_schema_extra
         value = getattr(conf, name)
         if isinstance(extra, dict) and value is not None and name not in names:
-            found.append(Line(Section(str(extra["section"])), name, value))
+            lines.append(Line(Section(str(extra["section"])), name, value))
     assert not names & {*conf.extra}, "settings refuse an extra that follows from others"
-    found += [Line(Section.OTHER, name, value) for name, value in conf.extra.items()]
-    return sorted(found, key=lambda line: (line.section, line.name))
+    lines += [Line(Section.OTHER, name, value) for name, value in conf.extra.items()]
+    return sorted(lines, key=lambda line: (line.section, line.name))

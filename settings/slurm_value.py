@@ -249,14 +249,14 @@ def extra_of(
     above = {name.lower(): name for name in typed}
 
     def read(value: Any) -> Extra:
-        found = Extra(
+        extra = Extra(
             each_entry(
-                value, lambda name, it: _entry(file, name, it, above, elsewhere or {}), quoted
+                value, lambda name, entry: _entry(file, name, entry, above, elsewhere or {}), quoted
             )
         )
         names = (str(name) for name in value)
-        found.insisted = frozenset(_entry_name(file, it) for it in names if it.endswith("!"))
-        return found
+        extra.insisted = frozenset(_entry_name(file, name) for name in names if name.endswith("!"))
+        return extra
 
     return read
 
@@ -272,14 +272,14 @@ def each_entry(
     """
     if not isinstance(value, Mapping):
         raise ValueError("names and their values, such as {NAME: value}")
-    found: dict[str, str] = {}
+    owners: dict[str, str] = {}
     mistakes: list[InitErrorDetails] = []
     for written, entry in value.items():
         try:
             name, text = read(str(written), entry)
-            if name in found:
+            if name in owners:
                 raise ValueError(f"{name} once")
-            found[name] = text
+            owners[name] = text
         except ValueError as error:
             secret = not quoted or "pass" in str(written).lower()
             shows = {"expected": str(error), "found": "a value" if secret else shown(entry)}
@@ -287,7 +287,7 @@ def each_entry(
             mistakes.append(InitErrorDetails(type=kind, loc=(written,), input=entry))
     if mistakes:
         raise ValidationError.from_exception_data("extra", mistakes)
-    return found
+    return owners
 
 
 def _entry_name(file: str, written: str) -> str:
@@ -323,7 +323,7 @@ def unknown(file: str, name: str, parameter: Parameter | None) -> str:
         note = f": {parameter.note}" if parameter.note else ""
         last = parameters.written(parameter.until)
         return f"no {parameter.name}, which Slurm has no more after {last}{note}{insist}"
-    names = [it.name for it in parameters.table(file).values() if not it.gone]
+    names = [parameter.name for parameter in parameters.table(file).values() if not parameter.gone]
     near = parameters.nearest(name, names)
     meant = f"{near}, the nearest parameter" if near else "a parameter"
     return f"{meant} of {title} ({parameters.written(parameters.OLDEST)} to " + (

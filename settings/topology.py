@@ -67,15 +67,18 @@ def without(topology: Topology, lost: Collection[str]) -> Topology:
     }
     switches, gone = dict(topology.switches), {*lost}
     while True:
-        parts = {name: _left(it.Nodes or it.Switches or "", gone) for name, it in switches.items()}
+        parts = {
+            name: _left(switch.Nodes or switch.Switches or "", gone)
+            for name, switch in switches.items()
+        }
         empty = {name for name, left in parts.items() if not left}
         if not empty:
             break
         gone |= empty
-        switches = {name: it for name, it in switches.items() if name not in empty}
+        switches = {name: switch for name, switch in switches.items() if name not in empty}
     switches = {
-        name: it.model_copy(update={"Nodes" if it.Nodes else "Switches": parts[name]})
-        for name, it in switches.items()
+        name: switch.model_copy(update={"Nodes" if switch.Nodes else "Switches": parts[name]})
+        for name, switch in switches.items()
     }
     return topology.model_copy(update={"switches": switches, "blocks": blocks})
 

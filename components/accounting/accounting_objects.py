@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from components.accounting.slurmdbd import CLIENT_CONF, DATABASE, LIBRARY, OBJECTS, RECONCILE
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.guards.guards import folder_stays
 from remote.answer import Answer
 from remote.bundle import Bundle, Check, Command, Directory, File, Part, Unit
 from settings import Settings
@@ -55,6 +56,7 @@ def accounting_bundle(node: str, settings: Settings) -> Bundle:
         node,
         ROLE,
         [
+            *folder_stays(ROLE, dump.directory, "slurmstack:accounting.dump.directory"),
             Directory(dump.directory, mode="0700", parents=True),
             File(OBJECTS, objects_text(settings)),
             File(

@@ -14,6 +14,7 @@ from components.assembly import Assembly
 from components.bundle_resource import deploy
 from components.configuration.served_files import options
 from components.configuration.slurm_conf import parameters
+from components.guards import guards
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger
@@ -71,7 +72,7 @@ class SlurmDatabase(pulumi.ComponentResource):
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
         if assembly.settings.accounting is not None:
-            roles = (munge_key.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE)
+            roles = (munge_key.ROLE, guards.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE)
             cls(assembly.controller, assembly, assembly.on(assembly.controller, *roles))
 
 
@@ -85,6 +86,7 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
         node,
         ROLE,
         [
+            *guards.before_slurmdbd_changes(),
             Package("mariadb-server"),
             *slurm_packages(settings, "client", "slurmdbd", "slurmdbd-mysql"),
             *([archive] if _archives(accounting) else []),
@@ -167,12 +169,12 @@ def slurmdbd_conf(settings: Settings, password: str) -> str:
 
 def _verifying(conf: Mapping[str, Any]) -> dict[str, list[str]]:
     """AuthAltParameters without those that only slurmctld knows: slurmdbd makes no tokens."""
-    found = [
+    verifying = [
         option
         for option in options(conf.get("AuthAltParameters"))
         if option.partition("=")[0] not in {"disable_token_creation", "max_token_lifespan"}
     ]
-    return {"AuthAltParameters": found} if found else {}
+    return {"AuthAltParameters": verifying} if verifying else {}
 
 
 def client_conf(settings: Settings) -> str:

@@ -14,13 +14,21 @@ from settings import Settings
 from settings.gres import SHARED, Gres
 from settings.hostlist import fold
 from settings.model import Hardware
+from settings.parameters import files_that_restart
+from settings.scripts import LUA
 from settings.slurm_conf import Line, Section
 from settings.slurm_value import file_text
 from settings.topology import without
 from templates.rendering import render
 
 OWN_FILES = "/etc/slurmstack"
-TASK_PROLOG = f"{OWN_FILES}/task-prolog"
+#: Scripts of the settings, by the names of the parameters that name them.
+SCRIPTS = f"{OWN_FILES}/scripts"
+TASK_PROLOG = f"{SCRIPTS}/TaskProlog"
+#: Those that slurmctld serves, as slurm.conf names them: beside it.
+SERVED_SCRIPTS = {"Prolog": "slurmstack-prolog", "Epilog": "slurmstack-epilog"}
+#: Part of every system that systemd runs.
+REBOOT = "/usr/sbin/reboot"
 #: Plain files that stand for GPUs: slurmd drops a gpu without File from a node's list.
 STAND_INS = f"{OWN_FILES}/stand-in"
 
@@ -60,11 +68,26 @@ def parameters(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
         yield Line(Section.LIMITS, "PropagateResourceLimitsExcept", "MEMLOCK,NOFILE")
     if task_prolog(settings) is not None:
         yield Line(Section.TASKS, "TaskProlog", TASK_PROLOG)
+    yield from _scripts(settings)
     if settings.health_check is not None:
         check = settings.health_check
         yield Line(Section.NODES, "HealthCheckProgram", check.program)
         yield Line(Section.NODES, "HealthCheckInterval", check.interval)
         yield Line(Section.NODES, "HealthCheckNodeState", list(check.node_state))
+
+
+def _scripts(settings: Settings) -> Iterator[Line]:
+    """What names the scripts of the settings, and what `scontrol reboot` runs."""
+    if settings.slurm.RebootProgram is None and "RebootProgram" not in settings.scripts:
+        yield Line(Section.NODES, "RebootProgram", REBOOT)
+    extra = {name.lower() for name in settings.slurm.extra}
+    for name in settings.scripts:
+        if name not in LUA:
+            tasks = name in SERVED_SCRIPTS or name.startswith("Task")
+            section = Section.TASKS if tasks else Section.NODES
+            yield Line(section, name, SERVED_SCRIPTS.get(name, f"{SCRIPTS}/{name}"))
+        elif LUA[name].lower() not in extra:
+            yield Line(Section.TASKS, LUA[name], "lua")
 
 
 def options(value: str | None) -> list[str]:
@@ -83,17 +106,23 @@ def gres(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, tupl
 
 def served_files(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, str]:
     """File beside slurm.conf → its text."""
-    found: dict[str, str | None] = {
-        "cgroup.conf": cgroup_conf(settings),
-        "gres.conf": gres_conf(gres(settings, hardware)),
-    }
+    found = _without_hardware(settings)
+    of_gres = gres_conf(gres(settings, hardware))
+    if of_gres:
+        found["gres.conf"] = of_gres
+    return {f"/etc/slurm/{name}": content for name, content in sorted(found.items())}
+
+
+def _without_hardware(settings: Settings) -> dict[str, str]:
+    """Name → text of those files that the settings alone make."""
+    found = {"cgroup.conf": cgroup_conf(settings)}
     if settings.topology is not None:
         fabric = without(settings.topology, settings.lost)
         found["topology.conf"] = render("configuration/topology.conf", topology=fabric)
     if settings.mpi is not None and settings.mpi.conf.parameters():
         found["mpi.conf"] = _parameters(settings.mpi.conf.parameters())
     found["job_container.conf"] = job_container_conf(settings)
-    return {f"/etc/slurm/{name}": content for name, content in sorted(found.items()) if content}
+    return {name: content for name, content in found.items() if content}
 
 
 def cgroup_conf(settings: Settings) -> str | None:
@@ -207,11 +236,13 @@ def job_container_conf(settings: Settings) -> str | None:
 
 
 def slurmd_restart_lines(settings: Settings) -> tuple[str, ...]:
-    """What slurmd reads when it starts and at no other time (job_container.conf(5))."""
-    content = job_container_conf(settings)
-    if content is None:
-        return ()
-    return (f"job_container.conf={hashlib.sha256(content.encode()).hexdigest()[:16]}",)
+    """A line for each file that slurmd reads when it starts and at no other time."""
+    files = _without_hardware(settings)
+    return tuple(
+        f"{name}={hashlib.sha256(files[name].encode()).hexdigest()[:16]}"
+        for name in files_that_restart("slurmd")
+        if name in files
+    )
 
 
 def task_prolog(settings: Settings) -> str | None:

@@ -13,7 +13,7 @@ from settings.checks.accounting import named_tres
 from settings.gres import node_gres
 from settings.hostlist import expand, fold
 from settings.model import Hardware, Partition
-from settings.parameters import Daemon, restarted_by
+from settings.parameters import NODE, Daemon, restarted_by
 from settings.slurm_conf import Line, Section, lines
 from settings.slurm_value import file_text
 from templates.rendering import render
@@ -57,6 +57,9 @@ def derived(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
     yield Line(Section.CLUSTER, "SlurmctldHost", host)
     yield Line(Section.CLUSTER, "SlurmUser", "slurm")
     yield Line(Section.COMMUNICATION, "SlurmctldParameters", options)
+    # A partition that a person set DOWN stays so when slurmctld reads slurm.conf again; a State
+    # that the settings change is set by the controller's bundle (on_node/node_states.py).
+    yield Line(Section.NODES, "ReconfigFlags", "KeepPartState")
     for name, value in _accounting(settings, gres_types).items():
         yield Line(Section.ACCOUNTING, name, value)
     for name, value in auth_alt(settings).items():
@@ -100,11 +103,22 @@ def parameters(settings: Settings) -> list[Line]:
     return lines(settings.slurm, derived(settings, ()))
 
 
-def restart_keys(settings: Settings, daemon: Daemon) -> tuple[str, ...]:
+def restart_keys(settings: Settings, daemon: Daemon, node: str | None = None) -> tuple[str, ...]:
     """``Parameter=value`` lines whose change needs a restart of a daemon, since a reconfigure does
-    not bring it there."""
+    not bring it there.
+
+    Args:
+        settings: the stack's.
+        daemon: whose restart.
+        node: the compute node that it runs on, whose own line counts, too.
+    """
     names = restarted_by(daemon)
-    return tuple(f"{line.name}={line.text}" for line in parameters(settings) if line.name in names)
+    found = [f"{line.name}={line.text}" for line in parameters(settings) if line.name in names]
+    if node in settings.compute:
+        names = restarted_by(daemon, NODE)
+        extra = settings.compute[node].extra
+        found += [f"{name}={extra[name]}" for name in names if name in extra]
+    return tuple(found)
 
 
 def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, str]:

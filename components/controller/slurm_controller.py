@@ -12,12 +12,13 @@ from components.bundle_resource import HostRole
 from components.configuration.served_files import served_files
 from components.configuration.slurm_conf import restart_keys, slurm_conf
 from components.containers import enroot_pyxis
+from components.guards import guards
+from components.host import programs
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_package, slurm_packages, trigger
 from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, Unit, Validate
 from settings import Settings
-from settings.hostlist import fold
 from settings.model import Hardware
 from templates.rendering import render
 
@@ -34,8 +35,15 @@ class SlurmController(HostRole):
     def assemble(cls, assembly: Assembly) -> None:
         settings, name = assembly.settings, assembly.controller
         bundle = controller_bundle(name, settings, assembly.hardware)
-        roles = (munge_key.ROLE, *package_repository.ROLES, jwt_key_pair.ROLE, slurmdbd.ROLE)
-        controller = cls(name, assembly, bundle, assembly.on(name, *roles))
+        roles = (
+            munge_key.ROLE,
+            guards.ROLE,
+            *package_repository.ROLES,
+            jwt_key_pair.ROLE,
+            slurmdbd.ROLE,
+        )
+        before = [*assembly.on(name, *roles), *assembly.of(programs.ROLE)]
+        controller = cls(name, assembly, bundle, before)
         package = slurm_package(settings, "slurmctld").name
         assembly.outputs["slurmVersion"] = controller.deployed.answer.apply(
             lambda answer: answer.packages.get(package)
@@ -54,12 +62,8 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
         node,
         ROLE,
         [
-            Guard(
-                "leaving-nodes",
-                render("controller/leaving-nodes.sh", nodes=fold(settings.compute)),
-                timeout=60,
-            ),
             *_login_nodes_resolve(settings),
+            *guards.before_slurmctld_changes(settings),
             *slurm_packages(settings, "client", "slurmctld"),
             *enroot_pyxis.controller_parts(settings),
             Directory("/etc/slurm"),
@@ -68,6 +72,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700", parents=True
             ),
             *(File(path, text) for path, text in files.items()),
+            *programs.controller_parts(settings),
             Package("iproute2"),
             Validate(
                 "slurm-conf",
@@ -76,20 +81,21 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                     folder=str(PurePosixPath(SLURM_CONF).parent),
                     seconds=_READING,
                 ),
-                on=(*files, *enroot_pyxis.served(settings)),
+                on=(*files, *enroot_pyxis.served(settings), *programs.served(settings)),
                 timeout=_READING + 30,
             ),
             *before_slurmctld(settings, SLURM_CONF),
             Unit(
                 "slurmctld.service",
                 restart_on=(trigger(settings, "slurmctld"),),
-                reload_on=(*files, *enroot_pyxis.served(settings)),
-                reload=render("controller/reconfigure.sh"),
+                reload_on=(*files, *enroot_pyxis.served(settings), *programs.served(settings)),
+                reload=guards.keep_jobs(settings) + render("controller/reconfigure.sh"),
                 restart_keys=restart_keys(settings, "slurmctld"),
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
                 timeout=400,
             ),
             Check("controller-answers", render("controller/controller-answers.sh")),
+            *guards.after_slurmctld_changes(),
             *enroot_pyxis.checks(settings),
         ],
     )

@@ -44,8 +44,16 @@ def guard(node: str, settings: Settings) -> Guard:
 def _report(settings: Settings, people: Sequence[str]) -> str:
     users = dict.fromkeys([*(name for name, _ in settings.identities), *people])
     numbers = {
-        *(("passwd", "user", one.uid) for _, one in settings.identities if one.uid is not None),
-        *(("group", "group", one.gid) for _, one in settings.identities if one.gid is not None),
+        *(
+            ("passwd", "user", identity.uid)
+            for _, identity in settings.identities
+            if identity.uid is not None
+        ),
+        *(
+            ("group", "group", identity.gid)
+            for _, identity in settings.identities
+            if identity.gid is not None
+        ),
     }
     return render("host/precheck-report.sh", users=list(users), numbers=sorted(numbers))
 

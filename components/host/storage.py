@@ -31,7 +31,9 @@ class Storage(HostRole):
 def servers(settings: Settings) -> tuple[str, ...]:
     """Hosts of ours that export something."""
     return tuple(
-        sorted({one.server for one in settings.storage.values() if one.server in settings.hosts})
+        sorted(
+            {share.server for share in settings.storage.values() if share.server in settings.hosts}
+        )
     )
 
 
@@ -43,16 +45,16 @@ def clients(share: Share, settings: Settings) -> tuple[str, ...]:
 
 def storage_bundle(node: str, settings: Settings) -> Bundle:
     """What a server gets. Directories are not removed with the role: data stays."""
-    shares = {name: one for name, one in settings.storage.items() if one.server == node}
+    shares = {name: share for name, share in settings.storage.items() if share.server == node}
     exports = [
         {
-            "path": one.path,
-            "options": ",".join(one.export_options),
-            "clients": [settings.hosts[client].address for client in clients(one, settings)],
+            "path": share.path,
+            "options": ",".join(share.export_options),
+            "clients": [settings.hosts[client].address for client in clients(share, settings)],
         }
-        for one in sorted(shares.values(), key=lambda one: one.path)
+        for share in sorted(shares.values(), key=lambda share: share.path)
     ]
-    paths = sorted(one.path for one in shares.values())
+    paths = sorted(share.path for share in shares.values())
     above = sorted({str(PurePosixPath(path).parent) for path in paths} - set(paths))
     return Bundle(
         node,
@@ -61,7 +63,10 @@ def storage_bundle(node: str, settings: Settings) -> Bundle:
             guard(node, settings),
             Guard("folders-above", render("host/folders-above.sh", node=node, folders=above)),
             Package("nfs-kernel-server"),
-            *(Directory(one.path, owner=one.owner, mode=one.mode) for one in shares.values()),
+            *(
+                Directory(share.path, owner=share.owner, mode=share.mode)
+                for share in shares.values()
+            ),
             Directory("/etc/exports.d"),
             File(EXPORTS, render("host/nfs-exports", exports=exports)),
             Unit("nfs-server.service", restart_on=("package:nfs-kernel-server",)),
@@ -77,11 +82,11 @@ def storage_bundle(node: str, settings: Settings) -> Bundle:
 
 def mounts(node: str, settings: Settings) -> list[Part]:
     """What a client gets: a systemd unit for each share that it mounts."""
-    wanted = [one for one in settings.storage.values() if node in clients(one, settings)]
+    wanted = [share for share in settings.storage.values() if node in clients(share, settings)]
     if not wanted:
         return []
     parts: list[Part] = [Package("nfs-common")]
-    for share in sorted(wanted, key=lambda one: one.mounted_at):
+    for share in sorted(wanted, key=lambda wanted_share: wanted_share.mounted_at):
         unit = unit_name(share.mounted_at)
         path = f"/etc/systemd/system/{unit}"
         server = (

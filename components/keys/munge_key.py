@@ -104,7 +104,7 @@ class MungeKey(pulumi.ComponentResource):
     ) -> Deployed:
         user = service_user(assembly.settings, "munge")
         bundle = pulumi.Output.all(key=key, credential=credential).apply(
-            lambda it: munge_bundle(node, it["key"], it["credential"], user)
+            lambda values: munge_bundle(node, values["key"], values["credential"], user)
         )
         needs = [*assembly.on(node, host_baseline.ROLE), *depends_on]
         return deploy(assembly, node, bundle, ROLE, self, needs, secret=True)

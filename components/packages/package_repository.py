@@ -132,12 +132,12 @@ def package_files(settings: Settings) -> list[PackageFile]:
 
 def open_sums(settings: Settings) -> list[Artifact]:
     """Artifacts whose sum the site has yet to put in."""
-    found: list[Artifact] = [*package_files(settings)]
+    artifacts: list[Artifact] = [*package_files(settings)]
     if settings.packages.archive is not None:
-        found.append(settings.packages.archive)
+        artifacts.append(settings.packages.archive)
     if settings.enroot_pyxis is not None:
-        found.append(settings.enroot_pyxis.pyxis.archive)
-    return [one for one in found if one.sha256 == OPEN]
+        artifacts.append(settings.enroot_pyxis.pyxis.archive)
+    return [artifact for artifact in artifacts if artifact.sha256 == OPEN]
 
 
 def _common(settings: Settings, sources: list[str], mark: str = "") -> list[Part]:

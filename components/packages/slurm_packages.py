@@ -50,7 +50,10 @@ def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
     """These packages, each once, the one that the others stand on, and the user slurm with
     the uid of the settings; nothing at all in place of a newer major release. To be called once
     for a bundle."""
-    found = {package.name: package for package in (slurm_package(settings, it) for it in purposes)}
+    packages = {
+        package.name: package
+        for package in (slurm_package(settings, purpose) for purpose in purposes)
+    }
     base = BASE[settings.packages.naming]
     guard = render(
         "packages/no-step-back.sh",
@@ -58,8 +61,8 @@ def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
         base=base,
         release=settings.packages.release,
     )
-    parts: list[Part] = [Guard("no-step-back", guard), *found.values()]
-    if settings.packages.release is not None and base not in found:
+    parts: list[Part] = [Guard("no-step-back", guard), *packages.values()]
+    if settings.packages.release is not None and base not in packages:
         # apt takes its own candidate for a dependency unless it is told the version, too.
         parts.append(Package(base, settings.packages.release))
     return [*parts, *service_user(settings, "slurm")]

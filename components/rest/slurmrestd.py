@@ -247,5 +247,5 @@ def _names(settings: Settings) -> list[str]:
     rest, controller = settings.rest, settings.roles.controller
     assert rest is not None
     address = settings.hosts[controller].address
-    found = [*names(rest, controller, address), address, controller, *rest.other_names]
-    return list(dict.fromkeys(found))
+    all_names = [*names(rest, controller, address), address, controller, *rest.other_names]
+    return list(dict.fromkeys(all_names))

@@ -82,8 +82,8 @@ parse() {
         claim("directory", $2); next
     }
     $1 == "file" || $1 == "file-base64" {
-        fields(4, 4); block()
-        put("file", NR " " own_path($2) " " owner($3) " " mode($4)); claim("path", $2)
+        fields(4, 5); if (NF == 5) one_of($5, "lasting"); block()
+        put("file", NR " " own_path($2) " " owner($3) " " mode($4)); claim(NF == 5 ? "lasting" : "path", $2)
         if ($1 == "file-base64") print NR >(work "/encoded"); next
     }
     $1 == "link" { fields(3, 3); if ($3 !~ /^[A-Za-z0-9._\/@:%+=~-]+$/) bad("not a target: " $3)

@@ -4,7 +4,7 @@
 run_guards() {
     while read -r number name when time; do
         case $when in "$verb" | both) ;; *) continue ;; esac
-        run_script "$time" "$number" && continue
+        (export SLURMSTACK_BUNDLE="$work/bundle"; run_script "$time" "$number") && continue
         status=$?
         show_output
         fail "guard $name" "refused ($(why "$status" "$time")): $(last_line)" \

@@ -37,10 +37,10 @@ def objects(draft: Draft) -> Iterator[Problem]:
     qos = {_GIVEN_QOS, *accounting.qos}
     yield from _archives(accounting.slurmdbd, f"{path}.slurmdbd")
     yield from _limits(accounting.cluster, qos, f"{path}.cluster")
-    for name, one in accounting.qos.items():
+    for name, qos_setting in accounting.qos.items():
         where = f"{path}.qos.{name}"
         yield from _name(name, _NAME, where)
-        yield from _known(one.Preempt or (), qos, f"{where}.Preempt", "QOS", f"{path}.qos")
+        yield from _known(qos_setting.Preempt or (), qos, f"{where}.Preempt", "QOS", f"{path}.qos")
     for name, account in accounting.accounts.items():
         where = f"{path}.accounts.{name}"
         yield from _name(name, _NAME, where)
@@ -203,11 +203,11 @@ def _archives(conf: Slurmdbd, path: str) -> Iterator[Problem]:
 
 def partition_qos(partition: Partition) -> list[str]:
     """The QOS that a partition names; slurmctld does not start without them."""
-    found: list[str] = []
+    names: list[str] = []
     for name, value in partition.extra.items():
         if name in {"QOS", "AllowQos", "DenyQos"} and value.lower() != "all":
-            found += value.split(",")
-    return sorted(set(found))
+            names += value.split(",")
+    return sorted(set(names))
 
 
 def _partition(

@@ -31,7 +31,9 @@ def topology(draft: Draft) -> Iterator[Problem]:
     if declared is None or not draft.nodes:
         return
     hosts = draft.hosts or {}
-    lost = {name for one in draft.nodes for name in one.names if name in hosts} - {*draft.compute}
+    lost = {name for node_class in draft.nodes for name in node_class.names if name in hosts} - {
+        *draft.compute
+    }
     yield from fabrics.problems(
         fabrics.without(declared, lost), draft.compute, draft.path("topology")
     )

@@ -88,8 +88,8 @@ def _plugin(parameter: Parameter, value: Any, release: Release) -> str | None:
         first, last = known.get(name.rpartition("/")[2], (None, None))
         if not (first or release) <= release <= (last or release):
             names = [
-                f"{parameter.of[0]}/{it}"
-                for it, (first, last) in known.items()
+                f"{parameter.of[0]}/{plugin}"
+                for plugin, (first, last) in known.items()
                 if (first or release) <= release <= (last or release)
             ]
             return f"a plugin that Slurm {written(release)} has: {', '.join(names)}"

@@ -12,7 +12,8 @@ import pytest
 
 PROJECT = Path(__file__).parents[2]
 PROGRAM = (
-    "__main__.py", "settings", "discovery", "components", "templates", "remote", "engine", ".venv",
+    "__main__.py", "settings", "discovery", "components", "templates", "remote", "on_node",
+    "engine", ".venv",
 )  # fmt: skip
 
 

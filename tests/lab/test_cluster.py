@@ -222,6 +222,7 @@ def test_a_node_comes_and_goes(lab: RunningLab, edit: Edit) -> None:
     add_cn03(lab, edit)
     assert touched(lab.pulumi("up", "--yes", "--skip-preview").stdout) == {
         "ctl-slurmctld": "updated",
+        "ctl-nodes-fit": "updated",
         "cn03-node": "created",
         "cn03-munge-key": "created",
         "cn03-system": "created",
@@ -236,8 +237,10 @@ def test_a_node_comes_and_goes(lab: RunningLab, edit: Edit) -> None:
     remove_cn03(edit)
     refused = lab.pulumi("up", "--yes", "--skip-preview", check=False)
     assert refused.returncode != 0
-    assert f"still at work: cn03 (jobs {job})" in refused.stdout + refused.stderr
-    assert "drain" in lab.ssh("ctl", "sinfo -h -N -n cn03 -o %T").stdout
+    said = refused.stdout + refused.stderr
+    assert f"node cn03 leaves the cluster: job {job} (root, main, running on cn03)" in said
+    # Nothing is left behind of what was refused.
+    assert "mixed" in lab.ssh("ctl", "sinfo -h -N -n cn03 -o %T").stdout
     assert state_of(lab, job) == "RUNNING"
     assert "cn03" in lab.ssh("ctl", "cat /etc/slurm/slurm.conf").stdout
 
@@ -285,7 +288,8 @@ def test_a_node_that_dies_in_the_middle(lab: RunningLab, edit: Edit) -> None:
     lab.kill("cn03")
     edit("slurmstack:hosts.cn03", {"address": lab.address("cn03"), "lost": True})
     assert touched(lab.pulumi("up", "--yes", "--skip-preview").stdout) == {
-        "ctl-slurmctld": "updated"
+        "ctl-slurmctld": "updated",
+        "ctl-nodes-fit": "updated",
     }
     assert outputs(lab)["inventory"]["cn03"] == {"lost": True}
     assert "cn03" not in lab.ssh("ctl", "sinfo --Node").stdout

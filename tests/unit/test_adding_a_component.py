@@ -17,7 +17,9 @@ PAGE = (PROJECT / "docs" / "adding-a-component.md").read_text()
 #: A sentence that names a file and ends with a colon, then the file's text or a change of it.
 BLOCK = re.compile(r"`([\w./-]+\.[\w.]+)`[^`]*:\n\n```(\w+)\n(.*?)```", re.DOTALL)
 #: What the program, its unit tests and the page are made of.
-COPIED = ("settings", "discovery", "components", "templates", "remote", "operations", "docs")
+COPIED = (
+    "settings", "discovery", "components", "templates", "remote", "on_node", "operations", "docs",
+)  # fmt: skip
 PLAN = """
 import json
 from tests.unit.components.test_cluster import commands, deploy

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +159,11 @@ READERS: dict[str, Callable[[str], object]] = {
     r"/etc/slurm/topology\.conf": topology,
     r"/usr/local/lib/slurmstack-packages/\w+\.c": spank_source,
     r"/usr/local/lib/slurmstack/accounting/objects": objects,
+    # The oldest Python of the distributions that the hosts may have.
+    r"/usr/local/lib/slurmstack/on_node/\w+\.py": partial(ast.parse, feature_version=(3, 9)),
     r"/usr/local/lib/slurmstack/accounting/reconcile": lambda content: compile(content, "", "exec"),
     r"/usr/local/lib/slurmstack/accounting/reconcile\.json": json.loads,
+    r"/etc/slurmstack/(stop-slurmd|scripts/\w+)": shell,
     r"/usr/local/lib/slurmstack(-packages)?/(accounting/)?[a-z-]+": shell,
 }
 

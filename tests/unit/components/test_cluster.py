@@ -151,9 +151,10 @@ def commands(node: Node) -> dict[str, dict[str, Any]]:
 
 
 def test_four_commands_a_node_and_one_credential() -> None:
-    node, _ = deploy()
+    node, _ = deploy(slurm={})
     assert set(commands(node)) == {
         "ctl-node", "ctl-system", "ctl-munge-key", "ctl-slurmctld", "munge-credential",
+        "ctl-guards", "ctl-nodes-fit",
         "cn01-node", "cn01-system", "cn01-munge-key", "cn01-slurmd",
         "cn02-node", "cn02-system", "cn02-munge-key", "cn02-slurmd",
     }  # fmt: skip
@@ -166,6 +167,7 @@ def everything() -> dict[str, Any]:
         "roles": {"controller": "ctl", "login": "in"},
         "accounting": {}, "apptainer": {}, "enrootPyxis": CONTAINERS, **with_certificate(GOOD),
         "storage": {"home": {"server": "in", "path": "/srv/home"}},
+        "jobContainer": {"BasePath": "/srv/tmp", "InitScript": "/usr/local/sbin/init"},
     }  # fmt: skip
 
 
@@ -225,6 +227,8 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     database = {"ctl-package-host", "ctl-munge-key", "ctl-system", "ctl-jwt"}
     assert database <= before("ctl-slurmdbd")
     assert {*database, "ctl-slurmdbd"} <= before("ctl-slurmctld")
+    # Programs that slurm.conf names are on the nodes before it is.
+    assert {"cn01-programs", "cn02-programs"} <= before("ctl-slurmctld")
     assert "ctl-slurmctld" in before("ctl-accounting") & before("ctl-slurmrestd")
     for node, daemon in (("cn01", "slurmd"), ("in", "login")):
         own = {f"{node}-packages", f"{node}-munge-key", f"{node}-system"}

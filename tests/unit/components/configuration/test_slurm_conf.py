@@ -8,11 +8,13 @@ from typing import Any, get_args
 import pytest
 from slurmutils import slurmconfig
 
-from components.configuration.slurm_conf import restart_keys, slurm_conf
-from settings import parse
+from components.configuration import served_files
+from components.configuration.slurm_conf import derived, restart_keys, slurm_conf
+from settings import SettingsError, parse
 from settings.model import Hardware
 from settings.parameters import Daemon
-from tests.unit.settings.test_settings import lab
+from settings.slurm_conf import Line, Section, SlurmConf, lines
+from tests.unit.settings.test_settings import lab, whole_lab
 
 DGX = Hardware(CPUs=224, SocketsPerBoard=2, CoresPerSocket=56, ThreadsPerCore=2, RealMemory=2063937)
 
@@ -143,3 +145,31 @@ def test_an_upgrade_restarts_nothing() -> None:
         "AccountingStorageHost=10.73.0.10", "AccountingStorageType=accounting_storage/slurmdbd",
         "ClusterName=lab", "SlurmctldHost=ctl(10.73.0.10)", "SlurmctldPort=6817",
     )  # fmt: skip
+
+
+def test_a_port_of_its_own_restarts_the_node() -> None:
+    nodes = [{"hosts": "cn01", "extra": {"Port": 7001}}, {"hosts": "cn02"}]
+    settings = parse({**lab(), "slurm": {}, "nodes": nodes})
+    common = restart_keys(settings, "slurmd")
+    assert restart_keys(settings, "slurmd", "cn01") == (*common, "Port=7001")
+    assert restart_keys(settings, "slurmd", "cn02") == common
+
+
+def test_a_parameter_may_be_there_several_times() -> None:
+    first, second = (Line(Section.CLUSTER, "SlurmctldHost", name) for name in ("ctl2", "ctl1"))
+    found = lines(SlurmConf(), [first, second])
+    # The first is the primary controller: their order is kept.
+    assert [line.value for line in found if line.name == "SlurmctldHost"] == ["ctl2", "ctl1"]
+    assert {line.name for line in lines(SlurmConf(TaskPlugin="task/none"), [])} >= {"TaskPlugin"}
+
+
+def test_what_follows_cannot_be_set_in_extra() -> None:
+    """Each line that follows from other settings has a setting of its own, or is refused there."""
+    everything = parse({**whole_lab(), "healthCheck": {}})
+    hardware = dict.fromkeys(everything.compute, DGX)
+    types = served_files.gres_types(everything, hardware)
+    for line in derived(everything, types):
+        raw = whole_lab() | {"healthCheck": {}}
+        raw["slurm"] = {**raw["slurm"], "extra": {line.name.upper(): str(line.value)}}
+        with pytest.raises(SettingsError, match=f"(?i)slurm.extra.{line.name}"):
+            parse(raw)

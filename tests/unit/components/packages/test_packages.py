@@ -155,15 +155,15 @@ def test_with_pyxis_a_plugin_gives_jobs_their_environment() -> None:
 
 
 def test_the_controller_must_know_the_login_nodes() -> None:
-    def guards(**changes: Any) -> list[str]:
+    def guards(**changes: Any) -> dict[str, str]:
         found = settings(**changes)
         bundle = controller_bundle("ctl", found, dict.fromkeys(found.compute, HARDWARE))
-        return [part.script for part in bundle.parts if isinstance(part, Guard)]
+        return {part.name: part.script for part in bundle.parts if isinstance(part, Guard)}
 
     hosts = {**bare()["hosts"], "in[1-2]": "10.73.0.[12-13]"}
     with_login = guards(hosts=hosts, roles={"controller": "ctl", "login": "in[1-2]"})
-    (script,) = set(with_login) - set(guards())
-    script = script.replace("in1 in2", "localhost there.invalid")
+    (name,) = set(with_login) - set(guards())
+    script = with_login[name].replace("in1 in2", "localhost there.invalid")
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout.startswith("cannot resolve there.invalid: slurmctld")

@@ -1,0 +1,384 @@
+"""Names the jobs that a new slurm.conf would end or leave waiting for good.
+
+Slurm itself asks nobody: with a reconfiguration it ends the jobs of a partition or node that is
+gone, jobs on a node whose cores or GRES count differently from before, and waiting jobs that name
+one of them (_sync_jobs_to_conf in slurmctld/read_config.c). What a job does not suffer from the
+present configuration already, it shall not suffer from the next.
+
+    check BUNDLE [NAME|PATH…]
+                   before anything is changed; ends with 1 and the jobs on stderr. The parameters
+                   and files are those whose change no running job survives: slurmd would not know
+                   it any more, or slurmctld could not read what it has saved of it
+    hold FILE      right before slurmctld takes FILE up: no job starts meanwhile where the change
+                   would end it, and those that have started since are looked at
+    release        afterwards, whatever became of it
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from on_node import slurm_state
+from on_node.slurm_state import UNLIMITED, Config, Job, Node, Partition
+
+SLURM_CONF = "/etc/slurm/slurm.conf"
+#: Nodes that `hold` has drained; gone with the next boot of the host, like the run itself.
+HELD = Path("/run/slurmstack/held-nodes")
+REASON = "slurmstack: slurm.conf is being changed"
+#: Jobs that one message names of each kind.
+_NAMED = 12
+
+#: What a change does → the jobs that suffer it.
+Harm = dict[str, list[Job]]
+#: The groups of a user, as the host knows them.
+Groups = Callable[[str], "frozenset[str]"]
+
+
+def harm(jobs: Sequence[Job], old: Config, new: Config, groups: Groups) -> Harm:
+    """What jobs suffer from the new configuration and not from the old one already."""
+    found: Harm = {}
+    for job in jobs:
+        before = set(_suffers(job, old, old, groups))
+        for what in _suffers(job, old, new, groups):
+            if what not in before:
+                found.setdefault(what, []).append(job)
+    return found
+
+
+def _suffers(job: Job, old: Config, new: Config, groups: Groups) -> Iterator[str]:
+    gone = [name for name in job.partitions if name not in new.partitions]
+    for name in gone:
+        yield f"partition {name} goes"
+    for name in job.demanded if job.waits else job.nodes:
+        # A node that does not answer has nothing left to lose.
+        if name not in new.nodes and not (name in old.nodes and not old.nodes[name].answers):
+            yield f"node {name} leaves the cluster"
+    if gone:
+        return
+    if job.waits:
+        if not any(_can_start(job, new.partitions[name], new, groups) for name in job.partitions):
+            yield "no partition is left in which these can start"
+    else:
+        yield from _loses(job, old, new)
+
+
+def _loses(job: Job, old: Config, new: Config) -> Iterator[str]:
+    """What a job that has nodes loses of them."""
+    partition = new.partitions[job.partitions[0]] if job.partitions else None
+    for name in job.nodes:
+        if name not in new.nodes or name not in old.nodes:
+            continue
+        was, node = old.nodes[name], new.nodes[name]
+        if not was.answers:
+            continue
+        if partition is not None and name not in partition.nodes:
+            yield f"node {name} leaves partition {partition.name}"
+        if node.address != was.address:
+            yield f"node {name} is another machine ({node.address}, not {was.address})"
+        if node.cores != was.cores:
+            yield f"node {name} has {node.cores} cores, not {was.cores}"
+        for what, kind, _, by_device in job.held[name].gres if name in job.held else ():
+            # Of what is given out by device, Slurm wants to find the very number of devices.
+            counted = "gpu" if what in ("shard", "mps") else what
+            if kind not in node.gres.get(what, {}) and kind:
+                yield f"node {name} has no gres/{what}:{kind}"
+            elif by_device and node.count(counted) != was.count(counted):
+                yield (
+                    f"node {name} has {node.count(counted)} gres/{counted}, "
+                    f"not {was.count(counted)}"
+                )
+    if partition is not None and job.time_limit > partition.max_time:
+        yield f"MaxTime of partition {partition.name} is below their time limit"
+
+
+def overcommitted(jobs: Sequence[Job], config: Config) -> Iterator[tuple[str, list[Job]]]:
+    """Nodes that have less than their jobs hold together, and these jobs."""
+    for name, node in config.nodes.items():
+        there = [(job, job.held[name]) for job in jobs if name in job.held]
+        # Suspended jobs leave their CPUs to others, and keep their memory.
+        at_work = [held for job, held in there if job.state != "SUSPENDED"]
+        cpus = sum(held.cpus for held in at_work)
+        if cpus > node.cpus:
+            yield f"node {name} has {node.cpus} CPUs, {cpus} are held", [job for job, _ in there]
+        memory = sum(held.memory for _, held in there)
+        if memory > node.memory:
+            yield (
+                f"node {name} offers {node.memory} MiB, {memory} are held",
+                [job for job, held in there if held.memory],
+            )
+        totals: dict[tuple[str, str], int] = {}
+        for _, held in there:
+            for what, kind, count, _ in held.gres:
+                totals[what, kind] = totals.get((what, kind), 0) + count
+        for (what, kind), count in totals.items():
+            if count > node.count(what, kind):
+                yield (
+                    f"node {name} has {node.count(what, kind)} gres/{what}, {count} are held",
+                    [job for job, held in there if what in [entry[0] for entry in held.gres]],
+                )
+
+
+def _can_start(job: Job, partition: Partition, config: Config, groups: Groups) -> bool:
+    """Whether a waiting job may and can ever run in a partition."""
+    rules = partition.rules
+    names = {"Accounts": frozenset([job.account]), "Qos": frozenset([job.qos])}
+    for what, own in names.items():
+        if own == {""}:
+            continue
+        if f"Allow{what}" in rules and not own & rules[f"Allow{what}"]:
+            return False
+        if f"Deny{what}" in rules and own & rules[f"Deny{what}"]:
+            return False
+    if (
+        "AllowGroups" in rules
+        and job.user != "root"
+        and not groups(job.user) & rules["AllowGroups"]
+    ):
+        return False
+    # An unlimited time limit is the partition's own: the job asked for none.
+    if job.time_limit != UNLIMITED and job.time_limit > partition.max_time:
+        return False
+    if job.node_count > partition.max_nodes:
+        return False
+    there = [config.nodes[name] for name in sorted(partition.nodes) if name in config.nodes]
+    if not set(job.demanded) <= {node.name for node in there}:
+        return False
+    fit = [node for node in there if _offers(node, job)]
+    if len(fit) < job.node_count or not _has_features(fit, job.features):
+        return False
+    return all(
+        sum(node.count(what, kind) for node in fit) >= n for what, kind, n in job.gres_of_job
+    )
+
+
+def _offers(node: Node, job: Job) -> bool:
+    return (
+        node.cpus >= job.cpus_per_node
+        and node.memory >= job.memory_per_node
+        and all(node.count(what, kind) >= count for what, kind, count in job.gres_per_node)
+    )
+
+
+def _has_features(nodes: Sequence[Node], wanted: str) -> bool:
+    """Whether the nodes have what --constraint of sbatch(1) asks for. In brackets or with counts,
+    `&` may be met by several nodes; elsewhere by each."""
+    if not wanted:
+        return True
+    several = "[" in wanted or "*" in wanted
+    for alternative in wanted.split("|"):
+        names = [re.sub(r"\*\d+$", "", name) for name in re.split(r"[&,\[\]()]", alternative)]
+        needed = {name for name in names if name}
+        if several and needed <= {name for node in nodes for name in node.features}:
+            return True
+        if not several and any(needed <= node.features for node in nodes):
+            return True
+    return False
+
+
+def all_harm(
+    jobs: Sequence[Job], old: Config, new: Config, changes: Sequence[str], groups: Groups
+) -> Harm:
+    """All that a change does to jobs.
+
+    Args:
+        jobs: those that wait or have nodes.
+        old: what slurmctld runs by.
+        new: what it is to run by.
+        changes: what else changes that no running job survives.
+        groups: the groups of a user.
+    """
+    found = harm(jobs, old, new, groups)
+    before = dict(overcommitted(jobs, old))
+    for what, sufferers in overcommitted(jobs, new):
+        if what not in before and not _named_already(found, what):
+            found[what] = sufferers
+    at_work = [job for job in jobs if not job.waits]
+    for change in changes:
+        if at_work:
+            found[f"{change}, which no running job survives"] = at_work
+    return found
+
+
+def _named_already(found: Harm, what: str) -> bool:
+    """Whether fewer GRES of a node are named for the jobs that Slurm would end."""
+    start = " ".join(what.split()[:3])
+    return "gres/" in what and any(other.startswith(start) and "gres/" in other for other in found)
+
+
+def lost_reservations(reservations: Sequence[Mapping[str, str]], new: Config) -> Iterator[str]:
+    """Reservations that Slurm deletes or cuts, as it finds their partition or nodes no more."""
+    for fields in reservations:
+        name, partition = fields["ReservationName"], fields.get("PartitionName", "(null)")
+        if partition not in ("", "(null)") and partition not in new.partitions:
+            yield f"reservation {name} is of partition {partition}, which goes"
+        hosts = fields.get("Nodes", "")
+        names = () if hosts in ("", "(null)") else slurm_state.expand(hosts)
+        gone = [host for host in names if host not in new.nodes]
+        if gone:
+            yield f"reservation {name} has {','.join(gone)}, which leave the cluster"
+
+
+def report(found: Mapping[str, Sequence[Job]], reservations: Sequence[str] = ()) -> str:
+    """One line: what happens to which jobs, and what to do about it."""
+    parts = list(reservations)
+    for what, jobs in found.items():
+        named = ", ".join(_named(job) for job in jobs[:_NAMED])
+        more = f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else ""
+        parts.append(f"{what}: job{'s' if len(jobs) > 1 else ''} {named}{more}")
+    ids = " ".join(dict.fromkeys(job.id for jobs in found.values() for job in jobs))
+    ways = [
+        "let these jobs end (scontrol update NodeName=NODE State=DRAIN Reason=TEXT, or scontrol "
+        "update PartitionName=NAME State=DRAIN, keeps new ones away meanwhile)",
+        "change them (scontrol update JobId=…)",
+        f"cancel them (scancel {ids})",
+    ]
+    if reservations:
+        ways = [*(ways if found else []), "delete the reservations (scontrol delete Reservation=…)"]
+    ways.append("allow it with slurmstack:guards.allowJobLoss: true")
+    return f"jobs would end or stay behind: {'; '.join(parts)}. Either {', or '.join(ways)}"
+
+
+def _named(job: Job) -> str:
+    place = f" on {','.join(job.nodes)}" if job.nodes else ""
+    return f"{job.id} ({job.user}, {','.join(job.partitions)}, {job.state.lower()}{place})"
+
+
+def groups_of(user: str) -> frozenset[str]:
+    """The groups of a user by name; none where the host does not know the user."""
+    try:
+        entry = pwd.getpwnam(user)
+    except KeyError:
+        return frozenset()
+    found = set()
+    for number in os.getgrouplist(user, entry.pw_gid):
+        try:
+            found.add(grp.getgrgid(number).gr_name)
+        except KeyError:
+            continue
+    return frozenset(found)
+
+
+def check(bundle: str, alone: Sequence[str]) -> str | None:
+    """What is to be said against the bundle's slurm.conf; None where nothing is."""
+    text = slurm_state.file_of_bundle(bundle, SLURM_CONF)
+    present = Path(SLURM_CONF)
+    if text is None or not present.exists():
+        return None
+    new = slurm_state.config_of_text(text, slurm_state.expand)
+    last = slurm_state.config_of_text(present.read_text(), slurm_state.expand)
+    changes = [*_parameters(last, new, alone), *_files(bundle, alone)]
+    if not changes and last.nodes == new.nodes and last.partitions == new.partitions:
+        return None
+    try:
+        jobs, old = slurm_state.jobs(), slurm_state.running()
+        reservations = [*lost_reservations(slurm_state.reservations(), new)]
+    except RuntimeError as error:
+        return (
+            "nodes or partitions are to change, and slurmctld does not say which jobs that "
+            f"concerns ({error}). Either start it (systemctl start slurmctld), or allow the loss "
+            "of jobs with slurmstack:guards.allowJobLoss: true"
+        )
+    found = all_harm(jobs, old, new, changes, groups_of)
+    return report(found, reservations) if found or reservations else None
+
+
+def _parameters(last: Config, new: Config, alone: Sequence[str]) -> Iterator[str]:
+    for name in (name for name in alone if not name.startswith("/")):
+        was, now = last.parameters.get(name.lower()), new.parameters.get(name.lower())
+        if was != now:
+            yield f"{name} changes from {was or 'the default'} to {now or 'the default'}"
+
+
+def _files(bundle: str, alone: Sequence[str]) -> Iterator[str]:
+    for path in (name for name in alone if name.startswith("/")):
+        present = Path(path)
+        now = present.read_text() if present.exists() else None
+        if now != slurm_state.file_of_bundle(bundle, path):
+            yield f"{path} changes"
+
+
+def affected(old: Config, new: Config) -> list[str]:
+    """Nodes on which no job may start while the change is made: it could not stay there."""
+    found = []
+    for name, was in old.nodes.items():
+        node = new.nodes.get(name)
+        fewer = node is not None and (
+            node.cores != was.cores
+            or node.cpus < was.cpus
+            or node.memory < was.memory
+            or node.gres != was.gres
+            or node.address != was.address
+        )
+        left = any(
+            name in partition.nodes
+            and (other not in new.partitions or name not in new.partitions[other].nodes)
+            for other, partition in old.partitions.items()
+        )
+        if node is None or fewer or left:
+            found.append(name)
+    return found
+
+
+def hold(file: str) -> str | None:
+    """Keep new jobs from what changes, then look again. What is said against it, or None."""
+    new = slurm_state.config_of_text(Path(file).read_text(), slurm_state.expand)
+    try:
+        old = slurm_state.running()
+        free = [name for name in affected(old, new) if _takes_jobs(old.nodes[name])]
+        if free:
+            HELD.parent.mkdir(parents=True, exist_ok=True)
+            HELD.write_text(",".join(free) + "\n")
+            _update(free, "State=DRAIN", f"Reason={REASON}")
+        found = all_harm(slurm_state.jobs(), old, new, [], groups_of)
+    except RuntimeError as error:
+        # It was asked before anything changed; that it answers no more is the caller's to see.
+        print(f"slurmctld does not say which jobs there are: {error}", file=sys.stderr)
+        return None
+    return report(found) if found else None
+
+
+def _takes_jobs(node: Node) -> bool:
+    closed = ("DRAIN", "DOWN", "FAIL", "INVALID_REG")
+    return node.answers and not any(flag.startswith(closed) for flag in node.state)
+
+
+def release() -> None:
+    """Give back what `hold` has drained."""
+    if not HELD.exists():
+        return
+    known = slurm_state.running().nodes
+    for name in HELD.read_text().strip().split(","):
+        if name in known and _reason(name).startswith(REASON):
+            _update([name], "State=UNDRAIN")
+    HELD.unlink()
+
+
+def _reason(node: str) -> str:
+    shown = slurm_state.command("scontrol", "show", "node", node)
+    found = re.search(r"^ *Reason=(.*)$", shown, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _update(names: Sequence[str], *what: str) -> None:
+    slurm_state.command("scontrol", "update", f"NodeName={','.join(names)}", *what)
+
+
+def main(words: Sequence[str]) -> int:
+    if words == ["release"]:
+        release()
+        return 0
+    verb, path, *alone = words
+    against = check(Path(path).read_text(), alone) if verb == "check" else hold(path)
+    if against is not None:
+        print(against, file=sys.stderr)
+    return 0 if against is None else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
