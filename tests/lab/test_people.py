@@ -92,7 +92,7 @@ def test_the_last_screen_of_a_failed_up(
 def as_alice(lab: RunningLab, command: str, *, check: bool = True) -> str:
     """What a command of the lab's user says, who comes in by SSH."""
     words = ["ssh", "-F", str(lab.lab.ssh_config), "alice@login01", command]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=480, check=False)
     assert not check or done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
