@@ -79,7 +79,7 @@ def test_the_last_screen_of_a_failed_up(
     assert remedy in flowed, screen
     # In this form it stands there once.
     assert printed.count(f"error: {cause}") == 1
-    assert re.search(r"^ *done: cn01: ", screen, re.MULTILINE), screen
+    assert re.search(r"^ *done: cn01\b", screen, re.MULTILINE), screen
     assert re.search(r"^ *sinfo: .*main\* \d \S+ cn", screen, re.MULTILINE), screen
     assert re.search(r"^ *next: .*pulumi up --stack", screen, re.MULTILINE), screen
     # What the controller and the nodes said last is still told.
