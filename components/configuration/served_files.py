@@ -232,7 +232,13 @@ def _lower(value: Any) -> str:
 def job_container_conf(settings: Settings) -> str | None:
     """job_container.conf, where jobs have a /tmp of their own."""
     container = settings.job_container
-    return None if container is None else _parameters(container.parameters())
+    if container is None:
+        return None
+    values = {name: _lower(value) for name, value in container.parameters().items()}
+    if "InitScript" in values:
+        # Known to the parser behind a BasePath only (read_jcconf.c).
+        values["BasePath"] += f" InitScript={values.pop('InitScript')}"
+    return render("configuration/parameters.conf", parameters=values)
 
 
 def slurmd_restart_lines(settings: Settings) -> tuple[str, ...]:

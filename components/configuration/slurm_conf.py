@@ -21,8 +21,7 @@ from templates.rendering import render
 
 def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     """The controller's slurm.conf; compute nodes fetch it from there (configless)."""
-    gres_types = served_files.gres_types(settings, hardware)
-    every = lines(settings.slurm, derived(settings, gres_types))
+    every = every_line(settings, hardware)
     return render(
         "configuration/slurm.conf",
         cluster=settings.cluster.name,
@@ -39,6 +38,11 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
             for name, partition in sorted(settings.partitions.items())
         ],
     )
+
+
+def every_line(settings: Settings, hardware: Mapping[str, Hardware]) -> list[Line]:
+    """The cluster-wide lines of slurm.conf."""
+    return lines(settings.slurm, derived(settings, served_files.gres_types(settings, hardware)))
 
 
 def derived(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
@@ -59,7 +63,10 @@ def derived(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
     yield Line(Section.COMMUNICATION, "SlurmctldParameters", options)
     # A partition that a person set DOWN stays so when slurmctld reads slurm.conf again; a State
     # that the settings change is set by the controller's bundle (on_node/node_states.py).
-    yield Line(Section.NODES, "ReconfigFlags", "KeepPartState")
+    flags = served_files.options(settings.slurm.ReconfigFlags)
+    if not {"KeepPartInfo", "KeepPartState"} & {*flags}:
+        flags.append("KeepPartState")
+    yield Line(Section.NODES, "ReconfigFlags", flags)
     for name, value in _accounting(settings, gres_types).items():
         yield Line(Section.ACCOUNTING, name, value)
     for name, value in auth_alt(settings).items():

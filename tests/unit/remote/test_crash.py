@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.bundle import Absent, Bundle, Command, Directory, File, Link, Package, Unit
+from remote.bundle import Absent, Bundle, Command, Directory, File, Link, Package, Unit, Validate
 from tests.unit.remote.machine import Machine
 
 SECRET = "StoragePass=fnord-4711-geheim\n"
@@ -32,6 +32,11 @@ BUNDLE = Bundle(
         File("/etc/systemd/system/d.service.d/own.conf", "[Service]\n"),
         Link("/etc/link", "d.conf"),
         Absent("/etc/gone"),
+        Validate(
+            "d",
+            'cmp "$SLURMSTACK_STAGED/etc/d.conf" - <<END\nnew configuration\nEND',
+            on=("/etc/d.conf", "/etc/d.key"),
+        ),
         Command("build", 'cp "$SLURMSTACK_ROOT/etc/d.conf" "$STANDIN/built"', on=("/etc/d.conf",)),
         Unit("d.service", reload_on=("/etc/d.conf",), restart_on=("/etc/d.key",)),
         Unit("e.service", reload_on=("/etc/d.conf",)),
