@@ -18,36 +18,36 @@ from bench.steps import Step, on_the_lab, production, simulated
 def _table(title: str, steps: list[Step]) -> Table:
     """A row a step; the columns of commands only where somebody counted."""
     counted = any(result.commands is not None for _, result in steps)
-    found = Table(title=title, title_justify="left")
+    figures = Table(title=title, title_justify="left")
     columns = ["what", "seconds", "of the first", "peak MiB"]
     columns += ["commands", "controller", "another, at most"] if counted else []
     for column in columns:
-        found.add_column(column, justify="left" if column == "what" else "right")
+        figures.add_column(column, justify="left" if column == "what" else "right")
     first = steps[0][1].seconds
     for what, result in steps:
         row = [what, f"{result.seconds:.1f}", f"{result.seconds / first:.2f}"]
         row.append(f"{result.peak_mib:.0f}")
         if counted:
             row += map(str, (result.commands, result.on_controller, result.on_a_node))
-        found.add_row(*row)
-    return found
+        figures.add_row(*row)
+    return figures
 
 
 def _growth(sizes: dict[int, list[Step]]) -> Table:
     """From each size to the next: the power of the number of nodes by which a step grows, 1 where
     it is linear."""
-    found = Table(title="growth: n^x", title_justify="left")
-    found.add_column("what")
+    growth = Table(title="growth: n^x", title_justify="left")
+    growth.add_column("what")
     pairs = list(zip(sizes, list(sizes)[1:], strict=False))
     for few, many in pairs:
-        found.add_column(f"{few} to {many}", justify="right")
+        growth.add_column(f"{few} to {many}", justify="right")
     for index, (what, _) in enumerate(next(iter(sizes.values()))):
         row = []
         for few, many in pairs:
             ratio = sizes[many][index][1].seconds / sizes[few][index][1].seconds
             row.append(f"{math.log(ratio) / math.log(many / few):.2f}")
-        found.add_row(what, *row)
-    return found
+        growth.add_row(what, *row)
+    return growth
 
 
 def main() -> None:

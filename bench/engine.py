@@ -99,11 +99,11 @@ def costs(engine: Engine, count: int) -> dict[str, Cost]:
         def cost(*arguments: str) -> Cost:
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             words = [*engine.command, "--non-interactive", *arguments]
-            found = measure(words, folder, environment)
+            measured = measure(words, folder, environment)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
             written = (after.ru_oublock - before.ru_oublock) * 512 / 2**20
-            return Cost(found.seconds, cpu, found.peak_mib, written)
+            return Cost(measured.seconds, cpu, measured.peak_mib, written)
 
         def change_to(content: str) -> None:
             kept = yaml.safe_load(settings.read_text())
@@ -119,9 +119,9 @@ def costs(engine: Engine, count: int) -> dict[str, Cost]:
             cost("stack", "init", "bench")
             change_to("first\n")
             up = ("up", "--yes", "--skip-preview", "--suppress-outputs", "--stack", "bench")
-            found = {"create": cost(*up), "no-op": cost(*up, "--expect-no-changes")}
+            figures = {"create": cost(*up), "no-op": cost(*up, "--expect-no-changes")}
             change_to("second\n")
-            return found | {"change all": cost(*up)}
+            return figures | {"change all": cost(*up)}
 
 
 def main() -> None:
@@ -144,8 +144,8 @@ def main() -> None:
                 figures = (cost.seconds, cost.cpu, cost.peak, cost.written)
                 table.add_row(str(count * COMMANDS), what, *(f"{x:.1f}" for x in figures))
         console.print(table)
-        for what, found in seconds.items():
-            (few, first), (many, last) = found[0], found[-1]
+        for what, measured in seconds.items():
+            (few, first), (many, last) = measured[0], measured[-1]
             if many > few:
                 power = math.log(last / first) / math.log(many / few)
                 console.print(f"{engine.name}, {what}: grows with n^{power:.2f}")

@@ -66,12 +66,12 @@ def simulated(nodes: int) -> list[Step]:
         def counted(*arguments: str) -> Measured:
             hosts.commands()
             result = pulumi(*arguments)
-            found = hosts.commands()
-            others = [count for place, count in found.items() if place != address(0)]
+            sent = hosts.commands()
+            others = [count for place, count in sent.items() if place != address(0)]
             return dataclasses.replace(
                 result,
-                commands=found.total(),
-                on_controller=found[address(0)],
+                commands=sent.total(),
+                on_controller=sent[address(0)],
                 on_a_node=max(others, default=0),
             )
 

@@ -8,6 +8,7 @@ from typing import Any
 import pulumi
 from pulumi_command import remote as command
 
+from components.asked_again import ask_again, counted
 from components.assembly import Assembly, Deployed
 from components.failure import dependency, recovered
 from remote.answer import Answer, AnswerError, parse_answer
@@ -115,11 +116,12 @@ def _command(
     secret: bool,
 ) -> Deployed:
     host = assembly.hosts[node]
+    name = f"{host.name}-{role}"
     resource = command.Command(
-        f"{host.name}-{role}",
+        name,
         connection=connection(host),
         create=apply,
-        update=apply,
+        update=counted(name, apply),
         delete=remove,
         stdin=recovered(pulumi.Output.from_input(stdin), ""),
         logging=command.Logging.NONE,
@@ -132,7 +134,7 @@ def _command(
         ),
     )
     stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
-    answer = stdout.apply(lambda text: _answer(text, host.name, role))
+    answer = stdout.apply(lambda text: read_answer(text, name, host.name, role))
     deployed = Deployed(node, role, dependency(resource, parent), answer)
     assembly.deployed.append(deployed)
     return deployed
@@ -146,8 +148,14 @@ def _text(bundle: Bundle, reapply: str | None) -> str:
         raise pulumi.RunError(str(error)) from None
 
 
-def _answer(stdout: str, node: str, role: str) -> Answer:
+def read_answer(stdout: str, name: str, node: str, role: str) -> Answer:
+    """What the command of this name answered. Where it is none, the run ends, and the next run of
+    the program runs that command again."""
     try:
         return parse_answer(stdout)
     except AnswerError as error:
-        raise pulumi.RunError(f"{node}: {role}: {error}") from None
+        ask_again(name)
+        raise pulumi.RunError(
+            f"{node}: {role}: {error}; see that a login there runs commands, and run `pulumi up` "
+            "again: it asks again"
+        ) from None

@@ -19,6 +19,7 @@ from components.failure import recovered
 from components.guards.guards import Guards
 from components.host.applier import Node
 from components.host.host_baseline import System
+from components.host.programs import Programs
 from components.host.storage import Storage
 from components.inventory import join
 from components.keys.jwt_key_pair import JwtKeyPair
@@ -37,10 +38,11 @@ COMPONENTS: tuple[type[Component], ...] = (
     Node,
     Storage,
     System,
+    Programs,
     MungeKey,
+    Guards,
     PackageRepository,
     JwtKeyPair,
-    Guards,
     SlurmDatabase,
     SlurmController,
     Accounting,

@@ -60,29 +60,29 @@ def _deeds(answers: Sequence[Answer]) -> str:
             files += 1
         elif action.startswith("installed "):
             packages += len(action.split()) - 1
-    found = [f"{verb} {', '.join(dict.fromkeys(names))}" for verb, names in daemons.items()]
-    found += [
+    words = [f"{verb} {', '.join(dict.fromkeys(names))}" for verb, names in daemons.items()]
+    words += [
         f"{number} {what}{'s' if number > 1 else ''}"
         for number, what in ((files, "file"), (packages, "package"))
         if number
     ]
-    return "; ".join(found) or f"applied {', '.join(answer.role for answer in answers)}"
+    return "; ".join(words) or f"applied {', '.join(answer.role for answer in answers)}"
 
 
 def not_applied(deployed: Sequence[Deployed], answers: Sequence[Answer | None]) -> list[Deployed]:
     """Those without an answer."""
-    return [one for one, answer in zip(deployed, answers, strict=True) if answer is None]
+    return [bundle for bundle, answer in zip(deployed, answers, strict=True) if answer is None]
 
 
 def outputs_before() -> pulumi.Output[dict[str, Any]]:
     """The stack's outputs as the last run left them."""
     root = pulumi.runtime.get_root_resource()
     assert root is not None
-    found: pulumi.Output[Any] = pulumi.runtime.invoke_output(
+    stored: pulumi.Output[Any] = pulumi.runtime.invoke_output(
         "pulumi:pulumi:getResource", {"urn": root.urn}
     )
     # What was a secret in it (see __main__.py) must not make one of what is told from it.
-    return pulumi.Output.unsecret(found).apply(lambda resource: dict(resource["state"]))
+    return pulumi.Output.unsecret(stored).apply(lambda resource: dict(resource["state"]))
 
 
 def report(
@@ -102,12 +102,14 @@ def report(
         controller: where sinfo runs.
     """
 
-    async def tell(found: list[Any]) -> Any:
-        inventory = found[1].get("inventory", {})
-        applied = [one for one in found[0] if one is not None and was_applied(one, inventory)]
-        failed = not_applied(deployed, found[0])
+    async def tell(told: list[Any]) -> Any:
+        inventory = told[1].get("inventory", {})
+        applied = [
+            answer for answer in told[0] if answer is not None and was_applied(answer, inventory)
+        ]
+        failed = not_applied(deployed, told[0])
         await _tell(applied, failed, hosts, hosts[controller])
-        if any(one.node == controller for one in failed):
+        if any(bundle.node == controller for bundle in failed):
             # With --continue-on-error the engine would go on to what is no longer in the settings,
             # and take slurmd from a node that the controller still has, and its jobs with it.
             raise pulumi.RunError(
@@ -126,7 +128,7 @@ async def _tell(
     controller: Host,
 ) -> None:
     stack = pulumi.get_stack()
-    nodes = list(dict.fromkeys(one.node for one in failed))
+    nodes = list(dict.fromkeys(bundle.node for bundle in failed))
     problems, queue = await asyncio.gather(
         _problems([hosts[node] for node in nodes]), _sinfo(controller)
     )

@@ -117,15 +117,17 @@ def show(lab: Lab, progress: Progress) -> None:
 
 def program_environment(lab: Lab) -> dict[str, str]:
     """The environment that `make env` gives a shell."""
-    found = {
+    environment = {
         name: value
         for name, value in os.environ.items()
         # A passphrase of the caller's own would be taken instead of the lab's.
         if name not in {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_STACK"}
     }
     programs = str(lab.checkout / ".venv" / "bin")
-    found["PATH"] = os.pathsep.join([programs, found.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")])
-    return {**found, **stack.environment(lab)}
+    environment["PATH"] = os.pathsep.join(
+        [programs, environment.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")]
+    )
+    return {**environment, **stack.environment(lab)}
 
 
 def program(
@@ -160,19 +162,19 @@ def program(
 def end_leftovers(lab: Lab) -> None:
     """End engines that still work on the lab's state, as after a `make lab` that was killed."""
     mark = f"PULUMI_HOME={lab.pulumi_home}".encode()
-    found = []
+    engines = []
     for pid, words in processes():
         engine = any(Path(word).name.startswith("pulumi") for word in words[:3])
         engine = engine or any(word.split(".")[0] == "engine" for word in words[1:4])
         with contextlib.suppress(OSError):
             if engine and mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-                found.append(pid)
+                engines.append(pid)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        for pid in found:
+        for pid in engines:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
         with contextlib.suppress(LabError):
-            wait_for(lambda: not any(map(is_alive, found)), seconds=10, what="")
+            wait_for(lambda: not any(map(is_alive, engines)), seconds=10, what="")
             return
 
 

@@ -70,9 +70,9 @@ def build(lab: Lab, cache: Path, options: Mapping[str, str], log: Path) -> Path:
     build it once.
     """
     with _locked(cache):
-        found = find(cache, options)
-        if found is not None:
-            return found
+        image = find(cache, options)
+        if image is not None:
+            return image
         for partial in cache.glob("partial-*"):  # of a build that was cut off
             shutil.rmtree(partial)
         partial = cache / f"partial-{os.getpid()}"

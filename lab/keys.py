@@ -82,17 +82,17 @@ def agent_up(lab: Lab) -> bool:
 def agent_down(lab: Lab) -> bool:
     """End the agent and remove its socket; False if none ran."""
     # Found by its arguments, not by a pid file: its number may be another process's by now.
-    found = [
+    agents = [
         pid
         for pid, words in processes()
         if Path(words[0]).name == "ssh-agent" and str(lab.agent_socket) in words
     ]
-    for pid in found:
+    for pid in agents:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: not any(map(is_alive, found)), seconds=10, what="ssh-agent did not end")
+    wait_for(lambda: not any(map(is_alive, agents)), seconds=10, what="ssh-agent did not end")
     lab.agent_socket.unlink(missing_ok=True)
-    return bool(found)
+    return bool(agents)
 
 
 def _generate(path: Path, comment: str) -> None:

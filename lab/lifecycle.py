@@ -126,8 +126,8 @@ def down(name: str, progress: Progress) -> bool:
     folder = lab_folder(checkout(), check_name(name))
     # The subnet matters to no step of taking down, so a lab without its record is taken down too.
     lab = existing(name) or Lab(name, checkout(), 0)
-    found = folder.exists() or network.owner(lab.bridge) == str(lab.checkout)
-    if not found and shutil.which("ip") is not None:
+    exists = folder.exists() or network.owner(lab.bridge) == str(lab.checkout)
+    if not exists and shutil.which("ip") is not None:
         stack.remove_settings(lab)
         progress.say(f"no lab named {name}: nothing to take down")
         return False

@@ -240,13 +240,13 @@ def _cgroups(lab: Lab, node: str) -> list[Path]:
 
     Two machines in one cgroup would take each other's for their own.
     """
-    found = []
+    folders = []
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _device, target, kind, options = line.split()[:4]
         managed = kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(","))
         if managed and "rw" in options.split(","):
-            found.append(Path(target) / f"slurmstack-{lab.machine(node)}")
-    return found
+            folders.append(Path(target) / f"slurmstack-{lab.machine(node)}")
+    return folders
 
 
 def _remove_cgroups(lab: Lab, node: str) -> None:

@@ -140,17 +140,17 @@ def up(lab: Lab, mirrors: Mirrors, cache: Path) -> bool:
 
 def down(lab: Lab) -> bool:
     """End this lab's nginx, by force after 10 s; False if none ran."""
-    found = _processes(lab)
-    for pid in found:
+    running = _processes(lab)
+    for pid in running:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
     try:
-        wait_for(lambda: not any(map(is_alive, found)), seconds=10, what="nginx did not end")
+        wait_for(lambda: not any(map(is_alive, running)), seconds=10, what="nginx did not end")
     except LabError:
-        for pid in found:
+        for pid in running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    return bool(found)
+    return bool(running)
 
 
 def _folder(lab: Lab) -> Path:
@@ -163,14 +163,14 @@ def _processes(lab: Lab) -> list[int]:
     Found by what they hold open, not by a pid file: its number may be another process's by now.
     """
     log = _folder(lab) / "error.log"
-    found = []
+    running = []
     for pid, words in processes():
         if not words[0].startswith("nginx:"):
             continue
         with contextlib.suppress(OSError):
             if any(entry.readlink() == log for entry in Path(f"/proc/{pid}/fd").iterdir()):
-                found.append(pid)
-    return found
+                running.append(pid)
+    return running
 
 
 def _answers(lab: Lab) -> bool:

@@ -171,8 +171,8 @@ class Lab:
         folder = self.folder / "nodes"
         if not folder.is_dir():
             return []
-        found = [entry.name for entry in folder.iterdir() if entry.is_dir()]
-        return sorted(found, key=host_part)
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+        return sorted(names, key=host_part)
 
 
 def lab_folder(checkout: Path, name: str) -> Path:

@@ -23,16 +23,16 @@ WIDEST_CONFLICT = 16
 
 def taken_networks(without: str) -> list[ipaddress.IPv4Network]:
     """Networks this machine has addresses in or routes to, those of one interface left out."""
-    found = []
+    taken = []
     for link in _ip("-4", "address", "show"):
         if link.get("ifname") != without:
             for entry in link.get("addr_info", []):
                 text = f"{entry['local']}/{entry['prefixlen']}"
-                found.append(ipaddress.IPv4Interface(text).network)
+                taken.append(ipaddress.IPv4Interface(text).network)
     for route in _ip("-4", "route", "show"):
         if route.get("dev") != without and route.get("dst", "default") != "default":
-            found.append(ipaddress.IPv4Network(route["dst"], strict=False))
-    return [network for network in found if network.prefixlen >= WIDEST_CONFLICT]
+            taken.append(ipaddress.IPv4Network(route["dst"], strict=False))
+    return [network for network in taken if network.prefixlen >= WIDEST_CONFLICT]
 
 
 def owner(bridge: str) -> str | None:
@@ -48,8 +48,8 @@ def up(lab: Lab) -> bool:
 
     Raises `LabError` where the name belongs to something else.
     """
-    found = owner(lab.bridge)
-    if found is None:
+    holder = owner(lab.bridge)
+    if holder is None:
         own = ipaddress.IPv4Network(f"{lab.gateway}/24", strict=False)
         if any(own.overlaps(other) for other in taken_networks(without=lab.bridge)):
             raise LabError(
@@ -57,16 +57,16 @@ def up(lab: Lab) -> bool:
                 f"it with `ip route`, or make the lab anew: make lab-down LAB={lab.name}"
             )
         _make(lab)
-    elif found != str(lab.checkout):
+    elif holder != str(lab.checkout):
         raise LabError(
-            f"the bridge {lab.bridge} belongs to {found or 'something else'}: take that lab down "
+            f"the bridge {lab.bridge} belongs to {holder or 'something else'}: take that lab down "
             "there with `make lab-down`, or take another one here with LAB=name"
         )
     # Both are idempotent, so that a bridge left half-made by a crash is finished here.
     run(["ip", "address", "replace", f"{lab.gateway}/24", "dev", lab.bridge])
     run(["ip", "link", "set", "dev", lab.bridge, "up"])
     _let_bridged_packets_pass(lab.bridge)
-    return found is None
+    return holder is None
 
 
 def down(lab: Lab) -> bool:

@@ -35,7 +35,7 @@ def parse_index_targets(text: str) -> tuple[str | None, str | None]:
     Fields that apt cannot fill stay as the placeholder, so only what a downloaded Release file
     says is Debian's own (Origin and Label) is taken.
     """
-    found: dict[str, str] = {}
+    archives: dict[str, str] = {}
     for line in text.splitlines():
         fields = line.split("\t")
         if len(fields) != 5:
@@ -43,8 +43,8 @@ def parse_index_targets(text: str) -> tuple[str | None, str | None]:
         _site, address, origin, label, component = fields
         if origin != "Debian" or component != "main" or urlsplit(address).scheme[:4] != "http":
             continue
-        found.setdefault(label, address.rstrip("/"))
-    return found.get("Debian"), found.get("Debian-Security")
+        archives.setdefault(label, address.rstrip("/"))
+    return archives.get("Debian"), archives.get("Debian-Security")
 
 
 def parse_one_line_sources(text: str) -> tuple[str | None, str | None]:

@@ -18,8 +18,8 @@ _SECONDS = 60.0
 
 
 @dataclass
-class Found:
-    """One host: what it said, what will fail, what deserves a look."""
+class HostReport:
+    """One host: what it reported, what will fail, what deserves a look."""
 
     values: dict[str, str] = field(default_factory=dict)
     infiniband: list[str] = field(default_factory=list)
@@ -38,7 +38,7 @@ class Found:
         }
 
 
-def check(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, Found]:
+def check(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, HostReport]:
     """Host → what was found there. A host that cannot be reached is a failure of its own."""
     present = [host for host in hosts.values() if not host.lost]
     began = time.time()
@@ -47,17 +47,17 @@ def check(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, Found]:
         run_on_hosts(present, lambda host: precheck(host.name, settings, people), seconds=_SECONDS)
     )
     ended = time.time()
-    found: dict[str, Found] = {}
+    reports: dict[str, HostReport] = {}
     for name, reply in replies.items():
         if isinstance(reply, ContactError):
-            found[name] = Found(fails=[f"{reply.step}: {reply.found}; {reply.remedy}"])
+            reports[name] = HostReport(fails=[f"{reply.step}: {reply.found}; {reply.remedy}"])
         else:
-            found[name] = judge(name, reply.stdout, settings, began, ended)
-    _disagreements(found, settings)
-    return found
+            reports[name] = judge(name, reply.stdout, settings, began, ended)
+    _disagreements(reports, settings)
+    return reports
 
 
-def judge(name: str, text: str, settings: Settings, began: float, ended: float) -> Found:
+def judge(name: str, text: str, settings: Settings, began: float, ended: float) -> HostReport:
     """What a report means for this host.
 
     Args:
@@ -66,41 +66,41 @@ def judge(name: str, text: str, settings: Settings, began: float, ended: float) 
         settings: the stack's.
         began, ended: seconds since the epoch between which the host's clock was read.
     """
-    found = Found()
+    report = HostReport()
     for line in text.splitlines():
         key, _, value = line.partition(" ")
         if key == "ib":
-            found.infiniband.append(value)
+            report.infiniband.append(value)
         elif key == "fails":
-            found.fails.append(value)
+            report.fails.append(value)
         elif key == "user":
             user, _, number = value.partition(" ")
             if number.isdigit():
-                found.users[user] = int(number)
+                report.users[user] = int(number)
         else:
-            found.values[key] = value
-    _warnings(found, name, settings)
-    skew = max(began - _number(found, "clock") - 1, _number(found, "clock") - ended, 0.0)
-    found.values["skew"] = f"{skew:.0f}"
+            report.values[key] = value
+    _warnings(report, name, settings)
+    skew = max(began - _number(report, "clock") - 1, _number(report, "clock") - ended, 0.0)
+    report.values["skew"] = f"{skew:.0f}"
     # munge(7): a credential lives 300 s, and none is accepted from the future.
     if skew >= 300:
-        found.fails.append(f"its clock is {skew:.0f} s off: MUNGE refuses it; start NTP")
+        report.fails.append(f"its clock is {skew:.0f} s off: MUNGE refuses it; start NTP")
     elif skew > settings.precheck.clock_skew:
-        found.warns.append(f"its clock is {skew:.0f} s off")
-    return found
+        report.warns.append(f"its clock is {skew:.0f} s off")
+    return report
 
 
-def _number(found: Found, key: str) -> int:
-    text = found.values.get(key, "")
+def _number(report: HostReport, key: str) -> int:
+    text = report.values.get(key, "")
     return int(text) if text.isdigit() else 0
 
 
-def _disagreements(found: Mapping[str, Found], settings: Settings) -> None:
+def _disagreements(reports: Mapping[str, HostReport], settings: Settings) -> None:
     """Users whose numbers are not the controller's, and people without a login there.
 
     A job runs by the number that its user has where it was submitted.
     """
-    head = found.get(settings.roles.controller)
+    head = reports.get(settings.roles.controller)
     if head is None or not head.values:
         return
     people = _people(settings)
@@ -110,17 +110,17 @@ def _disagreements(found: Mapping[str, Found], settings: Settings) -> None:
             f"no login of declared users: {', '.join(missing)}; Slurm refuses their jobs"
         )
     declared = {name for name, identity in settings.identities if identity.uid is not None}
-    for name, one in found.items():
+    for name, report in reports.items():
         for user in [*(name for name, _ in settings.identities), *people]:
-            here, there = one.users.get(user), head.users.get(user)
+            here, there = report.users.get(user), head.users.get(user)
             # The numbers of the settings were compared on the node itself.
             if user in declared or None in (here, there) or here == there:
                 continue
             text = f"user {user} has the number {here}, and {there} on {settings.roles.controller}"
             if user in people:
-                one.fails.append(f"{text}: their jobs run as somebody else; give it one number")
+                report.fails.append(f"{text}: their jobs run as somebody else; give it one number")
             else:
-                one.warns.append(text)
+                report.warns.append(text)
 
 
 def _people(settings: Settings) -> list[str]:
@@ -128,47 +128,47 @@ def _people(settings: Settings) -> list[str]:
     return sorted(settings.accounting.users) if settings.accounting is not None else []
 
 
-def _warnings(found: Found, name: str, settings: Settings) -> None:
-    values, wanted = found.values, settings.precheck
+def _warnings(report: HostReport, name: str, settings: Settings) -> None:
+    values, wanted = report.values, settings.precheck
     if values.get("synchronized") == "no":
-        found.warns.append("its clock is not synchronised")
+        report.warns.append("its clock is not synchronised")
     if not values.get("resolves"):
-        found.warns.append("its own name does not resolve")
+        report.warns.append("its own name does not resolve")
     if name not in settings.compute:
         return
-    active = [port.split() for port in found.infiniband]
+    active = [port.split() for port in report.infiniband]
     up = [port for port in active if len(port) > 2 and port[1] == "ACTIVE"]
     if wanted.infiniband_ports is not None and len(up) < wanted.infiniband_ports:
-        found.warns.append(f"{len(up)} InfiniBand ports are active, not {wanted.infiniband_ports}")
+        report.warns.append(f"{len(up)} InfiniBand ports are active, not {wanted.infiniband_ports}")
     if wanted.infiniband_rate is not None:
         slow = [port[0] for port in up if float(port[2]) < wanted.infiniband_rate]
         if slow:
-            found.warns.append(f"slower than {wanted.infiniband_rate} Gb/s: {', '.join(slow)}")
+            report.warns.append(f"slower than {wanted.infiniband_rate} Gb/s: {', '.join(slow)}")
     if gpus(name, settings) != Devices(0, False, ()) and values.get("dcgm") == "none":
-        found.warns.append("no DCGM")
+        report.warns.append("no DCGM")
 
 
-def table(found: Mapping[str, Found]) -> Table:
+def table(reports: Mapping[str, HostReport]) -> Table:
     """One row a host, for 80 columns and for pipes."""
     shown = Table(box=None, pad_edge=False)
     for column in ("host", "is", "verdict"):
         shown.add_column(column, overflow="fold")
-    for name, one in sorted(found.items()):
+    for name, report in sorted(reports.items()):
         verdict = [
-            *(f"FAILS: {text}" for text in one.fails),
-            *(f"note: {text}" for text in one.warns),
+            *(f"FAILS: {text}" for text in report.fails),
+            *(f"note: {text}" for text in report.warns),
         ]
-        shown.add_row(name, "\n".join(_facts(one)), "\n".join(verdict) or "fit")
+        shown.add_row(name, "\n".join(_facts(report)), "\n".join(verdict) or "fit")
     return shown
 
 
-def _facts(one: Found) -> list[str]:
+def _facts(report: HostReport) -> list[str]:
     """What a host is, on a few short lines; nothing of one that did not answer."""
-    values = one.values
+    values = report.values
     if not values:
         return []
     gpus = values.get("gpu_models") or f"{values.get('gpu_devices', '?')} GPUs"
-    ports = ", ".join(one.infiniband) or "no InfiniBand"
+    ports = ", ".join(report.infiniband) or "no InfiniBand"
     return [
         f"{values.get('os', '?')}, {values.get('kernel', '?')}",
         f"{gpus}, driver {values.get('driver', '?')}, DCGM {values.get('dcgm', '?')}",

@@ -94,11 +94,11 @@ def inventory(
 ) -> None:
     """Who holds what: each node's roles, keys, files, packages and units, as it said itself."""
     with _errors_on_one_line():
-        found = holdings.of(outputs(stack, project).get("inventory", {}), node)
+        held = holdings.of(outputs(stack, project).get("inventory", {}), node)
     if as_json:
-        typer.echo(json.dumps(found, indent=2, sort_keys=True))
+        typer.echo(json.dumps(held, indent=2, sort_keys=True))
     else:
-        _print(holdings.summary(found) if node is None else holdings.table(found))
+        _print(holdings.summary(held) if node is None else holdings.table(held))
 
 
 @main.command()
@@ -130,13 +130,13 @@ def check(
     """
     with _errors_on_one_line():
         read, folder, _ = settings(stack, project)
-        found = prechecks.check(read, hosts(read, folder))
+        reports = prechecks.check(read, hosts(read, folder))
     if as_json:
-        said = {name: one.as_dict() for name, one in found.items()}
-        typer.echo(json.dumps(said, indent=2, sort_keys=True))
+        printed = {name: report.as_dict() for name, report in reports.items()}
+        typer.echo(json.dumps(printed, indent=2, sort_keys=True))
     else:
-        _print(prechecks.table(found))
-    if any(one.fails for one in found.values()):
+        _print(prechecks.table(reports))
+    if any(report.fails for report in reports.values()):
         raise typer.Exit(1)
 
 

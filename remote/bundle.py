@@ -208,13 +208,17 @@ class Directory(_Part):
 @dataclass(frozen=True)
 class File(_Part):
     """A regular file. Text that ends in a newline (or is empty) is sent as readable lines; other
-    text and all bytes as base64. Content never shows in `repr`, as it may be secret."""
+    text and all bytes as base64. Content never shows in `repr`, as it may be secret.
+
+    `lasting`: when the bundle no longer has it, it stays until the role goes.
+    """
 
     kind: ClassVar[str] = "file"
     path: str
     content: str | bytes
     owner: str = "root:root"
     mode: str = "0644"
+    lasting: bool = False
 
     def __repr__(self) -> str:
         return f"File({self.path!r}, owner={self.owner!r}, mode={self.mode!r})"
@@ -227,7 +231,7 @@ class File(_Part):
         _require_path(self.path)
         _require(_OWNER, self.owner, "owner:group")
         _require(_MODE, self.mode, "a mode of four octal digits")
-        place = f"{self.path} {self.owner} {self.mode}"
+        place = f"{self.path} {self.owner} {self.mode}" + (" lasting" if self.lasting else "")
         content = self.content
         if isinstance(content, str):
             try:
@@ -311,8 +315,9 @@ class Validate(_Part):
 
 @dataclass(frozen=True)
 class Command(_Part):
-    """Shell text that runs when something in `on` changed, when its own text changed, or until it
-    succeeded once. `when="remove"`: runs each time the role is taken back, before all else.
+    """Shell text that runs when something in `on` changed, when its own text changed, until it
+    succeeded once, or when `probe` (shell text) finds that what it made is no longer so.
+    `when="remove"`: runs each time the role is taken back, before all else.
 
     Lines `key value` written to `$SLURMSTACK_FACTS` come back as facts, also from later runs in
     which the command itself is not due.
@@ -324,6 +329,7 @@ class Command(_Part):
     on: tuple[str, ...] = ()
     when: Literal["apply", "remove"] = "apply"
     timeout: int = 600
+    probe: str | None = None
 
     @property
     def key(self) -> str:
@@ -332,6 +338,9 @@ class Command(_Part):
     def lines(self) -> Iterator[str]:
         _require(_NAME, self.name, "a name")
         _require_seconds(self.timeout)
+        if self.probe is not None:
+            yield f"probe {self.name}"
+            yield from _script(self.probe, "the probe")
         when = None if self.when == "apply" else self.when
         yield f"command {self.name}" + _attributes(
             on=tuple(sorted(self.on)), when=when, timeout=self.timeout

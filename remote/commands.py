@@ -7,6 +7,8 @@ short and holds neither node data nor secrets: those travel on stdin. Errors hav
 
 from importlib.resources import files
 
+from remote.framing import BEGIN, END
+
 #: Files of applier/, as they follow one another: the first sets up the shell, the last runs.
 _PARTS = (
     "start", "bundle", "state", "users", "packages", "files", "validate", "scripts", "units",
@@ -31,12 +33,17 @@ def applier(reapply: str | None = None) -> str:
 
 _DIRECTORY = "/usr/local/lib/slurmstack"
 
-INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n); t=$(date -u +%FT%TZ); \
-mkdir -p $d; cd $d && cat >.new&&tail -n1 .new|grep -q '^# end' && chmod 755 .new && sync .new && \
-mv -f .new apply&&s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not \
-written; connect as root, free space" >&2; exit 1; }}
-echo '{{"time":"'$t'","node":"'$n'","role":"node",\
-"files":{{"'$d/apply'":{{"sha256":"'${{s%% *}}'"}}}}}}'"""
+INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n);mkdir -p $d; cd $d&&\
+cat >.new&&tail -n1 .new|grep -q '^# end'&&chmod 755 .new&&sync .new&&mv -f .new apply&&\
+s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; connect as \
+root, free space" >&2; exit 1; }}
+echo "
+{BEGIN}
+time $(date -u +%FT%TZ)
+node $n
+role node
+file ${{s%% *}} changed $d/apply
+{END}" """
 """Takes the applier from stdin, puts it in place atomically, prints an answer with its sha256."""
 
 UNINSTALL = f"""r=${{SLURMSTACK_ROOT-}}; a=$r{_DIRECTORY}/apply; n=$(uname -n)

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import asyncssh
 
+from remote.framing import FrameError, framed, within_frame
 from remote.host import Host, fingerprint
 
 CONNECT_SECONDS = 15.0
@@ -149,7 +150,7 @@ class _Contact:
         async with connection:
             try:
                 async with asyncio.timeout(seconds):
-                    done = await connection.run("sh -s", input=script, errors="replace")
+                    done = await connection.run("sh -s", input=framed(script), errors="replace")
             except TimeoutError:
                 raise ContactError(
                     host, "run", f"not done after {seconds:g} s", "see what hangs on the node"
@@ -157,7 +158,13 @@ class _Contact:
             except (OSError, asyncssh.Error) as error:
                 raise ContactError(host, "run", f"connection broke: {error}", "run again") from None
         status = done.returncode if done.returncode is not None else -1
-        return Reply(str(done.stdout or ""), str(done.stderr or ""), status)
+        try:
+            stdout = within_frame(str(done.stdout or ""))
+        except FrameError as error:
+            raise ContactError(
+                host, "run", str(error), f"see that {host.user}'s shell there runs commands (sh -s)"
+            ) from None
+        return Reply(stdout, str(done.stderr or ""), status)
 
     async def _through(self, host: Host) -> asyncssh.SSHClientConnection | None:
         if host.bastion is None:

@@ -31,6 +31,7 @@ from settings.packages import Packages
 from settings.parameters import NODE, PARTITION
 from settings.precheck import Precheck
 from settings.rest import Rest
+from settings.scripts import Scripts
 from settings.slurm_conf import SlurmConf
 from settings.slurm_value import extra_of, setting
 from settings.storage import Share
@@ -278,6 +279,7 @@ class Settings(Model):
     job_container: JobContainer | None = None
     limits: Limits | None = None
     job_environment: Environment = Field(default_factory=dict)
+    scripts: Scripts = Field(default_factory=dict)
     storage: dict[Name, Share] = Field(default_factory=dict)
     health_check: HealthCheck | None = None
     modules: Modules | None = None

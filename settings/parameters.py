@@ -117,27 +117,27 @@ def find(file: str, name: str) -> Parameter | None:
 def restarted_by(daemon: Daemon, file: str = SLURM_CONF) -> tuple[str, ...]:
     """The parameters whose change restarts this daemon, since a reconfigure does not bring it
     there (scontrol(1), reconfigure: neither listening ports nor authentication)."""
-    return tuple(
-        parameter.name for parameter in table(file).values() if daemon in parameter.restart
-    )
+    parameters = table(file).values()
+    return tuple(parameter.name for parameter in parameters if daemon in parameter.restart)
 
 
 def files_that_restart(daemon: Daemon) -> tuple[str, ...]:
     """The files that this daemon reads when it starts, and not at a reconfigure."""
-    return tuple(
-        file for file, defaults in _data()["files"].items() if daemon in defaults.get("restart", "")
-    )
+    files = _data()["files"].items()
+    return tuple(name for name, file in files if daemon in file.get("restart", ""))
 
 
 def without_jobs() -> tuple[str, ...]:
     """The parameters of slurm.conf whose change no running job survives."""
     needs = (Needs.DRAIN, Needs.STOP)
-    return tuple(it.name for it in table(SLURM_CONF).values() if it.needs in needs)
+    parameters = table(SLURM_CONF).values()
+    return tuple(parameter.name for parameter in parameters if parameter.needs in needs)
 
 
 def files_without_jobs() -> tuple[str, ...]:
     """The files beside slurm.conf whose change no running job survives."""
-    return tuple(name for name, it in _data()["files"].items() if it["needs"] == Needs.DRAIN)
+    files = _data()["files"].items()
+    return tuple(name for name, file in files if file["needs"] == Needs.DRAIN)
 
 
 def plugins(kind: str) -> Mapping[str, tuple[Release | None, Release | None]]:

@@ -53,6 +53,11 @@ def _environment() -> Environment:
     return environment
 
 
+def program(path: str) -> str:
+    """A program that lands on nodes as it stands in ``templates/``."""
+    return (Path(__file__).parent / path).read_text(encoding="utf-8")
+
+
 def render(template: str, **values: Any) -> str:
     """The text of ``templates/TEMPLATE.j2``.
 

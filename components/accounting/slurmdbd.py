@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,9 +20,9 @@ from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger
 from remote.bundle import Bundle, Check, Directory, File, Package, Unit, Validate
 from settings import Settings
-from settings.accounting import Accounting
+from settings.accounting import Account, Accounting, Limits, Qos, User
 from settings.slurm_value import file_text, plain
-from templates.rendering import render
+from templates.rendering import program, render
 
 ROLE = "slurmdbd"
 SLURMDBD_CONF = "/etc/slurm/slurmdbd.conf"
@@ -111,7 +112,9 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             File(CLIENT_CONF, client_conf(settings)),
             File(UNIT_CONF, render("accounting/slurmdbd.service.conf", library=LIBRARY)),
             File(f"{LIBRARY}/database", render("accounting/database.sh"), mode="0755"),
-            File(RECONCILE, reconcile_script(settings), mode="0755"),
+            Package("python3"),
+            File(RECONCILE, program("accounting/reconcile.py"), mode="0755"),
+            File(f"{RECONCILE}.json", reconcile_conf(settings)),
             File(f"{LIBRARY}/cluster-id", cluster_id_script(settings), mode="0755"),
             Unit("mariadb.service", restart_on=(MARIADB_CONF,), timeout=300),
             Unit(
@@ -186,16 +189,24 @@ def client_conf(settings: Settings) -> str:
     )
 
 
-def reconcile_script(settings: Settings) -> str:
-    """The script that brings slurmdbd's objects to what is declared."""
-    return render(
-        "accounting/reconcile.sh",
-        cluster=settings.cluster.name,
-        client_conf=CLIENT_CONF,
-        memory=_MEMORY,
-        objects=OBJECTS,
-        patience=_PATIENCE,
-    )
+def reconcile_conf(settings: Settings) -> str:
+    """What `reconcile` reads: where things lie, and the options that objects have."""
+    shared = set(Limits.model_fields)
+    options = {
+        "association": list(Limits.model_fields),
+        "account": [name for name in Account.model_fields if name not in shared],
+        "user": [name for name in User.model_fields if name != "Accounts"],
+        "qos": list(Qos.model_fields),
+    }
+    place = {
+        "cluster": settings.cluster.name,
+        "client_conf": CLIENT_CONF,
+        "objects": OBJECTS,
+        "memory": _MEMORY,
+        "patience": _PATIENCE,
+        "options": options,
+    }
+    return json.dumps(place, indent=2) + "\n"
 
 
 def cluster_id_script(settings: Settings) -> str:

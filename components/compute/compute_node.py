@@ -10,10 +10,8 @@ from components.bundle_resource import HostRole
 from components.configuration.served_files import (
     OWN_FILES,
     STAND_INS,
-    TASK_PROLOG,
     slurmd_restart_lines,
     stand_ins,
-    task_prolog,
 )
 from components.configuration.slurm_conf import restart_keys
 from components.containers import enroot_pyxis
@@ -30,6 +28,12 @@ from templates.rendering import render
 ROLE = "slurmd"
 DEFAULTS = "/etc/default/slurmd"
 UNIT_CONF = "/etc/systemd/system/slurmd.service.d/slurmstack.conf"
+#: Both are read when slurmd stops, so that they need no restart.
+STOP = f"{OWN_FILES}/stop-slurmd"
+STOP_CONF = "/etc/systemd/system/slurmd.service.d/slurmstack-stop.conf"
+
+
+_STAND_IN = "No device: it stands for a GPU.\n"
 
 
 class ComputeNode(HostRole):
@@ -79,6 +83,9 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
             File(DEFAULTS, defaults),
             File(UNIT_CONF, render("compute/slurmd.service.conf", limits=settings.limits)),
+            Directory(OWN_FILES),
+            File(STOP, render("compute/stop-slurmd.sh"), mode="0755"),
+            File(STOP_CONF, render("compute/slurmd.stop.conf", script=STOP)),
             *_own_files(node, settings, hardware),
             *nhc.parts(node, settings, hardware),
             Unit(
@@ -101,17 +108,10 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
 
 
 def _own_files(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> list[Part]:
-    """What configless does not serve: the task prolog, and files that stand for GPUs."""
+    """Files that stand for GPUs."""
     if node not in settings.compute:
         return []  # lost: nothing is sent to it
-    script = task_prolog(settings)
     files = stand_ins(settings.compute[node].gres(hardware[node]))
-    if script is None and not files:
+    if not files:
         return []
-    parts: list[Part] = [Directory(OWN_FILES)]
-    if script is not None:
-        parts.append(File(TASK_PROLOG, script, mode="0755"))
-    if files:
-        parts.append(Directory(STAND_INS))
-        parts += [File(path, "No device: it stands for a GPU.\n") for path in files]
-    return parts
+    return [Directory(STAND_INS), *(File(path, _STAND_IN) for path in files)]

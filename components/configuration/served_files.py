@@ -15,13 +15,20 @@ from settings.gres import SHARED, Gres
 from settings.hostlist import fold
 from settings.model import Hardware
 from settings.parameters import files_that_restart
+from settings.scripts import LUA
 from settings.slurm_conf import Line, Section
 from settings.slurm_value import file_text
 from settings.topology import without
 from templates.rendering import render
 
 OWN_FILES = "/etc/slurmstack"
-TASK_PROLOG = f"{OWN_FILES}/task-prolog"
+#: Scripts of the settings, by the names of the parameters that name them.
+SCRIPTS = f"{OWN_FILES}/scripts"
+TASK_PROLOG = f"{SCRIPTS}/TaskProlog"
+#: Those that slurmctld serves, as slurm.conf names them: beside it.
+SERVED_SCRIPTS = {"Prolog": "slurmstack-prolog", "Epilog": "slurmstack-epilog"}
+#: Part of every system that systemd runs.
+REBOOT = "/usr/sbin/reboot"
 #: Plain files that stand for GPUs: slurmd drops a gpu without File from a node's list.
 STAND_INS = f"{OWN_FILES}/stand-in"
 
@@ -61,11 +68,26 @@ def parameters(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
         yield Line(Section.LIMITS, "PropagateResourceLimitsExcept", "MEMLOCK,NOFILE")
     if task_prolog(settings) is not None:
         yield Line(Section.TASKS, "TaskProlog", TASK_PROLOG)
+    yield from _scripts(settings)
     if settings.health_check is not None:
         check = settings.health_check
         yield Line(Section.NODES, "HealthCheckProgram", check.program)
         yield Line(Section.NODES, "HealthCheckInterval", check.interval)
         yield Line(Section.NODES, "HealthCheckNodeState", list(check.node_state))
+
+
+def _scripts(settings: Settings) -> Iterator[Line]:
+    """What names the scripts of the settings, and what `scontrol reboot` runs."""
+    if settings.slurm.RebootProgram is None and "RebootProgram" not in settings.scripts:
+        yield Line(Section.NODES, "RebootProgram", REBOOT)
+    extra = {name.lower() for name in settings.slurm.extra}
+    for name in settings.scripts:
+        if name not in LUA:
+            tasks = name in SERVED_SCRIPTS or name.startswith("Task")
+            section = Section.TASKS if tasks else Section.NODES
+            yield Line(section, name, SERVED_SCRIPTS.get(name, f"{SCRIPTS}/{name}"))
+        elif LUA[name].lower() not in extra:
+            yield Line(Section.TASKS, LUA[name], "lua")
 
 
 def options(value: str | None) -> list[str]:

@@ -13,6 +13,7 @@ from components.configuration.served_files import served_files
 from components.configuration.slurm_conf import restart_keys, slurm_conf
 from components.containers import enroot_pyxis
 from components.guards import guards
+from components.host import programs
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_package, slurm_packages, trigger
@@ -41,7 +42,8 @@ class SlurmController(HostRole):
             jwt_key_pair.ROLE,
             slurmdbd.ROLE,
         )
-        controller = cls(name, assembly, bundle, assembly.on(name, *roles))
+        before = [*assembly.on(name, *roles), *assembly.of(programs.ROLE)]
+        controller = cls(name, assembly, bundle, before)
         package = slurm_package(settings, "slurmctld").name
         assembly.outputs["slurmVersion"] = controller.deployed.answer.apply(
             lambda answer: answer.packages.get(package)
@@ -70,6 +72,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 settings.slurm.StateSaveLocation, owner="slurm:slurm", mode="0700", parents=True
             ),
             *(File(path, text) for path, text in files.items()),
+            *programs.controller_parts(settings),
             Package("iproute2"),
             Validate(
                 "slurm-conf",
@@ -78,14 +81,14 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                     folder=str(PurePosixPath(SLURM_CONF).parent),
                     seconds=_READING,
                 ),
-                on=(*files, *enroot_pyxis.served(settings)),
+                on=(*files, *enroot_pyxis.served(settings), *programs.served(settings)),
                 timeout=_READING + 30,
             ),
             *before_slurmctld(settings, SLURM_CONF),
             Unit(
                 "slurmctld.service",
                 restart_on=(trigger(settings, "slurmctld"),),
-                reload_on=(*files, *enroot_pyxis.served(settings)),
+                reload_on=(*files, *enroot_pyxis.served(settings), *programs.served(settings)),
                 reload=guards.keep_jobs(settings) + render("controller/reconfigure.sh"),
                 restart_keys=restart_keys(settings, "slurmctld"),
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.

@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 import pulumi
 import pulumi_random as random
 from pulumi_command import remote as command
 
+from components.asked_again import ask_again, counted
 from components.assembly import Assembly, Deployed
-from components.bundle_resource import connection, deploy
+from components.bundle_resource import connection, deploy, read_answer
 from components.failure import dependency, recovered
 from components.host import host_baseline
 from components.host.identities import service_user
 from remote.bundle import Bundle, Check, File, Package, Part, Unit
+from remote.framing import BEGIN, END
 from settings.model import MungeKeySetting
 from templates.rendering import render
 
 ROLE = "munge-key"
+_NAME = "munge-credential"
 PATH = "/etc/munge/munge.key"
 #: munged(8): keys have up to 1,024 bytes.
 _BYTES = 1024
-#: Run by the login shell of the user, whichever it is.
+#: Run by the login shell of the user, whichever it is; answers as the applier does.
 _CREDENTIAL = (
-    'timeout 20 munge --no-input || { code=$?; echo "slurmstack: $(uname -n): munge-credential: '
-    "munged gave none (munge's exit code $code; 124: no answer in 20 s); see journalctl -u "
-    'munge.service there, correct the cause and run again" >&2; exit 1; }'
+    'c=$(timeout 20 munge --no-input) || { code=$?; echo "slurmstack: $(uname -n): '
+    "munge-credential: munged gave none (munge's exit code $code; 124: no answer in 20 s); see "
+    'journalctl -u munge.service there, correct the cause and run again" >&2; exit 1; }\n'
+    f'echo "\n{BEGIN}\nnode $(uname -n)\nrole munge-credential\nfact credential $c\n{END}"'
 )
+#: munge(1): what munged gives; nothing in it is special to a shell.
+_FORM = re.compile(r"MUNGE:[A-Za-z0-9+/=]+:")
 
 
 class MungeKey(pulumi.ComponentResource):
@@ -49,9 +56,10 @@ class MungeKey(pulumi.ComponentResource):
         first = self._place(assembly, controller, key, None, [])
         self.sha256 = first.answer.apply(lambda answer: answer.files[PATH].sha256)
         credential = command.Command(
-            "munge-credential",
+            _NAME,
             connection=connection(hosts[controller]),
             create=_CREDENTIAL,
+            update=counted(_NAME, _CREDENTIAL),
             # A new key needs a new credential; nothing else does.
             triggers=[recovered(self.sha256, "")],
             logging=command.Logging.NONE,
@@ -60,10 +68,11 @@ class MungeKey(pulumi.ComponentResource):
                 parent=self, depends_on=[first.resource], additional_secret_outputs=["stdout"]
             ),
         )
+        given = credential.stdout.apply(lambda text: read_credential(text, controller))
         made = dependency(credential, self)
         for node in hosts:
             if node != controller:
-                self._place(assembly, node, key, credential.stdout, [made])
+                self._place(assembly, node, key, given, [made])
         self.register_outputs({})
 
     @classmethod
@@ -101,6 +110,18 @@ class MungeKey(pulumi.ComponentResource):
         return deploy(assembly, node, bundle, ROLE, self, needs, secret=True)
 
 
+def read_credential(stdout: str, controller: str) -> str:
+    """The controller's credential out of what the command printed."""
+    credential = read_answer(stdout, _NAME, controller, _NAME).facts.get("credential", "")
+    if not _FORM.fullmatch(credential):
+        ask_again(_NAME)
+        raise pulumi.RunError(
+            f"{controller}: {_NAME}: what munge gave is no credential; see `munge -n` there, and "
+            "run `pulumi up` again: it asks again"
+        )
+    return credential
+
+
 def munge_bundle(
     node: str, key: bytes, credential: str | None, user: Sequence[Part] = ()
 ) -> Bundle:
@@ -120,6 +141,6 @@ def munge_bundle(
         Check("munge-round-trip", render("keys/munge-round-trip.sh"), timeout=20),
     ]
     if credential is not None:
-        decode = render("keys/munge-decodes-controller.sh", credential=credential.strip())
+        decode = render("keys/munge-decodes-controller.sh", credential=credential)
         parts.append(Check("munge-decodes-controller", decode, timeout=20))
     return Bundle(node, ROLE, parts)

@@ -226,7 +226,13 @@ def _certificate(settings: Settings) -> list[Part]:
             render("rest/rest-certificate.service", script=CERTIFICATE),
         ),
         File(timer, render("rest/rest-certificate.timer")),
-        Command("rest-certificate", f"exec {CERTIFICATE}\n", on=(CERTIFICATE,), timeout=120),
+        Command(
+            "rest-certificate",
+            f"exec {CERTIFICATE}\n",
+            on=(CERTIFICATE,),
+            timeout=120,
+            probe=f"exec {CERTIFICATE} check\n",
+        ),
         Command(
             "forget-certificate",
             render("rest/forget.sh", folder=TLS, ca=CA, pem=MADE_PEM),

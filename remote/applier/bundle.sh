@@ -39,7 +39,7 @@ parse() {
     function claim(kind, what) { put("claims", kind " " what) }
     function block() { out = work "/block/" NR; printf "" >out }
     BEGIN {
-        kinds = split("claims guard package group user directory file link absent validate command unit check", kind)
+        kinds = split("claims guard package group user directory file link absent validate probe command unit check", kind)
         for (i = 1; i <= kinds; i++) printf "" >(work "/" kind[i])
     }
     ended { bad("text after the end") }
@@ -82,8 +82,8 @@ parse() {
         claim("directory", $2); next
     }
     $1 == "file" || $1 == "file-base64" {
-        fields(4, 4); block()
-        put("file", NR " " own_path($2) " " owner($3) " " mode($4)); claim("path", $2)
+        fields(4, 5); if (NF == 5) one_of($5, "lasting"); block()
+        put("file", NR " " own_path($2) " " owner($3) " " mode($4)); claim(NF == 5 ? "lasting" : "path", $2)
         if ($1 == "file-base64") print NR >(work "/encoded"); next
     }
     $1 == "link" { fields(3, 3); if ($3 !~ /^[A-Za-z0-9._\/@:%+=~-]+$/) bad("not a target: " $3)
@@ -93,6 +93,7 @@ parse() {
         fields(3, 4); once("validate", name($2)); attributes(3, "on timeout"); block()
         put("validate", NR " " $2 " " triggers("on") " " seconds(60)); next
     }
+    $1 == "probe" { fields(2, 2); once("probe", name($2)); block(); put("probe", NR " " $2); next }
     $1 == "command" {
         fields(2, 5); once("command", name($2)); attributes(3, "on timeout when"); block()
         put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " seconds(600))

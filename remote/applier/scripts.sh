@@ -47,12 +47,14 @@ reload_systemd() {
     done_with daemon-reload
 }
 
-# A command runs when something it depends on changed, when its text did, or until it succeeds.
+# A command runs when something it depends on changed, when its text did, until it succeeds, or when
+# its probe finds that what it made is no longer so.
 run_commands() { # which: apply or remove
     while read -r number name _ when time; do
         [ "$when" = "$1" ] || continue
         sum=$(sha256sum <"$work/block/$number")
-        [ "$1" = remove ] || is_due command "$name" || [ "$sum" != "$(cat "$state/commands/$name" 2>/dev/null)" ] || continue
+        [ "$1" = remove ] || is_due command "$name" || [ "$sum" != "$(cat "$state/commands/$name" 2>/dev/null)" ] ||
+            ! still_so "$name" || continue
         rm -f "$state/commands/$name"
         rm -f "$work/facts"
         say "running $name"
@@ -71,6 +73,12 @@ run_commands() { # which: apply or remove
         echo "$name" >>"$work/commands"
         did "ran $name"
     done <"$work/command"
+}
+
+still_so() { # name of a command
+    probe=$(awk -v name="$1" '$2 == name { print $1 }' "$work/probe")
+    [ -n "$probe" ] || return 0
+    run_script 60 "$probe" || { say "$1: no longer so: $(last_line)"; return 1; }
 }
 
 run_checks() {

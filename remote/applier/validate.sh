@@ -21,6 +21,7 @@ validate() {
 # stays in their folders: a reader finds beside each file the others that go with it.
 lay_out_staged() {
     step='staged files'
+    umask 022 # a reader may be another user's, and copies the tree; where it stands is root's alone
     while read -r number path owner mode; do
         must_write mkdir -p "$staged${path%/*}"
         must_write cp "$work/block/$number" "$staged$path"
@@ -37,6 +38,7 @@ lay_out_staged() {
             -exec ln -s -t "$staged$folder" -- {} + 2>/dev/null || :
     done
     awk -v staged="$staged" '$1 == "absent" || $1 == "drop" { print staged $2 }' "$work/todo" | xargs -r -d '\n' rm -f
+    umask 077
 }
 
 refused() { # step, how it ended; the reader's words in $work/out

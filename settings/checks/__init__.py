@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from settings.checks import accounting, hosts, jobs, nodes, packages, releases, tokens
+from settings.checks import accounting, hosts, jobs, nodes, packages, releases, scripts, tokens
 from settings.checks.draft import Check, Draft
 from settings.problems import Problem
 
@@ -25,6 +25,7 @@ CHECKS: tuple[Check, ...] = (
     jobs.mpi_ports,
     jobs.job_container,
     jobs.given_twice,
+    scripts.placed,
     releases.parameters,
     tokens.jwt,
     tokens.rest,

@@ -154,3 +154,40 @@ def test_a_wanted_restart_meets_no_start_limit(lab: RunningLab) -> None:
     done = apply(lab.lab, text.replace(line, f"{line}  # changed\n", 1))
     assert done.returncode == 0, done.stderr
     assert apply(lab.lab, text).returncode == 0
+
+
+def test_lines_of_a_login_shell_get_into_no_value(lab: RunningLab) -> None:
+    """root's .bashrc runs with every command that comes over SSH."""
+    for node in ("ctl", "cn01"):
+        lab.ssh(node, "cp -p /root/.bashrc /root/.kept 2>/dev/null; true")
+        lab.ssh(node, "sed -i '1i echo MUNGE:noise:; printf \"RealMemory=1 no end\"' /root/.bashrc")
+    try:
+        shown = lab.ssh("ctl", "true").stdout
+        assert "MUNGE:noise:" in shown
+        # What is asked for anew: the hardware of the nodes, the credential, all answers.
+        memory = lab.lab.checkout / ".slurmstack" / lab.name
+        (memory / "facts.json").unlink(missing_ok=True)
+        names = ["munge-credential", *(f"ctl-{role}" for role in ("node", "munge-key", "jwt"))]
+        (memory / "asked-again.json").write_text(json.dumps(dict.fromkeys(names, 1)))
+        said = lab.up()
+        assert "munge-credential updated" in said
+        lab.pulumi("up", "--yes", "--expect-no-changes")
+        token = lab.run("slurmstack", "token", "root", "--privileged").stdout.strip()
+        assert token.count(".") == 2
+        assert "\n" not in token
+    finally:
+        for node in ("ctl", "cn01"):
+            lab.ssh(node, "sed -i 1d /root/.bashrc")
+    assert sorted(lab.ssh("ctl", "srun -N2 hostname").stdout.split()) == ["cn01", "cn02"]
+
+
+def test_a_key_that_was_opened_is_closed_with_the_next_change(lab: RunningLab) -> None:
+    """Before, its wrong mode stopped each later change, and nothing put it right."""
+    units = "slurmctld.service slurmdbd.service"
+    look = f"systemctl show --property=MainPID {units}"
+    before = lab.ssh("ctl", look).stdout
+    lab.ssh("ctl", "chmod 0644 /etc/slurm/jwt.key")
+    done = apply(lab.lab, bundle(lab, "jwt"))
+    assert done.returncode == 0, done.stderr
+    assert lab.ssh("ctl", "stat -c '%a %U' /etc/slurm/jwt.key").stdout == "400 slurm\n"
+    assert lab.ssh("ctl", look).stdout == before

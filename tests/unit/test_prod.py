@@ -161,6 +161,9 @@ READERS: dict[str, Callable[[str], object]] = {
     r"/usr/local/lib/slurmstack/accounting/objects": objects,
     # The oldest Python of the distributions that the hosts may have.
     r"/usr/local/lib/slurmstack/on_node/\w+\.py": partial(ast.parse, feature_version=(3, 9)),
+    r"/usr/local/lib/slurmstack/accounting/reconcile": lambda content: compile(content, "", "exec"),
+    r"/usr/local/lib/slurmstack/accounting/reconcile\.json": json.loads,
+    r"/etc/slurmstack/(stop-slurmd|scripts/\w+)": shell,
     r"/usr/local/lib/slurmstack(-packages)?/(accounting/)?[a-z-]+": shell,
 }
 

@@ -18,8 +18,10 @@ from pulumi.runtime.mocks import MockMonitor
 from pulumi.runtime.rpc import _special_secret_sig, _special_sig_key
 
 import components.bundle_resource
+from components import asked_again
 from components.assembly import Assembly, Deployed
 from components.cluster import COMPONENTS, SlurmCluster
+from components.keys.munge_key import read_credential
 from remote.host import Host
 from settings import Settings, parse
 from settings.model import Hardware
@@ -45,6 +47,16 @@ FACTS = {
     },
 }
 
+#: What a start-up file of root's shell prints, and the answer of the command after it.
+NOISE = "Welcome, MUNGE:noise: to you\n"
+CREDENTIAL = """
+slurmstack-answer 1
+node ctl
+role munge-credential
+fact credential MUNGE:credential:
+slurmstack-answer end
+"""
+
 
 class Node(pulumi.runtime.Mocks):
     """Answers each command as a node would that took the bundle."""
@@ -66,7 +78,7 @@ class Node(pulumi.runtime.Mocks):
 
     def answer(self, name: str, inputs: dict[str, Any]) -> str:
         if name == "munge-credential":
-            return "MUNGE:credential:"
+            return NOISE + CREDENTIAL
         node, _, role = name.partition("-")
         lines = plain(inputs["stdin"]).splitlines()
         paths = [line.split()[1] for line in lines if line.startswith(("file ", "file-base64 "))]
@@ -139,7 +151,7 @@ def commands(node: Node) -> dict[str, dict[str, Any]]:
 
 
 def test_four_commands_a_node_and_one_credential() -> None:
-    node, _ = deploy()
+    node, _ = deploy(slurm={})
     assert set(commands(node)) == {
         "ctl-node", "ctl-system", "ctl-munge-key", "ctl-slurmctld", "munge-credential",
         "ctl-guards", "ctl-nodes-fit",
@@ -155,6 +167,7 @@ def everything() -> dict[str, Any]:
         "roles": {"controller": "ctl", "login": "in"},
         "accounting": {}, "apptainer": {}, "enrootPyxis": CONTAINERS, **with_certificate(GOOD),
         "storage": {"home": {"server": "in", "path": "/srv/home"}},
+        "jobContainer": {"BasePath": "/srv/tmp", "InitScript": "/usr/local/sbin/init"},
     }  # fmt: skip
 
 
@@ -214,6 +227,8 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     database = {"ctl-package-host", "ctl-munge-key", "ctl-system", "ctl-jwt"}
     assert database <= before("ctl-slurmdbd")
     assert {*database, "ctl-slurmdbd"} <= before("ctl-slurmctld")
+    # Programs that slurm.conf names are on the nodes before it is.
+    assert {"cn01-programs", "cn02-programs"} <= before("ctl-slurmctld")
     assert "ctl-slurmctld" in before("ctl-accounting") & before("ctl-slurmrestd")
     for node, daemon in (("cn01", "slurmd"), ("in", "login")):
         own = {f"{node}-packages", f"{node}-munge-key", f"{node}-system"}
@@ -231,6 +246,36 @@ def test_the_controllers_credential_reaches_the_others() -> None:
     found = commands(node)
     assert "MUNGE:credential:" in plain(found["cn01-munge-key"]["stdin"])
     assert "MUNGE:credential:" not in plain(found["ctl-munge-key"]["stdin"])
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_the_credential_is_told_from_what_the_shell_prints(shell: str, tmp_path: Path) -> None:
+    munge = tmp_path / "munge"
+    munge.write_text("#!/bin/sh\necho MUNGE:AwQFAAD+/x==:\n")
+    munge.chmod(0o755)
+    script = commands(deploy()[0])["munge-credential"]["create"]
+    place = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    words = f"echo MUNGE:noise:; printf 'no end of line'; {script}"
+    done = subprocess.run([shell, "-c", words], env=place, capture_output=True, text=True)
+    assert read_credential(done.stdout, "ctl") == "MUNGE:AwQFAAD+/x==:"
+
+
+@pytest.mark.parametrize(
+    "stdout",
+    ["", "MUNGE:AwQFAAD:\n", CREDENTIAL.replace("MUNGE:credential:", "MUNGE:credential: noise")],
+)
+def test_what_is_no_credential_is_asked_for_again(
+    stdout: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state would keep it, and each later `up` fail."""
+    monkeypatch.setattr(asked_again, "_file", lambda: tmp_path / "lab/asked-again.json")
+    before = commands(deploy()[0])["munge-credential"]["update"]
+    with pytest.raises(pulumi.RunError, match=r"^ctl: munge-credential: .*; .*it asks again$"):
+        read_credential(stdout, "ctl")
+    found = commands(deploy()[0])
+    assert found["munge-credential"]["update"] != before
+    assert found["munge-credential"]["create"] == before
+    assert found["ctl-munge-key"]["update"] == found["ctl-munge-key"]["create"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])

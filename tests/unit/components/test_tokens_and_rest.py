@@ -13,7 +13,7 @@ from components.configuration.slurm_conf import slurm_conf
 from components.keys.jwt_key_pair import jwt_bundle, trusted_lines
 from components.rest.slurmrestd import ca_pem, rest_bundle, tls_bundle, url
 from remote.answer import Answer
-from remote.bundle import Bundle, Check, Command, File, Unit
+from remote.bundle import Bundle, Check, Command, File, Unit, Validate
 from settings import Settings, parse
 from tests.unit.components.test_cluster import bare, commands, deploy, is_secret, plain
 from tests.unit.settings.test_jwt import public
@@ -31,7 +31,7 @@ def scripts(bundle: Bundle) -> dict[str, str]:
     """Every shell text that a bundle brings to its node."""
     found = {}
     for part in bundle.parts:
-        if isinstance(part, Command | Check):
+        if isinstance(part, Command | Check | Validate):
             found[part.key] = part.script
         if isinstance(part, File) and str(part.content).startswith("#!/bin/sh"):
             found[part.path] = str(part.content)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from operations.check import Found
+from operations.check import HostReport
 from operations.check import table as checked
 from operations.cli import main
 from operations.inventory import summary
@@ -59,7 +59,7 @@ def test_check_keeps_words_whole_in_80_columns_and_has_no_frame() -> None:
         "skew": "0", "cgroup": "v2", "free_root": "90000", "free_var": "90000",
         "resolves": "10.10.1.1",
     }  # fmt: skip
-    found = Found(
+    found = HostReport(
         values,
         infiniband=["mlx5_0/1 ACTIVE 400 InfiniBand"],
         fails=["no apt-get on it"],

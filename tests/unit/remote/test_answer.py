@@ -7,7 +7,54 @@ from remote.answer import AnswerError, parse_answer
 SHA = "0123456789abcdef" * 4
 
 
-def test_whole_answer_after_stray_lines() -> None:
+FRAMED = f"""
+slurmstack-answer 1
+time 2026-01-31T12:00:00Z
+node cn01
+role slurmd
+changed true
+file {SHA} same /etc/a
+file {SHA} changed /etc/b
+package slurmd 24.11.5-4
+unit slurmd.service active
+command build
+action wrote /etc/b
+fact line a\u2028b {{"c"}}
+fact  spaced \t out
+later version
+slurmstack-answer end
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", ""),
+        ("Welcome to cn01\n{ not json\nnode cn99\n", "logout\nfact line other\n"),
+        ("a prompt without an end of line: ", "\n"),
+        ("slurmstack-answer 1\nnode cn99\nslurmstack-answer end\n", ""),
+        ('{"node": "cn99", "role": "r"}\n', '{"node": "cn99", "role": "r"}\n'),
+    ],
+)
+def test_whole_answer_among_stray_lines(before: str, after: str) -> None:
+    answer = parse_answer(before + FRAMED + after)
+    assert answer.time == "2026-01-31T12:00:00Z"
+    assert answer.node == "cn01"
+    assert answer.role == "slurmd"
+    assert answer.files["/etc/a"].sha256 == SHA
+    assert {path: file.changed for path, file in answer.files.items()} == {
+        "/etc/a": False,
+        "/etc/b": True,
+    }
+    assert answer.packages == {"slurmd": "24.11.5-4"}
+    assert answer.units == {"slurmd.service": "active"}
+    assert answer.commands == ("build",)
+    assert answer.actions == ("wrote /etc/b",)
+    assert answer.facts == {"line": 'a\u2028b {"c"}', "spaced": "out"}
+    assert answer.changed
+
+
+def test_answer_that_an_applier_before_gave() -> None:
     document = {
         "node": "cn01",
         "role": "slurmd",
@@ -38,6 +85,9 @@ def test_answer_of_the_node_role() -> None:
     ("stdout", "message"),
     [
         ("", "no answer"),
+        (FRAMED.replace("slurmstack-answer end", ""), "is cut off after 'later version'"),
+        (FRAMED.replace(SHA, SHA[1:]), "files./etc/a.sha256"),
+        (FRAMED.replace("node cn01\n", ""), "node: Field required"),
         ("last login: today\n", "ends in 'last login: today'"),
         ('{"node": "a"}', "role: Field required"),
         ('{"node":"n","role":"r","files":{"/x":{"sha256":"1"}}}', "files./x.sha256"),

@@ -166,7 +166,7 @@ def test_slurm_conf_follows_from_how_jobs_run() -> None:
         "MpiParams=ports=12000-12999",
         "PrologFlags=Contain",
         "PropagateResourceLimitsExcept=MEMLOCK,NOFILE",
-        "TaskProlog=/etc/slurmstack/task-prolog",
+        "TaskProlog=/etc/slurmstack/scripts/TaskProlog",
         "TopologyPlugin=topology/tree",
     }
     assert wanted - {*lines} == set()

@@ -1,0 +1,111 @@
+"""Programs: what Slurm's files name is on the hosts before a slurm.conf names it.
+
+slurm.conf reaches the nodes at once (configless), and a node whose Prolog is not there drains with
+its first job. So this role stands before the controller's. A script that the settings no longer
+have stays on the host until nothing is placed there any more: the nodes learn of its end later.
+Prolog and Epilog that are placed go to the controller alone, which serves them with slurm.conf.
+"""
+
+from __future__ import annotations
+
+from components.assembly import Assembly
+from components.bundle_resource import HostRole
+from components.configuration.served_files import OWN_FILES, SCRIPTS, SERVED_SCRIPTS, task_prolog
+from components.host import host_baseline
+from remote.bundle import Bundle, Check, Directory, File, Part
+from settings import Settings
+from settings.scripts import (
+    BESIDE_SLURM_CONF,
+    LUA,
+    PLACES,
+    Place,
+    Program,
+    ScriptName,
+    interpreter,
+    named_programs,
+    script_text,
+)
+from templates.rendering import render
+
+ROLE = "programs"
+
+
+class Programs(HostRole):
+    """The programs of one host: those of the settings, and a look at those that it is to have."""
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        for name in assembly.hosts:
+            bundle = programs_bundle(name, assembly.settings)
+            if bundle.parts:
+                cls(name, assembly, bundle, assembly.on(name, host_baseline.ROLE))
+
+
+def programs_bundle(node: str, settings: Settings) -> Bundle:
+    """What a host gets; no parts where Slurm's files name no program that runs there."""
+    placed = {
+        name: script_text(path)
+        for name, path in settings.scripts.items()
+        if name in PLACES and name not in SERVED_SCRIPTS and _runs_on(node, settings, PLACES[name])
+    }
+    environment = task_prolog(settings) if node in settings.compute else None
+    if environment is not None:
+        placed["TaskProlog"] = environment
+    parts: list[Part] = []
+    if placed:
+        parts += [Directory(OWN_FILES), Directory(SCRIPTS)]
+        parts += [
+            File(f"{SCRIPTS}/{name}", text, mode="0755", lasting=True)
+            for name, text in placed.items()
+        ]
+    named = [it for it in _named(settings) if _runs_on(node, settings, it.place)]
+    interpreters = _interpreters(node, settings)
+    if named or interpreters:
+        script = render("host/programs-are-there.sh", programs=named, interpreters=interpreters)
+        # What is on a share is there at once, or not at all.
+        parts.append(Check("programs-are-there", script, timeout=5))
+    return Bundle(node, ROLE, parts)
+
+
+def controller_parts(settings: Settings) -> list[Part]:
+    """What slurmctld reads beside slurm.conf, and serves."""
+    return [
+        File(path, script_text(settings.scripts[name]), mode="0644" if name in LUA else "0755")
+        for name, path in _beside_slurm_conf(settings).items()
+    ]
+
+
+def served(settings: Settings) -> tuple[str, ...]:
+    """Those paths: slurmctld takes them up when it reads slurm.conf."""
+    return tuple(_beside_slurm_conf(settings).values())
+
+
+def _beside_slurm_conf(settings: Settings) -> dict[ScriptName, str]:
+    return {
+        name: f"{BESIDE_SLURM_CONF}/{SERVED_SCRIPTS.get(name, name)}"
+        for name in settings.scripts
+        if name in SERVED_SCRIPTS or name in LUA
+    }
+
+
+def _named(settings: Settings) -> tuple[Program, ...]:
+    return named_programs(settings.slurm, settings.job_container, settings.health_check)
+
+
+def _runs_on(node: str, settings: Settings, place: Place) -> bool:
+    head = node == settings.roles.controller
+    if place == "controller":
+        return head
+    if place == "everywhere":
+        return head or node in settings.compute or node in settings.login
+    return node in settings.compute
+
+
+def _interpreters(node: str, settings: Settings) -> dict[str, str]:
+    """Script → what runs it, for the scripts that are placed and run on this host."""
+    found = {
+        name: interpreter(script_text(path))
+        for name, path in settings.scripts.items()
+        if name in PLACES and _runs_on(node, settings, PLACES[name])
+    }
+    return {name: program for name, program in sorted(found.items()) if program}

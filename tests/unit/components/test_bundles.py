@@ -1,0 +1,74 @@
+"""What every role puts on its node, against ``bundles.txt``: all but the text of files and scripts.
+
+Whoever changes a bundle changes that file too, and whoever reviews it sees what nodes will have.
+``python -m tests.unit.components.test_bundles`` writes it anew; read the difference before you
+commit it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from pathlib import Path
+from typing import Any
+
+from tests.unit.components.test_cluster import commands, deploy, everything, plain
+
+PAGE = Path(__file__).with_name("bundles.txt")
+SHARES = {
+    "home": {"server": "in", "path": "/srv/home", "mount": "/home", "mode": "0711"},
+    "scratch": {"server": "10.9.9.9", "path": "/scratch", "clients": "cn01"},
+}
+
+
+def settings() -> dict[str, Any]:
+    """Every component, each with what it has of options that change what lands on nodes."""
+    gpus = [{"Name": "gpu", "Type": "h100", "Count": 2, "standIn": True}]
+    return {
+        **everything(),
+        "nodes": [{"hosts": "cn01", "Gres": gpus}, {"hosts": "cn02", "Gres": []}],
+        "storage": SHARES,
+        "healthCheck": {"package": "lbnl-nhc"},
+        "limits": {"memlock": "infinity"},
+        "modules": {"tree": {"openmpi/5.0": {"description": "Open MPI", "default": True}}},
+        "jobEnvironment": {"NCCL_DEBUG": "WARN"},
+        "jobContainer": {"BasePath": "/var/lib/job-tmp"},
+        "mpi": {"default": "pmix"},
+        "cgroup": {},
+    }
+
+
+def heads(text: str) -> str:
+    """A bundle without the blocks below files and scripts; of a unit's, what restarts it."""
+    kept: list[str] = []
+    for line in text.splitlines()[1:-1]:
+        if line and not line.startswith(" "):
+            kept.append(line)
+        elif kept[-1].startswith(("unit ", "  restart-key ")) and line.startswith("  restart-key "):
+            kept.append(line.partition("=")[0])
+    return "\n".join(kept) + "\n"
+
+
+def page() -> str:
+    made, _ = deploy(**settings())
+    bundles = sorted(
+        plain(inputs.get("stdin", ""))
+        for name, inputs in commands(made).items()
+        if plain(inputs.get("stdin", "")).startswith("slurmstack-bundle ")
+    )
+    return "\n".join(heads(text) for text in bundles)
+
+
+def test_nodes_get_what_is_written_down() -> None:
+    sent, written = page(), PAGE.read_text()
+    difference = difflib.unified_diff(
+        written.splitlines(), sent.splitlines(), PAGE.name, "what nodes get", lineterm="", n=8
+    )
+    assert sent == written, "\n".join(
+        ["if this is wanted: python -m tests.unit.components.test_bundles", *difference]
+    )
+
+
+if __name__ == "__main__":
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    PAGE.write_text(page())
