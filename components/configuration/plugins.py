@@ -17,7 +17,7 @@ _NO_FILE = {"none", "default", "openmpi"}
 
 def plugin_files(lines: Iterable[Line]) -> dict[str, list[str]]:
     """Parameter → the names of the files that it makes Slurm load, without their folder."""
-    found: dict[str, list[str]] = {}
+    loaded: dict[str, list[str]] = {}
     for line in lines:
         parameter = find(SLURM_CONF, line.name)
         if parameter is None or parameter.kind not in ("plugin", "plugins"):
@@ -26,8 +26,8 @@ def plugin_files(lines: Iterable[Line]) -> dict[str, list[str]]:
         names = [word.rpartition("/")[2] for word in plain(line.value).split(",")]
         files = [f"{kind}_{name}.so" for name in names if name.lower() not in _NO_FILE]
         if files:
-            found[line.name] = files
-    return found
+            loaded[line.name] = files
+    return loaded
 
 
 def plugins_are_there(lines: Iterable[Line], slurm_conf: str) -> Validate:

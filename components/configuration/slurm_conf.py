@@ -25,7 +25,9 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     return render(
         "configuration/slurm.conf",
         cluster=settings.cluster.name,
-        sections=[(title, list(group)) for title, group in groupby(every, lambda it: it.section)],
+        sections=[
+            (title, list(group)) for title, group in groupby(every, lambda line: line.section)
+        ],
         nodes=[
             {
                 "name": name,
@@ -86,23 +88,23 @@ def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, Any]
             return {}
         return {"AccountingStorageTRES": sorted(named)}
     conf, dbd = settings.slurm, settings.accounting.slurmdbd
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "AccountingStorageType": "accounting_storage/slurmdbd",
         "AccountingStorageHost": settings.hosts[settings.roles.controller].address,
     }
     if dbd.DbdPort != type(dbd).model_fields["DbdPort"].default:
-        found["AccountingStoragePort"] = dbd.DbdPort
+        values["AccountingStoragePort"] = dbd.DbdPort
     if conf.AccountingStorageEnforce is None and settings.accounting.users:
-        found["AccountingStorageEnforce"] = ["associations", "limits", "qos"]
+        values["AccountingStorageEnforce"] = ["associations", "limits", "qos"]
     tracked = {f"gres/{name}" for name in gres_types}
     tracked |= {*named_tres(settings.accounting, settings.partitions, settings.slurm)}
     if conf.AccountingStorageTRES is None and tracked:
-        found["AccountingStorageTRES"] = sorted(tracked)
+        values["AccountingStorageTRES"] = sorted(tracked)
     if conf.JobAcctGatherType is None:
         # slurm.conf(5) recommends cgroup; it needs the cgroups that proctrack/cgroup makes.
         kind = "cgroup" if conf.ProctrackType == "proctrack/cgroup" else "linux"
-        found["JobAcctGatherType"] = f"jobacct_gather/{kind}"
-    return found
+        values["JobAcctGatherType"] = f"jobacct_gather/{kind}"
+    return values
 
 
 def parameters(settings: Settings) -> list[Line]:
@@ -120,12 +122,12 @@ def restart_keys(settings: Settings, daemon: Daemon, node: str | None = None) ->
         node: the compute node that it runs on, whose own line counts, too.
     """
     names = restarted_by(daemon)
-    found = [f"{line.name}={line.text}" for line in parameters(settings) if line.name in names]
+    keys = [f"{line.name}={line.text}" for line in parameters(settings) if line.name in names]
     if node in settings.compute:
         names = restarted_by(daemon, NODE)
         extra = settings.compute[node].extra
-        found += [f"{name}={extra[name]}" for name in names if name in extra]
-    return tuple(found)
+        keys += [f"{name}={extra[name]}" for name in names if name in extra]
+    return tuple(keys)
 
 
 def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, str]:

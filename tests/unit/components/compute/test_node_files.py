@@ -48,6 +48,41 @@ def test_gpus_by_nvml() -> None:
     assert gres_lines(found) == ["NodeName=cn[01-02] AutoDetect=nvml"]
 
 
+def test_gpus_by_their_places_on_the_bus() -> None:
+    """NVIDIA's driver numbers its device files in the order of the bus."""
+    cards = {"Type": "rtx", "pci": ["10de:2684", "10de:2684"]}
+    assert gres_lines(files(**nodes(cards))) == [
+        "NodeName=cn[01-02] Name=gpu Type=rtx File=/dev/nvidia[0-1]"
+    ]
+    card = {"Type": "rtx", "pci": ["10de:2684"]}
+    assert gres_lines(files(**nodes(card))) == [
+        "NodeName=cn[01-02] Name=gpu Type=rtx File=/dev/nvidia0"
+    ]
+
+
+def test_stand_ins_are_numbered_through_a_node() -> None:
+    found = files(
+        **nodes(
+            {"Type": "a100", "Count": 1, "standIn": True},
+            {"Type": "h100", "Count": 3, "standIn": True},
+        )
+    )
+    folder = "/etc/slurmstack/stand-in"
+    assert [line.partition("  #")[0] for line in gres_lines(found)] == [
+        f"NodeName=cn[01-02] Name=gpu Type=a100 File={folder}/gpu0",
+        f"NodeName=cn[01-02] Name=gpu Type=h100 File={folder}/gpu[1-3]",
+    ]
+
+
+def test_what_detects_gpus_is_said_once_whatever_stands_before() -> None:
+    nic = {"Name": "nic", "Count": 2, "AutoDetect": "off"}
+    gpu = {"Type": "h100", "Count": 8, "AutoDetect": "nvml"}
+    assert gres_lines(files(**nodes(nic, gpu))) == [
+        "NodeName=cn[01-02] AutoDetect=nvml",
+        "NodeName=cn[01-02] Name=nic Count=2",
+    ]
+
+
 def test_gpus_by_file_and_shards_of_them() -> None:
     found = files(
         **nodes({"Type": "a100", "File": "/dev/nvidia[0-3]"}, {"Name": "shard", "Count": 16})
