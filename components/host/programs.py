@@ -94,7 +94,7 @@ def _named(settings: Settings) -> tuple[Program, ...]:
 
 
 def _runs_on(node: str, settings: Settings, place: Place) -> bool:
-    """Whether it does, or did before it was lost: what such a host has is forgotten, not removed."""
+    """Whether it does, or did before it was lost: what that host has is forgotten, not removed."""
     head = node == settings.roles.controller
     if place == "controller":
         return head
