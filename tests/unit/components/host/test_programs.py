@@ -190,8 +190,9 @@ def test_a_lost_host_keeps_its_resource(scripts: dict[str, str]) -> None:
     """Else it would be deleted, on a machine that is not there."""
     lost = {"address": "10.73.0.22", "lost": True}
     hosts = {"ctl": "10.73.0.10", "cn01": "10.73.0.21", "cn02": lost}
-    changes = {"slurm": {}, "scripts": {"TaskProlog": scripts["TaskProlog"]}, "hosts": hosts}
-    assert "cn02-programs" in commands(deploy(**changes)[0])
+    placed = {"TaskProlog": scripts["TaskProlog"]}
+    made, _ = deploy(slurm={}, scripts=placed, hosts=hosts)
+    assert "cn02-programs" in commands(made)
 
 
 def test_a_dropped_script_stays_until_the_role_goes(scripts: dict[str, str]) -> None:
