@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.filter import SecretFilter
 from engine.state import Snapshot
 
 Kind = Literal["update", "refresh", "destroy"]
 
 Event = dict[str, Any]
-"""One apitype.EngineEvent as `--event-log` writes it, without `sequence` and `timestamp`, secrets
-readable: what leaves the engine is blinded on its way out (engine.display)."""
+"""One apitype.EngineEvent as `--event-log` writes it, without `sequence` and `timestamp`. Plain
+texts have been through the secret filter; values that are secret are readable for the sake of
+`--show-secrets`, and blinded on their way out (engine.display)."""
 
 PARALLEL = 4 * (os.cpu_count() or 1)
 """Pulumi's default for the greatest number of steps at once."""
@@ -45,10 +47,11 @@ class Project:
 class Request:
     """One preview, update, refresh or destroy of a stack. ``config`` is decrypted, keys in full
     (``project:key``), structured values as JSON text; ``secret_keys`` names those that are secret.
-    ``targets`` are URNs, with `*` and `**` as Pulumi matches them; ``parallel`` is the greatest
+    ``targets`` and ``replace`` are URNs, with `*` and `**` as Pulumi matches them; ``refresh`` has
+    the resources refreshed first; ``parallel`` is the greatest
     number of steps at once; ``clear_pending_creates`` makes a refresh forget interrupted creates,
     as it forgets all other pending operations; ``debug`` adds the SDK's debug messages to the
-    events."""
+    events; ``filter`` knows the configuration's secrets, and learns the others."""
 
     project: Project
     stack: str
@@ -59,9 +62,12 @@ class Request:
     parallel: int = PARALLEL
     targets: tuple[str, ...] = ()
     target_dependents: bool = False
+    replace: tuple[str, ...] = ()
+    refresh: bool = False
     continue_on_error: bool = False
     clear_pending_creates: bool = False
     debug: bool = False
+    filter: SecretFilter = field(default_factory=SecretFilter)
     organization: str = "organization"
 
 

@@ -176,9 +176,10 @@ class Backend:
                 f"is {path}.bak, older ones are in {self._backups(ref)}"
             ) from error
         if deployment and (version != 3 or document.get("features")):
+            if version == 4 or document.get("features"):
+                raise refuse(newer(version, document))
             raise CommandError(
-                f"failed to load checkpoint: {path} has version {version} "
-                f"{document.get('features') or ''}; this engine reads version 3"
+                f"failed to load checkpoint: {path} has version {version}; this engine reads 3"
             )
         digest = hashlib.sha256(data).hexdigest()
         if self._journal(ref).exists():
@@ -305,6 +306,12 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def newer(version: int, document: dict[str, Any]) -> str:
+    """What a checkpoint of another version than 3 is called: 4 has features, `taint` among them."""
+    features = ", ".join(document.get("features") or ()) or "none named"
+    return f"a checkpoint of version {version} (features: {features})"
 
 
 def manifest() -> dict[str, str]:

@@ -1,12 +1,15 @@
 """`python -m engine.choose`: choose the Pulumi engine and put it at .venv/bin/pulumi.
 
-1. a `pulumi` on PATH of the SDK's version or newer, with its Python host;
-2. else one fetched by the SDK's own installer into .venv, within 60 s; a failure is remembered
+1. the release that the site's `engine.toml` names (engine.release); where that cannot be had,
+   nothing else is chosen;
+2. else a `pulumi` on PATH of the SDK's version or newer, with its Python host;
+3. else one fetched by the SDK's own installer into .venv, within 60 s; a failure is remembered
    for this .venv, so that nobody waits for it twice;
-3. else the embedded engine.
+4. else the embedded engine.
 
 PULUMI_ENGINE=embedded or =cli forces one (`cli` tries the installer again). One line on standard
-output says which engine stands there and why. Exit code 1 when `cli` is forced and not to be had.
+output says which engine stands there and why. Exit code 1 when `cli` is forced, or a release named,
+and not to be had.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
 
+from engine.release import ReleaseError
+from engine.release import install as install_release
+
+SETTINGS = Path(__file__).parents[1] / "engine.toml"
 INSTALL_SECONDS = 60
 MARK = "slurmstack embedded engine"
 HOST = "pulumi-language-python"
@@ -126,7 +133,15 @@ def choose(venv: Path, wish: str, wanted: str, seconds: float = INSTALL_SECONDS)
         return f"engine: the embedded one (PULUMI_ENGINE=embedded), at {own}", 0
     found, where = on_path(own, wanted), "on PATH"
     failure = ""
-    if not found:
+    if SETTINGS.exists():
+        where = f"the site's release, {SETTINGS.name}"
+        try:
+            found = usable(install_release(SETTINGS, venv), wanted)
+        except ReleaseError as error:
+            return f"{error}; PULUMI_ENGINE=embedded does without", 1
+        if not found:
+            return f"{SETTINGS}: not Pulumi {wanted} or newer with its Python host", 1
+    elif not found:
         folder = venv / f"pulumi-{wanted}"
         found, where = usable(folder / "bin" / "pulumi", wanted) if folder.exists() else None, (
             "fetched by the SDK's installer"

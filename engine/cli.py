@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from engine.backend import Backend, StackRef
-from engine.errors import FAILED, STACK_NOT_FOUND, CommandError, StackNotFound, refuse
+from engine.errors import FAILED, CommandError, StackNotFound, refuse
+from engine.filter import SecretFilter
 from engine.workspace import ProjectFile, StackFile
 
 # A flag: name, "/x" its short form, "=" takes a value, "=*" may be repeated, "#" is a number. One
@@ -27,23 +29,23 @@ GLOBAL = (
 STACK = "stack/s="
 CONFIG = f"{STACK} config-file="
 OPERATION = (
-    f"{CONFIG} json/j diff event-log= message/m= debug/d parallel/p# target/t=* target-dependents "
+    f"{CONFIG} diff event-log= message/m= debug/d parallel/p# target/t=* target-dependents "
     "suppress-outputs suppress-progress suppress-permalink= exec-kind= exec-agent= client= "
     "run-program= show-sames !config/c !config-path !neo !override-env !show-replacement-steps "
     "!skip-config-validation !skip-plugin-pre-install !urns"
 )
-APPLY = f"{OPERATION} yes/y skip-preview/f"
+APPLY = f"{OPERATION} yes/y skip-preview/f !json/j"
 UPDATE = (
-    "expect-no-changes show-secrets refresh/r= !attach-debugger !exclude-dependents "
-    "!ignore-protect !policy-pack !policy-pack-config !replace !show-config !show-full-output "
-    "!show-policy-remediations !show-reads !target-replace"
+    "expect-no-changes show-secrets refresh/r= replace=* target-replace=* !attach-debugger "
+    "!exclude-dependents !ignore-protect !policy-pack !policy-pack-config !show-config "
+    "!show-full-output !show-policy-remediations !show-reads"
 )
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "": ("", "!version", ""),
     "version": ("cli_about:version", "", ""),
-    "about": ("cli_about:about", f"json/j {STACK} !output !transitive/t", ""),
-    "whoami": ("cli_about:whoami", "json/j verbose/v !output", ""),
+    "about": ("cli_about:about", f"{STACK} !json/j !output !transitive/t", ""),
+    "whoami": ("cli_about:whoami", "json/j !output !verbose/v", ""),
     "cancel": ("cli_stack:cancel", f"yes/y {STACK}", "[STACK]"),
     "stack": (
         "cli_stack:show",
@@ -56,10 +58,9 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "[NAME]",
     ),
     "stack select": ("cli_stack:select", f"{STACK} create/c secrets-provider=", "[NAME]"),
-    "stack unselect": ("cli_stack:unselect", STACK, ""),
     "stack ls": (
         "cli_stack:list_stacks",
-        f"{STACK} json/j all/a project/p= !organization/o !output !tag/t",
+        f"{STACK} json/j all/a !organization/o !output !project/p !tag/t",
         "",
     ),
     "stack rm": (
@@ -67,12 +68,12 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         f"{STACK} yes/y force/f preserve-config remove-backups",
         "[NAME]",
     ),
-    "stack output": ("cli_state:output", f"{STACK} json/j show-secrets shell", "[NAME]"),
+    "stack output": ("cli_state:output", f"{STACK} json/j show-secrets !shell", "[NAME]"),
     "stack export": ("cli_state:export", f"{STACK} file= show-secrets !version", ""),
     "stack import": ("cli_state:import_state", f"{STACK} file= force/f", ""),
     "stack history": (
         "cli_state:history",
-        f"{STACK} json/j show-secrets full-dates page-size# page# !output",
+        f"{STACK} json/j show-secrets page-size# page# !full-dates !output",
         "",
     ),
     "config": ("cli_config:show", f"{CONFIG} json/j show-secrets !open", ""),
@@ -88,24 +89,24 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "config refresh": ("cli_config:refresh", f"{CONFIG} force/f", ""),
     "preview": (
         "cli_deploy:preview",
-        f"{OPERATION} {UPDATE} !exclude/x !import-file !save-plan",
+        f"{OPERATION} {UPDATE} json/j !exclude/x !import-file !save-plan",
         "",
     ),
     "up": (
         "cli_deploy:up",
-        f"{APPLY} {UPDATE} continue-on-error !exclude !secrets-provider !strict",
+        f"{APPLY} {UPDATE} continue-on-error !exclude !plan !secrets-provider !strict",
         "",
     ),
     "refresh": (
         "cli_deploy:refresh",
-        f"{APPLY} preview-only expect-no-changes clear-pending-creates skip-pending-creates "
-        "!exclude/x !exclude-dependents !import-pending-creates",
+        f"{APPLY} preview-only expect-no-changes clear-pending-creates !exclude/x "
+        "!exclude-dependents !import-pending-creates !skip-pending-creates",
         "",
     ),
     "destroy": (
         "cli_deploy:destroy",
-        f"{APPLY} preview-only continue-on-error remove refresh/r= !exclude/x !exclude-protected "
-        "!ignore-protect !show-config !show-full-output",
+        f"{APPLY} preview-only continue-on-error refresh/r= !exclude/x !exclude-protected "
+        "!ignore-protect !remove !show-config !show-full-output",
         "",
     ),
 }
@@ -113,7 +114,7 @@ LACKING = {
     "": "api console convert deployment do env gen-completion import insights install login logout "
     "logs neo new org package plugin policy project schema state template watch",
     "about": "env",
-    "stack": "change-secrets-provider drift get graph migrate rename schedule tag webhook",
+    "stack": "change-secrets-provider drift get graph migrate rename schedule tag unselect webhook",
     "stack history": "events",
     "config": "copy cp env",
 }
@@ -125,9 +126,11 @@ ALIASES = {
     "config remove": "config rm", "config delete": "config rm",
     "config remove-all": "config rm-all", "config delete-all": "config rm-all",
 }  # fmt: skip
+MAY_MAKE = {"stack", "preview", "up", "refresh"}
+"""Verbs that tell who has selected no stack that there is `stack init`, as those of config do."""
 BOOLEAN = dict.fromkeys(("1", "t", "true"), True) | dict.fromkeys(("0", "f", "false"), False)
 # Values that these flags must have if they are given: this engine knows no other way.
-FIXED: dict[str, set[str]] = {"run-program": {"false"}, "refresh": {"false"}, "client": set()}
+FIXED: dict[str, set[str]] = {"run-program": {"false"}, "client": set()}
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,11 @@ class Flag:
     takes: str  # "", "=", "=*" or "#"
     short: str = ""
     lacking: bool = False
+
+    @property
+    def needs_value(self) -> bool:
+        optional = ("refresh", "run-program", "suppress-permalink")
+        return bool(self.takes) and self.name not in optional
 
     def wrong(self, value: str, go: str) -> CommandError:
         label = f"-{self.short}, --{self.name}" if self.short else f"--{self.name}"
@@ -165,6 +173,7 @@ class Invocation:
     verb: str = ""
     flags: dict[str, Any] = field(default_factory=dict)
     arguments: list[str] = field(default_factory=list)
+    filter: SecretFilter = field(default_factory=SecretFilter)
 
     def flag(self, name: str, default: Any = None) -> Any:
         return self.flags.get(name, default)
@@ -206,10 +215,10 @@ class Invocation:
         project = None if text and text.count("/") == 2 else self.project.name
         text = text or self.project.selected(self.backend.url)
         if not text:
+            may_make = self.verb in MAY_MAKE or self.verb.startswith("config")
+            hint = "or `pulumi stack init` " if may_make and self.verb != "config refresh" else ""
             raise CommandError(
-                "no stack selected; please use `pulumi stack select` or "
-                "`pulumi stack init` to choose one",
-                FAILED if self.verb == "stack" else STACK_NOT_FOUND,
+                f"no stack selected; please use `pulumi stack select` {hint}to choose one"
             )
         ref = StackRef.parse(text, project)
         if must_exist and not self.backend.exists(ref):
@@ -225,26 +234,39 @@ class Invocation:
         return self.project.stack_file(self.stack.name, self.flag("config-file"))
 
 
+def _find_verb(argv: list[str]) -> tuple[str, list[str]]:
+    """The verb, and the words without it. A flag may go before it: there, as cobra has it, one that
+    is not known takes the next word along."""
+    verb, words, table, at = "", list(argv), flags(GLOBAL), 0
+    while at < len(words) and words[at] != "--":
+        word = words[at]
+        if word.startswith("-") and word != "-":
+            flag = table.get(word)
+            apart = "=" not in word and (word.startswith("--") or len(word) == 2)
+            at += 2 if apart and (flag is None or flag.needs_value) else 1
+            continue
+        deeper = f"{verb} {word}".strip()
+        if word in LACKING.get(verb, "").split():
+            raise refuse(f"`pulumi {deeper}`")
+        if not word or ALIASES.get(deeper, deeper) not in COMMANDS:
+            break
+        verb, at = ALIASES.get(deeper, deeper), 0
+        words.remove(word)
+        table = flags(f"{GLOBAL} {COMMANDS[verb][1]}")
+    return verb, words
+
+
 def parse(argv: list[str]) -> Invocation:
     """Read a command line as Pulumi does: flags anywhere, ``--`` ends them."""
-    call = Invocation()
-    table = flags(GLOBAL)
-    words = list(argv)
+    verb, words = _find_verb(argv)
+    call, table = Invocation(verb), flags(f"{GLOBAL} {COMMANDS[verb][1]}")
     while words:
         word = words.pop(0)
         if word == "--":
             call.arguments += words
             break
         if not word.startswith("-") or word == "-":
-            verb = f"{call.verb} {word}".strip()
-            verb = ALIASES.get(verb, verb)
-            if not call.arguments and word in LACKING.get(call.verb, "").split():
-                raise refuse(f"`pulumi {verb}`")
-            if word and verb in COMMANDS and not call.arguments:
-                call.verb = verb
-                table |= flags(COMMANDS[verb][1])
-            else:
-                call.arguments.append(word)
+            call.arguments.append(word)
             continue
         name, equals, value = word.partition("=")
         if not word.startswith("--") and len(name) > 2:
@@ -264,7 +286,7 @@ def parse(argv: list[str]) -> Invocation:
                 raise flag.wrong(value, "ParseBool")
             call.flags[flag.name] = BOOLEAN[value.lower()] if equals else True
             continue
-        if flag.name in ("refresh", "run-program", "suppress-permalink") and not equals:
+        if not flag.needs_value and not equals:
             value = "true"
         elif not equals:
             if not words:
@@ -309,24 +331,21 @@ def _check(call: Invocation) -> None:
 
 
 def _help(call: Invocation) -> int:
-    if call.verb and call.verb not in ("stack", "config"):
-        print(f"Usage:\n  pulumi {call.verb} {COMMANDS[call.verb][2]} [flags]\n\nFlags:")
-        for name, flag in flags(f"{COMMANDS[call.verb][1]} {GLOBAL}").items():
-            if name.startswith("--") and not flag.lacking:
-                print(f"  {name}{' VALUE' if flag.takes else ''}")
-        return 0
     print("The slurmstack embedded engine: a small stand-in for the pulumi command.\n")
-    print("Usage:\n  pulumi COMMAND [flags]\n\nCommands:")
-    for verb in COMMANDS:
+    print("Usage:\n  pulumi COMMAND [flags]\n\nCommands and their flags:")
+    for verb, (_, specification, arguments) in COMMANDS.items():
         if verb.startswith(call.verb):
-            print(f"  {verb} {COMMANDS[verb][2]}".rstrip())
+            known = [n for n, f in flags(specification).items() if n[:2] == "--" and not f.lacking]
+            print(f"  {verb} {' '.join([arguments, *known])}".rstrip())
     return 0
 
 
 def main(argv: list[str]) -> int:
     """Run one command; returns its exit code."""
+    secrets = SecretFilter()
     try:
         call = parse(argv)
+        call.filter = secrets
         if call.flag("cwd"):
             os.chdir(call.flag("cwd"))
             os.environ["PWD"] = os.path.abspath(call.flag("cwd"))  # noqa: PTH100
@@ -338,14 +357,17 @@ def main(argv: list[str]) -> int:
         sys.stdout.flush()
         return int(code or 0)
     except CommandError as error:
-        return _fail(str(error), error.code)
+        return _fail(secrets.text(str(error)), error.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
         return _fail("canceled", 8)
     except OSError as error:
-        return _fail(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "), FAILED)
+        message = f"{error.filename or ''}: {error.strerror or error}".lstrip(": ")
+        return _fail(secrets.text(message), FAILED)
+    except Exception:
+        return _fail(secrets.text(f"internal error: {traceback.format_exc()}"), FAILED)
 
 
 def _fail(message: str, code: int) -> int:

@@ -10,7 +10,7 @@ from engine import config
 from engine.cli import Invocation
 from engine.errors import CommandError, refuse
 from engine.printing import print_json, table
-from engine.workspace import StackFile, write_atomically
+from engine.workspace import StackFile
 
 
 def entry(value: Any, file: StackFile, show_secrets: bool) -> dict[str, Any]:
@@ -144,12 +144,8 @@ def refresh(call: Invocation) -> int:
     if not history:
         raise CommandError("getting latest configuration: no previous deployment")
     file = call.stack_file
-    if file.path.exists() and not call.flag("force"):
-        backup = file.path.with_name(f"{file.path.name}.bak")
-        while backup.exists():
-            backup = backup.with_name(f"{backup.name}.bak")
-        write_atomically(backup, file.path.read_bytes(), 0o644)
-        print(f"backed up existing configuration file to {backup}")
+    if not call.flag("force"):
+        raise refuse("`pulumi config refresh` without --force")
     file.document.pop("config", None)
     for key, value in history[0].get("config", {}).items():
         file.set(key, (), value)
@@ -158,6 +154,4 @@ def refresh(call: Invocation) -> int:
     if salt:
         file.document["encryptionsalt"] = salt
     file.save()
-    if not call.flag("force"):
-        print(f"refreshed configuration for stack '{call.stack.name}'")
     return 0

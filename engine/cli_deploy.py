@@ -14,12 +14,12 @@ from typing import Any
 from engine import VERSION, config
 from engine.api import PARALLEL, Cancel, Kind, Project, Request, Result
 from engine.backend import crypter_of, manifest
-from engine.cli import Invocation
+from engine.cli import BOOLEAN, Invocation
 from engine.display import Display, Style
 from engine.display.steps import UPDATE_KINDS, headline
 from engine.errors import CANCELED, CHANGES_UNEXPECTED, FAILED, REFUSED, CommandError
 from engine.secrets import PassphraseCrypter
-from engine.state import Snapshot
+from engine.state import Snapshot, blind
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Go's names of them."""
@@ -39,21 +39,13 @@ def refresh(call: Invocation) -> int:
 
 def destroy(call: Invocation) -> int:
     code = _Operation(call, "destroy").carry_out()
-    if code or call.flag("preview-only") or call.flag("json"):
-        return code
-    if call.flag("remove"):
-        from engine.cli_stack import remove
-
-        call.flags |= {"yes": True, "stack": call.stack.full}
-        call.arguments = []
-        return remove(call)
-    if not call.flag("target"):
+    if not (code or call.flag("preview-only") or call.flag("target")):
         print(
             "The resources in the stack have been deleted, but the history and configuration "
             "associated with the stack are still maintained. \nIf you want to remove the stack "
             f"completely, run `pulumi stack rm {call.stack.name}`."
         )
-    return 0
+    return code
 
 
 class _Operation:
@@ -64,8 +56,6 @@ class _Operation:
         self.yes = bool(call.flag("skip-preview")) or call.switch(
             "yes", "PULUMI_SKIP_CONFIRMATIONS"
         )
-        if call.flag("clear-pending-creates") and call.flag("skip-pending-creates"):
-            raise CommandError("cannot set both --skip-pending-creates and --clear-pending-creates")
         if call.verb != "preview" and not (
             self.yes or call.flag("preview-only") or call.interactive
         ):
@@ -74,6 +64,10 @@ class _Operation:
                 "running in non-interactive mode",
                 FAILED if kind == "refresh" else REFUSED,
             )
+        wish = str(call.flag("refresh", "false")).lower()
+        if wish not in BOOLEAN:
+            raise CommandError("unable to determine value for --refresh")
+        self.refresh = BOOLEAN[wish]
         if call.flag("event-log") and not os.environ.get("PULUMI_DEBUG_COMMANDS"):
             raise CommandError("unknown flag: --event-log")
         self.ref = call.stack
@@ -91,7 +85,7 @@ class _Operation:
             import engine.operation  # noqa: F401
 
             self.crypter.check()
-            self.config, self.secret_keys = self.file.decrypted()
+            self.config, self.secret_keys = self.file.decrypted(call.filter)
         except CommandError as error:
             prefix = "getting stack configuration: get stack secrets manager: "
             raise CommandError(prefix + str(error)) from error
@@ -186,9 +180,9 @@ class _Operation:
     def _display(self, dry_run: bool) -> Display:
         call, style = self.call, self._style(dry_run)
         if call.flag("json"):
-            from engine.display.events import JsonDisplay, PreviewJsonDisplay
+            from engine.display.events import PreviewJsonDisplay
 
-            return PreviewJsonDisplay(style) if call.verb == "preview" else JsonDisplay()
+            return PreviewJsonDisplay(style)
         label = f"Previewing {self.kind}" if dry_run else UPDATE_KINDS[self.kind]
         print(headline(f"{label} ({self.ref.name}):", self.color), flush=True)
         if call.flag("diff"):
@@ -229,6 +223,8 @@ class _Operation:
         def emit(event: dict[str, Any]) -> None:
             if log:
                 log.write(stamp(event))
+            if not (call.flag("json") or call.flag("show-secrets")):
+                event = blind(event)  # one secret is as any other: no difference is to be seen
             if dry_run and call.interactive:
                 self.previewed.append(event)
             display.show(event)
@@ -263,11 +259,14 @@ class _Operation:
                 operation=self.kind,
                 dry_run=dry_run,
                 parallel=parallel if parallel > 0 else PARALLEL,
-                targets=tuple(call.flag("target", ())),
+                targets=(*call.flag("target", ()), *call.flag("target-replace", ())),
                 target_dependents=bool(call.flag("target-dependents")),
+                replace=(*call.flag("replace", ()), *call.flag("target-replace", ())),
+                refresh=self.refresh,
                 continue_on_error=call.switch("continue-on-error", "PULUMI_CONTINUE_ON_ERROR"),
                 clear_pending_creates=bool(call.flag("clear-pending-creates")),
                 debug=bool(call.flag("debug")),
+                filter=call.filter,
             )
             return await run(request, snapshot, emit, journal, cancel)
         finally:

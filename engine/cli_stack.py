@@ -10,7 +10,7 @@ from engine.backend import StackRef, manifest
 from engine.cli import Invocation
 from engine.errors import STACK_NOT_FOUND, CommandError, StackNotFound, refuse
 from engine.printing import ago, branches, iso_milliseconds, parse_time, print_json, table
-from engine.state import STACK_TYPE
+from engine.state import STACK_TYPE, urn_name
 
 
 def show(call: Invocation) -> int:
@@ -28,6 +28,8 @@ def show(call: Invocation) -> int:
         shown = stamp.replace("T", " ").replace("Z", " +0000 UTC")
         print(f"    Last updated: {ago(when)} ({shown})")
         print(f"    Pulumi version used: {deployment['manifest'].get('version', '')}")
+    if secrets := deployment.get("secrets_providers"):
+        print(f"    Secrets provider: {secrets['type']}")
     print(f"Current stack resources ({len(resources)}):")
     if resources:
         _print_tree(resources, call)
@@ -40,15 +42,19 @@ def show(call: Invocation) -> int:
 
 
 def _print_tree(resources: list[dict[str, Any]], call: Invocation) -> None:
+    """Without a parent all but the stack is the stack's, after its own."""
     known = {r["urn"] for r in resources}
     children: dict[str, list[dict[str, Any]]] = {}
     for resource in resources:
         parent = resource.get("parent", "")
         children.setdefault(parent if parent in known else "", []).append(resource)
+    tops = children.pop("", [])
+    if roots := [r for r in tops if r["type"] == STACK_TYPE]:
+        children.setdefault(roots[0]["urn"], []).extend(r for r in tops if r is not roots[0])
     rows: list[tuple[str, str]] = []
-    for top in children.get("", []):
+    for top in roots[:1] or tops:
         for lead, below, r in branches(top, lambda r: children.get(r["urn"], [])):
-            rows.append((f"{lead}{r['type']}", r["urn"].rsplit("::", 1)[1]))
+            rows.append((f"{lead}{r['type']}", urn_name(r["urn"])))
             bar = "│  " if children.get(r["urn"]) else "   "
             for label, key in (("URN", "urn"), ("ID", "id")):
                 if call.flag(f"show-{key}s") and r.get(key):
@@ -102,12 +108,6 @@ def select(call: Invocation) -> int:
         create(call, ref, select=True)
     else:
         raise StackNotFound(ref.name)
-    return 0
-
-
-def unselect(call: Invocation) -> int:
-    call.project.select(call.backend.url, None)
-    print("Stack was unselected", file=sys.stderr)
     return 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from engine import config
-from engine.backend import crypter_of, manifest
+from engine.backend import crypter_of, manifest, newer
 from engine.cli import Invocation
 from engine.errors import CommandError, refuse
-from engine.printing import ago, iso_milliseconds, print_json, table
+from engine.printing import iso_milliseconds, print_json, table
 from engine.secrets import IncorrectPassphrase
 from engine.state import STACK_TYPE, Snapshot, blind, from_disk, reveal
 
@@ -51,31 +50,18 @@ def print_outputs(values: dict[str, Any]) -> None:
 
 
 def output(call: Invocation) -> int:
-    as_json, as_shell = call.flag("json"), call.flag("shell")
-    if as_json and as_shell:
-        raise CommandError("only one of --json and --shell may be set")
     deployment = call.backend.load(call.stack).deployment or {}
     values = outputs(deployment, bool(call.flag("show-secrets")))
     name = call.arguments[0] if call.arguments else None
     if name is not None and name not in values:
         raise CommandError(f"current stack does not have output property '{name}'")
-    if as_json:
+    if call.flag("json"):
         print_json(values if name is None else values[name])
-    elif as_shell:
-        for key in values if name is None else [name]:
-            print(f"{key}={_shell_word(config.to_text(values[key]))}")
     elif name is None:
         print_outputs(values)
     else:
         print(config.to_text(values[name]))
     return 0
-
-
-def _shell_word(text: str) -> str:
-    """As go-shellquote, which quotes words with spaces and escapes single characters of others."""
-    if not text or re.search(r"[ \t\n]", text):
-        return "\\'".join(f"'{part}'" if part else "" for part in text.split("'")) or "''"
-    return re.sub(r"^~|[\\'\"`${\[|&;<>()*?!]", r"\\\g<0>", text)
 
 
 def export(call: Invocation) -> int:
@@ -95,7 +81,7 @@ def export(call: Invocation) -> int:
 
 
 def import_state(call: Invocation) -> int:
-    file, text = call.flag("file"), ""
+    file, text, ref = call.flag("file"), "", call.stack
     try:
         text = Path(file).read_text() if file else sys.stdin.read()
         document = json.loads(text)
@@ -108,20 +94,20 @@ def import_state(call: Invocation) -> int:
         reason = f"could not deserialize deployment: {error}" if text.strip() else "EOF"
         raise CommandError(reason) from error
     if not document.get("version"):
-        raise CommandError(f"the stack '{call.stack.name}' is too old to be used by this version "
+        raise CommandError(f"the stack '{ref.name}' is too old to be used by this version "
                            "of the Pulumi CLI")  # fmt: skip
     if document["version"] != 3 or document.get("features"):
-        raise refuse(f"deployment version {document['version']} {document.get('features') or ''}")
-    wrong = [u for u in urns if u.split("::")[0].removeprefix("urn:pulumi:") != call.stack.name]
+        raise refuse(newer(document["version"], document))
+    wrong = [u for u in urns if u.split("::")[0].removeprefix("urn:pulumi:") != ref.name]
     if wrong and not call.flag("force"):
         lines = [f"resource '{u}' is from a different stack "
-                 f"({u.split('::')[0].removeprefix('urn:pulumi:')} != {call.stack.name})"
+                 f"({u.split('::')[0].removeprefix('urn:pulumi:')} != {ref.name})"
                  for u in wrong]  # fmt: skip
         lines.append("importing this file could be dangerous; rerun with --force to proceed anyway")
         numbered = "".join(f"\n    {i}) {line}" for i, line in enumerate(lines, 1))
         raise CommandError(f"{len(lines)} errors occurred:{numbered}")
-    with call.backend.lock(call.stack):
-        before = call.backend.load(call.stack).deployment or {}
+    with call.backend.lock(ref):
+        before = call.backend.load(ref).deployment or {}
         provider = deployment.get("secrets_providers") or before.get("secrets_providers")
         if provider is None:
             state = {"salt": call.stack_file.crypter.state}
@@ -136,38 +122,25 @@ def import_state(call: Invocation) -> int:
             except IncorrectPassphrase as error:
                 raise cannot_decrypt("could not deserialize deployment: ") from error
         deployment["manifest"] = document["deployment"].get("manifest") or manifest()
-        call.backend.save(call.stack, deployment)
+        call.backend.save(ref, deployment)
     print("Import complete.")
     return 0
 
 
 def history(call: Invocation) -> int:
+    if not call.flag("json"):
+        raise refuse("`pulumi stack history` without --json")
     size, page = call.flag("page-size", 10), max(1, call.flag("page", 1))
     updates = call.backend.history(call.stack)
     updates = updates[(page - 1) * size : page * size] if size > 0 else updates
-    if call.flag("json"):
-        from engine.cli_config import entry
+    from engine.cli_config import entry
 
-        shown = bool(call.flag("show-secrets"))
-        opened: Callable[[Any], dict[str, Any]] = lambda v: entry(v, call.stack_file, shown)  # noqa: E731
-        print(json.dumps([_update(u, opened) for u in updates], indent=2, ensure_ascii=False))
-        return 0
-    if not updates:
-        print(f"No stack updates found on page '{page}'" if page > 1
-              else "Stack has never been updated")  # fmt: skip
-    for update in updates:
-        changes = update.get("resourceChanges") or {}
-        counts = [changes.get(op, 0) for op in ("create", "delete", "update", "same")]
-        start = datetime.fromtimestamp(update["startTime"], UTC)
-        when = f"{start:%Y-%m-%d %H:%M:%S} +0000 UTC" if call.flag("full-dates") else ago(start)
-        print(f"Version: {update.get('version', 0)}\nUpdateKind: {update['kind']}")
-        print(f"Status: {update['result']}\nMessage: {update['message']}")
-        print(f"+{counts[0]}-{counts[1]}~{counts[2]} {counts[3]} Updated {when} took "
-              f"{update['endTime'] - update['startTime']}s")  # fmt: skip
-        for key, value in sorted(update.get("environment", {}).items()):
-            if value.strip():
-                print(f"    {key}: {value}")
-        print()
+    shown = bool(call.flag("show-secrets"))
+
+    def opened(value: Any) -> dict[str, Any]:
+        return entry(value, call.stack_file, shown)
+
+    print(json.dumps([_update(u, opened) for u in updates], indent=2, ensure_ascii=False))
     return 0
 
 

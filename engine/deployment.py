@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable
 from dataclasses import dataclass
+from importlib.metadata import version as installed
 
 from engine.api import Request, Result
 from engine.errors import EngineError, Unsupported, refuse
@@ -102,6 +103,9 @@ class Deployment:
     def _provider_inputs(self, package: str, version: str) -> Properties:
         if package not in self._providers:
             raise refuse(f"the provider {package}")
+        built_in = installed(f"pulumi-{package}")
+        if version not in ("", built_in):
+            raise refuse(f"version {version} of the provider {package} ({built_in} is built in)")
         inputs = self._providers[package].configuration()
         return {"__internal": {}, **inputs} | ({"version": version} if version else {})
 
@@ -195,5 +199,7 @@ class Deployment:
             self.record.snapshot(forget_creates=forget),
             dict(executor.changes),
             "failed" if failed else "canceled" if canceled else "succeeded",
-            unsupported=str(executor.error) if isinstance(executor.error, Unsupported) else "",
+            unsupported=request.filter.text(str(executor.error))
+            if isinstance(executor.error, Unsupported)
+            else "",
         )

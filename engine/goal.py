@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from engine.state import STACK_TYPE, Properties
+from engine.state import STACK_TYPE, Properties, urn_name
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,6 @@ def make_urn(stack: str, project: str, parent: str, kind: str, name: str) -> str
 
 def qualified_type(urn: str) -> str:
     return urn.split("::", 3)[2] if urn else ""
-
-
-def urn_name(urn: str) -> str:
-    return urn.split("::", 3)[3]
 
 
 def former_urns(goal: Goal, stack: str, project: str, renamed: dict[str, str]) -> list[str]:

@@ -12,6 +12,7 @@ import time
 from engine.api import Cancel, Emit, Event, Request, Result
 from engine.deployment import Deployment
 from engine.errors import CommandError
+from engine.filter import MASK
 from engine.journal import Journal
 from engine.monitor import Monitor
 from engine.planner import Step
@@ -38,25 +39,30 @@ async def run(
     is no exception but ``Result.result == "failed"``, its diagnostics already emitted.
     """
     started = time.monotonic()
-    reports = Reports(emit, request.dry_run)
-    deployment = Deployment(request, Record(snapshot, journal), reports)
-    shown = {k: "[secret]" if k in request.secret_keys else v for k, v in request.config.items()}
-    emit({"preludeEvent": {"config": shown}})
-    if snapshot.pending and not request.dry_run and request.operation != "refresh":
+    request.filter.add(request.config[key] for key in request.secret_keys)
+    reports, record = Reports(emit, request), Record(snapshot, journal)
+    for resource in [*record.base, *(o.resource for o in snapshot.pending)]:
+        request.filter.learn([resource.inputs, resource.outputs])
+    deployment = Deployment(request, record, reports)
+    shown = {k: MASK if k in request.secret_keys else v for k, v in request.config.items()}
+    emit({"preludeEvent": {"config": request.filter.value(shown)}})
+    refreshing = request.refresh or request.operation == "refresh"
+    if snapshot.pending and not request.dry_run and not refreshing:
         reports.diagnose("warning", of_pending(snapshot.pending))
-    cancel = cancel or Cancel()
+    cancel, executor = cancel or Cancel(), deployment.executor
     watch = asyncio.create_task(_watch(cancel, deployment))
     try:
-        if request.operation == "refresh":
-            _refresh(deployment)
+        if not _begun(deployment, refreshing):
+            deployment.missing_targets = True
+            executor.bail()
         elif request.operation == "destroy":
             await deployment.settle(deployment.delete_rest())
-        else:
+        elif request.operation == "update":
             await _run_program(deployment)
     finally:
         watch.cancel()
         await deployment.close()
-    canceled, executor = cancel.graceful.is_set(), deployment.executor
+    canceled = cancel.graceful.is_set()
     if (deployment.failed or canceled) and not executor.bailed:
         word = "preview" if request.dry_run else "update"
         reports.diagnose("error", f"{word} {'failed' if deployment.failed else 'canceled'}")
@@ -83,16 +89,25 @@ async def _watch(cancel: Cancel, deployment: Deployment) -> None:
     await deployment.executor.abandon()
 
 
-def _refresh(deployment: Deployment) -> None:
-    """pulumi-command and pulumi-random read nothing back: every resource is as it was."""
-    for r in deployment.record.base:
-        if deployment.planner.matches(r.urn):
+def _begun(deployment: Deployment, refreshing: bool) -> bool:
+    """Refresh if that is wanted; False where targets are missing.
+
+    pulumi-command and pulumi-random read nothing back: every resource is as it was. Before another
+    operation (--refresh) it counts for nothing."""
+    alone, base = deployment.request.operation == "refresh", deployment.record.base
+    if refreshing and base and not deployment.planner.check_targets():
+        return False
+    for r in base if refreshing else []:
+        r.property_dependencies = {k: v for k, v in r.property_dependencies.items() if v}
+        if deployment.planner.matches(r):
             step = Step("refresh", r, r, logical=False)
             deployment.reports.step("resourcePreEvent", step)
-            detail: Event | None = None if r.is_provider or not r.custom else {}
-            deployment.reports.step("resOutputsEvent", step, op="same", detailedDiff=detail)
-            if not step.internal:
+            others: Event = {"op": "same"} if alone else {}
+            others["detailedDiff"] = None if r.is_provider or not r.custom else {}
+            deployment.reports.step("resOutputsEvent", step, **others)
+            if alone and not step.internal:
                 deployment.executor.changes["same"] += 1
+    return deployment.planner.check_targets(replaced=True)
 
 
 async def _run_program(deployment: Deployment) -> None:
@@ -124,6 +139,7 @@ async def _run_program(deployment: Deployment) -> None:
         if not halt.is_set() and not executor.bailed:
             deployment.missing_targets = not deployment.planner.check_targets()
             await deployment.settle(deployment.delete_rest())
+            executor.bailed = executor.bailed or deployment.missing_targets  # that has been told
         await executor.idle()
         deployment.finish_stack_outputs()
         deployment.over.set()

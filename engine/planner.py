@@ -66,6 +66,11 @@ class Step:
         return default or self.op == "remove-pending-replace"
 
 
+def reference(provider: Resource) -> str:
+    """How resources name their provider."""
+    return f"{provider.urn}::{provider.id}"
+
+
 class Planner:
     def __init__(
         self,
@@ -86,8 +91,9 @@ class Planner:
         self._deleted_early: set[int] = set()
         self._dependent_keys: dict[str, list[str]] = {}
         self._skipped_creates: set[str] = set()
-        self._targets = Targets(request.targets)
-        self._reached = set(request.targets)  # with what depends on them
+        self._targets, self._replaced = Targets(request.targets), Targets(request.replace)
+        self._reached = Targets(request.targets)  # with what depends on them
+        self._running: set[str] = set()  # the old references of providers that stay
         self.saw_error = False
 
     # Registrations
@@ -118,17 +124,16 @@ class Planner:
             self._replaces.add(urn)
             keys = Difference(True, self._dependent_keys.get(urn, []))
             return self._replacement(goal, old, new, keys, before=True)
+        if self._is_reached(new):
+            self._reached.add(urn)
         if old is None:
             if not targeted:
                 self._operated.add(urn)
                 self._skipped_creates.add(urn)
                 return [Step("same", new.copy(), new, goal, skipped_create=True)]
             return self._validated([Step("create", None, new, goal)])
-        if targeted and self._targets:
-            self._reached.add(urn)
         if not targeted:
-            self._operated.add(old.urn)
-            return [Step("same", old, old.copy(id="", urn=urn, aliases=new.aliases), goal)]
+            return self._validated(self._untargeted(goal, urn, old))
         return self._validated(self._from_difference(goal, old, new))
 
     def _from_difference(self, goal: Goal, old: Resource, new: Resource) -> list[Step]:
@@ -139,13 +144,15 @@ class Planner:
             self._operated.add(old.urn)
             return [Step("update", old, new, goal, difference)]
         self._operated.add(old.urn)
+        if new.is_provider:
+            self._running.add(reference(old))
         return [Step("update" if old.init_errors else "same", old, new, goal)]
 
     def _difference(self, goal: Goal, old: Resource, new: Resource) -> Difference:
+        if self._is_replaced(new.urn):
+            return Difference(True, ["id"])
         if new.deleted_with and new.deleted_with in self._replaces:
             return Difference(True, ["deletedWith"])
-        if old.taint:
-            return Difference(True, ["id"])
         if bool(old.provider) != bool(new.provider):
             return Difference(True, ["provider"])
         if not goal.custom:
@@ -180,7 +187,7 @@ class Planner:
                 urn,
             )
         self._replaces.add(urn)
-        if goal.custom:
+        if goal.custom and not self._is_replaced(urn):
             new.inputs = self._check(new, goal.inputs)
         before = goal.delete_before_replace
         if before is None:
@@ -338,13 +345,50 @@ class Planner:
     def _is_targeted(self, new: Resource) -> bool:
         if not self._targets or new.type == STACK_TYPE or new.is_provider:
             return True
-        if any(map(self._targets.match, (new.urn, *new.aliases))):
+        return self._is_reached(new)
+
+    def _is_reached(self, new: Resource) -> bool:
+        """Whether the targets name it, or with --target-dependents what it depends on."""
+        if not self._targets or self._targets.match(new.urn):
             return True
-        return self._request.target_dependents and bool(new.all_dependencies() & self._reached)
+        dependencies = new.all_dependencies() if self._request.target_dependents else ()
+        return any(map(self._reached.match, dependencies))
+
+    def _is_replaced(self, urn: str) -> bool:
+        return bool(self._replaced) and self._replaced.match(urn)
+
+    def _untargeted(self, goal: Goal, urn: str, old: Resource) -> list[Step]:
+        """The old state is kept, its URN included, and so is all that it depends on, which the
+        program may not have any more."""
+        steps: list[Step] = []
+        if old.provider and old.provider not in self._running:
+            if old.provider not in map(reference, self._base):
+                self._bail(f"could not find provider {old.provider} in old state", urn)
+            self._bail(
+                f"provider {old.provider} for resource {urn} has not been registered yet, this is "
+                "due to a change of providers mixed with --target. Change your program back to the "
+                "original providers",
+                urn,
+            )
+
+        def keep(r: Resource, goal: Goal | None) -> None:
+            self.seen.add(r.urn)
+            self._operated |= {urn, r.urn}
+            done = self.seen | self._aliased.keys() | self.deletes
+            for needed in sorted(r.all_dependencies() - done - {r.provider_urn}):
+                if needed not in self.olds:
+                    wrong = f"{needed} of untargeted resource {urn} has no old state"
+                    self._bail(f"{'parent' if needed == r.parent else 'dependency'} {wrong}", urn)
+                if needed not in self.seen:
+                    keep(self.olds[needed], None)
+            steps.append(Step("same", r, r.copy(id=""), goal))
+
+        keep(old, goal)
+        return steps
 
     def _validated(self, steps: list[Step]) -> list[Step]:
         """Refuse a step that needs what --target keeps from being created."""
-        for step in steps if self._targets else []:
+        for step in steps if self._targets or self._replaced else []:
             missing = step.new.all_dependencies() & self._skipped_creates if step.new else ()
             for urn in sorted(missing):
                 message = f"Resource '{step.resource.urn}' depends on '{urn}' which was was not "
@@ -352,12 +396,19 @@ class Planner:
                 self._skipped_creates.discard(urn)
         return steps
 
-    def matches(self, urn: str) -> bool:
-        return self._targets.match(urn)
+    def matches(self, r: Resource) -> bool:
+        """Whether a refresh is about it. Asked in order: dependents come after their targets."""
+        if self._is_reached(r):
+            self._reached.add(r.urn)
+            self._running.add(r.provider)
+            return True
+        return False
 
-    def check_targets(self) -> bool:
-        """Report targets that are nowhere; whether there are none."""
-        missing = self._targets.missing(self.seen | {r.urn for r in self._base})
+    def check_targets(self, replaced: bool = False) -> bool:
+        """Report targets (with ``replaced`` those of --replace) that are nowhere; whether there are
+        none."""
+        targets = self._replaced if replaced else self._targets
+        missing = targets.missing(self.seen | {r.urn for r in self._base})
         for target in missing:
             hint = "" if "$" in target else " Did you forget to escape $ in your shell?"
             self._diagnose("error", f"Target '{target}' could not be found in the stack.{hint}", "")
@@ -372,7 +423,7 @@ class Planner:
     def deletions(self) -> tuple[list[Step], list[list[Step]]]:
         """Steps that keep what is out of target, and delete steps in groups: a group may go in
         parallel when the one before it is done. Raises Bail."""
-        targets = {r.urn for r in self._base if self.matches(r.urn)}
+        targets = {r.urn for r in self._base if self._targets.match(r.urn)}
         allowed = targets.union(r.urn for r in depending_on(self._base, targets, children=True))
         same: list[Step] = []
         steps: dict[int, Step] = {}
@@ -396,7 +447,7 @@ class Planner:
 
     def _refuse_untargeted(self, condemned: list[Resource]) -> None:
         for r in condemned:
-            if not self.matches(r.urn):
+            if not self._targets.match(r.urn):
                 self._diagnose(
                     "error",
                     f"Resource '{r.urn}' will be destroyed but was not specified in --target list."

@@ -46,6 +46,8 @@ def difference(old: Value, new: Value, internals: bool = True) -> Diff | None:
     items: dict[Any, tuple[str, Any]] = {}
     for key, (before, after) in pairs:
         if before is absent or after is absent:
+            if before is after and key in old and key in new:
+                items[key] = ("same", None)
             if before is not after:
                 items[key] = ("add", after) if before is absent else ("delete", before)
             continue

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 
+from engine.goal import make_urn, qualified_type
 from engine.journal import Entry, Journal, fold
 from engine.order import in_order
 from engine.planner import Step
-from engine.state import PendingOperation, Properties, Resource, Snapshot
+from engine.state import STACK_TYPE, PendingOperation, Properties, Resource, Snapshot
 
 PENDING = {"create": "creating", "create-replacement": "creating", "update": "updating",
            "delete": "deleting", "delete-replaced": "deleting"}  # fmt: skip
@@ -69,10 +70,21 @@ class Record:
         resources, pending = fold(self.base, self._entries)
         kept = [o for o in self._before.pending if o.type == "creating" and not forget_creates]
         operations = [PendingOperation(r, operation) for operation, r in pending]
-        renamed = {alias: r.urn for r in resources for alias in r.aliases}
-        if renamed:
+        if renamed := _renamed(resources):
             resources = [_with_new_urns(r, renamed) for r in resources]
         return Snapshot(in_order(resources), operations + kept, dict(self._before.rest))
+
+
+def _renamed(resources: list[Resource]) -> dict[str, str]:
+    """Old URN → new URN. A resource out of target follows its parent, which its URN names."""
+    found: dict[str, str] = {}
+    for r in resources:
+        found |= dict.fromkeys(r.aliases, r.urn)
+        parent = found.get(r.parent, "")
+        if parent and qualified_type(parent) != STACK_TYPE:
+            stack, project, kind, name = r.urn.removeprefix("urn:pulumi:").split("::", 3)
+            found[r.urn] = make_urn(stack, project, parent, kind.rpartition("$")[2], name)
+    return found
 
 
 def _with_new_urns(r: Resource, renamed: dict[str, str]) -> Resource:
@@ -80,12 +92,14 @@ def _with_new_urns(r: Resource, renamed: dict[str, str]) -> Resource:
         return renamed.get(urn, urn)
 
     provider, _, identity = r.provider.rpartition("::")
+    fixed = {k: [fix(u) for u in urns] for k, urns in r.property_dependencies.items()}
+    if fixed != r.property_dependencies:
+        fixed = {k: urns for k, urns in fixed.items() if urns}
     return r.copy(
+        urn=fix(r.urn),
         parent=fix(r.parent),
         dependencies=[fix(u) for u in r.dependencies],
-        property_dependencies={
-            k: [fix(u) for u in urns] for k, urns in r.property_dependencies.items()
-        },
+        property_dependencies=fixed,
         deleted_with=fix(r.deleted_with),
         provider=f"{fix(provider)}::{identity}" if provider else "",
         aliases=[],

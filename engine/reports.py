@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.api import Emit
+from engine.api import Emit, Request
 from engine.planner import Step
 from engine.state import PendingOperation, Resource, to_disk
 
@@ -16,78 +16,77 @@ class State(dict[str, Any]):
 
 
 class Reports:
-    """Emits the events of one operation."""
+    """Emits the events of one operation, secrets filtered out of all their texts."""
 
-    def __init__(self, emit: Emit, dry_run: bool) -> None:
-        self.emit = emit
-        self._planning = {"planning": True} if dry_run else {}
+    def __init__(self, emit: Emit, request: Request) -> None:
+        self.emit, self._filter = emit, request.filter
+        self._planning = {"planning": True} if request.dry_run else {}
 
     def step(self, event: str, step: Step, **others: Any) -> None:
         """A resourcePreEvent or resOutputsEvent; ``others`` go before what the step says."""
-        self.emit({event: {"metadata": metadata(step) | others} | self._planning})
+        self.emit({event: {"metadata": self._metadata(step) | others} | self._planning})
 
     def failure(self, step: Step, status: int, steps: int) -> None:
         """``status`` is Pulumi's resource.Status: 2 says that nobody knows what is left."""
-        failed = {"metadata": metadata(step), "status": status, "steps": steps}
+        failed = {"metadata": self._metadata(step), "status": status, "steps": steps}
         self.emit({"resOpFailedEvent": failed})
 
     def diagnose(self, severity: str, message: str, urn: str = "", ephemeral: bool = False) -> None:
         event: dict[str, Any] = {"urn": urn} if urn else {}
         if not severity.startswith("info"):
             event["prefix"] = f"{severity}: "
-        event |= {"message": message + "\n", "color": "never", "severity": severity}
+        message = self._filter.text(message) + "\n"
+        event |= {"message": message, "color": "never", "severity": severity}
         if ephemeral:
             event["ephemeral"] = True
         self.emit({"diagnosticEvent": event})
 
+    def _metadata(self, step: Step) -> dict[str, Any]:
+        """An apitype.StepEventMetadata."""
+        r, d = step.resource, step.difference
+        found: dict[str, Any] = {
+            "op": step.op,
+            "urn": r.urn,
+            "type": r.type,
+            "old": step.old and self._state(step.old),
+            "new": step.new and self._state(step.new),
+        }
+        if d and d.replace_keys and step.op in ("create-replacement", "replace"):
+            found["keys"] = d.replace_keys
+        if d and d.changed_keys:
+            found["diffs"] = d.changed_keys
+        detail = d.detail if d else None
+        found["detailedDiff"] = detail and {
+            path: {"diffKind": kind, "inputDiff": False} for path, kind in detail.items()
+        }
+        if step.logical:
+            found["logical"] = True
+        found["provider"] = r.provider
+        return found
 
-def metadata(step: Step) -> dict[str, Any]:
-    """An apitype.StepEventMetadata."""
-    r, d = step.resource, step.difference
-    found: dict[str, Any] = {
-        "op": step.op,
-        "urn": r.urn,
-        "type": r.type,
-        "old": step.old and _state(step.old),
-        "new": step.new and _state(step.new),
-    }
-    if d and d.replace_keys and step.op in ("create-replacement", "replace"):
-        found["keys"] = d.replace_keys
-    if d and d.changed_keys:
-        found["diffs"] = d.changed_keys
-    detail = d.detail if d else None
-    found["detailedDiff"] = detail and {
-        path: {"diffKind": kind, "inputDiff": False} for path, kind in detail.items()
-    }
-    if step.logical:
-        found["logical"] = True
-    found["provider"] = r.provider
-    return found
-
-
-def _state(r: Resource) -> State:
-    """An apitype.StepEventStateMetadata."""
-    found = State(type=r.type, urn=r.urn)
-    found.resource = r
-    flags = {
-        "custom": r.custom,
-        "delete": r.delete,
-        "protect": r.protect,
-        "taint": r.taint,
-        "external": r.external,
-        "retainOnDelete": r.retain_on_delete,
-    }
-    found.update({name: True for name, value in flags.items() if value})
-    found.update(
-        id=r.id,
-        parent=r.parent,
-        inputs=to_disk(r.inputs, None),
-        outputs=to_disk(r.outputs, None),
-        provider=r.provider,
-    )
-    if r.init_errors:
-        found["initErrors"] = r.init_errors
-    return found
+    def _state(self, r: Resource) -> State:
+        """An apitype.StepEventStateMetadata."""
+        r = self._filter.resource(r)
+        found = State(type=r.type, urn=r.urn)
+        found.resource = r
+        flags = {
+            "custom": r.custom,
+            "delete": r.delete,
+            "protect": r.protect,
+            "external": r.external,
+            "retainOnDelete": r.retain_on_delete,
+        }
+        found.update({name: True for name, value in flags.items() if value})
+        found.update(
+            id=r.id,
+            parent=r.parent,
+            inputs=to_disk(r.inputs, None),
+            outputs=to_disk(r.outputs, None),
+            provider=r.provider,
+        )
+        if r.init_errors:
+            found["initErrors"] = r.init_errors
+        return found
 
 
 def of_pending(pending: list[PendingOperation]) -> str:

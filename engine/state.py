@@ -1,8 +1,8 @@
 """A stack's state: resources, property values, and their form in a checkpoint of version 3.
 
 Property values are plain JSON values, with two additions: :class:`Secret` around what is secret,
-and the string :data:`UNKNOWN` where a preview cannot know. A reference to a resource stays the
-object that Pulumi uses for it on the wire and on disk alike. The forms are those of Pulumi's
+and the string :data:`UNKNOWN` where a preview cannot know. A reference to a resource is the object
+that :func:`reference` makes. The forms are those of Pulumi's
 sdk/go/common/apitype/core.go and pkg/resource/stack/deployment.go.
 """
 
@@ -12,10 +12,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Protocol
 
 SIGNATURE = "4dabf18193072939515e22adb298388d"
 SECRET = "1b47061264138c4ac30d75fd1eb44270"
+REFERENCE = "5cf8f73096256a8f31e491e813e4eb8e"
 ASSETS = {
     "c44067f5952c0a294b673a41bacd8c17": "asset",
     "0def7320c3a5731c473e5ecbe6d01bc7": "archive",
@@ -59,38 +61,65 @@ def reveal(value: Value) -> Value:
     return [reveal(v) for v in value] if isinstance(value, list) else value
 
 
-def has_unknown(value: Value) -> bool:
-    """Whether anything in the value (within secrets, too) is unknown."""
-    value = reveal(value)
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return bool(value == UNKNOWN) or any(has_unknown(v) for v in inner)
+def number(value: float) -> float:
+    """A number as Pulumi has it, a float: here an integer where it is whole, past 2^53 with the
+    digits that tell it from its neighbours, as Go writes it."""
+    if isinstance(value, int) and abs(value) <= 2**53:
+        return value
+    value = float(value)
+    return int(Decimal(repr(value))) if value.is_integer() and abs(value) < 1e21 else value
 
 
 def to_disk(value: Value, encrypt: Callable[[str], str] | None) -> Value:
-    """The checkpoint's form. ``encrypt`` None writes secrets in plain text, as Pulumi does within
-    a secret and for `stack export --show-secrets`."""
+    """The checkpoint's form; ``encrypt`` None leaves secrets readable, as `stack export
+    --show-secrets` does. What is encrypted as a part of a secret is not encrypted once more: a
+    secret within one has its plain text where the ciphertext would be."""
     if isinstance(value, Secret):
         if encrypt is None:
             return {SIGNATURE: SECRET, "plaintext": _dump(to_disk(value.value, None))}
-        if value.ciphertext is None:
-            value.ciphertext = encrypt(_dump(to_disk(value.value, None)))
-        return {SIGNATURE: SECRET, "ciphertext": value.ciphertext}
+        text = value.ciphertext
+        if encrypt is _nothing or text is None:
+            text = encrypt(_dump(to_disk(value.value, _nothing)))
+        if encrypt is not _nothing:
+            value.ciphertext = text
+        return {SIGNATURE: SECRET, "ciphertext": text}
     if isinstance(value, dict):
         return {k: to_disk(value[k], encrypt) for k in sorted(value)}
     return [to_disk(v, encrypt) for v in value] if isinstance(value, list) else value
 
 
 def from_disk(value: Value, decrypt: Callable[[str], str]) -> Value:
+    """What :func:`to_disk` wrote, or the other engine. Raises ValueError on a malformed secret."""
     if isinstance(value, list):
         return [from_disk(v, decrypt) for v in value]
     if not isinstance(value, dict):
-        return value
+        return number(value) if type(value) in (int, float) else value
     if value.get(SIGNATURE) == SECRET:
-        if "plaintext" in value:
-            return Secret(from_disk(json.loads(value["plaintext"]), decrypt))
-        text = value["ciphertext"]
-        return Secret(from_disk(json.loads(decrypt(text)), decrypt), text)
-    return {k: from_disk(v, decrypt) for k, v in value.items()}
+        plain, text = value.get("plaintext") or "", value.get("ciphertext") or ""
+        if bool(plain) == bool(text):
+            raise ValueError("malformed secret value: exactly one of ciphertext and plaintext")
+        inner = from_disk(json.loads(plain or decrypt(text)), _nothing)
+        return Secret(inner, text if text and decrypt is not _nothing else None)
+    found = {k: from_disk(v, decrypt) for k, v in value.items()}
+    return reference(found) if found.get(SIGNATURE) == REFERENCE else found
+
+
+def reference(found: Properties) -> Properties:
+    """A reference to a resource in the form in which Pulumi keeps it: a custom resource's has an
+    id, which is empty as long as it is unknown."""
+    kept = {SIGNATURE: REFERENCE, "urn": found["urn"]}
+    kept["packageVersion"] = found.get("packageVersion", "")
+    return kept | ({"id": found["id"].replace(UNKNOWN, "")} if "id" in found else {})
+
+
+def urn_name(urn: str) -> str:
+    """Names may have `::` in them."""
+    return urn.split("::", 3)[-1]
+
+
+def _nothing(text: str) -> str:
+    """What Pulumi encrypts and decrypts with inside a secret."""
+    return text
 
 
 _MARK = {SIGNATURE: SECRET, "ciphertext": "[secret]"}
@@ -123,7 +152,6 @@ class Resource:
     outputs: Properties = field(default_factory=dict)
     parent: str = ""
     protect: bool = False
-    taint: bool = False
     external: bool = False
     dependencies: list[str] = field(default_factory=list)
     init_errors: list[str] = field(default_factory=list)
@@ -144,7 +172,7 @@ class Resource:
 
     @property
     def name(self) -> str:
-        return self.urn.rsplit("::", 1)[1]
+        return urn_name(self.urn)
 
     @property
     def package(self) -> str:

@@ -6,7 +6,17 @@ from typing import Any
 
 from google.protobuf import struct_pb2
 
-from engine.state import ASSETS, SECRET, SIGNATURE, Properties, Secret, Value
+from engine.state import (
+    ASSETS,
+    REFERENCE,
+    SECRET,
+    SIGNATURE,
+    Properties,
+    Secret,
+    Value,
+    number,
+    reference,
+)
 
 
 class AssetFound(ValueError):
@@ -23,8 +33,7 @@ def from_wire(value: struct_pb2.Value) -> Value:
     if kind == "list_value":
         return [from_wire(v) for v in value.list_value.values]
     if kind == "number_value":
-        number = value.number_value
-        return int(number) if number.is_integer() and abs(number) < 1e21 else number
+        return number(value.number_value)
     return value.bool_value if kind == "bool_value" else None
 
 
@@ -36,7 +45,7 @@ def properties_from_wire(struct: struct_pb2.Struct) -> Any:
         return value if isinstance(value, Secret) else Secret(value)
     if signature in ASSETS:
         raise AssetFound(ASSETS[signature])
-    return found
+    return reference(found) if signature == REFERENCE else found
 
 
 def to_wire(value: Value, into: struct_pb2.Value) -> None:

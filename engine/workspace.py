@@ -13,6 +13,7 @@ from typing import Any
 
 from engine import config
 from engine.errors import CommandError, refuse
+from engine.filter import SecretFilter
 from engine.paths import PropertyPath
 from engine.secrets import PassphraseCrypter
 
@@ -232,11 +233,17 @@ class StackFile:
             self.document.insert(0, "encryptionsalt", fresh.state)
         return fresh
 
-    def decrypted(self) -> tuple[dict[str, str], frozenset[str]]:
+    def decrypted(self, secrets: SecretFilter) -> tuple[dict[str, str], frozenset[str]]:
         """What the program gets, and which keys are secret. Raises IncorrectPassphrase."""
+
+        def opened(ciphertext: str) -> str:
+            text = self.crypter.decrypt(ciphertext)
+            secrets.add([text])
+            return text
+
         values = self.values
         secret = frozenset(k for k, v in values.items() if config.has_secure(v))
-        plain = {k: config.decrypt(v, lambda c: self.crypter.decrypt(c)) for k, v in values.items()}
+        plain = {k: config.decrypt(v, opened) for k, v in values.items()}
         return {k: config.to_text(v) for k, v in plain.items()}, secret
 
     def save(self) -> None:

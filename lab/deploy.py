@@ -31,6 +31,8 @@ def choose_engine(checkout: Path, log: Path) -> str:
         done = subprocess.run(
             command,
             cwd=checkout,
+            # Where a release that the site keeps has its plugins: see prepare().
+            env=os.environ | {"PULUMI_HOME": str(cache_folder() / "pulumi-home")},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -55,7 +57,7 @@ def prepare(lab: Lab) -> None:
     # Plugins are large; they lie in the cache for the next lab.
     plugins = lab.pulumi_home / "plugins"
     if not plugins.is_symlink() and not plugins.exists():
-        target = cache_folder() / "pulumi-plugins"
+        target = cache_folder() / "pulumi-home" / "plugins"
         target.mkdir(parents=True, exist_ok=True)
         plugins.symlink_to(target)
     stack.prepare_settings(lab, project(lab.checkout))

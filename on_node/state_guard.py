@@ -26,8 +26,8 @@ MARIADB_CONF = "/etc/mysql/mariadb.conf.d/90-slurmstack.cnf"
 
 def value(text: str | None, name: str) -> str | None:
     """The value of a ``Name=value`` line, names in any case."""
-    found = re.search(rf"^\s*{name}\s*=\s*(.*?)\s*$", text or "", re.MULTILINE | re.IGNORECASE)
-    return found[1] if found else None
+    match = re.search(rf"^\s*{name}\s*=\s*(.*?)\s*$", text or "", re.MULTILINE | re.IGNORECASE)
+    return match[1] if match else None
 
 
 def present(path: str) -> str | None:

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -150,7 +150,11 @@ class _Contact:
         async with connection:
             try:
                 async with asyncio.timeout(seconds):
-                    done = await connection.run("sh -s", input=framed(script), errors="replace")
+                    process = await connection.create_process("sh -s", errors="replace")
+                    with suppress(BrokenPipeError):  # it has ended before it was fed
+                        process.stdin.write(framed(script))
+                        process.stdin.write_eof()
+                    done = await process.wait()
             except TimeoutError:
                 raise ContactError(
                     host, "run", f"not done after {seconds:g} s", "see what hangs on the node"

@@ -8,8 +8,8 @@ from typing import Any
 from engine.display import Display, Style, steps
 from engine.display.steps import Metadata
 from engine.display.values import Printer, detailed, difference, opened
-from engine.properties import internal
-from engine.state import has_unknown
+from engine.properties import Diff, internal
+from engine.state import UNKNOWN, urn_name
 
 
 class DiffDisplay(Display):
@@ -69,9 +69,7 @@ class DiffDisplay(Display):
             lock = " 🔓"
         elif new.get("protect") or old.get("protect"):
             lock = " 🔒"
-        flags = "[retain]" if old.get("retainOnDelete") and op in (
-            "delete", "replace", "create-replacement", "delete-replaced") else ""  # fmt: skip
-        head = f"{steps.sign(op)}{step['type']}: ({op}{flags}){lock}\n"
+        head = f"{steps.sign(op)}{step['type']}: ({op}{steps.retain(step)}){lock}\n"
         out = ["    " * indent + steps.paint(op, head, self.style.color)]
         margin = "    " * (indent + 1)
         if old.get("id"):
@@ -80,7 +78,7 @@ class DiffDisplay(Display):
         provider = step.get("provider")
         if provider and old.get("provider") and new and old["provider"] != new.get("provider"):
             out.append(f"{margin}[provider: {old['provider']} => {new.get('provider')}]\n")
-        elif provider and provider.rpartition("::")[0].rpartition("::")[2] != "default":
+        elif provider and urn_name(provider.rpartition("::")[0]) != "default":
             out.append(f"{margin}[provider={provider}]\n")
         return "".join(out)
 
@@ -130,6 +128,31 @@ class DiffDisplay(Display):
         return head
 
 
+def massage(change: Diff) -> None:
+    """Take out of the stack's outputs what a preview cannot know: it need be no change."""
+    items = change.items or {}
+    listed = any(isinstance(key, int) for key in items)
+    resource = items.get(_RESOURCE, ("", None))[0] == "add"
+    for key, (kind, value) in list(items.items()):
+        if kind == "add":
+            items[key] = (kind, _without_mark(value))
+            if resource and (key == _RESOURCE or value == UNKNOWN):
+                del items[key]
+        elif kind == "update":
+            massage(value)
+            if value.new == UNKNOWN and not listed:
+                del items[key]
+
+
+_RESOURCE = "@isPulumiResource"
+
+
+def _without_mark(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_mark(v) for k, v in value.items() if k != _RESOURCE}
+    return [_without_mark(v) for v in value] if isinstance(value, list) else value
+
+
 def outputs(step: Metadata, printer: Printer, refresh: bool = False) -> str:
     """The outputs that are new or other than before; of the stack itself all after an update."""
     root, preview = steps.is_root(step), printer.style.preview
@@ -142,6 +165,8 @@ def outputs(step: Metadata, printer: Printer, refresh: bool = False) -> str:
     found = {k: v for k, v in found.items() if not internal(k)}
     sames = root and not preview
     change = difference(opened(old.get("outputs")), found) if old else None
+    if change and root and preview:
+        massage(change)
     if change is None:
         if old and not sames:
             return ""
@@ -158,8 +183,6 @@ def outputs(step: Metadata, printer: Printer, refresh: bool = False) -> str:
         if kind == "same" and not sames:
             continue
         if key in inputs and not refresh and difference(found.get(key), inputs[key]) is None:
-            continue
-        if preview and root and kind == "update" and has_unknown(value.new):
             continue
         printer.item((kind, value), lambda p, k=key: p.title(k, width))  # type: ignore[misc]
     return printer.text()

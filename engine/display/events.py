@@ -75,17 +75,6 @@ class Stamp:
         return json.dumps(stamped, ensure_ascii=False, separators=(",", ":"))
 
 
-class JsonDisplay(Display):
-    """`--json` of an operation: every event as it comes."""
-
-    def __init__(self) -> None:
-        self._stamp = Stamp()
-
-    def show(self, event: dict[str, Any]) -> None:
-        if not steps.default_provider(event):
-            print(self._stamp(event), flush=True)
-
-
 class PreviewJsonDisplay(Display):
     """`preview --json`: one document at the end."""
 

@@ -14,7 +14,7 @@ from engine.display import Display, Style, steps
 from engine.display.diff import outputs
 from engine.display.steps import Metadata
 from engine.display.values import Printer, detailed, difference, opened
-from engine.state import STACK_TYPE
+from engine.state import STACK_TYPE, urn_name
 
 
 @dataclass
@@ -155,18 +155,19 @@ class ProgressDisplay(Display):
             if end is not None and not (done and row.failed):
                 seconds = end - row.started
                 fine = f"{seconds:.2f}s" if done and seconds < 1 else f"{int(seconds)}s"
-                status = f"{status} ({fine})"
+                bare = status.removesuffix("**")
+                status = f"{bare} ({fine}){status[len(bare) :]}"
         return [
             steps.paint(op, steps.sign(op), self.style.color),
             *self.label(row),
-            steps.paint(op, status, self.style.color),
+            steps.paint(op, status + steps.retain(step), self.style.color),
             self._info(row),
         ]
 
     def label(self, row: Row) -> tuple[str, str]:
         """The resource's own type, without its parents', and its name."""
-        kind, name = (row.step["urn"] or self._default_urn).split("::")[2:4]
-        return kind.rsplit("$", 1)[-1], name
+        urn = row.step["urn"] or self._default_urn
+        return steps.type_name(urn.split("::")[2].rsplit("$", 1)[-1]), urn_name(urn)
 
     def shown_op(self, row: Row) -> str:
         return str(row.step["op"])

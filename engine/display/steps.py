@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from engine.state import PROVIDER_PREFIX, STACK_TYPE
+from engine.state import PROVIDER_PREFIX, STACK_TYPE, urn_name
 
 UPDATE_KINDS = {"update": "Updating", "refresh": "Refreshing", "destroy": "Destroying"}
 
@@ -73,11 +73,27 @@ def is_root(step: Metadata) -> bool:
     return str(step.get("type")) == STACK_TYPE or f"::{STACK_TYPE}::" in str(step.get("urn"))
 
 
+def retain(step: Metadata) -> str:
+    """A mark for what stays in the world when its resource goes."""
+    goes = step["op"] in ("delete", "replace", "create-replacement", "delete-replaced")
+    return "[retain]" if goes and (step.get("old") or {}).get("retainOnDelete") else ""
+
+
+def type_name(kind: str) -> str:
+    """A type for people: the file that many modules have for each type is left out."""
+    package, _, rest = kind.partition(":")
+    module, _, name = rest.partition(":")
+    folder, slash, file = module.rpartition("/")
+    if slash and name and file == name[0].lower() + name[1:]:
+        return f"{package}:{folder}:{name}"
+    return kind
+
+
 def default_provider(event: dict[str, Any]) -> bool:
     """Whether the event is of a provider nobody wrote down: it is not for operators."""
     for payload in event.values():
         if isinstance(payload, dict) and (step := payload.get("metadata")):
-            name = str(step["urn"]).rsplit("::", 1)[1]
+            name = urn_name(step["urn"])
             return str(step["type"]).startswith(PROVIDER_PREFIX) and name.startswith("default")
     return False
 

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import Any
 
 from engine import properties
@@ -19,7 +20,7 @@ from engine.display import Style
 from engine.display.steps import paint, sign
 from engine.paths import parse_path
 from engine.properties import Diff, internal
-from engine.state import UNKNOWN, Secret, from_disk, reveal
+from engine.state import REFERENCE, SIGNATURE, UNKNOWN, Secret, from_disk, reveal
 
 Title = Callable[["Printer"], None]
 _LIMIT = 150
@@ -87,6 +88,14 @@ def quote(text: str) -> str:
     for code in (*range(0x20), 0x7F):
         body = body.replace(f"\\u{code:04x}", f"\\x{code:02x}")
     return body.replace("\x7f", "\\x7f")
+
+
+def go_float(value: float) -> str:
+    """A number with a fraction, as Go's %g."""
+    digits = Decimal(repr(value)).as_tuple()
+    count, exponent = len(digits.digits), len(digits.digits) + int(digits.exponent) - 1
+    exact = format(Decimal(repr(value)), "f")
+    return exact if -4 <= exponent < 6 else f"{value:.{count - 1}e}"
 
 
 def shorten(text: str) -> str:
@@ -188,6 +197,16 @@ class Printer:
                 self.margin(f"    [{index}]: ")
                 self.indented(1).value(item)
             self.margin("]", prefix=False)
+        elif isinstance(value, dict) and value.get(SIGNATURE) == REFERENCE:
+            self.write("{\n")
+            inner = self.indented(1)
+            identity = UNKNOWN if value.get("id") == "" else value.get("id")
+            parts = (("URN", value["urn"]), ("ID", identity),
+                     ("PackageVersion", value["packageVersion"]))  # fmt: skip
+            for key, part in parts:
+                inner.title(key, 3)
+                inner.write(f"{inner._primitive(part)}\n")
+            self.margin("}", prefix=False)
         elif isinstance(value, dict):
             if not value:
                 self.write("{}")
@@ -210,8 +229,8 @@ class Printer:
             if value == UNKNOWN:
                 return "[unknown]"
             return quote(shorten(value) if self.style.truncate else value)
-        if isinstance(value, float):
-            return str(int(value)) if value.is_integer() else repr(value)
+        if isinstance(value, int | float):
+            return str(int(float(value))) if value == int(value) else go_float(value)
         return "[secret]" if isinstance(value, Secret) else str(value)
 
     def object_diff(self, diff: Diff, include: list[str] | None = None) -> None:

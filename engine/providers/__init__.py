@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.paths import parse_path
-from engine.state import Properties
+from engine.state import Properties, urn_name
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Context:
 
     @property
     def name(self) -> str:
-        return self.urn.rsplit("::", 1)[1]
+        return urn_name(self.urn)
 
 
 @dataclass

@@ -19,20 +19,15 @@ from engine.errors import refuse
 from engine.processes import end
 from engine.properties import detailed_diff
 from engine.providers import Context, Difference, ProviderError, Refused, top_level
+from engine.providers.schema import KINDS, arguments_of, convert, declared, mismatch
 from engine.providers.ssh import Outcome, Pool, SshError
 from engine.state import UNKNOWN, Properties, Secret, Value, reveal
 
 REMOTE = "command:remote:Command"
 LOCAL = "command:local:Command"
-COMMON: dict[str, type] = dict.fromkeys(("create", "delete", "logging", "stdin", "update"), str)
-COMMON |= {"addPreviousOutputInEnv": bool, "environment": dict, "triggers": list}
-INPUTS: dict[str, dict[str, type]] = {
-    REMOTE: {**COMMON, "connection": dict},
-    LOCAL: {**COMMON, "dir": str, "interpreter": list},
-}
+ASSETS = {"assetPaths", "archivePaths"}
 DEFAULTS = {"user": "root", "port": 22, "dialErrorLimit": 10, "perDialTimeout": 15}
 SECRETS = ("password", "privateKey", "privateKeyPassword")
-LOGGING = ("stdout", "stderr", "stdoutAndStderr", "none")
 
 
 class CommandProvider:
@@ -45,26 +40,14 @@ class CommandProvider:
         return {"__pulumi-go-provider-version": "1.2.0"}
 
     def check(self, kind: str, inputs: Properties) -> Properties:
-        checked = {k: v for k, v in inputs.items() if v is not None}
-        failures = []
-        for key, value in checked.items():
-            if key not in INPUTS[kind]:
-                raise refuse(f"{key} of {kind}")
-            plain, expected = reveal(value), INPUTS[kind][key]
-            if plain != UNKNOWN and not isinstance(plain, expected):
-                found = type(plain).__name__
-                failures.append((key, f"expected {expected.__name__}, got {found}"))
-            elif key == "logging" and plain not in (*LOGGING, UNKNOWN):
-                failures.append((key, f"expected one of {', '.join(LOGGING)}"))
-        if kind == REMOTE and "connection" not in checked:
-            failures.append(("connection", "missing required field"))
-        elif kind == REMOTE and not failures:
-            connection = reveal_outer(checked["connection"])
-            if isinstance(connection, dict) and not connection.get("host"):
-                failures.append(("connection", "missing required field 'host'"))
-            checked["connection"] = Secret(_connection(connection))
-        if failures:
-            raise Refused(*failures)
+        inputs = _without_nulls(inputs)
+        for key in ASSETS & inputs.keys():
+            raise refuse(f"{key} of {kind}")
+        checked, wrong = convert(kind, inputs, _scalar)
+        if wrong:
+            raise Refused(*wrong)
+        if kind == REMOTE:
+            checked["connection"] = Secret(_connection(reveal_outer(checked["connection"])))
         return checked
 
     def difference(self, kind: str, old: Properties, new: Properties) -> Difference:
@@ -85,7 +68,7 @@ class CommandProvider:
             return _new_id(context), {**new, "stderr": UNKNOWN, "stdout": UNKNOWN}
         changed = any(
             new.get(key) == UNKNOWN or (key in old_outputs and new.get(key) != old_outputs[key])
-            for key in INPUTS[context.type]
+            for key in declared(arguments_of(context.type)).types
         )
         run = {k: UNKNOWN if changed else old_outputs.get(k, "") for k in ("stderr", "stdout")}
         return "", {**new, **run}
@@ -141,10 +124,16 @@ class CommandProvider:
         if ran.status != 0 or ran.signal:
             failure = _failure(context.type, ran)
             raise ProviderError(f"{failure}: running {_quote(command)}:\n{_text(ran.both)}")
-        return {
-            "stdout": _text(ran.stdout).removesuffix("\n"),
-            "stderr": _text(ran.stderr).removesuffix("\n"),
-        }
+        outputs = {}
+        for name, data in (("stdout", ran.stdout), ("stderr", ran.stderr)):
+            try:
+                outputs[name] = data.decode().removesuffix("\n")
+            except UnicodeDecodeError as error:
+                failure = f"{name} is not UTF-8 ({error.reason} at byte {error.start})"
+                raise ProviderError(
+                    f"{failure}: running {_quote(command)}:\n{_text(ran.both)}"
+                ) from None
+        return outputs
 
 
 class _Lines:
@@ -171,19 +160,20 @@ async def _run_here(
     context: Context, command: str, plain: Any, previous: dict[str, str], lines: _Lines
 ) -> Outcome:
     interpreter = plain.get("interpreter") or ["/bin/sh", "-c"]
+    variables = plain.get("environment", {}) | previous  # a name may hold a `=`, as with Go
     ran = Outcome(lines.add)
     try:
         process = await asyncio.create_subprocess_exec(
             *interpreter,
             command,
             cwd=plain.get("dir") or context.folder,
-            env=os.environ | plain.get("environment", {}) | previous,
+            env=os.environ | dict(f"{k}={v}".split("=", 1) for k, v in variables.items()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the command or a variable
         raise ProviderError(f"{error}: running {_quote(command)}:\n") from None
 
     async def feed(writer: asyncio.StreamWriter) -> None:
@@ -206,6 +196,26 @@ async def _run_here(
     return ran
 
 
+def _without_nulls(value: Value) -> Value:
+    """A property that is null is none; an element of a list stays."""
+    if isinstance(value, Secret):
+        return Secret(_without_nulls(value.value))
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return [_without_nulls(v) for v in value] if isinstance(value, list) else value
+
+
+def _scalar(expected: type, value: Value) -> Value:
+    """As Go decodes a property: nothing is converted but a number that is to be whole."""
+    if expected is bool and isinstance(value, bool):
+        return value
+    if expected in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        return int(value) if expected is int else value
+    if issubclass(expected, str) and isinstance(value, str):
+        return value
+    raise mismatch(KINDS.get(expected, KINDS[str]), value)
+
+
 def reveal_outer(value: Value) -> Value:
     """The value itself where it is a secret as a whole."""
     while isinstance(value, Secret):
@@ -217,7 +227,7 @@ def _connection(value: Value) -> Value:
     """A connection with the provider's defaults, its credentials secret; its proxy likewise."""
     if not isinstance(value, dict):
         return value
-    found = DEFAULTS | {k: v for k, v in value.items() if v is not None}
+    found = DEFAULTS | value
     for key in SECRETS:
         if key in found and not isinstance(found[key], Secret):
             found[key] = Secret(found[key])

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import secrets
 import string
+from decimal import Decimal
 from typing import Any
 
 import bcrypt
 
-from engine.properties import detailed_diff
-from engine.providers import Context, Difference, Refused, top_level
+from engine.providers import Context, Difference, Refused
+from engine.providers.schema import KINDS, convert, mismatch
 from engine.state import UNKNOWN, Properties, Secret, Value, reveal
 
 BYTES = "random:index/randomBytes:RandomBytes"
@@ -24,49 +26,43 @@ PASSWORD = "random:index/randomPassword:RandomPassword"
 CLASSES = {"lower", "upper", "numeric", "special"}
 MINIMA = {f"min{name.capitalize()}" for name in CLASSES}
 SPECIAL = "!@#$%&*()-_=+[]{}<>:?"
-INPUTS = {
-    BYTES: {"length", "keepers"},
-    PASSWORD: {"length", "keepers", "number", "overrideSpecial"} | CLASSES | MINIMA,
-}
 COMPUTED = {BYTES: ("base64", "hex"), PASSWORD: ("bcryptHash", "result")}
+MADE = ("bcryptHash", "result", "id", "__meta")
+"""Outputs of a password that an update leaves as they are."""
+NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 
 
 class RandomProvider:
-    types = frozenset(INPUTS)
+    types = frozenset(COMPUTED)
 
     def configuration(self) -> Properties:
         return {}
 
     def check(self, kind: str, inputs: Properties) -> Properties:
         checked = {k: v for k, v in inputs.items() if v is not None}
-        failures = [(k, f"unknown property of {kind}") for k in checked if k not in INPUTS[kind]]
-        length = reveal(checked.get("length"))
-        least = sum(int(reveal(checked.get(m, 0)) or 0) for m in MINIMA)
-        if "length" not in checked:
-            failures.append(("length", "Missing required property 'length'"))
-        elif length != UNKNOWN and (not isinstance(length, int) or length < 1):
-            reason = f"expected a whole number of at least 1, got {length!r}"
-            failures.append(("length", reason))
-        elif isinstance(length, int) and length < least:
-            reason = f"{length} is less than the sum of the minima, {least}"
-            failures.append(("length", reason))
-        if failures:
-            raise Refused(*failures)
+        wrong = convert(kind, reveal(checked), _scalar)[1]
+        if wrong := wrong or _contradictions(kind, _planned(kind, checked)):
+            raise Refused(*wrong)
         return checked
 
     def difference(self, kind: str, old: Properties, new: Properties) -> Difference:
-        detail = {path: f"{change}-replace" for path, change in detailed_diff(old, new).items()}
-        keys = top_level(detail)
-        return Difference(bool(detail), keys, keys, detail, delete_before_replace=False)
+        before, after = _planned(kind, old), _planned(kind, new)
+        keys = sorted(before.keys() | after.keys())
+        changed = [k for k in keys if before.get(k) != after.get(k)]
+        replacing = [
+            k for k in changed if kind == BYTES or _replaces(k, before.get(k), after.get(k))
+        ]
+        return Difference(bool(changed), replacing, changed)
 
     def preview(
         self, context: Context, new: Properties, old_outputs: Properties | None
     ) -> tuple[str, Properties]:
-        computed = dict.fromkeys(COMPUTED[context.type], Secret(UNKNOWN))
-        return "", _settings(context.type, new) | computed
+        computed: Properties = dict.fromkeys(COMPUTED[context.type], Secret(UNKNOWN))
+        computed |= {"id": UNKNOWN} if context.type == PASSWORD else {}
+        return "", _outputs(context.type, new) | (_made(old_outputs) if old_outputs else computed)
 
     async def create(self, context: Context, inputs: Properties) -> tuple[str, Properties]:
-        outputs = _settings(context.type, inputs)
+        outputs = _outputs(context.type, inputs)
         plain = reveal(outputs)
         if context.type == BYTES:
             data = secrets.token_bytes(plain["length"])
@@ -80,7 +76,7 @@ class RandomProvider:
     async def update(
         self, context: Context, inputs: Properties, old_outputs: Properties
     ) -> Properties:
-        raise AssertionError("every change of a random resource replaces it")
+        return _outputs(context.type, inputs) | _made(old_outputs)
 
     async def delete(self, context: Context, outputs: Properties) -> None:
         return None
@@ -89,13 +85,85 @@ class RandomProvider:
         return None
 
 
-def _settings(kind: str, inputs: Properties) -> Properties:
-    """The inputs with the provider's defaults, as its outputs carry them."""
+def _scalar(expected: type, value: Value) -> Value:
+    """As the bridge to Terraform's provider converts: text to a number, what is plain to text."""
+    is_bool = isinstance(value, bool)
+    is_number = isinstance(value, int | float) and not is_bool
+    if expected is bool and is_bool:
+        return value
+    if expected is int and (is_number or isinstance(value, str)):
+        number = float(value) if re.fullmatch(NUMBER, str(value)) else None
+        if number is not None and number.is_integer() and abs(number) < 1 << 63:
+            return int(number)
+        if value == "":
+            return None
+        raise ValueError("expected a whole number")
+    if expected is str and (is_bool or is_number):
+        return str(value).lower() if is_bool else f"{Decimal(repr(float(value))).normalize():f}"
+    if expected is str and isinstance(value, str):
+        return value
+    raise mismatch(KINDS[expected], value)
+
+
+def _planned(kind: str, inputs: Properties) -> Properties:
+    """What the provider makes of the inputs, with its defaults."""
+    given = {k: v for k, v in convert(kind, reveal(inputs), _scalar)[0].items() if v is not None}
     if kind == BYTES:
-        return dict(inputs)
+        return given
     defaults: dict[str, Value] = dict.fromkeys(CLASSES, True) | dict.fromkeys(MINIMA, 0)
-    numeric = inputs.get("numeric", inputs.get("number", True))
-    return defaults | inputs | {"numeric": numeric, "number": numeric}
+    numeric = given.get("numeric", given.get("number", True))
+    return {"number": numeric} | defaults | {"numeric": numeric} | given
+
+
+def _contradictions(kind: str, planned: Properties) -> list[tuple[str, str]]:
+    """What is wrong with inputs that are each of their type."""
+    length, wrong = planned.get("length"), []
+    if length is None:
+        wrong.append(("length", "missing required property"))
+    elif length != UNKNOWN and length < 1:
+        wrong.append(("length", f"expected at least 1, got {length}"))
+    if kind == BYTES:
+        return wrong
+    minima = {key: planned[key] for key in sorted(MINIMA) if planned[key] != UNKNOWN}
+    wrong += [(key, f"expected at least 0, got {m}") for key, m in minima.items() if m < 0]
+    least = sum(minima.values())
+    if not wrong and length != UNKNOWN and length < least and len(minima) == len(MINIMA):
+        wrong.append(("length", f"{length} is less than the sum of the minima, {least}"))
+    if len({planned["number"], planned["numeric"]} - {UNKNOWN}) > 1:
+        wrong.append(("number", "is not as numeric is; number is deprecated, use numeric"))
+    if not any(planned[key] is True for key in CLASSES):
+        wrong.append(("", f"at least one of {', '.join(sorted(CLASSES))} must be true"))
+    return wrong
+
+
+def _replaces(key: str, old: Value, new: Value) -> bool:
+    """Whether another value of a password's property makes another password."""
+    if key == "overrideSpecial":
+        return new != UNKNOWN and (new is not None or old != "")
+    if key != "keepers":
+        return True
+    old, new = old or {}, {} if new in (None, UNKNOWN) else new
+    return bool(old.keys() - new.keys()) or any(
+        value is not None if key not in old else value != old[key] for key, value in new.items()
+    )
+
+
+def _outputs(kind: str, inputs: Properties) -> Properties:
+    """The settings as outputs carry them, secret where the inputs are."""
+    return {k: _secret_as(inputs.get(k), v) for k, v in _planned(kind, inputs).items()}
+
+
+def _secret_as(example: Value, value: Value) -> Value:
+    if isinstance(example, Secret):
+        return Secret(value)
+    if isinstance(example, dict) and isinstance(value, dict):
+        return {k: _secret_as(example.get(k), v) for k, v in value.items()}
+    return value
+
+
+def _made(outputs: Properties) -> Properties:
+    """What an update leaves as it was made."""
+    return {k: outputs[k] for k in MADE if k in outputs}
 
 
 def _password(plain: dict[str, Any]) -> str:

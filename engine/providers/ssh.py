@@ -16,6 +16,7 @@ from typing import Any
 
 import asyncssh
 from asyncssh.channel import SSHClientChannel
+from asyncssh.constants import OPEN_REQUEST_SESSION_FAILED
 
 SESSIONS = 8
 """Commands at once on one connection: OpenSSH's MaxSessions is 10 by default."""
@@ -157,28 +158,42 @@ class Pool:
         """
         key = json.dumps(connection, sort_keys=True)
         slots = self._slots.setdefault(key, asyncio.Semaphore(SESSIONS))
-        async with slots:
+        where = f"{connection['user']}@{connection['host']}:{int(connection['port'])}"
+        ran = Outcome(on_output)
+        async with slots, contextlib.AsyncExitStack() as closing:
             ssh = await self._connect(connection, log)
-            where = f"{connection['user']}@{connection['host']}:{int(connection['port'])}"
-            ran = Outcome(on_output)
             try:
-                process = await ssh.create_process(command, env=environment, encoding=None)
-                process.stdin.write(stdin.encode("utf-8", "surrogatepass"))
-                process.stdin.write_eof()
-
-                async with process:
-                    await asyncio.gather(
-                        ran.read(process.stdout, False), ran.read(process.stderr, True)
-                    )
-                    await process.wait_closed()
+                try:
+                    process = await ssh.create_process(command, env=environment, encoding=None)
+                except asyncssh.ChannelOpenError as error:
+                    if error.code == OPEN_REQUEST_SESSION_FAILED:
+                        raise
+                    # The server has no room for another session on this connection (sshd counts
+                    # those that have just ended a moment longer). Nothing has run, so the command
+                    # gets a connection of its own, as each has with the provider.
+                    own = await self._dial_with_retry(connection, log, "Dial")
+                    ssh = await closing.enter_async_context(own)
+                    process = await ssh.create_process(command, env=environment, encoding=None)
             except EnvironmentRefused as refused:
                 raise SshError(
                     f'could not set environment variable "{refused}"{ENV_HELP}'
                 ) from None
             except (asyncssh.Error, OSError) as error:
                 raise SshError(f"connection to {where} lost: {_reason(error)}") from None
-            if process.exit_status is None and process.exit_signal is None:
-                raise SshError(f"connection to {where} lost before the command ended")
+            lost = " before the command ended"
+            try:
+                with contextlib.suppress(BrokenPipeError):  # it ended before it was fed
+                    process.stdin.write(stdin.encode("utf-8", "surrogatepass"))
+                    process.stdin.write_eof()
+                async with process:
+                    await asyncio.gather(
+                        ran.read(process.stdout, False), ran.read(process.stderr, True)
+                    )
+                    await process.wait_closed()
+            except (asyncssh.Error, OSError) as error:
+                lost = f": {_reason(error)}"
+            if process.exit_status is None:  # what the server reported counts, however it ended
+                raise SshError(f"connection to {where} lost{lost}")
             for name in getattr(process.channel, "refused", ()):
                 log(f"Unable to set '{name}'{ENV_HELP}")
             if process.exit_signal:
@@ -242,11 +257,11 @@ async def _dial(
     timeout = int(connection.get("perDialTimeout", 15)) or None
     try:
         pinned = connection.get("hostKey")
-        pin = asyncssh.import_public_key(pinned) if pinned else None
+        pin = None if pinned is None else asyncssh.import_public_key(pinned)
     except (asyncssh.KeyImportError, ValueError) as error:
         raise HostKeyMismatch(f"{where}: failed to parse host key: {error}") from None
     keys: list[asyncssh.SSHKey | asyncssh.SSHKeyPair] = []
-    if private := connection.get("privateKey"):
+    if (private := connection.get("privateKey")) is not None:
         try:
             keys = [asyncssh.import_private_key(private, connection.get("privateKeyPassword"))]
         except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
@@ -284,7 +299,7 @@ async def _dial(
         ) from None
     except TimeoutError:
         raise SshError(f"dial {where}: no SSH answer within {timeout} s") from None
-    except (asyncssh.Error, OSError) as error:
+    except (asyncssh.Error, OSError, ValueError, OverflowError) as error:  # what no host or port is
         raise SshError(f"dial {where}: {_reason(error)}") from None
     finally:
         if agent is not None:

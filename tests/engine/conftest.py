@@ -44,7 +44,9 @@ class SshServer:
     """Runs commands with /bin/sh in a folder; a thread with an event loop of its own.
 
     ``before`` may be set: called with each command, it can raise, or wait, before the command
-    runs. ``connections`` and ``commands`` count and list what came.
+    runs. So may ``session``, between ``stop`` and ``start``: called with the connection's number,
+    it returns what serves a session instead, or raises asyncssh.ChannelOpenError.
+    ``connections`` and ``commands`` count and list what came.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,6 +56,7 @@ class SshServer:
         self.commands: list[str] = []
         self.open: list[asyncssh.SSHServerConnection] = []
         self.before: Callable[[str], Any] | None = None
+        self.session: Callable[[int], asyncssh.SSHServerSession[bytes]] | None = None
         self.user_key = asyncssh.generate_private_key("ssh-ed25519")
         self.host_key = asyncssh.generate_private_key("ssh-ed25519")
         self.loop = asyncio.new_event_loop()
@@ -75,6 +78,7 @@ class SshServer:
         class Server(asyncssh.SSHServer):
             def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
                 owner.connections += 1
+                self.number = owner.connections
                 owner.open.append(conn)
 
             def begin_auth(self, username: str) -> bool:
@@ -92,6 +96,9 @@ class SshServer:
             def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
                 return key.public_data == owner.user_key.public_data
 
+            def session_requested(self) -> Any:
+                return owner.session(self.number) if owner.session else False
+
             def connection_requested(self, *_: Any) -> bool:
                 return True  # a bastion, too
 
@@ -100,7 +107,7 @@ class SshServer:
             self.port,
             server_factory=Server,
             server_host_keys=[self.host_key],
-            process_factory=self._serve,
+            process_factory=None if self.session else self._serve,
             encoding=None,
         )
         self.port = self._listener.sockets[0].getsockname()[1]
@@ -124,11 +131,18 @@ class SshServer:
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
             )
+            assert child.stdin
+            assert child.stdout
+            assert child.stderr
+            feeding = asyncio.create_task(_feed(process.stdin, child.stdin))
             try:
-                out, err = await child.communicate(await process.stdin.read())
+                out, err = await asyncio.gather(child.stdout.read(), child.stderr.read())
+                await child.wait()
             except asyncio.CancelledError:
                 await end(child, signal.SIGKILL)
                 raise
+            finally:
+                feeding.cancel()
             process.stdout.write(out)
             process.stderr.write(err)
             process.exit(child.returncode or 0)
@@ -173,6 +187,15 @@ class SshServer:
             "privateKey": self.user_key.export_private_key().decode(),
             "hostKey": self.host_key.export_public_key().decode().strip(),
         }
+
+
+async def _feed(source: asyncssh.SSHReader[bytes], sink: asyncio.StreamWriter) -> None:
+    """Stdin as it comes, as an SSH server passes it on: the command may end before."""
+    with contextlib.suppress(ConnectionError, asyncssh.Error):
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()
+    sink.close()
 
 
 @dataclass
@@ -374,7 +397,10 @@ def remote(name: str, create: str = "", **rest: Any) -> Json:
     return _item("remote", name, create or f"echo {name}", rest)
 
 
-ARGUMENTS = {"update", "delete", "stdin", "environment", "triggers", "logging", "dir", "connection"}
+ARGUMENTS = {
+    *("update", "delete", "stdin", "environment", "triggers", "logging", "dir", "connection"),
+    "interpreter",
+}
 
 
 def _item(kind: str, name: str, create: str, rest: Json) -> Json:

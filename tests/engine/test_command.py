@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import asyncssh
 import pytest
 
+from engine.providers.ssh import Outcome as Ended
 from engine.providers.ssh import Pool, SshError
 from engine.state import SECRET, SIGNATURE
 from tests.engine.conftest import Outcome, SshServer, Stack, local, remote
@@ -29,7 +32,8 @@ async def test_connection_is_secret_and_has_its_defaults(stack: Stack, server: S
     assert '"perDialTimeout":15' in text
     assert '"user":"admin"' in text
     assert (
-        f'{{"{SIGNATURE}":"{SECRET}","plaintext"' in text  # a secret within the secret
+        f'{{"{SIGNATURE}":"{SECRET}","ciphertext":"'
+        in text  # within it, readable, as Pulumi has it
     )
     key = server.connection["privateKey"].splitlines()[1]
     assert key not in done.text
@@ -53,6 +57,81 @@ async def test_stdin_environment_and_previous_output(stack: Stack, server: SshSe
     stack.config["resources"] = [remote("a", command, stdin="on\n", environment={"GREETING": "yo"})]
     await stack.up()
     assert stack.resources()["a"]["outputs"]["stdout"] == "on\nyo in\nhi "
+
+
+ENDINGS = {
+    "at once": ("exit 3", 3),
+    "after closing stdin": ("exec <&-; echo closed", 0),
+    "after reading all": ("test $(wc -c) -eq $SIZE", 0),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("size", [0, 1_000_000])
+async def test_a_command_that_has_ended_has_the_status_that_the_server_reports(
+    server: SshServer, ending: str, size: int
+) -> None:
+    """Whatever became of its stdin: each of these ends while the others are being fed."""
+    command, expected = ENDINGS[ending]
+    async with _pool() as run:
+        ended = await asyncio.gather(
+            *(run(server.connection, f"SIZE={size}; {command}", "x" * size) for _ in range(8))
+        )
+    assert [ran.status for ran in ended] == [expected] * 8
+    assert len(server.commands) == 8
+
+
+class AtOnce(asyncssh.SSHServerSession[bytes]):
+    """A command whose start, output, status and end come in one packet with those before them;
+    ``dies``: the status is the last that the server says, the channel is never closed."""
+
+    def __init__(self, dies: bool = False) -> None:
+        self._dies = dies
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        self._channel = chan
+
+    def exec_requested(self, command: str) -> bool:
+        return True
+
+    def session_started(self) -> None:
+        self._channel.write(b"out")
+        if self._dies:
+            self._channel._send_request(b"exit-status", asyncssh.packet.UInt32(3))
+            self._channel.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        else:
+            self._channel.exit(3)
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_a_command_that_ends_before_it_is_fed_keeps_status_and_output(
+    server: SshServer, dies: bool
+) -> None:
+    server.stop()
+    server.session = lambda _: AtOnce(dies)
+    server.start()
+    async with _pool() as run:
+        for size in (0, 1, 1_000_000):
+            ran = await run(server.connection, "x", "x" * size)
+            assert (ran.status, ran.stdout) == (3, b"out")
+
+
+async def test_a_command_refused_for_lack_of_sessions_gets_a_connection_of_its_own(
+    server: SshServer,
+) -> None:
+    """OpenSSH's MaxSessions, which also counts a session that has just ended."""
+
+    def only_elsewhere(connection: int) -> AtOnce:
+        if connection == 1:
+            raise asyncssh.ChannelOpenError(asyncssh.OPEN_CONNECT_FAILED, "open failed")
+        return AtOnce()
+
+    server.stop()
+    server.session = only_elsewhere
+    server.start()
+    async with _pool() as run:
+        assert (await run(server.connection, "x")).stdout == b"out"
+    assert server.connections == 2
 
 
 async def test_environment_that_the_server_refuses_is_an_error(
@@ -224,32 +303,46 @@ async def test_delete_gets_stdin_and_a_dead_host_stops_it(stack: Stack, server: 
     assert (server.folder / "gone").read_text() == "bundle"
 
 
-async def test_output_that_is_large_or_no_text(stack: Stack) -> None:
-    stack.config["resources"] = [
-        remote("large", "head -c 50000000 /dev/zero | tr '\\0' x", logging="none"),
-        remote("binary", r"printf 'a\377b'"),
-    ]
+async def test_output_that_is_large(stack: Stack) -> None:
+    command = "head -c 50000000 /dev/zero | tr '\\0' x"
+    stack.config["resources"] = [remote("large", command, logging="none")]
     done = await stack.up()
     assert done.result.result == "succeeded"
     assert len(stack.resources()["large"]["outputs"]["stdout"]) == 50_000_000
-    assert stack.resources()["binary"]["outputs"]["stdout"] == "a\N{REPLACEMENT CHARACTER}b"
+
+
+async def test_output_that_is_not_utf8_cannot_be_kept(stack: Stack) -> None:
+    stack.config["resources"] = [remote("binary", r"printf 'a\377b'")]
+    done = await stack.up()
+    assert done.failures[0].startswith(
+        "stdout is not UTF-8 (invalid start byte at byte 1): running"
+    )
+    assert "a\N{REPLACEMENT CHARACTER}b" in done.failures[0]
 
 
 async def test_a_connection_that_breaks_is_said_and_made_anew(server: SshServer) -> None:
-    pool = Pool()
     connection = server.connection | {"dialErrorLimit": 1}
+    async with _pool() as run:
+        assert (await run(connection, "echo 1")).stdout == b"1\n"
+        server.before = lambda _: server.loop.create_task(_break(server))
+        for stdin in ("", "x" * 1_000_000):
+            with pytest.raises(SshError, match="lost"):
+                await run(connection, "sleep 5", stdin)
+        server.before = None
+        assert (await run(connection, "echo 2")).stdout == b"2\n"
+        assert server.connections == 3
 
-    async def command(text: str) -> Any:
-        return await pool.run(connection, text, "", {}, lambda *_: None, lambda _: None)
+
+@contextlib.asynccontextmanager
+async def _pool() -> AsyncIterator[Callable[..., Awaitable[Ended]]]:
+    """Runs a command on a connection, perhaps with stdin."""
+    pool = Pool()
+
+    def run(connection: dict[str, Any], command: str, stdin: str = "") -> Awaitable[Ended]:
+        return pool.run(connection, command, stdin, {}, lambda *_: None, lambda _: None)
 
     try:
-        assert (await command("echo 1")).stdout == b"1\n"
-        server.before = lambda _: server.loop.create_task(_break(server))
-        with pytest.raises(SshError, match="lost"):
-            await command("sleep 5")
-        server.before = None
-        assert (await command("echo 2")).stdout == b"2\n"
-        assert server.connections == 2
+        yield run
     finally:
         await pool.close()
 
@@ -257,10 +350,3 @@ async def test_a_connection_that_breaks_is_said_and_made_anew(server: SshServer)
 async def _break(server: SshServer) -> None:
     for connection in list(server.open):
         connection.abort()
-
-
-async def test_a_wrong_argument_is_named(stack: Stack) -> None:
-    stack.config["resources"] = [local("a", logging="loud")]
-    done = await stack.up()
-    assert done.result.result == "failed"
-    assert "property logging" in done.failures[0]

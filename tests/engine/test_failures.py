@@ -299,3 +299,10 @@ async def test_secrets_are_in_no_event_and_no_checkpoint(stack: Stack) -> None:
     for secret in [*opened, "s3cret"]:
         assert secret not in done.text
         assert secret not in json.dumps(found)  # whose ciphertext is spelt backwards
+
+
+async def test_another_version_of_a_provider_is_refused(stack: Stack) -> None:
+    stack.config["resources"] = [local("a", version="1.2.1"), local("b", version="1.2.0")]
+    done = await stack.up()
+    assert "version 1.2.0 of the provider command (1.2.1 is built in)" in done.result.unsupported
+    assert "b" not in stack.resources()

@@ -38,7 +38,7 @@ def normal(value: Any, ids: dict[str, str]) -> Any:
 
 
 def identities(resources: list[Json]) -> dict[str, str]:
-    return {r["id"]: f"id of {r['urn']}" for r in resources if r.get("id")}
+    return {r["id"]: f"id of {r['urn']}" for r in resources if r.get("id", "none") != "none"}
 
 
 def normal_state(deployment: Json) -> Json:
@@ -198,6 +198,41 @@ async def test_targets_are_the_same(graph: Stack, real: Real) -> None:
         *("destroy", "--yes", "--skip-preview", "--target", "**Command::a", "--target-dependents")
     )
     assert_same(gone.events, theirs)
+    assert normal_state(plain(graph)) == normal_state(real.export())
+
+
+TARGETED: dict[str, tuple[str, ...]] = {
+    "dependents": ("--target", "**::a", "--target-dependents"),
+    "alias": ("--target", "**::new"),
+    "of a child": ("--target", "**::c", "--target-dependents"),
+    "replace": ("--replace", "**::b"),
+    "target-replace": ("--target-replace", "**::a"),
+    "replace none": ("--replace", "urn:pulumi:test::graph::no:such:Type::x"),
+    "refresh": ("--refresh",),
+    "refresh of a target": ("--refresh", "--target", "**::b"),
+}
+
+
+@pytest.mark.parametrize("case", TARGETED)
+async def test_targets_reach_as_far(graph: Stack, real: Real, case: str) -> None:
+    real.up()
+    take(graph, real.export())
+    resources = graph.config["resources"]
+    CHANGES["update stdin"](resources)
+    CHANGES["update of an update command only"](resources)
+    CHANGES["alias"](resources)
+    resources.append(local("new"))
+    flags = TARGETED[case]
+    pairs = list(zip(flags, [*flags[1:], ""], strict=True))
+    both = tuple(v for f, v in pairs if f == "--target-replace")
+    mine = await graph.up(
+        targets=tuple(v for f, v in pairs if f == "--target") + both,
+        replace=tuple(v for f, v in pairs if f == "--replace") + both,
+        target_dependents="--target-dependents" in flags,
+        refresh="--refresh" in flags,
+    )
+    theirs = real.operate("up", "--yes", "--skip-preview", *flags, check=False)
+    assert_same(mine.events, theirs)
     assert normal_state(plain(graph)) == normal_state(real.export())
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.conftest import Stack, local, remote
+from tests.engine.conftest import Json, Stack, local, remote
 
 
 def order(file: Path) -> list[str]:
@@ -279,10 +279,105 @@ async def test_destroying_a_target_with_dependents_needs_them_named(stack: Stack
     assert done.steps == [("delete", "b"), ("delete", "a")]
 
 
+async def test_target_dependents_follow_dependencies_not_the_stack(stack: Stack) -> None:
+    def resources(text: str) -> list[Json]:
+        return [
+            local("a", f"echo {text}"),
+            local("by-output", environment={"A": "${a.stdout}", "B": text}),
+            local("by-order", f"echo {text}", depends_on=["by-output"]),
+            {"name": "group", "kind": "group"},
+            local("child", f"echo {text}", parent="group"),
+            local("other", f"echo {text}"),
+        ]
+
+    stack.config["resources"] = resources("1")
+    await stack.up()
+    stack.config["resources"] = resources("2")
+    done = await stack.up(targets=("**::a",), target_dependents=True)
+    assert sorted(done.steps) == [("update", n) for n in ("a", "by-order", "by-output")]
+    done = await stack.up(targets=("**::group",), target_dependents=True)
+    assert done.steps == [("update", "child")]
+
+
+async def test_what_is_out_of_target_keeps_its_urn_and_provider(stack: Stack) -> None:
+    provider = {"name": "p", "kind": "provider"}
+    stack.config["resources"] = [provider, local("a"), local("t"), local("of-a", depends_on=["a"])]
+    await stack.up()
+    before = stack.resources()
+    renamed = local("b", aliases=[{"name": "a"}], provider="p", depends_on=["t"])
+    stack.config["resources"] = [
+        *(provider, local("t", "echo 2"), renamed, local("of-a", "echo 2", depends_on=["b"])),
+    ]
+    done = await stack.up(targets=("**::t",))
+    assert done.steps == [("update", "t")]
+    assert {n: r for n, r in stack.resources().items() if n != "t"} == {
+        n: r for n, r in before.items() if n != "t"
+    }
+
+
+async def test_out_of_target_without_its_provider(stack: Stack) -> None:
+    provider = {"name": "p", "kind": "provider"}
+    stack.config["resources"] = [provider, local("a", provider="p"), local("t")]
+    await stack.up()
+    before = stack.resources()
+    stack.config["resources"] = [local("a"), local("t", "echo 2", depends_on=["a"])]
+    for dry_run in (True, False):
+        done = await stack.operate(dry_run=dry_run, targets=("**::t",))
+        assert done.result.result == "failed"
+        assert "due to a change of providers mixed with --target" in done.failures[0]
+        assert ("update", "t") not in done.steps
+    assert stack.resources() == before
+
+
+async def test_out_of_target_keeps_what_it_depends_on(stack: Stack) -> None:
+    """Also what is a target and gone from the program."""
+    stack.config["resources"] = [local("gone"), local("kept", depends_on=["gone"]), local("t")]
+    await stack.up()
+    stack.config["resources"] = [local("kept"), local("t", "echo 2")]
+    done = await stack.up(targets=("**::t", "**::gone"))
+    assert done.steps == [("update", "t")]
+    assert stack.resources("Command").keys() == {"gone", "kept", "t"}
+
+
+async def test_replace_and_its_targets(stack: Stack) -> None:
+    stack.config["resources"] = [
+        local("a", "echo 1", ignore_changes=["create"]),
+        local("b", environment={"A": "${a.stdout}"}),
+        local("c"),
+    ]
+    await stack.up()
+    stack.config["resources"][0]["args"]["create"] = "echo 2"
+    stack.config["resources"][2]["args"]["create"] = "echo 2"
+    done = await stack.up(replace=("**::a",), targets=("**::a",))
+    replaced = [("create-replacement", "a"), ("replace", "a"), ("delete-replaced", "a")]
+    assert done.steps == replaced
+    assert stack.resources()["a"]["inputs"]["create"] == "echo 1"
+    done = await stack.up(replace=("**::a",))
+    assert sorted(done.steps) == sorted([*replaced, ("update", "c")])
+    done = await stack.up(replace=("urn:pulumi:test::graph::no:such:Type::x",))
+    assert done.steps == []
+    assert done.failures == [
+        "Target 'urn:pulumi:test::graph::no:such:Type::x' could not be found in the stack. Did you "
+        "forget to escape $ in your shell?\n"
+    ]
+
+
+async def test_update_after_a_refresh(stack: Stack) -> None:
+    stack.config["resources"] = [local("a"), local("b")]
+    await stack.up()
+    stack.config["resources"][1]["args"]["create"] = "echo 2"
+    done = await stack.up(refresh=True)
+    refreshed = [("refresh", r["urn"].rsplit("::", 1)[1]) for r in stack.resources().values()]
+    assert sorted(done.steps) == sorted([*refreshed, ("update", "b")])
+    assert done.result.changes == {"same": 2, "update": 1}
+
+
 async def test_refresh_finds_everything_as_it_was(stack: Stack) -> None:
     stack.config["resources"] = [local("a"), remote("b")]
     await stack.up()
     before = stack.resources()
+    for resource in before.values():  # a refresh keeps no list that is empty, as Pulumi's
+        assert not any(resource.pop("propertyDependencies", {}).values())
     done = await stack.operate(operation="refresh")
     assert done.result.changes == {"same": 3}
     assert stack.resources() == before

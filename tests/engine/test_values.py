@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,13 +14,22 @@ from engine.journal import Entry, fold
 from engine.order import in_order
 from engine.paths import contains, format_path, parse_path
 from engine.properties import detailed_diff, difference, reset
-from engine.state import Resource, Secret, Snapshot, from_disk, reveal, to_disk
+from engine.state import (
+    SECRET,
+    SIGNATURE,
+    Resource,
+    Secret,
+    Snapshot,
+    from_disk,
+    reveal,
+    to_disk,
+)
 from engine.wire import properties_from_wire, properties_to_wire
 from tests.engine.conftest import Reversible
 
 text = st.text(max_size=8)
 keys = st.one_of(st.sampled_from(["a", "b.c", 'd"e', "f[0]"]), text.filter(bool))
-numbers = st.one_of(st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False))
+numbers = st.one_of(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False))
 leaves = st.one_of(st.none(), st.booleans(), numbers, text)
 
 
@@ -32,7 +43,7 @@ properties = st.dictionaries(keys, values, max_size=4)
 
 
 def whole(value: Any) -> Any:
-    """As Pulumi keeps numbers and secrets: whole floats are integers, no secret in a secret."""
+    """As Pulumi has numbers and secrets: all numbers are floats, no secret right in a secret."""
     if isinstance(value, Secret):
         inner = whole(value.value)
         return inner if isinstance(inner, Secret) else Secret(inner)
@@ -40,14 +51,12 @@ def whole(value: Any) -> Any:
         return {k: whole(v) for k, v in value.items()}
     if isinstance(value, list):
         return [whole(v) for v in value]
-    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
-        return int(value)
-    return value
+    return float(value) if type(value) is int else value
 
 
 @given(properties)
 def test_the_wire_keeps_values(value: dict[str, Any]) -> None:
-    assert properties_from_wire(properties_to_wire(value)) == whole(value)
+    assert whole(properties_from_wire(properties_to_wire(value))) == whole(value)
 
 
 @given(properties)
@@ -55,7 +64,52 @@ def test_the_disk_keeps_values(value: dict[str, Any]) -> None:
     crypter = Reversible()
     for encrypt in (crypter.encrypt, None):
         kept = json.loads(json.dumps(to_disk(value, encrypt)))
-        assert from_disk(kept, crypter.decrypt) == value
+        opened = from_disk(kept, crypter.decrypt)
+        assert whole(opened) == whole(value)
+        assert from_disk(to_disk(opened, crypter.encrypt), crypter.decrypt) == opened
+
+
+@given(st.one_of(st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False)))
+def test_a_number_is_the_same_from_the_program_and_from_the_disk(value: float) -> None:
+    """Pulumi writes the shortest digits: `12345678901234567000` for a float that is ...168."""
+    sent = properties_from_wire(properties_to_wire({"n": value}))
+    for text in (json.dumps(value), json.dumps(sent["n"]), str(Decimal(repr(float(value))))):
+        assert from_disk({"n": json.loads(text)}, str) == sent
+
+
+def secrets_in(value: Any) -> list[Any]:
+    """The maps that stand for secrets in a document."""
+    if isinstance(value, list):
+        return [found for v in value for found in secrets_in(v)]
+    if not isinstance(value, dict):
+        return []
+    if value.get(SIGNATURE) == SECRET:
+        return [value]
+    return [found for v in value.values() for found in secrets_in(v)]
+
+
+@given(properties)
+def test_a_secret_within_a_secret_is_encrypted_once(value: dict[str, Any]) -> None:
+    """As Pulumi writes it: the plain text where the ciphertext would be, and nothing else."""
+    crypter = Reversible()
+    document = to_disk({"outer": Secret(value)}, crypter.encrypt)
+    (outer,) = secrets_in(document)
+    left = [crypter.decrypt(outer["ciphertext"])]
+    while left:
+        for secret in secrets_in(json.loads(left.pop())):
+            assert set(secret) == {SIGNATURE, "ciphertext"}
+            left.append(secret["ciphertext"])
+    again = from_disk(document, crypter.decrypt)
+    moved = {"out": again["outer"].value}  # what was within is a secret of its own now
+    assert from_disk(to_disk(moved, crypter.encrypt), crypter.decrypt) == moved
+    for secret in secrets_in(to_disk(moved, crypter.encrypt)):
+        assert secret["ciphertext"].startswith("v1:")
+
+
+@pytest.mark.parametrize("form", [{}, {"ciphertext": ""}, {"ciphertext": "a", "plaintext": "1"}])
+def test_a_secret_that_is_none(form: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="malformed secret value"):
+        from_disk({"k": {SIGNATURE: SECRET, **form}}, Reversible().decrypt)
 
 
 @given(st.lists(st.one_of(keys.filter(lambda k: k != "*"), st.integers(0, 9)), min_size=1))

@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,30 @@ class Thing(pulumi.ComponentResource):
 Thing("one")
 """
 )
+ODD = (
+    COMMON
+    + """\
+class Thing(pulumi.ComponentResource):
+    def __init__(self, name, child, opts=None):
+        super().__init__("small:mod/thing:Thing", name, {"x": 1}, opts)
+        self.register_outputs({"child": child})
+a = local.Command("a", create="echo 1", delete="true", opts=O(retain_on_delete=True))
+b = local.Command("na::me", create="echo 1", triggers=["1"], opts=O(retain_on_delete=True))
+thing = Thing("thing", a)
+other = Thing("odd::thing", b, O(parent=thing))
+local.Command("kid::of$it", create="echo 1", opts=O(parent=other))
+pulumi.export("reference", a)
+pulumi.export("references", [b, thing])
+pulumi.export("map", {"known": 1, "unknown": a.stdout, "list": [1, a.stdout]})
+pulumi.export("numbers", [1234567.5, 0.00001234, 123456789012, 1e20, 12345678901234567168, 1.5e22, -2.25])
+"""
+)
+ODDER = (
+    ODD.replace("echo 1", "echo 2")
+    .replace('["1"]', '["2"]')
+    .replace('"known": 1', '"new": [], "known": 2')
+    .replace("-2.25", "-2.5")
+)
 UNPROTECTED = COMPONENT.replace(", protect=True", "")
 
 # Name, program, command line; the state goes from one to the next.
@@ -108,6 +133,16 @@ STEPS: list[tuple[str, str, list[str]]] = [
     ("unprotect-up", UNPROTECTED, ["up", "-yf", "--suppress-outputs"]),
     ("destroy-preview-diff", UNPROTECTED, ["destroy", "--preview-only", "--diff"]),
     ("destroy", UNPROTECTED, ["destroy", "-yf"]),
+    ("odd-preview-diff", ODD, ["preview", "--diff"]),
+    ("odd-up", ODD, ["up", "-yf"]),
+    ("odder-preview", ODDER, ["preview"]),
+    ("odder-preview-diff", ODDER, ["preview", "--diff"]),
+    ("odder-up", ODDER, ["up", "-yf"]),
+    ("back-to-odd-diff", ODD, ["up", "-yf", "--diff"]),
+    ("odd-replace", ODD, ["up", "-yf", "--replace", "**::na::me", "--refresh"]),
+    ("odd-destroy-diff", ODD, ["destroy", "--preview-only", "--diff"]),
+    ("odd-destroy", ODD, ["destroy", "-yf"]),
+    ("failing-create", FAILING, ["up", "-yf"]),
 ]
 FILE = RECORDED / "displays.json.gz"
 PREVIEW = RECORDED / "preview.json"
@@ -122,10 +157,14 @@ def normalise(text: str) -> list[str]:
 
 
 def with_plugin(sandbox: Sandbox) -> Sandbox:
-    """The real command's provider, installed rather than found on PATH: it says nothing of it."""
-    plugin = sandbox.root / "home" / "plugins" / "resource-command-v1.2.1"
-    plugin.mkdir(parents=True)
-    shutil.copy(sandbox.pulumi.parent / "pulumi-resource-command", plugin)
+    """The real command's providers, installed rather than found on PATH: it says nothing of it."""
+    for package in ("command", "random"):
+        program = sandbox.pulumi.parent / f"pulumi-resource-{package}"
+        if program.exists():
+            name = f"resource-{package}-v{version(f'pulumi_{package}')}"
+            plugin = sandbox.root / "home" / "plugins" / name
+            plugin.mkdir(parents=True)
+            (plugin / program.name).symlink_to(program.resolve())
     return sandbox
 
 
@@ -165,6 +204,7 @@ def record() -> None:
         (sandbox.project / "__main__.py").write_text(program)
         log = root / "events.json"
         done = sandbox.run(*argv, "--event-log", str(log), PULUMI_DEBUG_COMMANDS="true")
+        assert bool(done.code) == ("fail" in name or "broken" in name), done.out + done.err
         events = [json.loads(line) for line in log.read_text().splitlines()]
         events = [e for e in events if (e.get("diagnosticEvent") or {}).get("severity") != "debug"]
         for event in events:

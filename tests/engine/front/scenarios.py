@@ -143,7 +143,6 @@ VERBS = r"""
 version
 whoami
 whoami --json
-whoami -v
 --non-interactive whoami
 stack ls
 stack ls --json
@@ -164,14 +163,11 @@ stack --show-name
 stack output
 stack output --json
 stack output foo
-stack history
 stack history --json
 stack rm two
-stack rm --yes two
 stack ls
 stack select dev
 stack rm --yes nope
-stack unselect
 stack
 preview --stack nope
 stack select --create three
@@ -181,8 +177,31 @@ cancel --yes three
 stack export --stack three
 up --stack dev
 destroy --stack dev
-config refresh --stack dev
+config refresh --force --stack dev
 stack import --stack dev
+stack select dev
+stack rm --yes dev
+config
+stack output
+stack export
+stack history --json
+stack import
+stack rm -y
+cancel -y
+config set a b
+config refresh --force
+preview
+up -yf
+refresh -yf
+destroy -yf
+--stack two stack --show-name
+-s two stack output
+-s=two stack output
+--json --stack=two stack output
+--yes preview
+--bogus up preview
+--stack two
+--stack two config get nope
 """
 CONFIG = r"""
 stack init dev
@@ -279,27 +298,19 @@ stack output hidden
 stack output hidden --show-secrets
 stack output tree
 stack output tree --json
-stack output --shell
-stack output plain --shell --show-secrets
-stack output --shell --json
 stack output foo
-stack history
-stack history --full-dates
 stack history --json --show-secrets
-stack history --page 2
 config set a 2
 config rm s
-config refresh
+config refresh --force
 config
 config set a 3
 config refresh --force
 config --json --show-secrets
 stack rm --yes
-up -yf --expect-no-changes --json
 preview --json --suppress-outputs
-refresh -yf --json
-destroy -yf --json
-! destroy -yf --remove
+! destroy -yf
+stack rm --yes
 stack ls
 """
 PATHS = r"""

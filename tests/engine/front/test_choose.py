@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
+import tarfile
+import threading
 import time
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from engine import choose
+from tests.engine.front.scenarios import Sandbox
 
 WANTED = "3.260.0"
 
@@ -121,6 +127,112 @@ def is_running(pid: str) -> bool:
         return (Path("/proc") / pid / "stat").read_text().split()[2] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@pytest.fixture
+def site(venv: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A site's folder with a release and a plugin, and the settings that name them."""
+    folder = venv.parent / "site"
+    command(folder / "pulumi", "3.260.0").write_text(
+        '#!/bin/sh\n[ "$1" = version ] && exec echo v3.260.0\n[ "$*" = '
+        '"plugin install resource command v1.2.1 --file $7" ] && tar tzf "$7" >/dev/null &&\n'
+        'mkdir -p "$PULUMI_HOME/plugins/resource-command-v1.2.1"\n'
+    )
+    (folder / "pulumi-resource-command").write_text("a plugin")
+    settings = 'source = "SOURCE"\n[sha256]\n'.replace("SOURCE", str(folder))
+    for name, content in (RELEASE, "pulumi"), (PLUGIN, "pulumi-resource-command"):
+        settings += packed(folder, name, folder / content)
+    (venv.parent / "engine.toml").write_text(settings)
+    monkeypatch.setattr(choose, "SETTINGS", venv.parent / "engine.toml")
+    monkeypatch.setenv("PULUMI_HOME", str(venv.parent / "home"))
+    return folder
+
+
+RELEASE = "pulumi-v3.260.0-linux-x64.tar.gz"
+PLUGIN = "pulumi-resource-command-v1.2.1-linux-amd64.tar.gz"
+
+
+def packed(folder: Path, name: str, *contents: Path) -> str:
+    """Make an archive; the line of the settings that names it."""
+    with tarfile.open(folder / name, "w:gz", compresslevel=0) as archive:
+        for content in contents:
+            archive.add(content, content.name)
+    return f'"{name}" = "{hashlib.sha256((folder / name).read_bytes()).hexdigest()}"\n'
+
+
+def test_release_of_the_site_goes_first(venv: Path, site: Path) -> None:
+    command(venv.parent / "path", "3.261.1")
+    for _ in range(2):
+        line, code = choose.choose(venv, "", WANTED)
+        assert (code, "the site's release, engine.toml" in line) == (0, True), line
+        assert chosen(venv).parent.parent.parent == venv
+        assert [p.name for p in (venv.parent / "home" / "plugins").iterdir()] == [
+            "resource-command-v1.2.1"
+        ]
+        for archive in site.glob("*.gz"):
+            archive.unlink()  # what is installed is not asked for again
+    choose.choose(venv, "embedded", WANTED)
+    assert embedded(venv)
+
+
+def test_release_from_a_mirror(venv: Path, site: Path) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        settings = choose.SETTINGS.read_text()
+        choose.SETTINGS.write_text(settings.replace(str(site), f"{url}/none"))
+        line, code = choose.choose(venv, "", WANTED)
+        assert (code, "not found" in line) == (1, True), line
+        choose.SETTINGS.write_text(settings.replace(str(site), url))
+        line, code = choose.choose(venv, "", WANTED)
+        assert (code, "the site's release" in line) == (0, True), line
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('" = "', '" = "0', "sha256 is another"),
+        ("source", "sauce", "expected `source`"),
+        (RELEASE, PLUGIN.replace("command", "other"), "expected `source`"),
+        ("[sha256]", "[sha256", "expected `source`"),
+        ("site", "nowhere", "No such file"),
+    ],
+)
+def test_release_that_cannot_be_had(
+    old: str, new: str, reason: str, venv: Path, site: Path
+) -> None:
+    """Nothing is put in place, and no other engine chosen."""
+    command(venv.parent / "path", WANTED)
+    choose.SETTINGS.write_text(choose.SETTINGS.read_text().replace(old, new))
+    line, code = choose.choose(venv, "", WANTED)
+    assert (code, reason in line) == (1, True), line
+    assert not (venv / "bin" / "pulumi").exists()
+    assert [p.name for p in venv.iterdir()] == ["bin"]
+    assert not (venv.parent / "home").exists()
+
+
+def test_real_release(real: Path, venv: Path, site: Path, tmp_path: Path) -> None:
+    names = ("pulumi", "pulumi-language-python", "pulumi-language-python-exec")
+    choose.SETTINGS.write_text(
+        f'source = "{site}"\n[sha256]\n'
+        + packed(site, RELEASE, *(real.parent / name for name in names))
+        + packed(site, PLUGIN, real.parent / "pulumi-resource-command")
+    )
+    line, code = choose.choose(venv, "", WANTED)
+    assert code == 0, line
+    sandbox = Sandbox(tmp_path / "sandbox", chosen(venv))
+    sandbox.env["PULUMI_HOME"] = str(venv.parent / "home")
+    (sandbox.project / "__main__.py").write_text(
+        "from pulumi_command import local\nlocal.Command('a', create='true')\n"
+    )
+    assert sandbox.run("stack", "init", "dev").code == 0
+    done = sandbox.run("up", "-yf")
+    assert (done.code, "2 created" in done.out) == (0, True), done.out + done.err
 
 
 def test_wish_that_is_none(venv: Path) -> None:

@@ -41,15 +41,19 @@ def test_recorded_is_what_pulumi_does(name: str, real: Path, tmp_path: Path) -> 
         (["stack", "tag", "ls"], "`pulumi stack tag`"),
         (["config", "env", "ls"], "`pulumi config env`"),
         (["login"], "`pulumi login`"),
-        (["up", "--yes", "--refresh"], "--refresh"),
         (["up", "--yes", "--run-program"], "--run-program"),
         (["up", "--yes", "--client=127.0.0.1:1"], "--client"),
         (["up", "--yes", "--policy-pack", "x"], "--policy-pack"),
+        (["up", "--yes", "--plan", "x"], "--plan"),
+        (["--stack", "dev", "state", "taint"], "`pulumi state`"),
         (["preview", "--save-plan", "x"], "--save-plan"),
         (["destroy", "--yes", "--exclude-protected"], "--exclude-protected"),
         (["destroy", "-x"], "-x"),
         (["up", "some-template"], "some-template"),
         (["stack", "history", "events"], "`pulumi stack history events`"),
+        (["stack", "history"], "`pulumi stack history` without --json"),
+        (["config", "refresh"], "`pulumi config refresh` without --force"),
+        (["up", "--yes", "--json"], "--json"),
         (["stack", "init", "s", "--secrets-provider", "awskms://x"], "awskms"),
     ],
 )
@@ -97,8 +101,6 @@ def test_other_runtime_and_other_backend(ours: Sandbox) -> None:
 
 def test_about_says_which_engine_runs(ours: Sandbox) -> None:
     assert "slurmstack embedded engine" in ours.run("about").out.splitlines()[0]
-    document = json.loads(ours.run("about", "--json").out)
-    assert document["cliAbout"] == {"version": "3.260.0", "engine": "slurmstack embedded engine"}
 
 
 def test_stack_from_environment_and_directory_from_flag(ours: Sandbox, tmp_path: Path) -> None:

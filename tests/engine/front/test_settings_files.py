@@ -9,6 +9,7 @@ import pytest
 
 from engine.config import coerce, parse_key
 from engine.errors import CommandError
+from engine.filter import SecretFilter
 from engine.secrets import IncorrectPassphrase, PassphraseCrypter
 from engine.workspace import StackFile
 from tests.engine.front.scenarios import Sandbox, embedded_pulumi
@@ -189,7 +190,7 @@ SCALARS = {
 def test_yaml_scalars(written: str, read: str, tmp_path: Path) -> None:
     path = tmp_path / "Pulumi.s.yaml"
     path.write_text(f"config:\n  p:x:\n    k: {written}\n")
-    config, _ = StackFile(path, "p").decrypted()
+    config, _ = StackFile(path, "p").decrypted(SecretFilter())
     assert config == {"p:x": f'{{"k":{read}}}'}
 
 
@@ -198,12 +199,12 @@ def test_yaml_scalars_without_json(written: str, tmp_path: Path) -> None:
     path = tmp_path / "Pulumi.s.yaml"
     path.write_text(f"config:\n  p:x:\n    k: {written}\n")
     with pytest.raises(CommandError, match="no form in JSON"):
-        StackFile(path, "p").decrypted()
+        StackFile(path, "p").decrypted(SecretFilter())
 
 
 def test_json_of_pulumi_and_ours_is_the_same(tmp_path: Path) -> None:
     path = tmp_path / "Pulumi.s.yaml"
     path.write_text("config:\n  p:x:\n    b: <&>\n    a: [1, 2.5, true, null]\n")
-    config, secrets = StackFile(path, "p").decrypted()
+    config, secrets = StackFile(path, "p").decrypted(SecretFilter())
     assert config == {"p:x": '{"a":[1,2.5,true,null],"b":"\\u003c\\u0026\\u003e"}'}
     assert not secrets

@@ -19,7 +19,9 @@ from engine.backend import Backend, StackRef
 from engine.errors import CommandError
 from engine.journal import Entry, Journal
 from engine.printing import iso_milliseconds, parse_time
+from engine.secrets import PassphraseCrypter
 from engine.state import Resource
+from tests.engine.front.displays import with_plugin
 from tests.engine.front.scenarios import Sandbox, real_pulumi
 
 REF = StackRef("small", "dev")
@@ -81,7 +83,7 @@ def test_pulumi_is_refused_while_ours_runs(ours: Sandbox) -> None:
     ) as running:  # fmt: skip
         try:
             locks = ours.state / "locks/organization/small/dev"
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 240
             while not (locks.exists() and list(locks.glob("*.json"))):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
@@ -312,3 +314,71 @@ def test_times_as_go_writes_them(text: str) -> None:
 def test_bad_stack_names(name: str) -> None:
     with pytest.raises(CommandError):
         StackRef.parse(name, "small")
+
+
+def test_checkpoint_of_version_4_is_refused_by_name(ours: Sandbox) -> None:
+    ours.run("stack", "init", "dev")
+    assert ours.run("up", "-yf").code == 0
+    path = ours.state / "stacks/small/dev.json"
+    document = json.loads(path.read_text())
+    document["checkpoint"]["latest"]["resources"][0]["taint"] = True
+    path.write_text(json.dumps(document | {"version": 4, "features": ["taint"]}))
+    before = path.read_bytes()
+    for argv in (["preview"], ["up", "-yf"], ["stack", "export"], ["stack"]):
+        outcome = ours.run(*argv)
+        assert (outcome.code, "checkpoint of version 4 (features: taint)" in outcome.err) == (
+            2, True), outcome.err  # fmt: skip
+    assert path.read_bytes() == before
+
+
+NESTED = """\
+import pulumi
+from pulumi_command import local
+secret = pulumi.Output.secret
+inner = {"A": secret("hush-hush"), "B": "plain", "C": secret("[1, {}]")}
+command = local.Command("c", create="echo TEXT", environment=secret(inner), triggers=[
+    secret([secret(1), {"deep": secret(None), "list": [secret("<&>"), secret(2**63 + 2**30)]}])])
+pulumi.export("nested", secret({"k": secret([secret("hush-hush"), secret({"x": command.stdout})])}))
+pulumi.export("plain", {"k": secret("hush-hush"), "n": [secret(secret(True))]})
+"""
+
+
+def test_secrets_within_secrets_go_from_one_engine_to_the_other(ours: Sandbox, real: Path) -> None:
+    """What counts is the file, as each engine writes it and the other reads it."""
+    with_plugin(Sandbox(ours.root, real))
+    own, path = ours.pulumi, ours.state / "stacks/small/dev.json"
+    forms = {}
+    for first, second in ((real, own), (own, real)):
+        shutil.rmtree(ours.state, ignore_errors=True)
+        (ours.project / "Pulumi.dev.yaml").unlink(missing_ok=True)
+        (ours.project / "__main__.py").write_text(NESTED)
+        ours.pulumi = first
+        assert ours.run("stack", "init", "dev").code == 0
+        assert ours.run("up", "-yf").code == 0
+        forms[first] = opened(path)
+        ours.pulumi = second
+        assert ours.run("preview", "--expect-no-changes").code == 0
+        (ours.project / "__main__.py").write_text(NESTED.replace("TEXT", "TEXT 2"))
+        assert ours.run("up", "-yf").code == 0
+        ours.pulumi = first
+        done = ours.run("preview", "--expect-no-changes")
+        assert done.code == 0, done.out + done.err
+        assert "hush" not in path.read_text()
+    assert forms[real] == forms[own]
+
+
+def opened(path: Path) -> list[str]:
+    """The plain texts of a checkpoint's secrets, those within them as they stand there."""
+    deployment = json.loads(path.read_text())["checkpoint"]["latest"]
+    crypter = PassphraseCrypter(deployment["secrets_providers"]["state"]["salt"], "correct horse")
+    found: list[str] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, dict) and "ciphertext" in value:
+            found.append(json.loads(crypter.decrypt(value["ciphertext"])))
+        for inner in value.values() if isinstance(value, dict) else value:
+            if isinstance(inner, dict | list):
+                look(inner)
+
+    look(deployment["resources"])
+    return sorted(map(json.dumps, found))

@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +84,9 @@ class Served:
 
 @asynccontextmanager
 async def serve(
-    key: asyncssh.SSHKey = HOST_KEY, user_key: asyncssh.SSHKey = USER_KEY
+    key: asyncssh.SSHKey = HOST_KEY,
+    user_key: asyncssh.SSHKey = USER_KEY,
+    session: "Callable[[asyncssh.SSHServerProcess[str]], object] | None" = None,
 ) -> AsyncIterator[tuple[Host, Served]]:
     served = Served()
     server = await asyncssh.listen(
@@ -93,7 +95,7 @@ async def serve(
         server_factory=Server,
         server_host_keys=[key],
         authorized_client_keys=asyncssh.import_authorized_keys(public(user_key)),
-        process_factory=served.session,
+        process_factory=session or served.session,
     )
     try:
         yield Host("cn01", "127.0.0.1", public(HOST_KEY), port=server.get_port()), served
@@ -106,6 +108,18 @@ async def ask(host: Host, agent: str, script: str = "hostname") -> ContactError:
     (answer,) = (await run_on_hosts([host], script, agent_path=agent)).values()
     assert isinstance(answer, ContactError)
     return answer
+
+
+async def test_a_shell_that_ends_before_it_is_fed_is_no_broken_connection(agent: str) -> None:
+    """As /usr/sbin/nologin does: its words are what was found."""
+
+    def session(process: "asyncssh.SSHServerProcess[str]") -> None:
+        process.stdout.write("not available\n")
+        process.exit(1)
+
+    async with serve(session=session) as (host, _):
+        error = await ask(host, agent)
+    assert (error.step, "ends in 'not available'" in error.found) == ("run", True)
 
 
 async def test_script_runs_on_all_and_one_failure_hides_nothing(agent: str) -> None:

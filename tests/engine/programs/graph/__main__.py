@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import pulumi
+import pulumi_command as command
 import pulumi_random as random
 from pulumi_command import local, remote
 
@@ -35,7 +36,7 @@ def value(raw: Any) -> Any:
 
 def options(raw: dict[str, Any]) -> pulumi.ResourceOptions:
     raw = dict(raw)
-    for key in ("parent", "deleted_with"):
+    for key in ("parent", "deleted_with", "provider"):
         if key in raw:
             raw[key] = made[raw[key]]
     if "depends_on" in raw:
@@ -50,6 +51,7 @@ def options(raw: dict[str, Any]) -> pulumi.ResourceOptions:
 KINDS = {
     "local": local.Command,
     "remote": remote.Command,
+    "provider": command.Provider,
     "password": random.RandomPassword,
     "bytes": random.RandomBytes,
     "pet": random.RandomPet,
