@@ -15,6 +15,7 @@ from typing import Any
 import pulumi
 
 from components.assembly import Deployed
+from components.controller import slurm_controller
 from components.inventory import digest
 from remote.answer import Answer
 from remote.commands import FIND_APPLIER, MISSING_APPLIER
@@ -119,11 +120,12 @@ def report(
         ]
         failed = not_applied(deployed, told[0])
         await _tell(applied, failed, hosts, hosts[controller])
-        if any(bundle.node == controller for bundle in failed):
+        if any(bundle.role == slurm_controller.ROLE for bundle in failed):
             # With --continue-on-error the engine would go on to what is no longer in the settings,
-            # and take slurmd from a node that the controller still has, and its jobs with it.
+            # and take slurmd from a node that slurmctld still has, and its jobs with it.
             raise pulumi.RunError(
-                f"{controller} is not as the settings say, so nothing was taken from any node"
+                f"{controller}: slurmctld is not as the settings say; nothing is taken from any "
+                "node before it is"
             )
 
     if not pulumi.runtime.is_dry_run():

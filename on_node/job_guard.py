@@ -334,6 +334,7 @@ def hold(file: str) -> str | None:
     """Keep new jobs from what changes, then look again. What is said against it, or None."""
     new = slurm_state.config_of_text(Path(file).read_text(), slurm_state.expand)
     try:
+        release()  # what a run left that was killed
         old = slurm_state.running()
         free = [name for name in affected(old, new) if _takes_jobs(old.nodes[name])]
         if free:
