@@ -170,7 +170,9 @@ async def _problems(hosts: Sequence[Host]) -> list[str]:
     """Of those that cannot be reached, or have no applier: what was found, and the remedy."""
     replies = await run_on_hosts(hosts, FIND_APPLIER, seconds=_SECONDS)
     return [
-        str(reply) if isinstance(reply, ContactError) else f"{name}: {MISSING_APPLIER}"
+        str(reply)
+        if isinstance(reply, ContactError)
+        else f"{name}: {MISSING_APPLIER}".replace(" NODE ", f" {name} ")
         for name, reply in replies.items()
         if isinstance(reply, ContactError) or reply.status != 0
     ]

@@ -134,8 +134,8 @@ def assert_finished(machine: Machine) -> None:
 
 
 def points(total: int) -> list[int]:
-    """Every sixth point, or all (minutes) with SLURMSTACK_EVERY_POINT=1."""
-    return list(range(1, total + 1, 1 if os.environ.get("SLURMSTACK_EVERY_POINT") else 6))
+    """Every eighth point, or all (minutes) with SLURMSTACK_EVERY_POINT=1."""
+    return list(range(1, total + 1, 1 if os.environ.get("SLURMSTACK_EVERY_POINT") else 8))
 
 
 @pytest.mark.slow
