@@ -13,13 +13,13 @@ from components.accounting.slurmdbd import SlurmDatabase
 from components.assembly import Assembly, Component, Deployed
 from components.compute.compute_node import ComputeNode
 from components.compute.nodes_fit import NodesFit
+from components.configuration.programs import Programs
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
 from components.failure import recovered
 from components.guards.guards import Guards
 from components.host.applier import Node
 from components.host.host_baseline import System
-from components.host.programs import Programs
 from components.host.storage import Storage
 from components.inventory import join
 from components.keys.jwt_key_pair import JwtKeyPair

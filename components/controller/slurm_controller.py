@@ -9,12 +9,12 @@ from components.accounting import slurmdbd
 from components.accounting.accounting_objects import before_slurmctld
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.configuration import programs
 from components.configuration.plugins import plugins_are_there
 from components.configuration.served_files import served_files
 from components.configuration.slurm_conf import every_line, restart_keys, slurm_conf
 from components.containers import enroot_pyxis
 from components.guards import guards
-from components.host import programs
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_package, slurm_packages, trigger

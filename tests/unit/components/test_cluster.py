@@ -22,6 +22,7 @@ from components import asked_again
 from components.assembly import Assembly, Deployed
 from components.cluster import COMPONENTS, SlurmCluster
 from components.keys.munge_key import read_credential
+from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL
 from remote.host import Host
 from settings import Settings, parse
 from settings.model import Hardware
@@ -230,6 +231,7 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     # Programs that slurm.conf names are on the nodes before it is.
     assert {"cn01-programs", "cn02-programs"} <= before("ctl-slurmctld")
     assert "ctl-slurmctld" in before("ctl-accounting") & before("ctl-slurmrestd")
+    assert "ctl-rest-tls" in before("ctl-slurmrestd")
     for node, daemon in (("cn01", "slurmd"), ("in", "login")):
         own = {f"{node}-packages", f"{node}-munge-key", f"{node}-system"}
         assert {*own, "ctl-slurmctld"} <= before(f"{node}-{daemon}")
@@ -376,3 +378,57 @@ def test_a_lost_node_is_listed_as_such() -> None:
     assert outputs["inventory"]["cn02"] == {"lost": True}
     assert "NodeName=cn02" not in commands(node)["ctl-slurmctld"]["stdin"]
     assert "NodeName=cn01" in commands(node)["ctl-slurmctld"]["stdin"]
+
+
+def test_every_command_is_the_appliers_and_keeps_quiet() -> None:
+    """What a command prints may hold what its bundle holds; its text is the same for all nodes."""
+    node, _ = deploy(**everything())
+    for name, inputs in commands(node).items():
+        assert inputs["logging"] == "none", name
+        assert inputs["addPreviousOutputInEnv"] is False, name
+        if name == "munge-credential":
+            continue
+        applies, removes = (INSTALL, UNINSTALL) if name.endswith("-node") else (APPLY, REMOVE)
+        assert (inputs["create"], inputs["update"], inputs["delete"]) == (
+            applies, applies, removes,
+        ), name  # fmt: skip
+
+
+def test_bundles_with_secrets_are_secrets_and_no_others() -> None:
+    node, _ = deploy(**everything())
+    secret = {name for name, inputs in commands(node).items() if is_secret(inputs.get("stdin"))}
+    keys = {f"{host}-munge-key" for host in ("ctl", "in", "cn01", "cn02")}
+    assert secret == {*keys, "ctl-slurmdbd", "ctl-rest-tls"}
+
+
+def test_the_credential_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+    register = MockMonitor.RegisterResource
+
+    def record(self: MockMonitor, request: Any) -> Any:
+        asked[request.name] = request
+        return register(self, request)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(MockMonitor, "RegisterResource", record)
+    deploy()
+    assert "stdout" in asked["munge-credential"].additionalSecretOutputs
+
+
+def test_the_inventory_names_the_key_that_signs() -> None:
+    _, outputs = deploy(**everything())
+    assert outputs["inventory"]["ctl"]["keys"] == {"munge": SHA, "jwt": "kid-of-a"}
+
+
+def test_a_connection_is_the_hosts_and_its_bastions() -> None:
+    jump = Host("jump", "10.1.1.1", "ssh-ed25519 JUMP", port=2222, user="hop", dial_error_limit=5)
+    host = Host(
+        "cn01", "10.73.0.21", HOST_KEY, port=22, user="root", bastion=jump,
+        dial_error_limit=7, per_dial_timeout=11,
+    )  # fmt: skip
+    args = components.bundle_resource.connection(host)
+    assert (args.host, args.host_key, args.port, args.user) == ("10.73.0.21", HOST_KEY, 22, "root")
+    assert (args.dial_error_limit, args.per_dial_timeout) == (7, 11)
+    proxy: Any = args.proxy
+    assert (proxy.host, proxy.host_key, proxy.port, proxy.user, proxy.dial_error_limit) == (
+        "10.1.1.1", "ssh-ed25519 JUMP", 2222, "hop", 5,
+    )  # fmt: skip

@@ -161,3 +161,14 @@ def test_the_report_runs_here_and_says_everything() -> None:
     )
     keys = {line.split(" ", 1)[0] for line in done.stdout.splitlines()}
     assert keys >= set(FIT) - {"cgroup_controllers"}
+
+
+@pytest.mark.parametrize(
+    ("clock", "fails", "warns"),
+    [(1060, False, False), (1061, False, True), (1299, False, True), (1300, True, False)],
+)
+def test_how_far_a_clock_may_be_off(clock: int, fails: bool, warns: bool) -> None:
+    """precheck.clockSkew is 60; munge(7): a credential lives 300 s."""
+    text = "".join(f"{key} {value}\n" for key, value in {**FIT, "clock": str(clock)}.items())
+    report = judge("cn01", text + PORTS, SETTINGS, 1000.0, 1000.0)
+    assert (bool(report.fails), bool(report.warns)) == (fails, warns)

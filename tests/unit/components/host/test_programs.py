@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from components.configuration.programs import programs_bundle
 from components.configuration.slurm_conf import slurm_conf
 from components.controller.slurm_controller import controller_bundle
-from components.host.programs import programs_bundle
 from remote.bundle import Bundle, Check, File, Unit
 from settings import Settings, parse
 from settings.scripts import interpreter

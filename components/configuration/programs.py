@@ -62,7 +62,9 @@ def programs_bundle(node: str, settings: Settings) -> Bundle:
     named = [program for program in _named(settings) if _runs_on(node, settings, program.place)]
     interpreters = _interpreters(node, settings)
     if named or interpreters:
-        script = render("host/programs-are-there.sh", programs=named, interpreters=interpreters)
+        script = render(
+            "configuration/programs-are-there.sh", programs=named, interpreters=interpreters
+        )
         # What is on a share is there at once, or not at all.
         parts.append(Check("programs-are-there", script, timeout=5))
     return Bundle(node, ROLE, parts)
