@@ -1,6 +1,7 @@
 """The program that Pulumi runs: settings → facts → cluster → outputs."""
 
 import signal
+import sys
 from pathlib import Path
 
 import pulumi
@@ -14,6 +15,9 @@ from settings import SettingsError, load
 # Pulumi's engine interrupts the program at the end of a failed run: Python would print a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 
+#: The exit code of a program that has said itself why it ends: Pulumi adds no error of its own.
+_REPORTED = 32
+
 project = Path(__file__).parent
 stack = pulumi.get_stack()
 
@@ -23,7 +27,8 @@ try:
     found = hardware(settings, reached, project / ".slurmstack" / stack / "facts.json", stack)
 except (SettingsError, UnknownHostKey, FactsError) as error:
     # A report for the operator, without a traceback.
-    raise pulumi.RunError(str(error)) from None
+    pulumi.log.error(str(error))
+    sys.exit(_REPORTED)
 before = outputs_before()
 cluster = SlurmCluster(settings, reached, found, before)
 

@@ -33,10 +33,10 @@ def ask_again(name: str) -> None:
 
 def _read() -> dict[str, int]:
     try:
-        found = json.loads(_file().read_text())
+        asked = json.loads(_file().read_text())
     except (OSError, ValueError):
         return {}
-    return {str(name): int(times) for name, times in found.items()}
+    return {str(name): int(times) for name, times in asked.items()}
 
 
 def _file() -> Path:

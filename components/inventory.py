@@ -64,4 +64,6 @@ def join(
 
 def digest(answer: Answer) -> str:
     """Tells one answer of a role from the next: another one means that the role was applied."""
-    return hashlib.sha256(answer.model_dump_json().encode()).hexdigest()[:12]
+    # Only what it said: a field that the program learns later is no other answer.
+    text = answer.model_dump_json(exclude_unset=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -30,12 +30,22 @@ _DAEMON = re.compile(r"(started|restarted|reloaded|stopped) (\S+)\.(service|sock
 _FILE = re.compile(r"(wrote|removed|restored) /")
 
 
-def was_applied(answer: Answer, before: Mapping[str, Mapping[str, Mapping[str, str]]]) -> bool:
+def was_applied(answer: Answer, before: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether a role was applied since the inventory ``before`` was made.
 
     A role without a change is not applied: Pulumi then gives the answer that it gave last time.
     """
-    return before.get(answer.node, {}).get("answers", {}).get(answer.role) != digest(answer)
+    node = before.get(answer.node, {})
+    if "answers" in node:
+        return bool(node["answers"].get(answer.role) != digest(answer))
+    if answer.role not in node.get("roles", ()):
+        return True
+    # An inventory without digests, of an older version: what a role holds has to tell it.
+    files = {path: file.sha256 for path, file in answer.files.items()}
+    return not (
+        files.items() <= node["files"].items()
+        and answer.packages.items() <= node["packages"].items()
+    )
 
 
 def done(answers: Iterable[Answer]) -> list[str]:
@@ -160,7 +170,9 @@ async def _problems(hosts: Sequence[Host]) -> list[str]:
     """Of those that cannot be reached, or have no applier: what was found, and the remedy."""
     replies = await run_on_hosts(hosts, FIND_APPLIER, seconds=_SECONDS)
     return [
-        str(reply) if isinstance(reply, ContactError) else f"{name}: {MISSING_APPLIER}"
+        str(reply)
+        if isinstance(reply, ContactError)
+        else f"{name}: {MISSING_APPLIER}".replace(" NODE ", f" {name} ")
         for name, reply in replies.items()
         if isinstance(reply, ContactError) or reply.status != 0
     ]

@@ -21,7 +21,8 @@ from lab.errors import LabError
 from lab.names import USER, USER_ID, Lab, places
 from lab.system import booted_with_systemd, environment, is_alive, processes, run, wait_for
 
-BOOT_SECONDS = 60
+# Of a busy machine, too.
+BOOT_SECONDS = 240
 POWER_OFF_SECONDS = 20
 
 # systemd(1): SIGRTMIN+4 powers a machine off.

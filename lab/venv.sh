@@ -65,5 +65,7 @@ pip --require-hashes --requirement requirements.lock
 # The project's name, version and dependencies; its folders are not published (pyproject.toml).
 pip --no-deps --no-build-isolation --editable .
 ln -sf ../../operations/slurmstack.sh .venv/bin/slurmstack
+# The launcher that an earlier version of the checkout put there may not find the engine any more.
+[ ! -e .venv/bin/pulumi ] || .venv/bin/python -m engine.choose >&2
 printf '%s\n' "$want" >"$stamp"
 say ".venv is made"

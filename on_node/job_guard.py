@@ -42,13 +42,13 @@ Groups = Callable[[str], "frozenset[str]"]
 
 def harm(jobs: Sequence[Job], old: Config, new: Config, groups: Groups) -> Harm:
     """What jobs suffer from the new configuration and not from the old one already."""
-    found: Harm = {}
+    suffering: Harm = {}
     for job in jobs:
         before = set(_suffers(job, old, old, groups))
         for what in _suffers(job, old, new, groups):
             if what not in before:
-                found.setdefault(what, []).append(job)
-    return found
+                suffering.setdefault(what, []).append(job)
+    return suffering
 
 
 def _suffers(job: Job, old: Config, new: Config, groups: Groups) -> Iterator[str]:
@@ -193,22 +193,24 @@ def all_harm(
         changes: what else changes that no running job survives.
         groups: the groups of a user.
     """
-    found = harm(jobs, old, new, groups)
+    suffering = harm(jobs, old, new, groups)
     before = dict(overcommitted(jobs, old))
     for what, sufferers in overcommitted(jobs, new):
-        if what not in before and not _named_already(found, what):
-            found[what] = sufferers
+        if what not in before and not _named_already(suffering, what):
+            suffering[what] = sufferers
     at_work = [job for job in jobs if not job.waits]
     for change in changes:
         if at_work:
-            found[f"{change}, which no running job survives"] = at_work
-    return found
+            suffering[f"{change}, which no running job survives"] = at_work
+    return suffering
 
 
-def _named_already(found: Harm, what: str) -> bool:
+def _named_already(suffering: Harm, what: str) -> bool:
     """Whether fewer GRES of a node are named for the jobs that Slurm would end."""
     start = " ".join(what.split()[:3])
-    return "gres/" in what and any(other.startswith(start) and "gres/" in other for other in found)
+    return "gres/" in what and any(
+        other.startswith(start) and "gres/" in other for other in suffering
+    )
 
 
 def lost_reservations(reservations: Sequence[Mapping[str, str]], new: Config) -> Iterator[str]:
@@ -224,14 +226,14 @@ def lost_reservations(reservations: Sequence[Mapping[str, str]], new: Config) ->
             yield f"reservation {name} has {','.join(gone)}, which leave the cluster"
 
 
-def report(found: Mapping[str, Sequence[Job]], reservations: Sequence[str] = ()) -> str:
+def report(suffering: Mapping[str, Sequence[Job]], reservations: Sequence[str] = ()) -> str:
     """One line: what happens to which jobs, and what to do about it."""
     parts = list(reservations)
-    for what, jobs in found.items():
+    for what, jobs in suffering.items():
         named = ", ".join(_named(job) for job in jobs[:_NAMED])
         more = f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else ""
         parts.append(f"{what}: job{'s' if len(jobs) > 1 else ''} {named}{more}")
-    ids = " ".join(dict.fromkeys(job.id for jobs in found.values() for job in jobs))
+    ids = " ".join(dict.fromkeys(job.id for jobs in suffering.values() for job in jobs))
     ways = [
         "let these jobs end (scontrol update NodeName=NODE State=DRAIN Reason=TEXT, or scontrol "
         "update PartitionName=NAME State=DRAIN, keeps new ones away meanwhile)",
@@ -239,7 +241,10 @@ def report(found: Mapping[str, Sequence[Job]], reservations: Sequence[str] = ())
         f"cancel them (scancel {ids})",
     ]
     if reservations:
-        ways = [*(ways if found else []), "delete the reservations (scontrol delete Reservation=…)"]
+        ways = [
+            *(ways if suffering else []),
+            "delete the reservations (scontrol delete Reservation=…)",
+        ]
     ways.append("allow it with slurmstack:guards.allowJobLoss: true")
     return f"jobs would end or stay behind: {'; '.join(parts)}. Either {', or '.join(ways)}"
 
@@ -255,13 +260,13 @@ def groups_of(user: str) -> frozenset[str]:
         entry = pwd.getpwnam(user)
     except KeyError:
         return frozenset()
-    found = set()
+    names = set()
     for number in os.getgrouplist(user, entry.pw_gid):
         try:
-            found.add(grp.getgrgid(number).gr_name)
+            names.add(grp.getgrgid(number).gr_name)
         except KeyError:
             continue
-    return frozenset(found)
+    return frozenset(names)
 
 
 def check(bundle: str, alone: Sequence[str]) -> str | None:
@@ -284,8 +289,8 @@ def check(bundle: str, alone: Sequence[str]) -> str | None:
             f"concerns ({error}). Either start it (systemctl start slurmctld), or allow the loss "
             "of jobs with slurmstack:guards.allowJobLoss: true"
         )
-    found = all_harm(jobs, old, new, changes, groups_of)
-    return report(found, reservations) if found or reservations else None
+    suffering = all_harm(jobs, old, new, changes, groups_of)
+    return report(suffering, reservations) if suffering or reservations else None
 
 
 def _parameters(last: Config, new: Config, alone: Sequence[str]) -> Iterator[str]:
@@ -305,7 +310,7 @@ def _files(bundle: str, alone: Sequence[str]) -> Iterator[str]:
 
 def affected(old: Config, new: Config) -> list[str]:
     """Nodes on which no job may start while the change is made: it could not stay there."""
-    found = []
+    names = []
     for name, was in old.nodes.items():
         node = new.nodes.get(name)
         fewer = node is not None and (
@@ -321,8 +326,8 @@ def affected(old: Config, new: Config) -> list[str]:
             for other, partition in old.partitions.items()
         )
         if node is None or fewer or left:
-            found.append(name)
-    return found
+            names.append(name)
+    return names
 
 
 def hold(file: str) -> str | None:
@@ -335,12 +340,12 @@ def hold(file: str) -> str | None:
             HELD.parent.mkdir(parents=True, exist_ok=True)
             HELD.write_text(",".join(free) + "\n")
             _update(free, "State=DRAIN", f"Reason={REASON}")
-        found = all_harm(slurm_state.jobs(), old, new, [], groups_of)
+        suffering = all_harm(slurm_state.jobs(), old, new, [], groups_of)
     except RuntimeError as error:
         # It was asked before anything changed; that it answers no more is the caller's to see.
         print(f"slurmctld does not say which jobs there are: {error}", file=sys.stderr)
         return None
-    return report(found) if found else None
+    return report(suffering) if suffering else None
 
 
 def _takes_jobs(node: Node) -> bool:
@@ -361,8 +366,8 @@ def release() -> None:
 
 def _reason(node: str) -> str:
     shown = slurm_state.command("scontrol", "show", "node", node)
-    found = re.search(r"^ *Reason=(.*)$", shown, re.MULTILINE)
-    return found[1] if found else ""
+    reason = re.search(r"^ *Reason=(.*)$", shown, re.MULTILINE)
+    return reason[1] if reason else ""
 
 
 def _update(names: Sequence[str], *what: str) -> None:

@@ -75,33 +75,33 @@ class State:
 
 def states(shown: str) -> dict[str, State]:
     """From `scontrol show node`: several lines a node, some of them empty."""
-    found = {}
+    nodes = {}
     for block in re.split(r"^(?=NodeName=)", shown, flags=re.MULTILINE):
         name = re.match(r"NodeName=(\S+)", block)
         state = re.search(r"^\s*State=(\S+)", block, re.MULTILINE)
         if not name or not state:
             continue
         reason = re.search(r"^\s*Reason=(.*?)(?: \[([^@\]]*)@[^\]]*\])?\s*$", block, re.MULTILINE)
-        found[name[1]] = State(
+        nodes[name[1]] = State(
             name[1],
             frozenset(flag.rstrip("*") for flag in state[1].split("+")),
             "*" not in state[1] and "NOT_RESPONDING" not in state[1],
             reason[1] if reason else "",
             (reason[2] or "") if reason else "",
         )
-    return found
+    return nodes
 
 
 def noted(memory: Mapping[str, object], now: Mapping[str, State]) -> dict[str, str]:
     """Node → the reason that a person gave, kept where slurmctld has overwritten it since."""
     decisions = _decisions(memory)
-    found = {}
+    reasons = {}
     for name, state in now.items():
         if state.closed_by_person:
-            found[name] = state.reason
+            reasons[name] = state.reason
         elif state.drained_for_misfit and name in decisions:
-            found[name] = decisions[name]
-    return found
+            reasons[name] = decisions[name]
+    return reasons
 
 
 def before(file: str) -> None:
@@ -216,7 +216,9 @@ def _give_back(state: State, reason: str) -> None:
 
 def _decisions(memory: Mapping[str, object]) -> dict[str, str]:
     kept = memory.get("decisions")
-    return {str(name): str(it) for name, it in kept.items()} if isinstance(kept, dict) else {}
+    return (
+        {str(name): str(reason) for name, reason in kept.items()} if isinstance(kept, dict) else {}
+    )
 
 
 def _list(value: object) -> list[object]:
@@ -225,10 +227,10 @@ def _list(value: object) -> list[object]:
 
 def _recall() -> dict[str, object]:
     try:
-        found = json.loads(MEMORY.read_text())
+        memory = json.loads(MEMORY.read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return memory if isinstance(memory, dict) else {}
 
 
 def _remember(memory: Mapping[str, object]) -> None:

@@ -159,7 +159,11 @@ def reservations() -> list[dict[str, str]]:
         RuntimeError: slurmctld does not answer.
     """
     shown = command("scontrol", "--oneliner", "show", "reservation")
-    return [found for line in shown.splitlines() if "ReservationName" in (found := fields(line))]
+    return [
+        reservation
+        for line in shown.splitlines()
+        if "ReservationName" in (reservation := fields(line))
+    ]
 
 
 def file_of_bundle(bundle: str, path: str) -> str | None:
@@ -170,12 +174,12 @@ def file_of_bundle(bundle: str, path: str) -> str | None:
             break
     else:
         return None
-    found = []
+    text = []
     for line in lines:
         if line and not line.startswith("  "):
             break
-        found.append(line[2:])
-    return "\n".join(found) + "\n"
+        text.append(line[2:])
+    return "\n".join(text) + "\n"
 
 
 def config_of_text(text: str, expand: Expand) -> Config:
@@ -207,11 +211,11 @@ def lines_of(text: str) -> list[str]:
 
 def config_of_scontrol(nodes: str, partitions: str, config: str, expand: Expand) -> Config:
     """From `scontrol -o show node`, `scontrol -o show partition` and `scontrol show config`."""
-    found = {}
+    known = {}
     for line in nodes.splitlines():
         values = {name.lower(): value for name, value in fields(line).items()}
         if "nodename" in values and "cputot" in values:
-            found[values["nodename"]] = Node(
+            known[values["nodename"]] = Node(
                 values["nodename"],
                 values.get("nodeaddr", ""),
                 _integer(values.get("sockets")) * _integer(values.get("corespersocket")),
@@ -225,25 +229,25 @@ def config_of_scontrol(nodes: str, partitions: str, config: str, expand: Expand)
     for line in partitions.splitlines():
         values = {name.lower(): value for name, value in fields(line).items()}
         if "partitionname" in values:
-            groups[values["partitionname"]] = _partition(values, tuple(found), expand)
+            groups[values["partitionname"]] = _partition(values, tuple(known), expand)
     parameters = {}
     for line in config.splitlines():
         name, separator, value = line.partition("=")
         if separator:
             parameters[name.strip().lower()] = value.strip()
-    return Config(found, groups, parameters)
+    return Config(known, groups, parameters)
 
 
 def jobs_of_scontrol(text: str, expand: Expand) -> list[Job]:
     """From `scontrol -o -d show job`."""
-    found = []
+    jobs = []
     for line in text.splitlines():
         # A job's name is its user's own text.
         values = fields(re.sub(r" JobName=.*? UserId=", " UserId=", line, count=1))
         state = values.get("JobState", "")
         if state in WAITING | ACTIVE:
-            found.append(_job(values, state, line, expand))
-    return found
+            jobs.append(_job(values, state, line, expand))
+    return jobs
 
 
 def _job(values: Mapping[str, str], state: str, line: str, expand: Expand) -> Job:
@@ -285,10 +289,10 @@ def _job(values: Mapping[str, str], state: str, line: str, expand: Expand) -> Jo
 
 def fields(line: str) -> dict[str, str]:
     """`Name=value` words of a line, the first of each name; a value may be quoted."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for name, quoted, plain in re.findall(r'(?:^|\s)([A-Za-z][\w/:]*)=(?:"([^"]*)"|(\S*))', line):
-        found.setdefault(name, quoted or plain)
-    return found
+        values.setdefault(name, quoted or plain)
+    return values
 
 
 def _node_of_file(name: str, values: Mapping[str, str]) -> Node:
@@ -332,10 +336,10 @@ def _partition(values: Mapping[str, str], all_nodes: tuple[str, ...], expand: Ex
 
 def seconds(text: str) -> float:
     """A time of Slurm's: minutes, M:S, H:M:S, D-H, D-H:M, D-H:M:S; anything else is no limit."""
-    found = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
-    if not found:
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
+    if not match:
         return UNLIMITED
-    days, first, second, third = (None if part is None else int(part) for part in found.groups())
+    days, first, second, third = (None if part is None else int(part) for part in match.groups())
     if days is not None:
         return ((days * 24 + (first or 0)) * 60 + (second or 0)) * 60 + (third or 0)
     if third is not None:
@@ -345,32 +349,32 @@ def seconds(text: str) -> float:
 
 def megabytes(text: str) -> int:
     """Memory as scontrol prints it (``100M``, ``1.50G``), in MiB."""
-    found = re.fullmatch(r"([\d.]+)([KMGTP]?)", text)
-    if not found:
+    match = re.fullmatch(r"([\d.]+)([KMGTP]?)", text)
+    if not match:
         return 0
-    return int(float(found[1]) * _SUFFIXES[found[2] or "M"] / _SUFFIXES["M"])
+    return int(float(match[1]) * _SUFFIXES[match[2] or "M"] / _SUFFIXES["M"])
 
 
 def gres_of_node(text: str) -> dict[str, dict[str, int]]:
     """A Gres value such as ``gpu:h100:4(S:0),shard:8``: name → type → number."""
-    found: dict[str, dict[str, int]] = {}
+    numbers: dict[str, dict[str, int]] = {}
     for name, kind, count in _gres(text):
-        kinds = found.setdefault(name, {})
+        kinds = numbers.setdefault(name, {})
         kinds[kind] = kinds.get(kind, 0) + count
-    return found
+    return numbers
 
 
 def _gres(text: str) -> list[tuple[str, str, int]]:
-    found: list[tuple[str, str, int]] = []
+    entries: list[tuple[str, str, int]] = []
     if text in _NOTHING:
-        return found
+        return entries
     for entry in re.split(r",(?![^(]*\))", text):
         words = [word for word in entry.split("(")[0].split(":") if word != "no_consume"]
         number = re.fullmatch(r"(\d+)([KMGTP]?)", words[-1].upper()) if len(words) > 1 else None
         count = int(number[1]) * _SUFFIXES[number[2]] if number else 1
         kinds = words[1:-1] if number else words[1:]
-        found.append((words[0], ":".join(kinds), count))
-    return found
+        entries.append((words[0], ":".join(kinds), count))
+    return entries
 
 
 def _gres_held(text: str) -> tuple[tuple[str, str, int, bool], ...]:

@@ -3,20 +3,17 @@
 A daemon that starts on an empty folder knows no jobs, and ends those that its nodes report.
 What is compared is the bundle that is to come with what this host's daemons run by.
 
-    slurmctld BUNDLE [HOST…]   StateSaveLocation, the cluster's name; the other hosts of the
-                               cluster, one of which may be the controller that it has now
-    slurmdbd BUNDLE            the database's and the archive's folder, the cluster's name
-    folder OLD NEW WHAT        files that stay where nobody looks for them any more
+    slurmctld BUNDLE      StateSaveLocation, the cluster's name
+    slurmdbd BUNDLE       the database's and the archive's folder, the cluster's name
+    folder OLD NEW WHAT   files that stay where nobody looks for them any more
 """
 
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from on_node import slurm_state
@@ -25,14 +22,12 @@ SLURM_CONF = "/etc/slurm/slurm.conf"
 SLURMDBD_CONF = "/etc/slurm/slurmdbd.conf"
 CLIENT_CONF = "/usr/local/lib/slurmstack/accounting/slurm.conf"
 MARIADB_CONF = "/etc/mysql/mariadb.conf.d/90-slurmstack.cnf"
-#: Seconds that a host may take to say whether a slurmctld listens there.
-_PATIENCE = 3.0
 
 
 def value(text: str | None, name: str) -> str | None:
     """The value of a ``Name=value`` line, names in any case."""
-    found = re.search(rf"^\s*{name}\s*=\s*(.*?)\s*$", text or "", re.MULTILINE | re.IGNORECASE)
-    return found[1] if found else None
+    match = re.search(rf"^\s*{name}\s*=\s*(.*?)\s*$", text or "", re.MULTILINE | re.IGNORECASE)
+    return match[1] if match else None
 
 
 def present(path: str) -> str | None:
@@ -83,31 +78,6 @@ def cluster_name(new: str | None, folder: str | None) -> Iterator[str]:
     )
 
 
-def other_controller(port: int, hosts: Sequence[str]) -> Iterator[str]:
-    """A slurmctld elsewhere in the cluster, where this host has none yet."""
-    if Path(SLURM_CONF).exists():
-        return
-    with ThreadPoolExecutor(max(1, min(64, len(hosts)))) as pool:
-        answers = pool.map(lambda host: _listens(host, port), hosts)
-        there = [host for host, listens in zip(hosts, list(answers)) if listens]  # noqa: B905
-    for host in there:
-        yield (
-            f"the controller moves here, and at {host} a slurmctld still holds the cluster's jobs: "
-            "they would be ended as unknown. On that host: systemctl disable --now slurmctld "
-            "(jobs go on), copy StateSaveLocation (/var/spool/slurmctld, if it was not set) with "
-            "owner and mode to this host, and with accounting the database as well "
-            "(docs/accounting.md, dumps); then run again. Or set slurmstack:roles.controller back"
-        )
-
-
-def _listens(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port), _PATIENCE).close()
-    except OSError:
-        return False
-    return True
-
-
 def database(bundle: str) -> Iterator[str]:
     """MariaDB's folder, as the running server says it."""
     new = value(slurm_state.file_of_bundle(bundle, MARIADB_CONF), "datadir")
@@ -142,14 +112,12 @@ def _is_active(unit: str) -> bool:
     return subprocess.run(words, timeout=20, check=False).returncode == 0
 
 
-def slurmctld(bundle: str, hosts: Sequence[str]) -> Iterator[str]:
+def slurmctld(bundle: str) -> Iterator[str]:
     """All that speaks against a bundle of slurmctld."""
     text = slurm_state.file_of_bundle(bundle, SLURM_CONF)
     yield from state_save_location(bundle)
     folder = value(present(SLURM_CONF), "StateSaveLocation")
     yield from cluster_name(value(text, "ClusterName"), folder)
-    port = re.match(r"\d+", value(text, "SlurmctldPort") or "6817")
-    yield from other_controller(int(port[0]) if port else 6817, hosts)
 
 
 def slurmdbd(bundle: str) -> Iterator[str]:
@@ -166,7 +134,7 @@ def slurmdbd(bundle: str) -> Iterator[str]:
 def main(words: Sequence[str]) -> int:
     verb, *rest = words
     if verb == "slurmctld":
-        against = [*slurmctld(Path(rest[0]).read_text(), rest[1:])]
+        against = [*slurmctld(Path(rest[0]).read_text())]
     elif verb == "slurmdbd":
         against = [*slurmdbd(Path(rest[0]).read_text())]
     else:

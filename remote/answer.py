@@ -55,16 +55,16 @@ def parse_answer(stdout: str) -> Answer:
 
 
 def _read(text: str) -> Answer:
-    found: dict[str, object] = {}
+    document: dict[str, object] = {}
     files: dict[str, dict[str, object]] = {}
     named: dict[str, dict[str, str]] = {"package": {}, "unit": {}, "fact": {}}
     listed: dict[str, list[str]] = {"command": [], "action": []}
     for line in text.split("\n"):
         kind, _, rest = line.partition(" ")
         if kind in ("time", "node", "role"):
-            found[kind] = rest
+            document[kind] = rest
         elif kind == "changed":
-            found["changed"] = rest == "true"
+            document["changed"] = rest == "true"
         elif kind == "file" and (match := re.fullmatch(r"(\S*) (changed|same) (\S+)", rest)):
             files[match[3]] = {"sha256": match[1], "changed": match[2] == "changed"}
         elif kind in named and (match := re.fullmatch(r"[ \t]*([^ \t]+)[ \t]*(.*)", rest)):
@@ -73,7 +73,7 @@ def _read(text: str) -> Answer:
             listed[kind].append(rest)
     return _model(
         {
-            **found,
+            **document,
             "files": files,
             "packages": named["package"],
             "units": named["unit"],

@@ -9,7 +9,8 @@ END = "slurmstack-answer end"
 
 
 class FrameError(ValueError):
-    """An output in which the frame is missing or was cut off; quotes no more than one line."""
+    """An output in which the frame is missing or was cut off. Quotes no more than one line, and
+    nothing of the answer itself, which may be a token."""
 
 
 def framed(script: str) -> str:
@@ -25,7 +26,7 @@ def within_frame(output: str) -> str:
         raise FrameError(f"no answer in its output, which ends in {_last_line(last)!r}")
     content, end, _ = rest.rpartition(f"\n{END}")
     if not end:
-        raise FrameError(f"its answer is cut off after {_last_line(rest)!r}")
+        raise FrameError("its answer is cut off")
     return content
 
 

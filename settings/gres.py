@@ -246,79 +246,83 @@ class Gres(SlurmObject):
         return f"{self.kind}:{self.Count or self.count}"
 
 
-def node_gres(found: Sequence[Gres]) -> list[str]:
+def node_gres(resources: Sequence[Gres]) -> list[str]:
     """The Gres parameter of a node, ``gpu:h100:8``: alike entries are counted together."""
     alike: dict[str, list[Gres]] = {}
-    for one in found:
-        alike.setdefault(one.kind, []).append(one)
+    for resource in resources:
+        alike.setdefault(resource.kind, []).append(resource)
     return [
-        ones[0].text if len(ones) == 1 else f"{kind}:{sum(one.count or 0 for one in ones)}"
+        ones[0].text
+        if len(ones) == 1
+        else f"{kind}:{sum(resource.count or 0 for resource in ones)}"
         for kind, ones in alike.items()
     ]
 
 
-def class_problems(found: Sequence[Gres], where: str) -> Iterator[Problem]:
+def class_problems(resources: Sequence[Gres], where: str) -> Iterator[Problem]:
     """What no entry gets wrong alone. slurmd and slurmctld end with a fatal error at most of it."""
-    names = {one.Name for one in found}
+    names = {resource.Name for resource in resources}
     first: dict[str, Gres] = {}
     automatic: dict[str, int] = {}
     owner: dict[tuple[str, str], int] = {}
     bare: set[str] = set()
-    for index, one in enumerate(found):
+    for index, resource in enumerate(resources):
         place = f"{where}[{index}]"
-        if one.Name in SHARED and "gpu" not in names:
-            yield Problem(place, f"a gpu beside {one.Name}, which is a part of one", "none")
-        if one.Name == "gpu" and one.AutoDetect is not None:
-            automatic.setdefault(one.AutoDetect, index)
+        if resource.Name in SHARED and "gpu" not in names:
+            yield Problem(place, f"a gpu beside {resource.Name}, which is a part of one", "none")
+        if resource.Name == "gpu" and resource.AutoDetect is not None:
+            automatic.setdefault(resource.AutoDetect, index)
             wanted, by = next(iter(automatic.items()))
-            if one.AutoDetect != wanted:
+            if resource.AutoDetect != wanted:
                 yield Problem(
                     f"{place}.AutoDetect",
                     f"{wanted} as in [{by}] (slurmd takes one for all GPUs of a node)",
-                    one.AutoDetect,
+                    resource.AutoDetect,
                 )
-        if not (one.devices or one.MultipleFiles):
-            if one.kind in bare:
+        if not (resource.devices or resource.MultipleFiles):
+            if resource.kind in bare:
                 yield Problem(
-                    place, "each GRES without devices of its own once", f"{one.text} again"
+                    place, "each GRES without devices of its own once", f"{resource.text} again"
                 )
-            bare.add(one.kind)
-        for device in one.devices if one.Name == "gpu" else ():
-            if owner.setdefault((one.Name, device), index) != index:
+            bare.add(resource.kind)
+        for device in resource.devices if resource.Name == "gpu" else ():
+            if owner.setdefault((resource.Name, device), index) != index:
                 yield Problem(
                     f"{place}.File",
                     "each device once",
-                    f"{device}, already of [{owner[one.Name, device]}]",
+                    f"{device}, already of [{owner[resource.Name, device]}]",
                 )
-        other = first.setdefault(one.Name, one)
-        if (one.type is None) != (other.type is None):
+        other = first.setdefault(resource.Name, resource)
+        if (resource.type is None) != (other.type is None):
             yield Problem(
                 f"{place}.Type",
-                f"a Type for all entries of {one.Name} or for none (slurm.conf(5))",
-                "nothing" if one.type is None else one.type,
+                f"a Type for all entries of {resource.Name} or for none (slurm.conf(5))",
+                "nothing" if resource.type is None else resource.type,
             )
-        with_files = [bool(it.File or it.MultipleFiles or it.pci) for it in (one, other)]
+        with_files = [
+            bool(entry.File or entry.MultipleFiles or entry.pci) for entry in (resource, other)
+        ]
         if (
-            one.Name not in SHARED
+            resource.Name not in SHARED
             and with_files[0] != with_files[1]
-            and not (one.automatic or other.automatic)
+            and not (resource.automatic or other.automatic)
         ):
             yield Problem(
                 place,
-                f"File in all entries of {one.Name} or in none (gres.conf(5))",
+                f"File in all entries of {resource.Name} or in none (gres.conf(5))",
                 "File" if with_files[0] else "no File",
             )
-        if _environment(one) != _environment(other):
+        if _environment(resource) != _environment(other):
             yield Problem(
                 f"{place}.Flags",
-                f"the environment flags of the first {one.Name} "
+                f"the environment flags of the first {resource.Name} "
                 f"({', '.join(sorted(_environment(other))) or 'none'})",
-                ", ".join(sorted(_environment(one))) or "none",
+                ", ".join(sorted(_environment(resource))) or "none",
             )
 
 
-def _environment(one: Gres) -> set[str]:
-    return _ENVIRONMENT_FLAGS & {*one.Flags}
+def _environment(gpu: Gres) -> set[str]:
+    return _ENVIRONMENT_FLAGS & {*gpu.Flags}
 
 
 class Gpus(SlurmObject):
@@ -341,18 +345,18 @@ class Gpus(SlurmObject):
         return kinds.pop() if len(kinds) == 1 else None
 
     def __str__(self) -> str:
-        said = []
+        parts = []
         if self.files:
-            said.append(f"{len(self.files)} device files ({', '.join(self.files)})")
+            parts.append(f"{len(self.files)} device files ({', '.join(self.files)})")
         if self.models:
-            said.append(f"{len(self.models)} × {' and '.join(sorted(set(self.models)))}")
+            parts.append(f"{len(self.models)} × {' and '.join(sorted(set(self.models)))}")
         if self.pci:
-            said.append(f"{len(self.pci)} on the bus ({', '.join(sorted(set(self.pci)))})")
+            parts.append(f"{len(self.pci)} on the bus ({', '.join(sorted(set(self.pci)))})")
         if self.profiles:
-            said.append(f"MIG instances {', '.join(self.profiles)}")
+            parts.append(f"MIG instances {', '.join(self.profiles)}")
         if self.pci and not self.files:
-            said.append("but no /dev/nvidia*: no driver is loaded")
-        return "; ".join(said) or "no GPU"
+            parts.append("but no /dev/nvidia*: no driver is loaded")
+        return "; ".join(parts) or "no GPU"
 
 
 def type_of(model: str) -> str:
@@ -361,8 +365,8 @@ def type_of(model: str) -> str:
     It is a part of NVML's name with underscores, which is how slurmd compares Type.
     """
     text = re.sub(r"^(nvidia|tesla|quadro|geforce|[\s-])+", "", model.lower())
-    found = re.match(r"(?:rtx\s+)?(?:pro\s+)?[a-z]*\d+[a-z]*", text)
-    return re.sub(r"\s+", "_", found[0] if found else text)
+    short = re.match(r"(?:rtx\s+)?(?:pro\s+)?[a-z]*\d+[a-z]*", text)
+    return re.sub(r"\s+", "_", short[0] if short else text)
 
 
 def discovered(gpus: Gpus) -> tuple[Gres, ...]:
@@ -379,11 +383,15 @@ def discovered(gpus: Gpus) -> tuple[Gres, ...]:
 
 def beyond_cores(declared: Sequence[Gres], threads: int, where: str) -> Iterator[Problem]:
     """Cores that a node does not have: slurmctld ends with a fatal error at them."""
-    for index, one in enumerate(declared):
-        highest = max((int(number) for number in re.findall(r"\d+", one.Cores or "")), default=0)
+    for index, resource in enumerate(declared):
+        highest = max(
+            (int(number) for number in re.findall(r"\d+", resource.Cores or "")), default=0
+        )
         if highest >= threads:
             yield Problem(
-                f"{where}.Gres[{index}].Cores", f"cores from 0 to {threads - 1}", str(one.Cores)
+                f"{where}.Gres[{index}].Cores",
+                f"cores from 0 to {threads - 1}",
+                str(resource.Cores),
             )
 
 
@@ -397,13 +405,13 @@ def cards(declared: Sequence[Gres] | None) -> tuple[int, bool]:
     more, which are cut into MIG instances. Of cards that are named by other device files than
     NVIDIA's nothing follows."""
     gpus = real_gpus(declared)
-    nvidia = [one for one in gpus if one.AutoDetect not in ("rsmi", "oneapi", "nrt")]
+    nvidia = [gpu for gpu in gpus if gpu.AutoDetect not in ("rsmi", "oneapi", "nrt")]
     whole = [
-        one
-        for one in nvidia
-        if not one.sliced and all(_NVIDIA.fullmatch(file) for file in one.devices)
+        gpu
+        for gpu in nvidia
+        if not gpu.sliced and all(_NVIDIA.fullmatch(file) for file in gpu.devices)
     ]
-    return sum(one.count or 0 for one in whole), any(one.sliced for one in gpus)
+    return sum(gpu.count or 0 for gpu in whole), any(gpu.sliced for gpu in gpus)
 
 
 def named_devices(declared: Sequence[Gres] | None) -> tuple[str, ...]:
@@ -411,8 +419,8 @@ def named_devices(declared: Sequence[Gres] | None) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(
             file
-            for one in real_gpus(declared)
-            for file in (*one.devices, *(expand(one.MultipleFiles) if one.MultipleFiles else ()))
+            for gpu in real_gpus(declared)
+            for file in (*gpu.devices, *(expand(gpu.MultipleFiles) if gpu.MultipleFiles else ()))
         )
     )
 
@@ -425,34 +433,34 @@ def contradictions(
     if node is None and gpus == Gpus():
         return  # The settings declare the hardware and say nothing of GPUs.
     of_node = f"on {node}: " if node else "in hardware.gpus: "
-    found = f"{of_node}{gpus}"
+    has = f"{of_node}{gpus}"
     instances: dict[str, int] = {}
-    for one in wanted:
-        if one.profile:
-            instances[one.profile] = instances.get(one.profile, 0) + (one.count or 0)
+    for gpu in wanted:
+        if gpu.profile:
+            instances[gpu.profile] = instances.get(gpu.profile, 0) + (gpu.count or 0)
     for index, gres in enumerate(declared):
         if gres not in wanted:
             continue
         path = f"{where}.Gres[{index}]"
         if gres.profile:
             if gpus.profiles.count(gres.profile) != instances[gres.profile]:
-                yield Problem(path, f"{gres.text} as declared", found)
+                yield Problem(path, f"{gres.text} as declared", has)
             continue
         missing = [
             file for file in gres.devices if _NVIDIA.fullmatch(file) and file not in gpus.files
         ]
         if missing:
-            yield Problem(path, f"{gres.text} with {', '.join(gres.devices)} as declared", found)
+            yield Problem(path, f"{gres.text} with {', '.join(gres.devices)} as declared", has)
         elif _is_another_card(gres, gpus):
-            yield Problem(path, f"{gres.text} as declared", found)
+            yield Problem(path, f"{gres.text} as declared", has)
         elif gres.pci and gpus.pci and gres.pci != gpus.pci:
-            yield Problem(path, f"{gres.text} ({', '.join(gres.pci)}) as declared", found)
+            yield Problem(path, f"{gres.text} ({', '.join(gres.pci)}) as declared", has)
     number, sliced = cards(declared)
-    named = any(one.devices for one in wanted)
+    named = any(gpu.devices for gpu in wanted)
     there = len(gpus.files)
     if number and not named and (there < number if sliced else there != number):
-        whole = [one for one in wanted if not one.sliced]
-        yield Problem(f"{where}.Gres", f"{','.join(node_gres(whole))} as declared", found)
+        whole = [gpu for gpu in wanted if not gpu.sliced]
+        yield Problem(f"{where}.Gres", f"{','.join(node_gres(whole))} as declared", has)
 
 
 _NVIDIA = re.compile(r"/dev/nvidia\d+")

@@ -13,7 +13,10 @@ class HealthCheck(Model):
     """``slurmstack:healthCheck``: LBNL Node Health Check, run by slurmd."""
 
     #: The package that has it; left out, it is on the nodes already.
-    package: str | None = None
+    package: (
+        Annotated[str, matching(r"[a-z0-9][a-z0-9+.-]+", "the name of a package, such as lbnl-nhc")]
+        | None
+    ) = None
     program: Path = "/usr/sbin/nhc"
     #: Seconds.
     interval: Annotated[int, Field(ge=60, le=65533)] = 300

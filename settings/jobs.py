@@ -167,5 +167,9 @@ Environment = dict[
             "the name of a variable: letters, digits and _, such as UCX_TLS",
         ),
     ],
-    int | Annotated[str, matching(r"[^\n]*", "a value on one line")],
+    int
+    | Annotated[
+        str,
+        matching(r"[^\x00-\x08\x0a-\x1f\x7f]*", "a value on one line, without control characters"),
+    ],
 ]

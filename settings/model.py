@@ -107,11 +107,16 @@ class Cluster(Model):
     ]
 
 
+Login = Annotated[
+    str, matching(r"[A-Za-z_][A-Za-z0-9_.@-]*", "the name of a user, such as root or admin")
+]
+
+
 class Bastion(Model):
     """A host through which the nodes are reached (OpenSSH's ProxyJump)."""
 
     address: str
-    user: str = "root"
+    user: Login = "root"
     port: Port = 22
     host_key: str | None = None
 
@@ -119,7 +124,7 @@ class Bastion(Model):
 class Ssh(Model):
     """``slurmstack:ssh``: how nodes are reached. The keys are the SSH agent's."""
 
-    user: str = "root"
+    user: Login = "root"
     port: Port = 22
     #: An OpenSSH known_hosts file, relative to the project folder.
     known_hosts: str | None = None
@@ -133,7 +138,7 @@ class Host(Model):
     """One entry of ``slurmstack:hosts``; a bare string is its address."""
 
     address: str
-    user: str | None = None
+    user: Login | None = None
     port: Port | None = None
     #: "ssh-ed25519 AAAA…", where it is not in the known_hosts file.
     host_key: str | None = None
@@ -143,7 +148,7 @@ class Host(Model):
     @field_validator("host_key")
     @classmethod
     def _one_key(cls, value: str | None) -> str | None:
-        if value is not None and len(value.split()) < 2:
+        if value is not None and (len(value.split()) < 2 or "\n" in value.strip()):
             raise ValueError('a public host key such as "ssh-ed25519 AAAA…"')
         return value
 

@@ -172,5 +172,7 @@ def written(release: Release) -> str:
 def nearest(name: str, names: Iterable[str]) -> str | None:
     """The name that this one is a slip of, whatever its case; None where nothing is near."""
     spelled = {known.lower(): known for known in names}
-    close = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.75)
+    # Two letters that changed places are half of what a short name has.
+    alike = 0.7 if len(name) < 7 else 0.8
+    close = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=alike)
     return spelled[close[0]] if close else None

@@ -100,11 +100,11 @@ Scripts = dict[ScriptName, ScriptFile]
 
 def interpreter(text: str) -> str | None:
     """The program that a script's first line names; of `/usr/bin/env NAME` it is NAME."""
-    found = _INTERPRETER.match(text)
-    if found is None:
+    first_line = _INTERPRETER.match(text)
+    if first_line is None:
         return None
-    words = [word for word in (found[2] or "").split() if not word.startswith("-")]
-    return words[0] if found[1].endswith("/env") and words else found[1]
+    words = [word for word in (first_line[2] or "").split() if not word.startswith("-")]
+    return words[0] if first_line[1].endswith("/env") and words else first_line[1]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def named_programs(
     slurm: SlurmConf, container: JobContainer | None, health: HealthCheck | None
 ) -> tuple[Program, ...]:
     """What these settings name and the hosts are to have already."""
-    found: list[Program] = []
+    programs: list[Program] = []
     for parameter, place in PLACES.items():
         value = given(slurm, parameter)
         if parameter in JOB_CONTAINER:
@@ -143,15 +143,15 @@ def named_programs(
         if parameter == "HealthCheckProgram" and health is not None and health.package is None:
             value = health.program
         if value:
-            found.append(Program(parameter, value, place))
+            programs.append(Program(parameter, value, place))
     for name, parameter in LUA.items():
         if "lua" in (given(slurm, parameter) or "").split(","):
             file = f"{BESIDE_SLURM_CONF}/{name}"
-            found.append(Program(parameter, file, "controller", executable=False))
+            programs.append(Program(parameter, file, "controller", executable=False))
     plugstack = given(slurm, "PlugStackConfig")
     if plugstack:
-        found.append(Program("PlugStackConfig", plugstack, "everywhere", executable=False))
-    return tuple(found)
+        programs.append(Program("PlugStackConfig", plugstack, "everywhere", executable=False))
+    return tuple(programs)
 
 
 def given(slurm: SlurmConf, parameter: str) -> str | None:

@@ -158,6 +158,9 @@ class SlurmConf(SlurmObject):
     HealthCheckNodeState: str | None = _in(Section.NODES)
     HealthCheckProgram: str | None = _in(Section.NODES)
     RebootProgram: str | None = _in(Section.NODES)
+    #: A partition that a person set DOWN stays so when slurmctld reads slurm.conf again; a State
+    #: that the settings change is set by the controller's bundle (on_node/node_states.py).
+    ReconfigFlags: str | None = _in(Section.NODES)
     #: 2 lets a node that a person set DOWN return with its next registration.
     ReturnToService: str = _in(Section.NODES, "1")
     SlurmdSpoolDir: str = _in(Section.NODES, "/var/spool/slurmd")

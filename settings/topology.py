@@ -8,9 +8,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from settings.base import SlurmObject
+from settings.base import SlurmObject, matching
 from settings.hostlist import expand, fold
 from settings.problems import Problem
+
+PartName = Annotated[
+    str,
+    matching(
+        r"[^\s,\"'#=\\\[\]]{1,64}",
+        "a name of at most 64 characters, without blanks, commas, quotes, brackets, # and =, "
+        "such as leaf1",
+    ),
+]
 
 
 class Switch(SlurmObject):
@@ -44,8 +53,8 @@ class Topology(SlurmObject):
     """``slurmstack:topology``."""
 
     plugin: Literal["tree", "block"]
-    switches: dict[Annotated[str, Field(max_length=64)], Switch] = Field(default_factory=dict)
-    blocks: dict[Annotated[str, Field(max_length=64)], Block] = Field(default_factory=dict)
+    switches: dict[PartName, Switch] = Field(default_factory=dict)
+    blocks: dict[PartName, Block] = Field(default_factory=dict)
     #: Nodes of a base block, then of the larger ones that are planned with.
     BlockSizes: tuple[Annotated[int, Field(ge=1)], ...] = ()
 

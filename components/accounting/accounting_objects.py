@@ -103,7 +103,9 @@ def before_slurmctld(settings: Settings, slurm_conf: str) -> list[Part]:
     script = render(
         "accounting/before-slurmctld.sh",
         library=LIBRARY,
-        names=sorted({qos for one in settings.partitions.values() for qos in partition_qos(one)}),
+        names=sorted(
+            {qos for partition in settings.partitions.values() for qos in partition_qos(partition)}
+        ),
     )
     return [Command("accounting-first", script, on=(slurm_conf,), timeout=300)]
 
@@ -131,9 +133,9 @@ def declared(settings: Settings) -> Iterator[Declared]:
     """Cluster, QOS, accounts below their parents, users' associations, users."""
     accounting = settings.accounting or AccountingSettings()
     yield Declared("cluster", settings.cluster.name, _options(accounting.cluster))
-    for name in _in_order({name: one.Preempt or () for name, one in accounting.qos.items()}):
+    for name in _in_order({name: qos.Preempt or () for name, qos in accounting.qos.items()}):
         yield Declared("qos", name, _options(accounting.qos[name]))
-    parents = {name: (one.Parent or "root",) for name, one in accounting.accounts.items()}
+    parents = {name: (account.Parent or "root",) for name, account in accounting.accounts.items()}
     for name in _in_order(parents):
         yield Declared("account", name, _options(accounting.accounts[name]))
     for name, user in sorted(accounting.users.items()):
@@ -142,7 +144,9 @@ def declared(settings: Settings) -> Iterator[Declared]:
 
 def _of_user(name: str, user: User) -> Iterator[Declared]:
     # The first association makes the user, with that account as the default one.
-    for account in sorted(user.Accounts, key=lambda it: (it != user.DefaultAccount, it)):
+    for account in sorted(
+        user.Accounts, key=lambda account: (account != user.DefaultAccount, account)
+    ):
         association = user.Accounts[account]
         yield Declared("association", f"{name} {account}", _options(association))
         for partition, limits in sorted(association.Partitions.items()):
@@ -151,10 +155,10 @@ def _of_user(name: str, user: User) -> Iterator[Declared]:
 
 
 def _options(model: BaseModel) -> dict[str, str]:
-    found: dict[str, Any] = model.model_dump(exclude_none=True)
+    options: dict[str, Any] = model.model_dump(exclude_none=True)
     for inner in ("Accounts", "Partitions"):
-        found.pop(inner, None)
-    return {name: plain(value) for name, value in sorted(found.items())}
+        options.pop(inner, None)
+    return {name: plain(value) for name, value in sorted(options.items())}
 
 
 def _in_order(needs: Mapping[str, tuple[str, ...]]) -> list[str]:

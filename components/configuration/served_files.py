@@ -35,7 +35,9 @@ STAND_INS = f"{OWN_FILES}/stand-in"
 
 def gres_types(settings: Settings, hardware: Mapping[str, Hardware]) -> list[str]:
     """GresTypes: the names of all GRES that nodes have, and those that the settings add."""
-    of_nodes = {one.Name for found in gres(settings, hardware).values() for one in found}
+    of_nodes = {
+        resource.Name for resources in gres(settings, hardware).values() for resource in resources
+    }
     return sorted({*of_nodes, *options(settings.slurm.GresTypes)})
 
 
@@ -98,31 +100,31 @@ def options(value: str | None) -> list[str]:
 def gres(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, tuple[Gres, ...]]:
     """Compute node → its GRES, for those that have any."""
     return {
-        name: found
+        name: resources
         for name, node_class in settings.compute.items()
-        if (found := node_class.gres(hardware[name]))
+        if (resources := node_class.gres(hardware[name]))
     }
 
 
 def served_files(settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, str]:
     """File beside slurm.conf → its text."""
-    found = _without_hardware(settings)
+    texts = _without_hardware(settings)
     of_gres = gres_conf(gres(settings, hardware))
     if of_gres:
-        found["gres.conf"] = of_gres
-    return {f"/etc/slurm/{name}": content for name, content in sorted(found.items())}
+        texts["gres.conf"] = of_gres
+    return {f"/etc/slurm/{name}": content for name, content in sorted(texts.items())}
 
 
 def _without_hardware(settings: Settings) -> dict[str, str]:
     """Name → text of those files that the settings alone make."""
-    found = {"cgroup.conf": cgroup_conf(settings)}
+    texts = {"cgroup.conf": cgroup_conf(settings)}
     if settings.topology is not None:
         fabric = without(settings.topology, settings.lost)
-        found["topology.conf"] = render("configuration/topology.conf", topology=fabric)
+        texts["topology.conf"] = render("configuration/topology.conf", topology=fabric)
     if settings.mpi is not None and settings.mpi.conf.parameters():
-        found["mpi.conf"] = _parameters(settings.mpi.conf.parameters())
-    found["job_container.conf"] = job_container_conf(settings)
-    return {name: content for name, content in found.items() if content}
+        texts["mpi.conf"] = _parameters(settings.mpi.conf.parameters())
+    texts["job_container.conf"] = job_container_conf(settings)
+    return {name: content for name, content in texts.items() if content}
 
 
 def cgroup_conf(settings: Settings) -> str | None:
@@ -134,64 +136,64 @@ def cgroup_conf(settings: Settings) -> str | None:
 def gres_conf(nodes: Mapping[str, tuple[Gres, ...]]) -> str | None:
     """gres.conf: alike nodes on one line."""
     alike: dict[tuple[str, ...], list[str]] = {}
-    for name, found in nodes.items():
-        alike.setdefault(tuple(_gres_lines(found)), []).append(name)
+    for name, resources in nodes.items():
+        alike.setdefault(tuple(_gres_lines(resources)), []).append(name)
     groups = [{"nodes": fold(names), "lines": lines} for lines, names in alike.items() if lines]
     return render("configuration/gres.conf", groups=groups) if groups else None
 
 
-def _gres_lines(found: tuple[Gres, ...]) -> list[str]:
+def _gres_lines(resources: tuple[Gres, ...]) -> list[str]:
     lines: list[str] = []
     # One for the node (settings.gres.class_problems): nothing detects what is no GPU, so that
     # `off` at another resource says nothing.
     automatic = [
-        one.AutoDetect
-        for one in found
-        if one.AutoDetect is not None and (one.Name == "gpu" or one.automatic)
+        resource.AutoDetect
+        for resource in resources
+        if resource.AutoDetect is not None and (resource.Name == "gpu" or resource.automatic)
     ]
     if automatic:
         lines.append(f"AutoDetect={automatic[0]}")
-    for one, stand_ins in zip(found, _stand_ins(found), strict=True):
-        device = _device(one, stand_ins)
-        if one.automatic and not device and one.Name == "gpu":
+    for resource, stand_ins in zip(resources, _stand_ins(resources), strict=True):
+        device = _device(resource, stand_ins)
+        if resource.automatic and not device and resource.Name == "gpu":
             continue  # found by slurmd, and compared with slurm.conf's Type and number
         values: dict[str, Any] = {
-            "Name": one.Name,
-            "Type": one.type,
-            "Count": _count(one, bool(stand_ins)),
+            "Name": resource.Name,
+            "Type": resource.type,
+            "Count": _count(resource, bool(stand_ins)),
             **device,
-            "Cores": one.Cores,
-            "Links": one.Links,
-            "Flags": list(one.Flags)
-            or (["CountOnly"] if one.standIn and one.Name != "gpu" else None),
+            "Cores": resource.Cores,
+            "Links": resource.Links,
+            "Flags": list(resource.Flags)
+            or (["CountOnly"] if resource.standIn and resource.Name != "gpu" else None),
         }
         line = " ".join(
             f"{key}={file_text(value)}" for key, value in values.items() if value is not None
         )
-        lines.append(line + ("  # a stand-in: no device" if one.standIn else ""))
+        lines.append(line + ("  # a stand-in: no device" if resource.standIn else ""))
     return lines
 
 
-def _count(one: Gres, stand_in_files: bool) -> int | str | None:
+def _count(resource: Gres, stand_in_files: bool) -> int | str | None:
     """Count of gres.conf: left out where the files of a line say it."""
-    if one.Name in SHARED or one.MultipleFiles:
-        return one.Count
-    return None if one.devices or stand_in_files else one.Count or one.count
+    if resource.Name in SHARED or resource.MultipleFiles:
+        return resource.Count
+    return None if resource.devices or stand_in_files else resource.Count or resource.count
 
 
-def _stand_ins(found: tuple[Gres, ...]) -> list[tuple[str, ...]]:
+def _stand_ins(resources: tuple[Gres, ...]) -> list[tuple[str, ...]]:
     """The files that stand for the GPUs of each entry, numbered through a node."""
     files, number = [], 0
-    for one in found:
-        count = (one.count or 0) if one.standIn and one.Name == "gpu" else 0
+    for resource in resources:
+        count = (resource.count or 0) if resource.standIn and resource.Name == "gpu" else 0
         files.append(tuple(f"{STAND_INS}/gpu{number + index}" for index in range(count)))
         number += count
     return files
 
 
-def stand_ins(found: tuple[Gres, ...]) -> tuple[str, ...]:
+def stand_ins(resources: tuple[Gres, ...]) -> tuple[str, ...]:
     """All of a node's files that stand for GPUs."""
-    return tuple(path for files in _stand_ins(found) for path in files)
+    return tuple(path for files in _stand_ins(resources) for path in files)
 
 
 def _range(paths: tuple[str, ...]) -> str:
@@ -201,15 +203,15 @@ def _range(paths: tuple[str, ...]) -> str:
     return paths[0] if len(paths) == 1 else f"{stem}[{numbers[0]}-{numbers[-1]}]"
 
 
-def _device(one: Gres, stand_ins: tuple[str, ...]) -> dict[str, str]:
+def _device(resource: Gres, stand_ins: tuple[str, ...]) -> dict[str, str]:
     if stand_ins:
         return {"File": _range(stand_ins)}
-    if one.MultipleFiles:
-        return {"MultipleFiles": one.MultipleFiles}
-    if one.File:
-        return {"File": one.File}
-    if one.pci:
-        return {"File": _range(one.devices)}
+    if resource.MultipleFiles:
+        return {"MultipleFiles": resource.MultipleFiles}
+    if resource.File:
+        return {"File": resource.File}
+    if resource.pci:
+        return {"File": _range(resource.devices)}
     return {}
 
 
@@ -232,7 +234,13 @@ def _lower(value: Any) -> str:
 def job_container_conf(settings: Settings) -> str | None:
     """job_container.conf, where jobs have a /tmp of their own."""
     container = settings.job_container
-    return None if container is None else _parameters(container.parameters())
+    if container is None:
+        return None
+    values = {name: _lower(value) for name, value in container.parameters().items()}
+    if "InitScript" in values:
+        # Known to the parser behind a BasePath only (read_jcconf.c).
+        values["BasePath"] += f" InitScript={values.pop('InitScript')}"
+    return render("configuration/parameters.conf", parameters=values)
 
 
 def slurmd_restart_lines(settings: Settings) -> tuple[str, ...]:

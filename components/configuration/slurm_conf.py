@@ -21,12 +21,13 @@ from templates.rendering import render
 
 def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
     """The controller's slurm.conf; compute nodes fetch it from there (configless)."""
-    gres_types = served_files.gres_types(settings, hardware)
-    every = lines(settings.slurm, derived(settings, gres_types))
+    every = every_line(settings, hardware)
     return render(
         "configuration/slurm.conf",
         cluster=settings.cluster.name,
-        sections=[(title, list(group)) for title, group in groupby(every, lambda it: it.section)],
+        sections=[
+            (title, list(group)) for title, group in groupby(every, lambda line: line.section)
+        ],
         nodes=[
             {
                 "name": name,
@@ -39,6 +40,11 @@ def slurm_conf(settings: Settings, hardware: Mapping[str, Hardware]) -> str:
             for name, partition in sorted(settings.partitions.items())
         ],
     )
+
+
+def every_line(settings: Settings, hardware: Mapping[str, Hardware]) -> list[Line]:
+    """The cluster-wide lines of slurm.conf."""
+    return lines(settings.slurm, derived(settings, served_files.gres_types(settings, hardware)))
 
 
 def derived(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
@@ -59,7 +65,10 @@ def derived(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
     yield Line(Section.COMMUNICATION, "SlurmctldParameters", options)
     # A partition that a person set DOWN stays so when slurmctld reads slurm.conf again; a State
     # that the settings change is set by the controller's bundle (on_node/node_states.py).
-    yield Line(Section.NODES, "ReconfigFlags", "KeepPartState")
+    flags = served_files.options(settings.slurm.ReconfigFlags)
+    if not {"KeepPartInfo", "KeepPartState"} & {*flags}:
+        flags.append("KeepPartState")
+    yield Line(Section.NODES, "ReconfigFlags", flags)
     for name, value in _accounting(settings, gres_types).items():
         yield Line(Section.ACCOUNTING, name, value)
     for name, value in auth_alt(settings).items():
@@ -79,23 +88,23 @@ def _accounting(settings: Settings, gres_types: Sequence[str]) -> dict[str, Any]
             return {}
         return {"AccountingStorageTRES": sorted(named)}
     conf, dbd = settings.slurm, settings.accounting.slurmdbd
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         "AccountingStorageType": "accounting_storage/slurmdbd",
         "AccountingStorageHost": settings.hosts[settings.roles.controller].address,
     }
     if dbd.DbdPort != type(dbd).model_fields["DbdPort"].default:
-        found["AccountingStoragePort"] = dbd.DbdPort
+        values["AccountingStoragePort"] = dbd.DbdPort
     if conf.AccountingStorageEnforce is None and settings.accounting.users:
-        found["AccountingStorageEnforce"] = ["associations", "limits", "qos"]
+        values["AccountingStorageEnforce"] = ["associations", "limits", "qos"]
     tracked = {f"gres/{name}" for name in gres_types}
     tracked |= {*named_tres(settings.accounting, settings.partitions, settings.slurm)}
     if conf.AccountingStorageTRES is None and tracked:
-        found["AccountingStorageTRES"] = sorted(tracked)
+        values["AccountingStorageTRES"] = sorted(tracked)
     if conf.JobAcctGatherType is None:
         # slurm.conf(5) recommends cgroup; it needs the cgroups that proctrack/cgroup makes.
         kind = "cgroup" if conf.ProctrackType == "proctrack/cgroup" else "linux"
-        found["JobAcctGatherType"] = f"jobacct_gather/{kind}"
-    return found
+        values["JobAcctGatherType"] = f"jobacct_gather/{kind}"
+    return values
 
 
 def parameters(settings: Settings) -> list[Line]:
@@ -113,12 +122,12 @@ def restart_keys(settings: Settings, daemon: Daemon, node: str | None = None) ->
         node: the compute node that it runs on, whose own line counts, too.
     """
     names = restarted_by(daemon)
-    found = [f"{line.name}={line.text}" for line in parameters(settings) if line.name in names]
+    keys = [f"{line.name}={line.text}" for line in parameters(settings) if line.name in names]
     if node in settings.compute:
         names = restarted_by(daemon, NODE)
         extra = settings.compute[node].extra
-        found += [f"{name}={extra[name]}" for name in names if name in extra]
-    return tuple(found)
+        keys += [f"{name}={extra[name]}" for name in names if name in extra]
+    return tuple(keys)
 
 
 def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, str]:

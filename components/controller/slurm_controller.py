@@ -9,8 +9,9 @@ from components.accounting import slurmdbd
 from components.accounting.accounting_objects import before_slurmctld
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.configuration.plugins import plugins_are_there
 from components.configuration.served_files import served_files
-from components.configuration.slurm_conf import restart_keys, slurm_conf
+from components.configuration.slurm_conf import every_line, restart_keys, slurm_conf
 from components.containers import enroot_pyxis
 from components.guards import guards
 from components.host import programs
@@ -74,6 +75,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             *(File(path, text) for path, text in files.items()),
             *programs.controller_parts(settings),
             Package("iproute2"),
+            plugins_are_there(every_line(settings, hardware), SLURM_CONF),
             Validate(
                 "slurm-conf",
                 render(

@@ -31,16 +31,28 @@ class Guards(HostRole):
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
         name = assembly.controller
-        cls(name, assembly, guards_bundle(name), assembly.on(name, host_baseline.ROLE))
+        bundle = guards_bundle(name, assembly.settings)
+        cls(name, assembly, bundle, assembly.on(name, host_baseline.ROLE))
 
 
-def guards_bundle(node: str) -> Bundle:
-    """The programs, and the Python that they need."""
+def guards_bundle(node: str, settings: Settings) -> Bundle:
+    """The programs, and the Python that they need. It comes before all else of a controller, and
+    so refuses a host to which the controller moves without its state."""
     folder = f"{_LIBRARY}/on_node"
+    others = [host.address for name, host in settings.hosts.items() if name != node]
+    stays = render(
+        "guards/controller-stays.sh",
+        hosts=others,
+        # Of a range, slurmctld listens on each.
+        port=settings.slurm.SlurmctldPort.partition("-")[0],
+        slurm_conf=SLURM_CONF,
+        state=settings.slurm.StateSaveLocation,
+    )
     return Bundle(
         node,
         ROLE,
         [
+            *([Guard("controller-stays", stays)] if others else []),
             Package("python3"),
             Directory(folder),
             *(
@@ -58,9 +70,7 @@ def program(name: str, *words: str) -> str:
 
 def before_slurmctld_changes(settings: Settings) -> list[Part]:
     """Guards of slurmctld's bundle."""
-    controller = settings.roles.controller
-    others = [host.address for name, host in settings.hosts.items() if name != controller]
-    state = f'{program("state_guard", "slurmctld")} "$SLURMSTACK_BUNDLE" {shlex.join(others)}'
+    state = f'{program("state_guard", "slurmctld")} "$SLURMSTACK_BUNDLE"'
     alone = (
         *(name for name in without_jobs() if name not in _HAVE_A_GUARD),
         *(f"/etc/slurm/{name}" for name in files_without_jobs()),
@@ -68,7 +78,7 @@ def before_slurmctld_changes(settings: Settings) -> list[Part]:
     check = f'{program("job_guard", "check")} "$SLURMSTACK_BUNDLE" {shlex.join(alone)}'
     jobs = Guard("jobs-stay", check, timeout=120)
     return [
-        Guard("state-stays", state.rstrip(), timeout=60),
+        Guard("state-stays", state, timeout=60),
         *([] if settings.guards.allow_job_loss else [jobs]),
         Guard("decisions-noted", program("node_states", "before", SLURM_CONF), timeout=60),
     ]

@@ -58,7 +58,7 @@ def programs_bundle(node: str, settings: Settings) -> Bundle:
             File(f"{SCRIPTS}/{name}", text, mode="0755", lasting=True)
             for name, text in placed.items()
         ]
-    named = [it for it in _named(settings) if _runs_on(node, settings, it.place)]
+    named = [program for program in _named(settings) if _runs_on(node, settings, program.place)]
     interpreters = _interpreters(node, settings)
     if named or interpreters:
         script = render("host/programs-are-there.sh", programs=named, interpreters=interpreters)
@@ -103,9 +103,9 @@ def _runs_on(node: str, settings: Settings, place: Place) -> bool:
 
 def _interpreters(node: str, settings: Settings) -> dict[str, str]:
     """Script → what runs it, for the scripts that are placed and run on this host."""
-    found = {
+    programs = {
         name: interpreter(script_text(path))
         for name, path in settings.scripts.items()
         if name in PLACES and _runs_on(node, settings, PLACES[name])
     }
-    return {name: program for name, program in sorted(found.items()) if program}
+    return {name: program for name, program in sorted(programs.items()) if program}

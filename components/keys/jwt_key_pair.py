@@ -7,6 +7,7 @@ from typing import Any
 
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.guards import guards
 from components.keys import munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages
@@ -34,7 +35,8 @@ class JwtKeyPair(HostRole):
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
         if assembly.settings.jwt is not None:
-            needs = assembly.on(assembly.controller, munge_key.ROLE, *package_repository.ROLES)
+            roles = (munge_key.ROLE, guards.ROLE, *package_repository.ROLES)
+            needs = assembly.on(assembly.controller, *roles)
             cls("jwt-key-pair", assembly, jwt_bundle(assembly.settings), needs)
 
 

@@ -14,7 +14,7 @@ apply_directories() {
             # shellcheck disable=SC2046 # five words
             set -- $(stat -L -c '%a %U %G %u %g' "$target")
             owner_matches "$owner" "$2:$3" "$4:$5" && [ $((0$1)) -eq $((0$mode)) ] && continue
-            awk -v path="$path" '$1 == "directory" && $2 == path || $1 == "mode" && $4 == path { found = 1 }
+            path=$path awk '$1 == "directory" && $2 == ENVIRON["path"] || $1 == "mode" && $4 == ENVIRON["path"] { found = 1 }
                 END { exit !found }' "$state/created" ||
                 append_state created "mode $1 $4:$5 $path"
         fi

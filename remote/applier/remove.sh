@@ -45,7 +45,7 @@ remove_directory() { # path, - or ephemeral
         fi
         forget "directory $1"
     else
-        awk -v path="$1" '$1 == "mode" && $4 == path { print $2, $3 }' "$state/created" >"$work/mode"
+        path=$1 awk '$1 == "mode" && $4 == ENVIRON["path"] { print $2, $3 }' "$state/created" >"$work/mode"
         while read -r mode owner; do
             [ ! -d "$root$1" ] || { set_owner "$owner" "$root$1"; must_write chmod "$mode" "$root$1"; did "restored $1"; }
             forget "mode $mode $owner $1"

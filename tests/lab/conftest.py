@@ -51,7 +51,7 @@ def own_name(suffix: str = "") -> str:
 
 
 def lab_command(
-    name: str, *arguments: str, check: bool = True, timeout: float = 900
+    name: str, *arguments: str, check: bool = True, timeout: float = 2400
 ) -> subprocess.CompletedProcess[str]:
     """`python -m lab --lab NAME …`, as the Makefile runs it; its output is captured."""
     environment = {
@@ -74,7 +74,7 @@ def lab_command(
     return done
 
 
-def await_that(condition: Callable[[], bool], seconds: float = 60) -> None:
+def await_that(condition: Callable[[], bool], seconds: float = 240) -> None:
     """Wait until it comes about."""
     end = time.monotonic() + seconds
     while not condition():
@@ -99,7 +99,7 @@ class RunningLab:
         return self.lab.stack_file
 
     def ssh(
-        self, node: str, command: str, *, check: bool = True, timeout: float = 120
+        self, node: str, command: str, *, check: bool = True, timeout: float = 480
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell command on a node as root."""
         return machine.ssh(self.lab, node, command, check=check, timeout=timeout)
@@ -111,7 +111,7 @@ class RunningLab:
         content: bytes,
         *,
         ends: tuple[int, ...] = (0,),
-        timeout: float = 60,
+        timeout: float = 240,
     ) -> bytes:
         """Give a command on a node bytes to read; what it writes. `ends`: its good exit codes."""
         words = ["ssh", "-F", str(self.lab.ssh_config), node, command]
@@ -122,7 +122,7 @@ class RunningLab:
         return done.stdout
 
     def pulumi(
-        self, *arguments: str, check: bool = True, timeout: float = 600
+        self, *arguments: str, check: bool = True, timeout: float = 2400
     ) -> subprocess.CompletedProcess[str]:
         """Run a `pulumi` verb on the lab's stack; `--stack` is added."""
         words = [*arguments, "--stack", self.name, "--non-interactive"]
@@ -170,7 +170,7 @@ class RunningLab:
         return done.stdout + done.stderr
 
     def run(
-        self, *command: str, check: bool = True, timeout: float = 600
+        self, *command: str, check: bool = True, timeout: float = 2400
     ) -> subprocess.CompletedProcess[str]:
         """Run a program of .venv with the environment that `make env` gives."""
         done = deploy.program(self.lab, command, timeout=timeout)

@@ -46,7 +46,7 @@ class Client:
     def connect(self) -> http.client.HTTPSConnection:
         parts = urlsplit(self.url)
         return http.client.HTTPSConnection(
-            str(parts.hostname), parts.port, timeout=20, context=self.context()
+            str(parts.hostname), parts.port, timeout=60, context=self.context()
         )
 
     def ask(
@@ -116,7 +116,7 @@ class Load:
 
     def more(self, requests: int) -> None:
         """Wait until so many more were answered."""
-        wanted, end = self.count() + requests, time.monotonic() + 60
+        wanted, end = self.count() + requests, time.monotonic() + 240
         while self.count() < wanted:
             assert time.monotonic() < end, f"no more answers: {self.failures[-1:]}"
             time.sleep(0.02)

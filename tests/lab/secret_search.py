@@ -115,13 +115,13 @@ def on_node(lab: RunningLab, node: str, secrets: Secrets) -> dict[str, str]:
         f"LC_ALL=C grep -rlaF -D skip -f - {_FOLDERS} 2>/dev/null |"
         ' while read -r path; do stat -c \'%n %U:%a\' "$path" || echo "$path gone:-"; done'
     )
-    found = lab.send(node, search, secrets.patterns, ends=(0, 1), timeout=180).decode()
+    found = lab.send(node, search, secrets.patterns, ends=(0, 1), timeout=900).decode()
     return dict(line.rsplit(" ", 1) for line in found.splitlines())
 
 
 def journal(lab: RunningLab, node: str) -> bytes:
     """Of this boot and all before it, with every field: programs' arguments are among them."""
-    return lab.send(node, "journalctl --no-pager --all --output=export", b"", timeout=180)
+    return lab.send(node, "journalctl --no-pager --all --output=export", b"", timeout=900)
 
 
 #: Files for one grep: their names fit into its arguments.

@@ -18,7 +18,7 @@ _ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|\][^\x07]*\x07|[=>])")
 
 
 def last_screen(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float = 600
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], timeout: float = 2400
 ) -> tuple[int, str, str]:
     """Exit code, what the last screen shows, and all that was printed.
 

@@ -133,12 +133,47 @@ def test_what_would_end_a_running_job_is_refused_by_its_name(clean: RunningLab) 
     lab.change(lambda it: it["nodes"][1].update(RealMemory=2000))
     lab.up()
     assert state_of(lab, job) == "RUNNING"
+    # No job could start on the node that changed meanwhile, and now they can.
+    assert "slurmstack: slurm.conf is being changed" in log_of_slurmctld(lab)
+    assert node(lab, "cn02").startswith("idle|none")
     # And with the setting, all is done.
     lab.change(lambda it: it.update(guards={"allowJobLoss": True}))
     lab.change(fewer_gpus)
     lab.up()
     assert lab.ssh("ctl", "sinfo -h -n cn01 -o %G").stdout.split()[0] == "gpu:h100:2"
     assert node(lab, "cn01").startswith("idle|none")
+
+
+def log_of_slurmctld(lab: RunningLab) -> str:
+    return lab.ssh("ctl", "grep 'update_node' /var/log/slurm/slurmctld.log", check=False).stdout
+
+
+def test_a_job_that_starts_between_the_guard_and_the_change(clean: RunningLab) -> None:
+    lab = clean
+    job = submit(lab, "-w cn01 --mem=1000")
+    run = "PYTHONPATH=/usr/local/lib/slurmstack python3 -m on_node.job_guard"
+    lab.ssh("ctl", "sed 's/RealMemory=[0-9]*/RealMemory=500/' /etc/slurm/slurm.conf >/tmp/new.conf")
+    held = lab.ssh("ctl", f"{run} hold /tmp/new.conf", check=False)
+    assert held.returncode == 1
+    assert "node cn01 offers 500 MiB, 1000 are held" in held.stderr
+    assert node(lab, "cn02").startswith("drained|slurmstack: slurm.conf is being changed")
+    # A person's word comes in between.
+    lab.ssh("ctl", "scontrol update node=cn02 state=drain reason='of a person'")
+    lab.ssh("ctl", f"{run} release")
+    assert node(lab, "cn01").startswith("mixed|none")
+    assert node(lab, "cn02") == "drained|of a person|root"
+    assert state_of(lab, job) == "RUNNING"
+    lab.ssh("ctl", "scontrol update node=cn02 state=resume")
+
+
+def test_a_host_without_the_state_does_not_become_the_controller(clean: RunningLab) -> None:
+    lab = clean
+    job = submit(lab, "-w cn01 --mem=100")
+    said = refused(lab, lambda it: it.update(roles={"controller": "login01"}))
+    assert "slurmstack: login01: guard controller-stays" in said
+    assert f"moves here from {lab.address('ctl')}" in said
+    assert lab.ssh("login01", "command -v slurmctld", check=False).returncode != 0
+    assert state_of(lab, job) == "RUNNING"
 
 
 def test_what_would_leave_a_waiting_job_behind_is_refused(clean: RunningLab) -> None:
@@ -158,6 +193,7 @@ def test_what_would_leave_a_waiting_job_behind_is_refused(clean: RunningLab) -> 
     assert state_of(lab, job) == "PENDING"
     lab.ssh("ctl", f"scancel {job}")
     lab.ssh("ctl", "scontrol create reservation=kept user=root start=now duration=60 nodes=cn01")
+    await_that(lambda: node(lab, "cn01").startswith("reserved"))
     assert "reservation kept has cn01" in refused(lab, without_cn01)
     lab.ssh("ctl", "scontrol delete reservation=kept")
 

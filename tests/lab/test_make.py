@@ -31,7 +31,7 @@ def make(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=2400,
         check=False,
     )
     if check and done.returncode != 0:
@@ -107,7 +107,7 @@ def test_a_shell_with_the_labs_environment_works_on_its_stack(first: tuple[str, 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -11,6 +11,7 @@ import io
 import re
 import tarfile
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 import pytest
 
@@ -89,7 +90,7 @@ def read_each(
     script = (
         f"rm -rf {PLACE} && mkdir {PLACE} && cd {PLACE}\n"
         f"base64 -d <<'END' | tar -xz\n{text}\nEND\n"
-        f'for FILE in */file.conf; do FILE={PLACE}/$FILE; echo "== $FILE"; {command}; done 2>&1\n'
+        f'for FILE in */file.conf; do FILE={PLACE}/$FILE; echo "== $FILE"\n{command}\ndone 2>&1\n'
         f"rm -rf {PLACE}\n"
     )
     said: dict[str, str] = {}
@@ -212,3 +213,72 @@ def test_cgroup_conf(lab: RunningLab, release: Release) -> None:
     files = {it.name: f"{it.name}={example(it)}\n" for it in gone} | {"FooBar": "FooBar=1\n"}
     said = read_each(lab, files | {"valid": valid}, f"{{ {SLURMD}; }} || true", node="cn01")
     assert {name for name, it in said.items() if it} == {*files}
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How a daemon of its own comes to read a file: who, by which slurm.conf, in which line."""
+
+    file: str
+    daemon: str
+    conf: str
+    line: str = "{}"
+    names: tuple[str, ...] = ()
+
+    @property
+    def node(self) -> str:
+        return "ctl" if self.daemon == "slurmctld" else "cn01"
+
+
+#: acct_gather.conf takes those names whose plugin is loaded, mpi.conf and oci.conf any.
+READERS = [
+    Reader("gres.conf", "slurmd", "GresTypes=gpu", "Name=gpu {}"),
+    Reader("job_container.conf", "slurmd",
+           "JobContainerType=job_container/tmpfs\nPrologFlags=Contain", "BasePath=/run/x {}"),
+    Reader("helpers.conf", "slurmctld", "NodeFeaturesPlugins=node_features/helpers", "Feature=f {}",
+           ("Helper", "Flags")),
+    Reader("helpers.conf", "slurmctld", "NodeFeaturesPlugins=node_features/helpers", "{}",
+           ("AllowUserBoot", "BootTime", "ExecTime", "MutuallyExclusive")),
+    Reader("topology.conf", "slurmctld", "TopologyPlugin=topology/tree", "SwitchName=s1 {}",
+           ("Nodes", "Switches", "LinkSpeed")),
+    Reader("topology.conf", "slurmctld", "TopologyPlugin=topology/block", "BlockName=b1 {}",
+           ("Nodes",)),
+    Reader("topology.conf", "slurmctld", "TopologyPlugin=topology/block", "{}", ("BlockSizes",)),
+]  # fmt: skip
+#: It has a network of its own, whose one address is not loopback, so that names resolve; it reads
+#: the file before it would reach anyone.
+READ = r"""
+D=$(dirname $FILE); mv $FILE $D/%(file)s; mkdir $D/state $D/spool
+printf '%%s\n' ClusterName=x "SlurmctldHost=one(192.0.2.1)" SlurmUser=root \
+  StateSaveLocation=$D/state SlurmdSpoolDir=$D/spool \
+  ProctrackType=proctrack/linuxproc TaskPlugin=task/none \
+  '%(conf)s' 'NodeName=one NodeAddr=192.0.2.1 CPUs=1' 'PartitionName=p Nodes=one' >$D/slurm.conf
+echo CgroupPlugin=disabled >$D/cgroup.conf
+unshare --net --uts sh -c "ip address add 192.0.2.1/32 dev lo; ip link set lo up; hostname one
+  timeout 4 %(daemon)s -D -c -f $D/slurm.conf" 2>&1 | grep 'unrecognized key' || true
+"""
+
+
+def titled(it: Reader) -> str:
+    return f"{it.file} {it.line}"
+
+
+@pytest.mark.parametrize("reader", READERS, ids=titled)
+def test_the_smaller_files(lab: RunningLab, release: Release, reader: Reader) -> None:
+    every = table(reader.file).values()
+    lines = [
+        f"{it.name}={example(it)}"
+        for it in every
+        if it.in_release(release)
+        and it.name in (reader.names or {it.name for it in every})
+        # What begins a line does not stand within one.
+        and not (" " in reader.line and it.name in {"Name", "NodeName", "BasePath", "Feature"})
+    ]
+    files = {
+        "valid": reader.line.format(" ".join(lines) if " " in reader.line else "\n".join(lines))
+    }
+    files |= {it.name: f"{it.name}=1" for it in every if not it.in_release(release)}
+    files["FooBar"] = "FooBar=1"
+    command = READ % {"file": reader.file, "conf": reader.conf, "daemon": reader.daemon}
+    said = read_each(lab, {name: f"{it}\n" for name, it in files.items()}, command, reader.node)
+    assert {name for name, it in said.items() if it} == {*files} - {"valid"}, said["valid"]

@@ -70,7 +70,7 @@ def test_a_missing_token(client: Client) -> None:
 
 def test_an_expired_token(lab: RunningLab, client: Client) -> None:
     short = token(lab, "alice", "--lifetime", "1s")
-    end = time.monotonic() + 15
+    end = time.monotonic() + 120
     while client.ask(token=short)[0] == 200:
         assert time.monotonic() < end, "a token of one second is still accepted"
         time.sleep(0.2)
@@ -99,7 +99,7 @@ def test_a_token_of_another_user(client: Client, alice: str) -> None:
 
 def test_plain_http_is_not_spoken(client: Client, alice: str) -> None:
     host, port = client.url.removeprefix("https://").split(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=60)
     connection.request("GET", f"{API}/jobs", headers=client.headers(alice))
     with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
         connection.getresponse()

@@ -26,7 +26,7 @@ def converse(sandbox: Sandbox, argv: list[str], answers: list[str]) -> tuple[int
     )  # fmt: skip
     os.close(slave)
     text, answered = "", 0
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 480
     try:
         while time.monotonic() < deadline:
             if select.select([master], [], [], 0.2)[0]:

@@ -199,9 +199,9 @@ class Wish:
 
     # What is done with it
 
-    def several(self) -> None:
+    def several(self, without: Any = None) -> None:
         for _ in range(3):
-            self.chance.choice(self.SHAPES)(self)
+            self.chance.choice([shape for shape in self.SHAPES if shape != without])(self)
 
     def apply(self) -> None:
         """All that is still to be done."""
@@ -220,7 +220,8 @@ class Wish:
         self.argv = ["refresh", "-yf"]
 
     def target(self) -> None:
-        self.several()
+        """Whether the provider that an untargeted one had is there is a matter of time."""
+        self.several(without=Wish.provider)
         self.argv = [*UP, "--target", f"**::{self.chance.choice(self.items)['name']}"]
 
     def target_dependents(self) -> None:
@@ -321,8 +322,8 @@ def test_taking_turns(real: Path, tmp_path: Path, server: SshServer) -> None:
     kinds = [*first, *Wish.KINDS][:TURNS]
     kinds += wish.chance.choices(Wish.KINDS, k=TURNS - len(kinds))
     # How far others come beside one that fails is a matter of time: it fails alone.
-    failing = (Wish.failure, Wish.refused)
-    kinds = [k for kind in kinds for k in ([Wish.apply, kind] if kind in failing else [kind])]
+    alone = (Wish.failure, Wish.refused, Wish.target, Wish.target_dependents)
+    kinds = [k for kind in kinds for k in ([Wish.apply, kind] if kind in alone else [kind])]
     good: list[Json] = []
     for turn, kind in enumerate(kinds):
         wish.argv = list(UP)

@@ -43,6 +43,15 @@ def test_a_role_counts_as_applied_when_its_answer_is_another_than_last_time() ->
     assert was_applied(old, {})
 
 
+def test_after_a_version_without_digests_what_a_role_holds_tells_whether_it_was_applied() -> None:
+    old = answer("cn01", "slurmd", "started slurmd.service")
+    before = join([old])
+    del before["cn01"]["answers"]
+    assert not was_applied(old, before)
+    assert was_applied(answer("cn01", "slurmd", "wrote /b", file="/b"), before)
+    assert was_applied(answer("cn01", "system"), before)
+
+
 def test_a_node_that_failed_keeps_what_the_last_run_said_of_it() -> None:
     before = join([answer("cn01", "munge-key", file="/a"), answer("cn01", "slurmd", file="/b")])
     now = join([answer("cn01", "munge-key", file="/c")], (), before, {"cn01"})

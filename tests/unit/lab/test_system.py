@@ -46,12 +46,12 @@ def test_a_process_is_alive_until_it_ends_even_before_it_is_collected() -> None:
     # The kernel shows the words of a process a moment after it has begun.
     wait_for(
         lambda: any(pid == child.pid and words[2:] == ["input()"] for pid, words in processes()),
-        seconds=10,
+        seconds=60,
         what="the child is not among the processes",
     )
     assert child.stdin is not None
     child.stdin.close()
-    wait_for(lambda: not is_alive(child.pid), seconds=10, what="the child did not end")
+    wait_for(lambda: not is_alive(child.pid), seconds=60, what="the child did not end")
     assert Path(f"/proc/{child.pid}").exists()  # a zombie until the next line
     child.wait()
 

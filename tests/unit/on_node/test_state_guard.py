@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from on_node import state_guard
+from templates.rendering import render
 
 
 @pytest.fixture(autouse=True)
@@ -28,10 +30,10 @@ def slurm_conf(folder: Path, state: str, name: str = "lab") -> str:
     return f"ClusterName={name}\nStateSaveLocation={folder}/{state}\nSlurmctldPort=1\n"
 
 
-def against(host: Path, text: str, *hosts: str) -> list[str]:
+def against(host: Path, text: str) -> list[str]:
     lines = "".join(f"  {line}\n" for line in text.splitlines())
     bundle = f"slurmstack-bundle 1\nfile {state_guard.SLURM_CONF} root:root 0644\n{lines}end\n"
-    return [*state_guard.slurmctld(bundle, hosts)]
+    return [*state_guard.slurmctld(bundle)]
 
 
 def test_state_that_stays(host: Path) -> None:
@@ -68,16 +70,24 @@ def test_another_cluster(host: Path) -> None:
     assert against(host, slurm_conf(host, "old", "other")) == []
 
 
-def test_a_controller_elsewhere(host: Path) -> None:
+def test_a_controller_elsewhere(tmp_path: Path) -> None:
+    conf = tmp_path / "of-this-host.conf"
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        text = slurm_conf(host, "old").replace("Port=1", f"Port={port}-{port + 3}")
+        script = render(
+            "guards/controller-stays.sh",
+            hosts=["127.0.0.2", "127.0.0.1"],
+            port=listening.getsockname()[1],
+            slurm_conf=conf,
+            state="/var/spool/slurmctld",
+        )
+        refused = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert "moves here from 127.0.0.1, where slurmctld still holds" in refused.stderr
         # This host is the controller already.
-        assert against(host, text, "127.0.0.1") == []
-        Path(state_guard.SLURM_CONF).unlink()
-        (said,) = against(host, text, "127.0.0.1")
-        assert "at 127.0.0.1 a slurmctld still holds the cluster's jobs" in said
-    assert against(host, text, "127.0.0.1") == []
+        conf.touch()
+        subprocess.run(["sh", "-c", script], check=True)
+    conf.unlink()
+    subprocess.run(["sh", "-c", script], check=True)
 
 
 def test_files_that_would_stay_behind(host: Path) -> None:

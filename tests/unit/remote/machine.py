@@ -157,7 +157,7 @@ class Machine:
     def run(self, verb: str, bundle: str) -> Run:
         process = self.start(verb)
         # Bytes, as text pipes would translate line ends.
-        stdout, stderr = process.communicate(bundle.encode(), timeout=60)
+        stdout, stderr = process.communicate(bundle.encode(), timeout=300)
         return Run(process.returncode, stdout.decode(), stderr.decode())
 
     def apply(self, bundle: str) -> Run:

@@ -85,7 +85,7 @@ def test_answer_of_the_node_role() -> None:
     ("stdout", "message"),
     [
         ("", "no answer"),
-        (FRAMED.replace("slurmstack-answer end", ""), "is cut off after 'later version'"),
+        (FRAMED.replace("slurmstack-answer end", ""), "its answer is cut off$"),
         (FRAMED.replace(SHA, SHA[1:]), "files./etc/a.sha256"),
         (FRAMED.replace("node cn01\n", ""), "node: Field required"),
         ("last login: today\n", "ends in 'last login: today'"),

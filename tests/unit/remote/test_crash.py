@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from remote.bundle import Absent, Bundle, Command, Directory, File, Link, Package, Unit
+from remote.bundle import Absent, Bundle, Command, Directory, File, Link, Package, Unit, Validate
 from tests.unit.remote.machine import Machine
 
 SECRET = "StoragePass=fnord-4711-geheim\n"
@@ -32,6 +32,11 @@ BUNDLE = Bundle(
         File("/etc/systemd/system/d.service.d/own.conf", "[Service]\n"),
         Link("/etc/link", "d.conf"),
         Absent("/etc/gone"),
+        Validate(
+            "d",
+            'cmp "$SLURMSTACK_STAGED/etc/d.conf" - <<END\nnew configuration\nEND',
+            on=("/etc/d.conf", "/etc/d.key"),
+        ),
         Command("build", 'cp "$SLURMSTACK_ROOT/etc/d.conf" "$STANDIN/built"', on=("/etc/d.conf",)),
         Unit("d.service", reload_on=("/etc/d.conf",), restart_on=("/etc/d.key",)),
         Unit("e.service", reload_on=("/etc/d.conf",)),
@@ -129,8 +134,8 @@ def assert_finished(machine: Machine) -> None:
 
 
 def points(total: int) -> list[int]:
-    """Every sixth point, or all (minutes) with SLURMSTACK_EVERY_POINT=1."""
-    return list(range(1, total + 1, 1 if os.environ.get("SLURMSTACK_EVERY_POINT") else 6))
+    """Every eighth point, or all (minutes) with SLURMSTACK_EVERY_POINT=1."""
+    return list(range(1, total + 1, 1 if os.environ.get("SLURMSTACK_EVERY_POINT") else 8))
 
 
 @pytest.mark.slow

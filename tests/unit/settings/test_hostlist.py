@@ -9,24 +9,24 @@ import pytest
 from settings.hostlist import expand, fold, pair
 from tests.unit.settings.test_settings import mistakes
 
+#: As `scontrol show hostnames` prints them (tests/lab/test_scripts.py asks it).
+READ = [
+    ("cn01", "cn01"),
+    ("cn[01-02]", "cn01 cn02"),
+    ("cn[09-11]", "cn09 cn10 cn11"),
+    ("cn[9-11]", "cn9 cn10 cn11"),
+    ("cn[3,1-2]", "cn3 cn1 cn2"),
+    ("cn[1,3-5]x", "cn1x cn3x cn4x cn5x"),
+    ("cn[1-3]-ib", "cn1-ib cn2-ib cn3-ib"),
+    ("a[1-2]b[1-2]", "a1b1 a1b2 a2b1 a2b2"),
+    ("cn02,login01,cn01", "cn02 login01 cn01"),
+    ("cn1-3", "cn1-3"),
+    ("n[1-2].site", "n1.site n2.site"),
+    ("cn[001-002,1000]", "cn001 cn002 cn1000"),
+]
 
-@pytest.mark.parametrize(
-    ("text", "hosts"),
-    [
-        ("cn01", "cn01"),
-        ("cn[01-02]", "cn01 cn02"),
-        ("cn[09-11]", "cn09 cn10 cn11"),
-        ("cn[9-11]", "cn9 cn10 cn11"),
-        ("cn[3,1-2]", "cn3 cn1 cn2"),
-        ("cn[1,3-5]x", "cn1x cn3x cn4x cn5x"),
-        ("cn[1-3]-ib", "cn1-ib cn2-ib cn3-ib"),
-        ("a[1-2]b[1-2]", "a1b1 a1b2 a2b1 a2b2"),
-        ("cn02,login01,cn01", "cn02 login01 cn01"),
-        ("cn1-3", "cn1-3"),
-        ("n[1-2].site", "n1.site n2.site"),
-        ("cn[001-002,1000]", "cn001 cn002 cn1000"),
-    ],
-)
+
+@pytest.mark.parametrize(("text", "hosts"), READ)
 def test_as_slurm_reads_it(text: str, hosts: str) -> None:
     assert expand(text) == tuple(hosts.split())
 

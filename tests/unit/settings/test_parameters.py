@@ -17,6 +17,7 @@ from settings.parameters import (
     Needs,
     files,
     find,
+    nearest,
     plugins,
     release_of,
     restarted_by,
@@ -127,3 +128,22 @@ def test_the_page_says_what_a_change_needs() -> None:
         if it.until is None and (it.needs is not Needs.RECONFIGURE or it.restart)
     }
     assert written == meant
+
+
+@pytest.mark.parametrize(
+    ("slip", "meant"),
+    [
+        ("MesageTimeot", "MessageTimeout"),
+        ("SlurmctldParams", "SlurmctldParameters"),
+        ("schedulerparameter", "SchedulerParameters"),
+        ("NoSuchParameter", None),
+        ("FooBar", None),
+    ],
+)
+def test_the_nearest_name_is_one_that_can_be_meant(slip: str, meant: str | None) -> None:
+    assert nearest(slip, [it.name for it in table(SLURM_CONF).values()]) == meant
+
+
+def test_letters_that_changed_places() -> None:
+    assert nearest("nmae", ["name", "hosts"]) == "name"
+    assert nearest("hsots", ["name", "hosts"]) == "hosts"

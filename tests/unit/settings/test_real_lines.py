@@ -112,6 +112,7 @@ PrologSlurmctld=/opt/cloud/slurm/prolog.sh
 PropagateResourceLimits=ALL
 PropagateResourceLimits=NONE
 PropagateResourceLimitsExcept=MEMLOCK
+PropagateResourceLimitsExcept=RLIMIT_MEMLOCK,RLIMIT_NOFILE
 RebootProgram=/sbin/reboot
 ResumeFailProgram=/opt/cloud/slurm/resume_fail_program.sh
 ResumeProgram=/opt/cloud/slurm/resume_program.sh

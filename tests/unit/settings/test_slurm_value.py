@@ -148,6 +148,13 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"accounting": {"mariadb": {"extra": {"sql_mode": "a # b"}}}},
      "accounting.mariadb.extra.sql_mode", "without #"),
     ({"mpi": {"conf": {"PMIxEnv": "A=1\nB=2"}}}, "mpi.conf.PMIxEnv", "on one line"),
+    ({"topology": {"plugin": "tree", "switches": {"a\nSwitchName=b": {"Nodes": "cn[01-02]"}}}},
+     "topology.switches.a\nSwitchName=b", "without blanks"),
+    ({"topology": {"plugin": "block", "blocks": {"a#b": {"Nodes": "cn[01-02]"}}}},
+     "topology.blocks.a#b", "without blanks"),
+    ({"healthCheck": {"package": "nhc; reboot"}}, "healthCheck.package", "the name of a package"),
+    ({"jobEnvironment": {"A": "x\ry"}}, "jobEnvironment.A", "without control characters"),
+    ({"ssh": {"user": "a\nb"}}, "ssh.user", "the name of a user"),
     ({"jobContainer": {"BasePath": "/x", "InitScript": "/a\nb"}}, "jobContainer.InitScript",
      "on one line"),
 ]  # fmt: skip

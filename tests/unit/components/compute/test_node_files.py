@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,41 @@ def nodes(*gres: dict[str, Any]) -> dict[str, Any]:
 def test_gpus_by_nvml() -> None:
     found = files(**nodes({"Type": "h100", "Count": 8, "AutoDetect": "nvml"}))
     assert gres_lines(found) == ["NodeName=cn[01-02] AutoDetect=nvml"]
+
+
+def test_gpus_by_their_places_on_the_bus() -> None:
+    """NVIDIA's driver numbers its device files in the order of the bus."""
+    cards = {"Type": "rtx", "pci": ["10de:2684", "10de:2684"]}
+    assert gres_lines(files(**nodes(cards))) == [
+        "NodeName=cn[01-02] Name=gpu Type=rtx File=/dev/nvidia[0-1]"
+    ]
+    card = {"Type": "rtx", "pci": ["10de:2684"]}
+    assert gres_lines(files(**nodes(card))) == [
+        "NodeName=cn[01-02] Name=gpu Type=rtx File=/dev/nvidia0"
+    ]
+
+
+def test_stand_ins_are_numbered_through_a_node() -> None:
+    found = files(
+        **nodes(
+            {"Type": "a100", "Count": 1, "standIn": True},
+            {"Type": "h100", "Count": 3, "standIn": True},
+        )
+    )
+    folder = "/etc/slurmstack/stand-in"
+    assert [line.partition("  #")[0] for line in gres_lines(found)] == [
+        f"NodeName=cn[01-02] Name=gpu Type=a100 File={folder}/gpu0",
+        f"NodeName=cn[01-02] Name=gpu Type=h100 File={folder}/gpu[1-3]",
+    ]
+
+
+def test_what_detects_gpus_is_said_once_whatever_stands_before() -> None:
+    nic = {"Name": "nic", "Count": 2, "AutoDetect": "off"}
+    gpu = {"Type": "h100", "Count": 8, "AutoDetect": "nvml"}
+    assert gres_lines(files(**nodes(nic, gpu))) == [
+        "NodeName=cn[01-02] AutoDetect=nvml",
+        "NodeName=cn[01-02] Name=nic Count=2",
+    ]
 
 
 def test_gpus_by_file_and_shards_of_them() -> None:
@@ -362,3 +398,34 @@ def test_lost_nodes_leave_the_fabric() -> None:
     blocks = {"a": {"Nodes": "cn[01-02]"}}
     found = files(hosts=lost, topology={"plugin": "block", "blocks": blocks})
     assert "BlockName=a Nodes=cn01\n" in found["/etc/slurm/topology.conf"]
+
+
+def test_slurmd_is_stopped_while_it_hands_over_to_a_new_process(tmp_path: Path) -> None:
+    """A stand-in of slurmd whose old process, when it is told to end, has just made way for another
+    one (tests/lab/test_scripts.py shows the real one)."""
+    main = tmp_path / "main"
+    (tmp_path / "systemctl").write_text(f"#!/bin/sh\ncat {main}\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "slurmd.sh").write_text(
+        f"sleep 60 & new=$!\ntrap 'echo $new >{main}; exit' TERM\necho $$ >{main}\n"
+        f"echo ready\nwhile :; do sleep 0.1; done\n"
+    )
+    script = tmp_path / "stop"
+    script.write_text(render("compute/stop-slurmd.sh"))
+    old = subprocess.Popen(
+        ["sh", str(tmp_path / "slurmd.sh")],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert old.stdout is not None
+    assert old.stdout.readline() == "ready\n"
+    place = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    stop = subprocess.Popen(["sh", str(script)], env=place)
+    assert old.wait(timeout=20) == 0
+    new, end = int(main.read_text()), time.monotonic() + 20
+    while Path(f"/proc/{new}/stat").exists() and " Z " not in Path(f"/proc/{new}/stat").read_text():
+        assert stop.poll() is None, "it ended while the new process was still there"
+        assert time.monotonic() < end, "the new process was not told to end"
+    main.write_text("0\n")  # as systemd has it when the unit's last process is gone
+    assert stop.wait(timeout=20) == 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from slurmutils import slurmconfig
 
 from components.configuration import served_files
-from components.configuration.slurm_conf import derived, restart_keys, slurm_conf
+from components.configuration.plugins import plugin_files, plugins_are_there
+from components.configuration.slurm_conf import derived, parameters, restart_keys, slurm_conf
 from settings import SettingsError, parse
 from settings.model import Hardware
 from settings.parameters import Daemon
@@ -173,3 +176,45 @@ def test_what_follows_cannot_be_set_in_extra() -> None:
         raw["slurm"] = {**raw["slurm"], "extra": {line.name.upper(): str(line.value)}}
         with pytest.raises(SettingsError, match=f"(?i)slurm.extra.{line.name}"):
             parse(raw)
+
+
+def test_a_script_stands_behind_the_base_path_in_job_container_conf() -> None:
+    """slurmd does not start with it on a line of its own."""
+    container = {"BasePath": "/var/lib/slurm-tmp", "InitScript": "/usr/local/sbin/init"}
+    text = served_files.job_container_conf(parse({**lab(), "jobContainer": container}))
+    assert text is not None
+    assert "\nBasePath=/var/lib/slurm-tmp InitScript=/usr/local/sbin/init\n" in text
+    assert "\nInitScript" not in text
+
+
+def test_plugins_that_slurm_loads_as_files() -> None:
+    slurm = {
+        "SwitchType": "switch/none",
+        "TaskPlugin": "affinity,task/cgroup",
+        "extra": {"JobSubmitPlugins!": ["lua", "site_quota"], "MCSPlugin": "mcs/user"},
+    }
+    files = plugin_files(parameters(parse({**lab(), "slurm": slurm})))
+    assert files["JobSubmitPlugins"] == ["job_submit_lua.so", "job_submit_site_quota.so"]
+    assert files["TaskPlugin"] == ["task_affinity.so", "task_cgroup.so"]
+    assert files["MCSPlugin"] == ["mcs_user.so"]
+    assert files["MpiDefault"] == ["mpi_pmix.so"]
+    assert files["SelectType"] == ["select_cons_tres.so"]
+    assert "SwitchType" not in files
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_plugin_that_is_not_there_is_named(tmp_path: Path, there: bool) -> None:
+    slurm = {"extra": {"PluginDir": str(tmp_path), "JobSubmitPlugins!": "site_quota"}}
+    found = parameters(parse({**lab(), "slurm": slurm}))
+    for names in plugin_files(found).values():
+        for name in names:
+            if there or "site_quota" not in name:
+                (tmp_path / name).touch()
+    script = plugins_are_there(found, "/etc/slurm/slurm.conf").script
+    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is there
+    if not there:
+        assert done.stdout == (
+            "slurm.conf: JobSubmitPlugins names a plugin whose file job_submit_site_quota.so is "
+            f"not in {tmp_path}; install the package that has it, or take it out\n"
+        )

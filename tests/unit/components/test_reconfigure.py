@@ -1,0 +1,84 @@
+"""reconfigure.sh: only a slurmctld that says nothing is started anew (decision 0048)."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from templates.rendering import render
+
+_CONF = """# comment
+ClusterName=c
+SlurmctldHost=ctl(10.0.0.1)
+AuthType=auth/munge
+FooBar=1
+NodeName=cn01
+"""
+#: scontrol as it is with a slurm.conf that it can, or cannot, read.
+_SCONTROL = """#!/bin/sh
+if grep -q FooBar "${SLURM_CONF:-$ETC/slurm.conf}"; then
+    echo "scontrol: error: _parse_next_key: Parsing error at unrecognized key: FooBar" >&2
+    echo "scontrol: fatal: Unable to process configuration file" >&2
+    exit 1
+fi
+case $1 in
+    ping) grep -v '^$' "$SLURM_CONF" >"$ETC/asked-by"; cat "$ETC/ping" ;;
+    reconfigure) cat "$ETC/reconfigure"; [ ! -s "$ETC/reconfigure" ] ;;
+esac
+"""
+UP = "Slurmctld(primary) at ctl is UP\n"
+DOWN = "Slurmctld(primary) at ctl is DOWN\n"
+TIMED_OUT = "slurm_reconfigure error: Socket timed out on send/recv operation\n"
+REFUSED = "slurm_reconfigure error: Invalid node names\n"
+
+
+def run(folder: Path, conf: str, reconfigure: str, ping: str) -> tuple[int, str, str]:
+    """Exit status, output, and what systemctl was told."""
+    tools = folder / "bin"
+    tools.mkdir()
+    (tools / "scontrol").write_text(_SCONTROL)
+    (tools / "systemctl").write_text(f'#!/bin/sh\necho "$1" >>{folder}/told\n')
+    for tool in tools.iterdir():
+        tool.chmod(0o755)
+    (folder / "slurm.conf").write_text(conf)
+    (folder / "reconfigure").write_text(reconfigure)
+    (folder / "ping").write_text(ping)
+    script = render("controller/reconfigure.sh").replace("/etc/slurm", str(folder))
+    done = subprocess.run(
+        ["dash", "-s"],
+        input=script,
+        env={"PATH": f"{tools}:/usr/bin:/bin", "ETC": str(folder), "TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    told = folder / "told"
+    return done.returncode, done.stdout, told.read_text() if told.exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("conf", "reconfigure", "ping", "status", "restarted"),
+    [
+        (_CONF.replace("FooBar=1\n", ""), "", UP, 0, False),
+        (_CONF.replace("FooBar=1\n", ""), REFUSED, UP, 1, False),
+        (_CONF.replace("FooBar=1\n", ""), TIMED_OUT, UP, 1, False),
+        (_CONF.replace("FooBar=1\n", ""), TIMED_OUT, DOWN, 0, True),
+        # The client cannot read the file: that says nothing of slurmctld.
+        (_CONF, "", UP, 1, False),
+    ],
+    ids=["taken up", "refused", "busy", "silent", "a file that the client cannot read"],
+)
+def test_only_a_silent_slurmctld_is_restarted(
+    tmp_path: Path, conf: str, reconfigure: str, ping: str, status: int, restarted: bool
+) -> None:
+    returned, output, told = run(tmp_path, conf, reconfigure, ping)
+    assert returned == status, output
+    assert ("start" in told.split()) is restarted
+    assert bool(told) is restarted
+    if reconfigure == REFUSED:
+        assert "Invalid node names" in output
+    if conf == _CONF:
+        assert "unrecognized key: FooBar" in output
+        asked = (tmp_path / "asked-by").read_text()
+        assert asked == "ClusterName=c\nSlurmctldHost=ctl(10.0.0.1)\nAuthType=auth/munge\n"
+    assert [path.name for path in tmp_path.glob("tmp.*")] == []
