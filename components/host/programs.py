@@ -14,6 +14,7 @@ from components.configuration.served_files import OWN_FILES, SCRIPTS, SERVED_SCR
 from components.host import host_baseline
 from remote.bundle import Bundle, Check, Directory, File, Part
 from settings import Settings
+from settings.hostlist import expand
 from settings.scripts import (
     BESIDE_SLURM_CONF,
     LUA,
@@ -48,7 +49,7 @@ def programs_bundle(node: str, settings: Settings) -> Bundle:
         for name, path in settings.scripts.items()
         if name in PLACES and name not in SERVED_SCRIPTS and _runs_on(node, settings, PLACES[name])
     }
-    environment = task_prolog(settings) if node in settings.compute else None
+    environment = task_prolog(settings) if _runs_on(node, settings, "compute") else None
     if environment is not None:
         placed["TaskProlog"] = environment
     parts: list[Part] = []
@@ -93,12 +94,13 @@ def _named(settings: Settings) -> tuple[Program, ...]:
 
 
 def _runs_on(node: str, settings: Settings, place: Place) -> bool:
+    """Whether it does, or did before it was lost: what that host has is forgotten, not removed."""
     head = node == settings.roles.controller
     if place == "controller":
         return head
-    if place == "everywhere":
-        return head or node in settings.compute or node in settings.login
-    return node in settings.compute
+    compute = any(node in one.names for one in settings.nodes)
+    login = settings.roles.login is not None and node in expand(settings.roles.login)
+    return compute or (place == "everywhere" and (head or login))
 
 
 def _interpreters(node: str, settings: Settings) -> dict[str, str]:

@@ -186,6 +186,15 @@ def test_the_controller_waits_for_all_of_them(scripts: dict[str, str]) -> None:
     assert not [name for name in commands(deploy(slurm={})[0]) if name.endswith("-programs")]
 
 
+def test_a_lost_host_keeps_its_resource(scripts: dict[str, str]) -> None:
+    """Else it would be deleted, on a machine that is not there."""
+    lost = {"address": "10.73.0.22", "lost": True}
+    hosts = {"ctl": "10.73.0.10", "cn01": "10.73.0.21", "cn02": lost}
+    placed = {"TaskProlog": scripts["TaskProlog"]}
+    made, _ = deploy(slurm={}, scripts=placed, hosts=hosts)
+    assert "cn02-programs" in commands(made)
+
+
 def test_a_dropped_script_stays_until_the_role_goes(scripts: dict[str, str]) -> None:
     text = programs_bundle("cn01", settings(scripts=scripts)).render()
     assert "file /etc/slurmstack/scripts/TaskProlog root:root 0755 lasting\n" in text
