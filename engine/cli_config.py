@@ -140,12 +140,12 @@ def remove(call: Invocation) -> int:
 
 def refresh(call: Invocation) -> int:
     """Restore the configuration that the last operation used."""
+    if not call.flag("force"):
+        raise refuse("`pulumi config refresh` without --force")
     history = call.backend.history(call.stack)
     if not history:
         raise CommandError("getting latest configuration: no previous deployment")
     file = call.stack_file
-    if not call.flag("force"):
-        raise refuse("`pulumi config refresh` without --force")
     file.document.pop("config", None)
     for key, value in history[0].get("config", {}).items():
         file.set(key, (), value)

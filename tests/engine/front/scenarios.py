@@ -163,6 +163,7 @@ stack --show-name
 stack output
 stack output --json
 stack output foo
+stack history
 stack history --json
 stack rm two
 stack ls
@@ -299,6 +300,7 @@ stack output hidden --show-secrets
 stack output tree
 stack output tree --json
 stack output foo
+stack history
 stack history --json --show-secrets
 config set a 2
 config rm s

@@ -98,6 +98,18 @@ def test_life_of_a_stack(stack: auto.Stack) -> None:
     stack.cancel()
 
 
+def test_refresh_and_replace(stack: auto.Stack) -> None:
+    stack.up()
+    again = stack.up(refresh=True)
+    assert again.summary.resource_changes == {"same": 3}
+    assert "refresh" in again.stdout
+    assert stack.preview(refresh=True).change_summary == {"same": 3}
+    urn = "urn:pulumi:dev::small::small:index:Thing::one"
+    replaced = stack.up(replace=[urn])
+    assert (replaced.summary.resource_changes or {})[auto.OpType.REPLACE] >= 1
+    assert stack.destroy(refresh=True).summary.resource_changes == {"delete": 3}
+
+
 def test_errors(ours: Sandbox, stack: auto.Stack) -> None:
     lock = ours.state / "locks/organization/small/dev/x.json"
     lock.parent.mkdir(parents=True, exist_ok=True)

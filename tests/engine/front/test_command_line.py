@@ -51,7 +51,6 @@ def test_recorded_is_what_pulumi_does(name: str, real: Path, tmp_path: Path) -> 
         (["destroy", "-x"], "-x"),
         (["up", "some-template"], "some-template"),
         (["stack", "history", "events"], "`pulumi stack history events`"),
-        (["stack", "history"], "`pulumi stack history` without --json"),
         (["config", "refresh"], "`pulumi config refresh` without --force"),
         (["up", "--yes", "--json"], "--json"),
         (["stack", "init", "s", "--secrets-provider", "awskms://x"], "awskms"),
