@@ -52,7 +52,7 @@ def deploy(
     bundle: Bundle | pulumi.Output[Bundle],
     role: str,
     parent: pulumi.Resource,
-    depends_on: Sequence[pulumi.Resource],
+    depends_on: Sequence[pulumi.Input[pulumi.Resource]],
     secret: bool = False,
 ) -> Deployed:
     """Apply a bundle to a node, and enter it in the assembly.
@@ -89,7 +89,7 @@ class HostRole(pulumi.ComponentResource):
         name: str,
         assembly: Assembly,
         bundle: Bundle,
-        depends_on: Sequence[pulumi.Resource],
+        depends_on: Sequence[pulumi.Input[pulumi.Resource]],
     ) -> None:
         kind = f"slurmstack:components:{type(self).__name__}"
         super().__init__(kind, name, None, assembly.options)
@@ -112,7 +112,7 @@ def _command(
     remove: str,
     stdin: pulumi.Input[str],
     parent: pulumi.Resource,
-    depends_on: Sequence[pulumi.Resource],
+    depends_on: Sequence[pulumi.Input[pulumi.Resource]],
     secret: bool,
 ) -> Deployed:
     host = assembly.hosts[node]

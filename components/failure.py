@@ -7,13 +7,21 @@ in a traceback before the other nodes are done.
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Iterable, Mapping
+from typing import TypeVar, cast
 
 import pulumi
 from pulumi.resource import DependencyResource
 from pulumi.runtime.stack import ResourceRegistrationFailed
 
+from components.assembly import Deployed
+from remote.contact import ContactError, run_on_hosts
+from remote.host import Host
+
 T = TypeVar("T")
+
+#: Seconds for a node whose bundle has failed to answer.
+_SECONDS = 15.0
 
 
 def dependency(resource: pulumi.Resource, parent: pulumi.Resource) -> pulumi.Resource:
@@ -41,3 +49,28 @@ def recovered(output: pulumi.Output[T], instead: pulumi.Input[T]) -> pulumi.Outp
         raise error
 
     return output.recover(replace)
+
+
+def unless_gone(
+    bundles: Iterable[Deployed], hosts: Mapping[str, Host]
+) -> list[pulumi.Input[pulumi.Resource]]:
+    """Bundles as ``depends_on`` takes them; those of nodes that answer nobody are left out.
+
+    What needs a bundle on every node must not stand still for a node that is down: nothing runs
+    there that could miss it, and the run that meets the node again brings it.
+    """
+    return [_unless_gone(bundle, hosts[bundle.node]) for bundle in bundles]
+
+
+def _unless_gone(bundle: Deployed, host: Host) -> pulumi.Input[pulumi.Resource]:
+    async def wait() -> pulumi.Resource | None:
+        if pulumi.runtime.is_dry_run() or host.lost:
+            return bundle.resource
+        applied = await recovered(bundle.answer.apply(lambda _: True), False).future()
+        if applied:
+            return bundle.resource
+        reply = (await run_on_hosts([host], "true", seconds=_SECONDS))[host.name]
+        return None if isinstance(reply, ContactError) else bundle.resource
+
+    # depends_on takes no notice of None.
+    return cast("pulumi.Output[pulumi.Resource]", pulumi.Output.from_input(wait()))

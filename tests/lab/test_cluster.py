@@ -132,7 +132,8 @@ def test_the_state_says_who_holds_what(lab: RunningLab) -> None:
             query = f"dpkg-query --show --showformat='${{Version}}' {package}"
             assert lab.ssh(node, query).stdout == version, f"{node}:{package}"
         assert set(held["units"].values()) == {"active"}
-    assert found["inventory"]["cn01"]["roles"] == ["munge-key", "node", "slurmd", "system"]
+    roles = ["munge-key", "node", "programs", "slurmd", "system"]
+    assert found["inventory"]["cn01"]["roles"] == roles
     keys = {held["keys"]["munge"] for held in found["inventory"].values()}
     assert len(keys) == 1
     assert found["cluster"]["controller"] == "ctl"
@@ -205,8 +206,10 @@ def test_what_reconfigure_cannot_change_restarts(lab: RunningLab, edit: Edit) ->
     before = invocation(lab, "ctl", "slurmctld"), invocation(lab, "cn01", "slurmd")
     edit("slurmstack:slurm.AuthInfo", "ttl=240")
     done = touched(lab.pulumi("up", "--yes", "--skip-preview").stdout)
-    # slurmdbd authenticates as slurm.conf says, too.
-    assert set(done) == {"ctl-slurmctld", "ctl-slurmdbd", "cn01-slurmd", "cn02-slurmd"}
+    # slurmdbd and slurmrestd authenticate as slurm.conf says, too.
+    assert set(done) == {
+        "ctl-slurmctld", "ctl-slurmdbd", "ctl-slurmrestd", "cn01-slurmd", "cn02-slurmd",
+    }  # fmt: skip
     assert invocation(lab, "ctl", "slurmctld") != before[0]
     assert invocation(lab, "cn01", "slurmd") != before[1]
     assert state_of(lab, job) == "RUNNING"
@@ -221,11 +224,13 @@ def test_a_node_comes_and_goes(lab: RunningLab, edit: Edit) -> None:
     before = [invocation(lab, node, "slurmd") for node in ("cn01", "cn02")]
     add_cn03(lab, edit)
     assert touched(lab.pulumi("up", "--yes", "--skip-preview").stdout) == {
+        "ctl-guards": "updated",
         "ctl-slurmctld": "updated",
         "ctl-nodes-fit": "updated",
         "cn03-node": "created",
         "cn03-munge-key": "created",
         "cn03-system": "created",
+        "cn03-programs": "created",
         "cn03-slurmd": "created",
     }
     assert lab.ssh("ctl", "srun -w cn03 hostname").stdout.strip() == "cn03"
