@@ -417,7 +417,11 @@ def test_an_older_major_release_is_refused(
     old = artifacts.slurm_of_the_distribution(tmp_path, "23.11.10-1")
     bring(containers, old)
     running = daemons(containers)
-    changed(packages=source(old, version="23.11.10-1"))
+    # Without what 23.11 does not know: the settings would be refused for that.
+    changed(
+        packages=source(old, version="23.11.10-1"),
+        jobContainer={"BasePath": "/var/lib/slurm-tmp"},
+    )
     said = containers.up(check=False)
     assert "there is no way back to an older major release" in said
     assert daemons(containers) == running

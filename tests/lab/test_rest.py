@@ -273,7 +273,7 @@ def test_a_certificate_of_the_settings(lab: RunningLab, client: Client, alice: s
         lab.pulumi("up", "--yes", "--skip-preview")
     assert client.ask(token=alice)[0] == 200
     assert lab.ssh("ctl", "ls /etc/slurm/tls").stdout.split() == [
-        "ca.crt", "ca.key", "cluster.pem", "names",
+        "ca.crt", "ca.key", "cluster.pem", "names", "told",
     ]  # fmt: skip
 
 

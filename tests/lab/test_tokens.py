@@ -186,6 +186,7 @@ def test_keys_are_rotated_with_overlap(lab: RunningLab, client: Client) -> None:
     assert lab.ssh("ctl", "ls /etc/slurm/jwt").stdout.split() == [
         "a.pem",
         "scontrol-key",
+        "told",
         "trusted",
     ]
     assert "long" in lab.ssh("ctl", "squeue --noheader --format '%j %t'").stdout
