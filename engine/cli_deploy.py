@@ -71,11 +71,9 @@ class _Operation:
         if call.flag("event-log") and not os.environ.get("PULUMI_DEBUG_COMMANDS"):
             raise CommandError("unknown flag: --event-log")
         self.ref = call.stack
-        self.previewed: list[dict[str, Any]] = []
         tty = sys.stdout.isatty() and not call.flag("non-interactive")
         wish = call.flag("color", "auto")
         self.color = wish == "always" or (wish == "auto" and tty and not os.environ.get("NO_COLOR"))
-        self.tree = tty and os.environ.get("TERM", "dumb") != "dumb"
         try:
             self.file = call.stack_file
             had_salt = self.file.salt
@@ -191,10 +189,7 @@ class _Operation:
             return DiffDisplay(style)
         from engine.display.progress import ProgressDisplay
 
-        shape: type[ProgressDisplay] = ProgressDisplay
-        if self.tree:
-            from engine.display.tree import TreeDisplay as shape
-        return shape(style, call.project.name, self.ref.name, label.lower())
+        return ProgressDisplay(style, call.project.name, self.ref.name, label.lower())
 
     def _style(self, dry_run: bool) -> Style:
         flag = self.call.flag
@@ -225,8 +220,6 @@ class _Operation:
                 log.write(stamp(event))
             if not (call.flag("json") or call.flag("show-secrets")):
                 event = blind(event)  # one secret is as any other: no difference is to be seen
-            if dry_run and call.interactive:
-                self.previewed.append(event)
             display.show(event)
 
         def interrupted() -> None:
@@ -283,24 +276,11 @@ class _Operation:
 
     def _agreed(self) -> bool:
         """Ask whether to go on. Only `yes` is yes."""
-        while True:
-            print(f"Do you want to perform this {self.kind}? [yes/no/details] ", end="", flush=True)
-            answer = sys.stdin.readline().strip().lower()
-            if answer == "yes":
-                return True
-            if answer != "details":
-                print(f"confirmation declined, not proceeding with the {self.kind}")
-                return False
-            self._show_details()
-
-    def _show_details(self) -> None:
-        """What the preview found, as `--diff` shows it."""
-        from engine.display.diff import DiffDisplay
-
-        details = DiffDisplay(self._style(dry_run=True))
-        for event in self.previewed:
-            if "diagnosticEvent" not in event and "summaryEvent" not in event:
-                details.show(event)
+        print(f"Do you want to perform this {self.kind}? [yes/no] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() == "yes":
+            return True
+        print(f"confirmation declined, not proceeding with the {self.kind}")
+        return False
 
     def _exit_code(self, result: Result, what: str, final: bool = True) -> int:
         if result.unsupported:

@@ -1,7 +1,6 @@
-"""Progress without a terminal: a line for each thing that happens, then what it came to.
+"""Progress: a line for each thing that happens, then what it came to.
 
-Follows pkg/backend/display/progress.go and rows.go. :mod:`engine.display.tree` draws the same
-rows as a live tree.
+Follows pkg/backend/display/progress.go and rows.go, as they print without a terminal.
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ class Row:
 class ProgressDisplay(Display):
     """``action`` is shown while nothing else is (``updating``, ``previewing update``)."""
 
-    terminal = False
-
     def __init__(self, style: Style, project: str, stack: str, action: str) -> None:
         self.style, self.action = style, action
         self._default_urn = f"urn:pulumi:{stack}::{project}::{STACK_TYPE}::{project}-{stack}"
@@ -47,7 +44,6 @@ class ProgressDisplay(Display):
         self.rows: dict[str, Row] = {}
         self.closing: dict[str, Any] | None = None
         self.done = False
-        self.failed = False
         self._waiting = False
 
     def println(self, line: str = "") -> None:
@@ -84,15 +80,11 @@ class ProgressDisplay(Display):
             row.step, row.ended = step, time.monotonic()
             row.finished[step["op"]] = step
             custom = steps.state(step).get("custom")
-            if (
-                refresh
-                or self.terminal
-                or (not self.style.preview and custom and step["op"] != "same")
-            ):
+            if refresh or (not self.style.preview and custom and step["op"] != "same"):
                 self.updated(row)
         elif failure := event.get("resOpFailedEvent"):
             row = self._row(failure["metadata"])
-            row.failed = self.failed = True
+            row.failed = True
             row.ended = time.monotonic()
             self.updated(row)
 
@@ -140,7 +132,7 @@ class ProgressDisplay(Display):
     def columns(self, row: Row) -> list[str]:
         """Sign, type, name, status, info."""
         step, done = row.step, self.is_done(row)
-        op = self.shown_op(row)
+        op = str(step["op"])
         failed = row.failed or row.count("error") > 0
         running = steps.is_root(step) and op == "same" and not done
         # A stack of which nothing has been heard yet has no status.
@@ -168,9 +160,6 @@ class ProgressDisplay(Display):
         """The resource's own type, without its parents', and its name."""
         urn = row.step["urn"] or self._default_urn
         return steps.type_name(urn.split("::")[2].rsplit("$", 1)[-1]), urn_name(urn)
-
-    def shown_op(self, row: Row) -> str:
-        return str(row.step["op"])
 
     def _interrupted(self, row: Row) -> bool:
         step = row.step
@@ -200,7 +189,8 @@ class ProgressDisplay(Display):
         """Everything after the last event: rows still open, diagnostics, outputs, summary."""
         open_rows = [row for row in self.rows.values() if not self.is_done(row)]
         self.done = True
-        self._finish(open_rows)
+        for row in open_rows:
+            self.updated(row)
         self._diagnostics()
         if self.style.outputs and self.stack_urn:
             step = self.rows[self.stack_urn].step
@@ -212,10 +202,6 @@ class ProgressDisplay(Display):
             errored = sum(row.count("error") > 0 for row in self.rows.values())
             self.println(steps.summary(self.closing, errored, self.style.color))
             self.println()
-
-    def _finish(self, rows: list[Row]) -> None:
-        for row in rows:
-            self.updated(row)
 
     def _diagnostics(self) -> None:
         written = False

@@ -36,7 +36,7 @@ _PLANNED = {
     "discard-replaced": "discard original",
     "refresh": "refreshing",
 }
-REPLACEMENTS = {
+_REPLACEMENTS = {
     "replace", "create-replacement", "delete-replaced", "discard-replaced", "remove-pending-replace"
 }  # fmt: skip
 
@@ -104,7 +104,7 @@ def should_show(step: Metadata, diff: bool = False, sames: bool = False) -> bool
     if step["op"] == "same":
         old, new = step.get("old") or {}, step.get("new") or {}
         return sames or bool(old.get("protect")) != bool(new.get("protect"))
-    return not (diff and not step.get("logical") and step["op"] in REPLACEMENTS)
+    return not (diff and not step.get("logical") and step["op"] in _REPLACEMENTS)
 
 
 def summary(event: dict[str, Any], errored: int, color: bool) -> str:
