@@ -31,7 +31,7 @@ CONFIG = f"{STACK} config-file="
 OPERATION = (
     f"{CONFIG} diff event-log= message/m= debug/d parallel/p# target/t=* target-dependents "
     "suppress-outputs suppress-progress suppress-permalink= exec-kind= exec-agent= client= "
-    "run-program= show-sames !config/c !config-path !neo !override-env !show-replacement-steps "
+    "run-program= !show-sames !config/c !config-path !neo !override-env !show-replacement-steps "
     "!skip-config-validation !skip-plugin-pre-install !urns"
 )
 APPLY = f"{OPERATION} yes/y skip-preview/f !json/j"
@@ -49,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cancel": ("cli_stack:cancel", f"yes/y {STACK}", "[STACK]"),
     "stack": (
         "cli_stack:show",
-        f"{STACK} show-ids/i show-urns/u show-secrets show-name !output",
+        f"{STACK} !show-ids/i show-urns/u show-secrets show-name !output",
         "",
     ),
     "stack init": (
@@ -57,7 +57,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         f"{STACK} secrets-provider= no-select yes/y !copy-config-from !teams",
         "[NAME]",
     ),
-    "stack select": ("cli_stack:select", f"{STACK} create/c secrets-provider=", "[NAME]"),
+    "stack select": ("cli_stack:select", f"{STACK} !create/c !secrets-provider", "[NAME]"),
     "stack ls": (
         "cli_stack:list_stacks",
         f"{STACK} json/j all/a !organization/o !output !project/p !tag/t",
@@ -130,7 +130,9 @@ MAY_MAKE = {"stack", "preview", "up", "refresh"}
 """Verbs that tell who has selected no stack that there is `stack init`, as those of config do."""
 BOOLEAN = dict.fromkeys(("1", "t", "true"), True) | dict.fromkeys(("0", "f", "false"), False)
 # Values that these flags must have if they are given: this engine knows no other way.
-FIXED: dict[str, set[str]] = {"run-program": {"false"}, "client": set()}
+FIXED: dict[str, set[str]] = {
+    "run-program": {"false"}, "client": set(), "color": {"auto", "never"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

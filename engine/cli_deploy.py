@@ -8,7 +8,6 @@ import platform
 import signal
 import sys
 import time
-from contextlib import suppress
 from typing import Any
 
 from engine import VERSION, config
@@ -16,7 +15,7 @@ from engine.api import PARALLEL, Cancel, Kind, Project, Request, Result
 from engine.backend import crypter_of, manifest
 from engine.cli import BOOLEAN, Invocation
 from engine.display import Display, Style
-from engine.display.steps import UPDATE_KINDS, headline
+from engine.display.steps import UPDATE_KINDS
 from engine.errors import CANCELED, CHANGES_UNEXPECTED, FAILED, REFUSED, CommandError
 from engine.secrets import PassphraseCrypter
 from engine.state import Snapshot, blind
@@ -71,9 +70,6 @@ class _Operation:
         if call.flag("event-log") and not os.environ.get("PULUMI_DEBUG_COMMANDS"):
             raise CommandError("unknown flag: --event-log")
         self.ref = call.stack
-        tty = sys.stdout.isatty() and not call.flag("non-interactive")
-        wish = call.flag("color", "auto")
-        self.color = wish == "always" or (wish == "auto" and tty and not os.environ.get("NO_COLOR"))
         try:
             self.file = call.stack_file
             had_salt = self.file.salt
@@ -182,26 +178,23 @@ class _Operation:
 
             return PreviewJsonDisplay(style)
         label = f"Previewing {self.kind}" if dry_run else UPDATE_KINDS[self.kind]
-        print(headline(f"{label} ({self.ref.name}):", self.color), flush=True)
+        print(f"{label} ({self.ref.name}):", flush=True)
         if call.flag("diff"):
             from engine.display.diff import DiffDisplay
 
             return DiffDisplay(style)
         from engine.display.progress import ProgressDisplay
 
-        return ProgressDisplay(style, call.project.name, self.ref.name, label.lower())
+        return ProgressDisplay(style, call.project.name, self.ref.name)
 
     def _style(self, dry_run: bool) -> Style:
         flag = self.call.flag
         return Style(
-            color=self.color,
             show_secrets=bool(flag("show-secrets")),
             outputs=not flag("suppress-outputs"),
-            sames=bool(flag("show-sames")),
             debug=bool(flag("debug")),
             preview=dry_run,
             truncate=self.kind == "update",
-            progress=not flag("suppress-progress"),
         )
 
     async def _run(self, snapshot: Snapshot, dry_run: bool, digest: str = "") -> Result:
@@ -213,7 +206,6 @@ class _Operation:
         display, stamp, cancel = self._display(dry_run), Stamp(), Cancel()
         log = EventLog(call.flag("event-log")) if call.flag("event-log") else None
         journal: Journal | None = None
-        ticker = asyncio.create_task(_tick(display))
 
         def emit(event: dict[str, Any]) -> None:
             if log:
@@ -263,9 +255,6 @@ class _Operation:
             )
             return await run(request, snapshot, emit, journal, cancel)
         finally:
-            ticker.cancel()
-            with suppress(asyncio.CancelledError):
-                await ticker
             display.close()
             if journal:
                 journal.close()
@@ -296,9 +285,3 @@ class _Operation:
                 CHANGES_UNEXPECTED,
             )
         return 0
-
-
-async def _tick(display: Display) -> None:
-    while True:
-        await asyncio.sleep(1)
-        display.tick()

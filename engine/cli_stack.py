@@ -56,9 +56,8 @@ def _print_tree(resources: list[dict[str, Any]], call: Invocation) -> None:
         for lead, below, r in branches(top, lambda r: children.get(r["urn"], [])):
             rows.append((f"{lead}{r['type']}", urn_name(r["urn"])))
             bar = "│  " if children.get(r["urn"]) else "   "
-            for label, key in (("URN", "urn"), ("ID", "id")):
-                if call.flag(f"show-{key}s") and r.get(key):
-                    rows.append((f"{below}{bar}{label}: {r[key]}", ""))
+            if call.flag("show-urns"):
+                rows.append((f"{below}{bar}URN: {r['urn']}", ""))
     width = max(len(kind) for kind, name in rows if name)
     for kind, name in (("TYPE", "NAME"), *rows):
         print(f"    {kind.ljust(width)}  {name}".rstrip())
@@ -104,8 +103,6 @@ def select(call: Invocation) -> int:
     ref = call.ref(name, must_exist=False)
     if call.backend.exists(ref):
         call.project.select(call.backend.url, ref.full)
-    elif call.flag("create"):
-        create(call, ref, select=True)
     else:
         raise StackNotFound(ref.name)
     return 0
@@ -113,18 +110,17 @@ def select(call: Invocation) -> int:
 
 def list_stacks(call: Invocation) -> int:
     everywhere = bool(call.flag("all"))
-    wanted = call.flag("project")
     try:
         project = call.project.name
     except CommandError as error:
-        if not everywhere and not wanted:
+        if not everywhere:
             raise CommandError(f"could not detect current project: {error}", error.code) from error
         project = ""
     current = call.project.selected(call.backend.url) if project else None
     found: list[dict[str, Any]] = []
     rows: list[tuple[str, str, str]] = []
     for ref in call.backend.stacks():
-        if not everywhere and ref.project != (wanted or project):
+        if not everywhere and ref.project != project:
             continue
         deployment = call.backend.load(ref).deployment or {}
         stamp = deployment.get("manifest", {}).get("time")

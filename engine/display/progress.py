@@ -34,29 +34,17 @@ class Row:
 
 
 class ProgressDisplay(Display):
-    """``action`` is shown while nothing else is (``updating``, ``previewing update``)."""
-
-    def __init__(self, style: Style, project: str, stack: str, action: str) -> None:
-        self.style, self.action = style, action
+    def __init__(self, style: Style, project: str, stack: str) -> None:
+        self.style = style
         self._default_urn = f"urn:pulumi:{stack}::{project}::{STACK_TYPE}::{project}-{stack}"
         # The stack's row; "" until the stack itself is the first to be heard of.
         self.stack_urn = ""
         self.rows: dict[str, Row] = {}
         self.closing: dict[str, Any] | None = None
         self.done = False
-        self._waiting = False
 
     def println(self, line: str = "") -> None:
-        if self._waiting:
-            print()
-            self._waiting = False
         print(line, flush=True)
-
-    def tick(self) -> None:
-        """A second has passed: say that work goes on."""
-        if self.style.progress:
-            print("." if self._waiting else f"@ {self.action}....", end="", flush=True)
-            self._waiting = True
 
     def show(self, event: dict[str, Any]) -> None:
         if steps.default_provider(event):
@@ -116,7 +104,7 @@ class ProgressDisplay(Display):
         if parent and parent not in self.rows:
             self.rows[parent] = Row({"urn": parent, "op": "same"})
         self.rows.setdefault(self.stack_urn, Row({"urn": "", "op": "same"}, hidden=False))
-        if heard and (root or steps.should_show(step, sames=self.style.sames)):
+        if heard and (root or steps.should_show(step)):
             row.hidden = False
         return row
 
@@ -150,9 +138,9 @@ class ProgressDisplay(Display):
                 bare = status.removesuffix("**")
                 status = f"{bare} ({fine}){status[len(bare) :]}"
         return [
-            steps.paint(op, steps.sign(op), self.style.color),
+            steps.sign(op),
             *self.label(row),
-            steps.paint(op, status + steps.retain(step), self.style.color),
+            status + steps.retain(step),
             self._info(row),
         ]
 
@@ -196,11 +184,11 @@ class ProgressDisplay(Display):
             step = self.rows[self.stack_urn].step
             printer = Printer(self.style, 1, step["op"])
             if text := outputs(step, printer):
-                self.println(steps.headline("Outputs:", self.style.color))
+                self.println("Outputs:")
                 self.println(text)
         if self.closing:
             errored = sum(row.count("error") > 0 for row in self.rows.values())
-            self.println(steps.summary(self.closing, errored, self.style.color))
+            self.println(steps.summary(self.closing, errored))
             self.println()
 
     def _diagnostics(self) -> None:
@@ -215,7 +203,7 @@ class ProgressDisplay(Display):
                 streams.setdefault(key, []).extend(text.split("\n"))
             for number, lines in enumerate(streams.values()):
                 if not written:
-                    self.println(steps.headline("Diagnostics:", self.style.color))
+                    self.println("Diagnostics:")
                     written = True
                 if number == 0:
                     kind, name = self.label(row)

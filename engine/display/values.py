@@ -17,7 +17,7 @@ from typing import Any
 
 from engine import properties
 from engine.display import Style
-from engine.display.steps import paint, sign
+from engine.display.steps import sign
 from engine.paths import parse_path
 from engine.properties import Diff, internal
 from engine.state import REFERENCE, SIGNATURE, UNKNOWN, Secret, from_disk, reveal
@@ -159,7 +159,7 @@ class Printer:
         return replace(self, indent=self.indent + by)
 
     def write(self, text: str) -> None:
-        self.out.append(paint(self.op, text, self.style.color))
+        self.out.append(text)
 
     def margin(self, text: str, prefix: bool | None = None) -> None:
         space = "    " * self.indent

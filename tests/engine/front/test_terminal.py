@@ -64,7 +64,7 @@ def test_no_means_nothing_is_done(sandbox: Sandbox) -> None:
     assert code == 1
     assert "Do you want to perform this update?" in text
     assert "confirmation declined, not proceeding with the update" in text
-    assert sandbox.run("stack", "history").out == "Stack has never been updated\n"
+    assert sandbox.run("stack", "history", "--json").out == "[]\n"
     assert not list((sandbox.state / "locks").rglob("*.json"))
 
 
