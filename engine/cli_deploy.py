@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import signal
 import sys
 import time
 from typing import Any
 
-from engine import VERSION, config
+from engine import config
 from engine.api import PARALLEL, Cancel, Kind, Project, Request, Result
 from engine.backend import crypter_of, manifest
 from engine.cli import BOOLEAN, Invocation
@@ -19,9 +18,6 @@ from engine.display.steps import UPDATE_KINDS
 from engine.errors import CANCELED, CHANGES_UNEXPECTED, FAILED, REFUSED, CommandError
 from engine.secrets import PassphraseCrypter
 from engine.state import Snapshot, blind
-
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-"""Go's names of them."""
 
 
 def preview(call: Invocation) -> int:
@@ -37,14 +33,7 @@ def refresh(call: Invocation) -> int:
 
 
 def destroy(call: Invocation) -> int:
-    code = _Operation(call, "destroy").carry_out()
-    if not (code or call.flag("preview-only") or call.flag("target")):
-        print(
-            "The resources in the stack have been deleted, but the history and configuration "
-            "associated with the stack are still maintained. \nIf you want to remove the stack "
-            f"completely, run `pulumi stack rm {call.stack.name}`."
-        )
-    return code
+    return _Operation(call, "destroy").carry_out()
 
 
 class _Operation:
@@ -153,11 +142,6 @@ class _Operation:
         environment = {
             "exec.kind": call.flag("exec-kind", "cli"),
             "pulumi.engine": "slurmstack embedded",
-            "pulumi.arch": ARCHITECTURES.get(platform.machine(), platform.machine()),
-            "pulumi.os": platform.system().lower(),
-            "pulumi.version": f"v{VERSION}",
-            "runtime.name": "python",
-            "runtime.version": platform.python_version(),
         }
         backend.record(self.ref, {
             "kind": self.kind,

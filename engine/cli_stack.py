@@ -1,4 +1,4 @@
-"""`pulumi stack` but for what is kept of one, and `cancel`."""
+"""`pulumi stack` but for what is kept of one, `cancel`, `version`, `about` and `whoami`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import socket
 import sys
 from typing import Any
 
+from engine import VERSION
 from engine.backend import StackRef, manifest
 from engine.cli import Invocation
 from engine.errors import STACK_NOT_FOUND, CommandError, StackNotFound, refuse
@@ -65,8 +66,6 @@ def _print_tree(resources: list[dict[str, Any]], call: Invocation) -> None:
 
 def init(call: Invocation) -> int:
     name = call.named
-    if not name and call.interactive:
-        name = input("Please enter your desired stack name: ")
     if not name:
         raise CommandError("missing stack name", 2)
     create(call, call.ref(name, must_exist=False), select=not call.flag("no-select"))
@@ -182,3 +181,24 @@ def confirmed(warning: str, name: str) -> bool:
         return True
     print("confirmation declined")
     return False
+
+
+def version(call: Invocation) -> int:
+    print(f"v{VERSION}")
+    return 0
+
+
+def whoami(call: Invocation) -> int:
+    user, url = call.backend.user, call.backend.url
+    if call.flag("json"):
+        print_json({"user": user, "url": url})
+    else:
+        print(user)
+    return 0
+
+
+def about(call: Invocation) -> int:
+    """Says which engine runs."""
+    print(f"Engine: slurmstack embedded engine, standing in for Pulumi {VERSION}")
+    print("It is not Pulumi's own engine: production is better served by that one (see README).")
+    return 0

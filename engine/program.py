@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.api import Project, Request
 from engine.errors import EngineError
-from engine.processes import end
+from engine.processes import end, start
 
 SHOWN = 32
 """The exit code of a program that has reported its error itself (pulumi-language-python-exec)."""
@@ -56,16 +56,7 @@ class Program:
             environment["VIRTUAL_ENV"] = str(venv)
             environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{environment.get('PATH', '')}"
             environment.pop("PYTHONHOME", None)
-        self._process = await asyncio.create_subprocess_exec(
-            *command,
-            entry,
-            cwd=folder,
-            env=environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # the terminal's Ctrl-C is for the engine, not for it
-        )
+        self._process = await start(*command, entry, cwd=folder, env=environment)
         streams = ((self._process.stdout, False), (self._process.stderr, True))
         self._pumps = [asyncio.create_task(self._pump(s, e)) for s, e in streams if s]
         # Secrets are among it: Pulumi's own host puts it into the environment, where all that the

@@ -12,7 +12,7 @@ from typing import Any
 
 import bcrypt
 
-from engine.providers import Context, Difference, Refused
+from engine.providers import Context, Difference, Provider, Refused
 from engine.providers.schema import KINDS, convert, mismatch
 from engine.state import UNKNOWN, Properties, Secret, Value, reveal
 
@@ -26,11 +26,8 @@ MADE = ("bcryptHash", "result", "id", "__meta")
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 
 
-class RandomProvider:
+class RandomProvider(Provider):
     types = frozenset({PASSWORD})
-
-    def configuration(self) -> Properties:
-        return {}
 
     def check(self, kind: str, inputs: Properties) -> Properties:
         checked = {k: v for k, v in inputs.items() if v is not None}
@@ -64,12 +61,6 @@ class RandomProvider:
         self, context: Context, inputs: Properties, old_outputs: Properties
     ) -> Properties:
         return _outputs(context.type, inputs) | _made(old_outputs)
-
-    async def delete(self, context: Context, outputs: Properties) -> None:
-        return None
-
-    async def close(self) -> None:
-        return None
 
 
 def _scalar(expected: type, value: Value) -> Value:

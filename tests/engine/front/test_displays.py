@@ -37,7 +37,7 @@ def replayed(case: dict[str, Any], **options: Any) -> DiffDisplay | ProgressDisp
     )
     display: DiffDisplay | ProgressDisplay = DiffDisplay(style)
     if "--diff" not in argv:
-        display = ProgressDisplay(style, "small", "dev", "updating")
+        display = ProgressDisplay(style, "small", "dev")
     for event in case["events"]:
         display.show(event)
     display.close()
@@ -97,7 +97,7 @@ def test_secrets_are_compared_but_not_shown(
     stamp, log = Stamp(), EventLog(str(tmp_path / "log"))
     displays: list[Any] = [
         DiffDisplay(Style()),
-        ProgressDisplay(Style(preview=True), "small", "dev", "x"),
+        ProgressDisplay(Style(preview=True), "small", "dev"),
     ]
     for event in events:
         log.write(stamp(event))
@@ -125,7 +125,7 @@ def test_within_a_secret_everything_is_secret(capsys: pytest.CaptureFixture[str]
     detail = {"k.deep[0]": {"diffKind": "update", "inputDiff": False}}
     step = SECRET_STEP | {"old": state("hush-1"), "new": state("hush-2"), "detailedDiff": detail}
     style = Style(preview=True)
-    for display in (DiffDisplay(style), ProgressDisplay(style, "small", "dev", "x")):
+    for display in (DiffDisplay(style), ProgressDisplay(style, "small", "dev")):
         display.show({"resourcePreEvent": {"metadata": step}})
         display.close()
     text = capsys.readouterr().out
