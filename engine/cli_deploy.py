@@ -139,20 +139,15 @@ class _Operation:
             ) from error
         values = self.file.values
         flags = {f"pulumi.flag.{k}": "true" if v is True else "set" for k, v in call.flags.items()}
-        environment = {
-            "exec.kind": call.flag("exec-kind", "cli"),
-            "pulumi.engine": "slurmstack embedded",
-        }
+        kind = call.flag("exec-kind", "cli")
+        environment = {"exec.kind": kind, "pulumi.engine": "slurmstack embedded"}
         backend.record(self.ref, {
-            "kind": self.kind,
-            "startTime": started,
-            "message": call.flag("message", ""),
+            "kind": self.kind, "startTime": started, "message": call.flag("message", ""),
             "environment": environment | flags,
             "config": {k: config.decrypt(v, lambda c: {"secure": c}) for k, v in values.items()},  # type: ignore[arg-type, return-value]
             "version": 0,
             "result": "succeeded" if result.result == "succeeded" else "failed",
-            "endTime": int(time.time()),
-            "resourceChanges": result.changes,
+            "endTime": int(time.time()), "resourceChanges": result.changes,
         })  # fmt: skip
 
     def _display(self, dry_run: bool) -> Display:
@@ -174,12 +169,9 @@ class _Operation:
     def _style(self, dry_run: bool) -> Style:
         flag = self.call.flag
         return Style(
-            show_secrets=bool(flag("show-secrets")),
-            outputs=not flag("suppress-outputs"),
-            debug=bool(flag("debug")),
-            preview=dry_run,
-            truncate=self.kind == "update",
-        )
+            show_secrets=bool(flag("show-secrets")), outputs=not flag("suppress-outputs"),
+            debug=bool(flag("debug")), preview=dry_run, truncate=self.kind == "update",
+        )  # fmt: skip
 
     async def _run(self, snapshot: Snapshot, dry_run: bool, digest: str = "") -> Result:
         from engine.display.events import EventLog, Stamp
@@ -222,21 +214,16 @@ class _Operation:
             parallel = call.flag("parallel", int(variable) if variable.isdigit() else 0)
             request = Request(
                 Project(project.name, project.root, project.main, project.virtualenv),
-                self.ref.name,
-                self.config,
-                self.secret_keys,
-                operation=self.kind,
-                dry_run=dry_run,
-                parallel=parallel if parallel > 0 else PARALLEL,
+                self.ref.name, self.config, self.secret_keys, operation=self.kind,
+                dry_run=dry_run, parallel=parallel if parallel > 0 else PARALLEL,
                 targets=(*call.flag("target", ()), *call.flag("target-replace", ())),
                 target_dependents=bool(call.flag("target-dependents")),
                 replace=(*call.flag("replace", ()), *call.flag("target-replace", ())),
                 refresh=self.refresh,
                 continue_on_error=call.switch("continue-on-error", "PULUMI_CONTINUE_ON_ERROR"),
                 clear_pending_creates=bool(call.flag("clear-pending-creates")),
-                debug=bool(call.flag("debug")),
-                filter=call.filter,
-            )
+                debug=bool(call.flag("debug")), filter=call.filter,
+            )  # fmt: skip
             return await run(request, snapshot, emit, journal, cancel)
         finally:
             display.close()
@@ -265,7 +252,6 @@ class _Operation:
         changed = any(count for op, count in result.changes.items() if op not in ("same", "read"))
         if final and changed and self.call.flag("expect-no-changes"):
             raise CommandError(
-                f"no changes were expected for {what} but changes were proposed",
-                CHANGES_UNEXPECTED,
+                f"no changes were expected for {what} but changes were proposed", CHANGES_UNEXPECTED
             )
         return 0

@@ -145,13 +145,10 @@ def _update(update: dict[str, Any], opened: Callable[[Any], dict[str, Any]]) -> 
         return iso_milliseconds(datetime.fromtimestamp(seconds, UTC))
 
     return {
-        "version": update.get("version", 0),
-        "kind": update["kind"],
-        "startTime": stamp(update["startTime"]),
-        "message": update["message"],
+        "version": update.get("version", 0), "kind": update["kind"],
+        "startTime": stamp(update["startTime"]), "message": update["message"],
         "environment": dict(sorted(update.get("environment", {}).items())),
         "config": {k: opened(v) for k, v in sorted(update.get("config", {}).items())},
-        "result": update["result"],
-        "endTime": stamp(update["endTime"]),
+        "result": update["result"], "endTime": stamp(update["endTime"]),
         "resourceChanges": dict(sorted((update.get("resourceChanges") or {}).items())),
-    }
+    }  # fmt: skip

@@ -81,19 +81,13 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
 
     async def GetDeploymentInfo(self, request: Any, context: Context) -> Any:
         asked = self._deployment.request
+        feature = resource_pb2.ResourceMonitorFeature.Value
         return resource_pb2.DeploymentInfo(
-            project=asked.project.name,
-            stack=asked.stack,
-            organization=asked.organization,
-            config=dict(asked.config),
-            configSecretKeys=sorted(asked.secret_keys),
-            dryRun=asked.dry_run,
-            parallel=asked.parallel,
-            supportedFeatures=[
-                resource_pb2.ResourceMonitorFeature.Value(f"RESOURCE_MONITOR_FEATURE_{name}")
-                for name in _FEATURES
-            ],
-        )
+            project=asked.project.name, stack=asked.stack, organization=asked.organization,
+            config=dict(asked.config), configSecretKeys=sorted(asked.secret_keys),
+            dryRun=asked.dry_run, parallel=asked.parallel,
+            supportedFeatures=[feature(f"RESOURCE_MONITOR_FEATURE_{name}") for name in _FEATURES],
+        )  # fmt: skip
 
     async def RegisterResource(self, request: Any, context: Context) -> Any:
         return await self._answer(self._register(request), context)
@@ -171,32 +165,22 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         dependencies = {k: sorted(v.urns) for k, v in r.propertyDependencies.items()}
         if not dependencies and r.dependencies:
             dependencies = {k: sorted(r.dependencies) for k in properties}
+        timeouts = {n: getattr(r.customTimeouts, n) for n in ("create", "update", "delete", "read")}
         return Goal(
-            type=r.type,
-            name=r.name,
-            custom=r.custom,
-            inputs=properties,
-            parent=r.parent,
+            type=r.type, name=r.name, custom=r.custom, inputs=properties, parent=r.parent,
             provider=r.provider or r.providers.get(r.type.split(":")[0], ""),
-            providers=dict(r.providers),
-            version=r.version,
-            dependencies=sorted(set(r.dependencies)),
-            property_dependencies=dependencies,
+            providers=dict(r.providers), version=r.version,
+            dependencies=sorted(set(r.dependencies)), property_dependencies=dependencies,
             protect=r.protect if r.HasField("protect") else None,
             retain_on_delete=r.retainOnDelete if r.HasField("retainOnDelete") else None,
             delete_before_replace=r.deleteBeforeReplace if defined else None,
-            deleted_with=r.deletedWith,
-            ignore_changes=list(r.ignoreChanges),
+            deleted_with=r.deletedWith, ignore_changes=list(r.ignoreChanges),
             replace_on_changes=list(r.replaceOnChanges),
             additional_secret_outputs=list(r.additionalSecretOutputs),
             aliases=[_alias(a) for a in r.aliases] + [Alias(urn=u) for u in r.aliasURNs],
-            custom_timeouts={
-                name: _seconds(text)
-                for name in ("create", "update", "delete", "read")
-                if (text := getattr(r.customTimeouts, name))
-            },
+            custom_timeouts={name: _seconds(text) for name, text in timeouts.items() if text},
             source_position=self._position(r.sourcePosition),
-        )
+        )  # fmt: skip
 
     def _position(self, position: Any) -> str:
         if not position.uri:

@@ -36,17 +36,11 @@ class Program:
         if not main.exists() or (main.is_dir() and not (main / "__main__.py").exists()):
             raise EngineError(f"{main} has no Python program: expected __main__.py")
         arguments = {
-            "project": project.name,
-            "root_directory": str(project.root),
-            "pwd": str(folder),
-            "monitor": engine,
-            "engine": engine,
-            "stack": request.stack,
-            "dry_run": str(request.dry_run).lower(),
-            "parallel": str(request.parallel),
-            "organization": request.organization,
-            "debug": str(request.debug).lower(),
-        }
+            "project": project.name, "root_directory": str(project.root), "pwd": str(folder),
+            "monitor": engine, "engine": engine, "stack": request.stack,
+            "dry_run": str(request.dry_run).lower(), "parallel": str(request.parallel),
+            "organization": request.organization, "debug": str(request.debug).lower(),
+        }  # fmt: skip
         command = [_interpreter(project), str(Path(__file__).with_name("language_exec.py"))]
         for name, value in arguments.items():
             command += [f"--{name}", value]

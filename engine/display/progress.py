@@ -137,12 +137,7 @@ class ProgressDisplay(Display):
                 fine = f"{seconds:.2f}s" if done and seconds < 1 else f"{int(seconds)}s"
                 bare = status.removesuffix("**")
                 status = f"{bare} ({fine}){status[len(bare) :]}"
-        return [
-            steps.sign(op),
-            *self.label(row),
-            status + steps.retain(step),
-            self._info(row),
-        ]
+        return [steps.sign(op), *self.label(row), status + steps.retain(step), self._info(row)]
 
     def label(self, row: Row) -> tuple[str, str]:
         """The resource's own type, without its parents', and its name."""

@@ -109,13 +109,9 @@ class CommandProvider:
         try:
             if context.type == REMOTE:
                 ran = await self._pool.run(
-                    plain["connection"],
-                    command,
-                    plain.get("stdin", ""),
-                    previous | plain.get("environment", {}),
-                    lines.add,
-                    context.log,
-                )
+                    plain["connection"], command, plain.get("stdin", ""),
+                    previous | plain.get("environment", {}), lines.add, context.log,
+                )  # fmt: skip
             else:
                 ran = await _run_here(context, command, plain, previous, lines)
         except SshError as error:

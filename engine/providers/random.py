@@ -141,12 +141,9 @@ def _made(outputs: Properties) -> Properties:
 
 
 def _password(plain: dict[str, Any]) -> str:
-    letters = {
-        "lower": string.ascii_lowercase,
-        "upper": string.ascii_uppercase,
-        "numeric": string.digits,
-        "special": plain.get("overrideSpecial") or SPECIAL,
-    }
+    letters = {"lower": string.ascii_lowercase, "upper": string.ascii_uppercase,
+               "numeric": string.digits,
+               "special": plain.get("overrideSpecial") or SPECIAL}  # fmt: skip
     chosen = "".join(text for name, text in letters.items() if plain[name])
     made: list[str] = []
     for name, text in letters.items():
