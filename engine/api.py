@@ -19,6 +19,8 @@ from engine.filter import SecretFilter
 from engine.state import Snapshot
 
 Kind = Literal["update", "refresh", "destroy"]
+Ending = Literal["succeeded", "failed", "canceled"]
+"""Pulumi's words for the outcome of an operation."""
 
 Event = dict[str, Any]
 """One apitype.EngineEvent as `--event-log` writes it, without `sequence` and `timestamp`. Plain
@@ -95,5 +97,5 @@ class Result:
 
     snapshot: Snapshot
     changes: dict[str, int] = field(default_factory=dict)
-    result: Literal["succeeded", "failed", "canceled"] = "succeeded"
+    result: Ending = "succeeded"
     unsupported: str = ""

@@ -33,16 +33,11 @@ _FEATURES = [
     *("PARAMETERIZATION", "RESOURCE_HOOKS", "ERROR_HOOKS"),
 ]
 _REFUSED = {
-    "importId": "import_",
-    "transforms": "transforms",
-    "packageRef": "a parameterized package",
-    "hooks": "hooks",
-    "replace_with": "replace_with",
-    "replacement_trigger": "replacement_trigger",
-    "envVarMappings": "env_var_mappings",
-    "pluginDownloadURL": "plugin_download_url",
+    "importId": "import_", "transforms": "transforms", "packageRef": "a parameterized package",
+    "hooks": "hooks", "replace_with": "replace_with", "replacement_trigger": "replacement_trigger",
+    "envVarMappings": "env_var_mappings", "pluginDownloadURL": "plugin_download_url",
     "hideDiffs": "hide_diffs",
-}
+}  # fmt: skip
 _SEVERITY = ["debug", "info", "warning", "error"]
 Context = Any  # grpc.aio.ServicerContext, whose stubs are not typed
 
@@ -95,14 +90,12 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
     async def _register(self, request: Any) -> Any:
         registered = await self._deployment.register(self._goal(request))
         resource = registered.resource
+        # A component's old outputs may refer to what is not registered yet.
+        outputs = properties_to_wire(resource.outputs if request.custom else {})
         return resource_pb2.RegisterResourceResponse(
-            urn=resource.urn,
-            id=resource.id,
-            # A component's old outputs may refer to what is not registered yet.
-            object=properties_to_wire(resource.outputs if request.custom else {}),
+            urn=resource.urn, id=resource.id, object=outputs, unknown=registered.unknown,
             result=resource_pb2.Result.Name(registered.result),  # type: ignore[arg-type]
-            unknown=registered.unknown,
-        )
+        )  # fmt: skip
 
     async def RegisterResourceOutputs(self, request: Any, context: Context) -> Any:
         async def work() -> Any:

@@ -73,12 +73,9 @@ def reference(provider: Resource) -> str:
 
 class Planner:
     def __init__(
-        self,
-        request: Request,
-        base: list[Resource],
-        providers: Mapping[str, Provider],
+        self, request: Request, base: list[Resource], providers: Mapping[str, Provider],
         diagnose: Diagnose,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._request, self._stack, self._project = request, request.stack, request.project.name
         self._base, self._providers, self._diagnose = base, providers, diagnose
         self.olds = {r.urn: r for r in base if not r.delete}
@@ -196,14 +193,9 @@ class Planner:
         return self._replacement(goal, old, new, difference, before, first=True)
 
     def _replacement(
-        self,
-        goal: Goal,
-        old: Resource,
-        new: Resource,
-        difference: Difference,
-        before: bool,
+        self, goal: Goal, old: Resource, new: Resource, difference: Difference, before: bool,
         first: bool = False,
-    ) -> list[Step]:
+    ) -> list[Step]:  # fmt: skip
         """``before``: the old one goes first; ``first``: nothing has been deleted for it yet."""
         create = Step(
             "create-replacement", old, new, goal, difference, False, pending_delete=not before
@@ -289,16 +281,13 @@ class Planner:
 
     def _new_state(self, urn: str, goal: Goal, old: Resource | None) -> Resource:
         return Resource(
-            urn=urn,
-            provider=goal.provider if goal.custom else "",
-            protect=bool(goal.protect),
+            urn=urn, provider=goal.provider if goal.custom else "", protect=bool(goal.protect),
             retain_on_delete=bool(goal.retain_on_delete),
             custom_timeouts=goal.custom_timeouts or None,
             aliases=[self.renamed[urn]] if urn in self.renamed else [],
-            created=old.created if old else "",
-            modified=old.modified if old else "",
+            created=old.created if old else "", modified=old.modified if old else "",
             **{name: getattr(goal, name) for name in _TAKEN_OVER},
-        )
+        )  # fmt: skip
 
     def _ignore_changes(self, urn: str, goal: Goal, old: Resource) -> Properties:
         inputs: Value = goal.inputs

@@ -54,12 +54,8 @@ class CommandProvider:
         detail = detailed_diff(old, new)
         if "triggers" in detail:
             detail["triggers"] += "-replace"
-        return Difference(
-            changes=bool(detail),
-            replace_keys=["triggers"] if "triggers" in detail else [],
-            changed_keys=top_level(detail),
-            detail=detail,
-        )
+        replacing = ["triggers"] if "triggers" in detail else []
+        return Difference(bool(detail), replacing, top_level(detail), detail)
 
     def preview(
         self, context: Context, new: Properties, old_outputs: Properties | None
