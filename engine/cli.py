@@ -100,9 +100,7 @@ MAY_MAKE = {"stack", "preview", "up", "refresh"}
 """Verbs that tell who has selected no stack that there is `stack init`, as those of config do."""
 BOOLEAN = dict.fromkeys(("1", "t", "true"), True) | dict.fromkeys(("0", "f", "false"), False)
 # Values that these flags must have if they are given: this engine knows no other way.
-FIXED: dict[str, set[str]] = {
-    "run-program": {"false"}, "client": set(), "color": {"auto", "never"},
-}  # fmt: skip
+FIXED = {"run-program": {"false"}, "client": set[str](), "color": {"auto", "never"}}
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,6 @@ class Deployment:
         for provider in self._providers.values():
             await provider.close()
 
-    # What the program asks for
-
     async def register(self, goal: Goal) -> Registered:
         """Bring a resource to its goal. Raises Halted when the deployment stops before it, at the
         end of the deployment: the program learns it by being ended."""
@@ -146,8 +144,6 @@ class Deployment:
         """A resource of this run."""
         done = self.executor.news.get(urn)
         return done.resource if done else None
-
-    # After the program
 
     async def settle(self, work: Awaitable[None]) -> None:
         """Wait for the work; what stops it has been told already."""

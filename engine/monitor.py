@@ -72,8 +72,6 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         raise AssertionError("abort raises")
 
-    # ResourceMonitor
-
     async def GetDeploymentInfo(self, request: Any, context: Context) -> Any:
         asked = self._deployment.request
         feature = resource_pb2.ResourceMonitorFeature.Value
@@ -126,16 +124,12 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
 
         return await self._answer(work(), context)
 
-    # Engine
-
     async def Log(self, request: Any, context: Context) -> Any:
         if not self._deployment.ending:
             severity = _SEVERITY[request.severity]
             report = self._deployment.reports.diagnose
             report(severity, request.message, request.urn, request.ephemeral)
         return empty_pb2.Empty()
-
-    # Requests taken apart
 
     def _properties(self, struct: Any, where: str) -> Properties:
         try:

@@ -93,8 +93,6 @@ class Planner:
         self._running: set[str] = set()  # the old references of providers that stay
         self.saw_error = False
 
-    # Registrations
-
     def plan(self, goal: Goal) -> list[Step]:
         """The steps, to be taken in this order, for one registration. Raises Bail."""
         urn = make_urn(self._stack, self._project, goal.parent, goal.type, goal.name)
@@ -329,8 +327,6 @@ class Planner:
             raise refuse(f"the resource type {kind}")
         return provider
 
-    # Targets
-
     def _is_targeted(self, new: Resource) -> bool:
         if not self._targets or new.type == STACK_TYPE or new.is_provider:
             return True
@@ -403,8 +399,6 @@ class Planner:
             self._diagnose("error", f"Target '{target}' could not be found in the stack.{hint}", "")
         return not missing
 
-    # Deletions
-
     def needed_by(self, urns: Iterable[str]) -> set[str]:
         """URNs that must stay as long as these resources do."""
         return needed_by(self.olds, urns)
@@ -447,8 +441,6 @@ class Planner:
                 self.saw_error = True
         if self._targets and self.saw_error and not self._request.dry_run:
             raise Bail("delete untargeted resource")
-
-    # Errors
 
     def _error(self, message: str, urn: str) -> None:
         """A preview goes on, to tell all; an update does not."""
