@@ -1,9 +1,7 @@
 """What the two halves of the engine say to each other.
 
-The front (command line, state folder, configuration, display) calls engine.operation.run with a
-:class:`Request`; the core answers with Pulumi's own engine events while it works and with a
-:class:`Result` at the end. Nothing here knows files: the front loads and saves checkpoints and
-chooses where the journal lies.
+The front calls engine.operation.run with a :class:`Request`; the core answers with Pulumi's own
+engine events while it works and with a :class:`Result` at the end. Nothing here knows files.
 """
 
 from __future__ import annotations
@@ -19,6 +17,8 @@ from engine.filter import SecretFilter
 from engine.state import Snapshot
 
 Kind = Literal["update", "refresh", "destroy"]
+Ending = Literal["succeeded", "failed", "canceled"]
+"""Pulumi's words for the outcome of an operation."""
 
 Event = dict[str, Any]
 """One apitype.EngineEvent as `--event-log` writes it, without `sequence` and `timestamp`. Plain
@@ -48,10 +48,10 @@ class Request:
     """One preview, update, refresh or destroy of a stack. ``config`` is decrypted, keys in full
     (``project:key``), structured values as JSON text; ``secret_keys`` names those that are secret.
     ``targets`` and ``replace`` are URNs, with `*` and `**` as Pulumi matches them; ``refresh`` has
-    the resources refreshed first; ``parallel`` is the greatest
-    number of steps at once; ``clear_pending_creates`` makes a refresh forget interrupted creates,
-    as it forgets all other pending operations; ``debug`` adds the SDK's debug messages to the
-    events; ``filter`` knows the configuration's secrets, and learns the others."""
+    the resources refreshed first; ``parallel`` is the greatest number of steps at once;
+    ``clear_pending_creates`` makes a refresh forget interrupted creates, as it forgets all other
+    pending operations; ``debug`` adds the SDK's debug messages to the events; ``filter`` knows the
+    configuration's secrets, and learns the others."""
 
     project: Project
     stack: str
@@ -95,5 +95,5 @@ class Result:
 
     snapshot: Snapshot
     changes: dict[str, int] = field(default_factory=dict)
-    result: Literal["succeeded", "failed", "canceled"] = "succeeded"
+    result: Ending = "succeeded"
     unsupported: str = ""

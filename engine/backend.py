@@ -284,12 +284,8 @@ class Backend:
         """Hold the stack's lock. Raises CommandError with Pulumi's text when another does."""
         self._refuse_if_locked(ref, None)
         own = self._locks(ref) / f"{uuid.uuid4()}.json"
-        content = {
-            "pid": os.getpid(),
-            "username": self.user,
-            "hostname": socket.gethostname(),
-            "timestamp": datetime.now().astimezone().isoformat(),
-        }
+        content = {"pid": os.getpid(), "username": self.user, "hostname": socket.gethostname(),
+                   "timestamp": datetime.now().astimezone().isoformat()}  # fmt: skip
         write_atomically(own, json.dumps(content, separators=(",", ":")).encode())
         try:
             self._refuse_if_locked(ref, own)
@@ -319,11 +315,8 @@ def manifest() -> dict[str, str]:
     from engine.state import now
 
     version = f"v{VERSION}"
-    return {
-        "time": now(),
-        "magic": hashlib.sha256(version.encode()).hexdigest(),
-        "version": version,
-    }
+    magic = hashlib.sha256(version.encode()).hexdigest()
+    return {"time": now(), "magic": magic, "version": version}
 
 
 def crypter_of(deployment: dict[str, Any]) -> PassphraseCrypter:

@@ -1,15 +1,8 @@
 """`python -m engine.choose`: choose the Pulumi engine and put it at .venv/bin/pulumi.
 
-1. the release that the site's `engine.toml` names (engine.release); where that cannot be had,
-   nothing else is chosen;
-2. else a `pulumi` on PATH of the SDK's version or newer, with its Python host;
-3. else one fetched by the SDK's own installer into .venv, within 60 s; a failure is remembered
-   for this .venv, so that nobody waits for it twice;
-4. else the embedded engine.
-
-PULUMI_ENGINE=embedded or =cli forces one (`cli` tries the installer again). One line on standard
-output says which engine stands there and why. Exit code 1 when `cli` is forced, or a release named,
-and not to be had.
+In which order, and what PULUMI_ENGINE forces, docs/pulumi.md says. One line on standard output says
+which engine stands there and why. Exit code 1 when `cli` is forced, or a release named, and not to
+be had.
 """
 
 from __future__ import annotations

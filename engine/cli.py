@@ -31,7 +31,7 @@ CONFIG = f"{STACK} config-file="
 OPERATION = (
     f"{CONFIG} diff event-log= message/m= debug/d parallel/p# target/t=* target-dependents "
     "suppress-outputs suppress-progress suppress-permalink= exec-kind= exec-agent= client= "
-    "run-program= show-sames !config/c !config-path !neo !override-env !show-replacement-steps "
+    "run-program= !show-sames !config/c !config-path !neo !override-env !show-replacement-steps "
     "!skip-config-validation !skip-plugin-pre-install !urns"
 )
 APPLY = f"{OPERATION} yes/y skip-preview/f !json/j"
@@ -43,73 +43,43 @@ UPDATE = (
 
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "": ("", "!version", ""),
-    "version": ("cli_about:version", "", ""),
-    "about": ("cli_about:about", f"{STACK} !json/j !output !transitive/t", ""),
-    "whoami": ("cli_about:whoami", "json/j !output !verbose/v", ""),
+    "version": ("cli_stack:version", "", ""),
+    "about": ("cli_stack:about", f"{STACK} !json/j !output !transitive/t", ""),
+    "whoami": ("cli_stack:whoami", "json/j !output !verbose/v", ""),
     "cancel": ("cli_stack:cancel", f"yes/y {STACK}", "[STACK]"),
-    "stack": (
-        "cli_stack:show",
-        f"{STACK} show-ids/i show-urns/u show-secrets show-name !output",
-        "",
-    ),
-    "stack init": (
-        "cli_stack:init",
-        f"{STACK} secrets-provider= no-select yes/y !copy-config-from !teams",
-        "[NAME]",
-    ),
-    "stack select": ("cli_stack:select", f"{STACK} create/c secrets-provider=", "[NAME]"),
-    "stack ls": (
-        "cli_stack:list_stacks",
-        f"{STACK} json/j all/a !organization/o !output !project/p !tag/t",
-        "",
-    ),
-    "stack rm": (
-        "cli_stack:remove",
-        f"{STACK} yes/y force/f preserve-config remove-backups",
-        "[NAME]",
-    ),
+    "stack": ("cli_stack:show", f"{STACK} !show-ids/i show-urns/u show-secrets show-name "
+              "!output", ""),
+    "stack init": ("cli_stack:init", f"{STACK} secrets-provider= no-select yes/y "
+                   "!copy-config-from !teams", "[NAME]"),
+    "stack select": ("cli_stack:select", f"{STACK} !create/c !secrets-provider", "[NAME]"),
+    "stack ls": ("cli_stack:list_stacks", f"{STACK} json/j all/a !organization/o !output "
+                 "!project/p !tag/t", ""),
+    "stack rm": ("cli_stack:remove", f"{STACK} yes/y force/f preserve-config remove-backups",
+                 "[NAME]"),
     "stack output": ("cli_state:output", f"{STACK} json/j show-secrets !shell", "[NAME]"),
     "stack export": ("cli_state:export", f"{STACK} file= show-secrets !version", ""),
     "stack import": ("cli_state:import_state", f"{STACK} file= force/f", ""),
-    "stack history": (
-        "cli_state:history",
-        f"{STACK} json/j show-secrets page-size# page# !full-dates !output",
-        "",
-    ),
+    "stack history": ("cli_state:history", f"{STACK} json/j show-secrets page-size# page# "
+                      "!full-dates !output", ""),
     "config": ("cli_config:show", f"{CONFIG} json/j show-secrets !open", ""),
     "config get": ("cli_config:get", f"{CONFIG} json/j path !open", "KEY"),
-    "config set": (
-        "cli_config:set_value",
-        f"{CONFIG} path secret plaintext raw !type",
-        "KEY [VALUE]",
-    ),
+    "config set": ("cli_config:set_value", f"{CONFIG} path secret plaintext raw !type",
+                   "KEY [VALUE]"),
     "config set-all": ("cli_config:set_all", f"{CONFIG} path secret=* plaintext=* json=", ""),
     "config rm": ("cli_config:remove", f"{CONFIG} path", "KEY"),
     "config rm-all": ("cli_config:remove", f"{CONFIG} path", "KEY..."),
     "config refresh": ("cli_config:refresh", f"{CONFIG} force/f", ""),
-    "preview": (
-        "cli_deploy:preview",
-        f"{OPERATION} {UPDATE} json/j !exclude/x !import-file !save-plan",
-        "",
-    ),
-    "up": (
-        "cli_deploy:up",
-        f"{APPLY} {UPDATE} continue-on-error !exclude !plan !secrets-provider !strict",
-        "",
-    ),
-    "refresh": (
-        "cli_deploy:refresh",
-        f"{APPLY} preview-only expect-no-changes clear-pending-creates !exclude/x "
-        "!exclude-dependents !import-pending-creates !skip-pending-creates",
-        "",
-    ),
-    "destroy": (
-        "cli_deploy:destroy",
-        f"{APPLY} preview-only continue-on-error refresh/r= !exclude/x !exclude-protected "
-        "!ignore-protect !remove !show-config !show-full-output",
-        "",
-    ),
-}
+    "preview": ("cli_deploy:preview", f"{OPERATION} {UPDATE} json/j !exclude/x !import-file "
+                "!save-plan", ""),
+    "up": ("cli_deploy:up", f"{APPLY} {UPDATE} continue-on-error !exclude !plan "
+           "!secrets-provider !strict", ""),
+    "refresh": ("cli_deploy:refresh", f"{APPLY} preview-only expect-no-changes "
+                "clear-pending-creates !exclude/x !exclude-dependents !import-pending-creates "
+                "!skip-pending-creates", ""),
+    "destroy": ("cli_deploy:destroy", f"{APPLY} preview-only continue-on-error refresh/r= "
+                "!exclude/x !exclude-protected !ignore-protect !remove !show-config "
+                "!show-full-output", ""),
+}  # fmt: skip
 LACKING = {
     "": "api console convert deployment do env gen-completion import insights install login logout "
     "logs neo new org package plugin policy project schema state template watch",
@@ -130,7 +100,7 @@ MAY_MAKE = {"stack", "preview", "up", "refresh"}
 """Verbs that tell who has selected no stack that there is `stack init`, as those of config do."""
 BOOLEAN = dict.fromkeys(("1", "t", "true"), True) | dict.fromkeys(("0", "f", "false"), False)
 # Values that these flags must have if they are given: this engine knows no other way.
-FIXED: dict[str, set[str]] = {"run-program": {"false"}, "client": set()}
+FIXED = {"run-program": {"false"}, "client": set[str](), "color": {"auto", "never"}}
 
 
 @dataclass(frozen=True)

@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import signal
 import sys
 import time
-from contextlib import suppress
 from typing import Any
 
-from engine import VERSION, config
+from engine import config
 from engine.api import PARALLEL, Cancel, Kind, Project, Request, Result
 from engine.backend import crypter_of, manifest
 from engine.cli import BOOLEAN, Invocation
 from engine.display import Display, Style
-from engine.display.steps import UPDATE_KINDS, headline
+from engine.display.steps import UPDATE_KINDS
 from engine.errors import CANCELED, CHANGES_UNEXPECTED, FAILED, REFUSED, CommandError
 from engine.secrets import PassphraseCrypter
 from engine.state import Snapshot, blind
-
-ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-"""Go's names of them."""
 
 
 def preview(call: Invocation) -> int:
@@ -38,14 +33,7 @@ def refresh(call: Invocation) -> int:
 
 
 def destroy(call: Invocation) -> int:
-    code = _Operation(call, "destroy").carry_out()
-    if not (code or call.flag("preview-only") or call.flag("target")):
-        print(
-            "The resources in the stack have been deleted, but the history and configuration "
-            "associated with the stack are still maintained. \nIf you want to remove the stack "
-            f"completely, run `pulumi stack rm {call.stack.name}`."
-        )
-    return code
+    return _Operation(call, "destroy").carry_out()
 
 
 class _Operation:
@@ -71,11 +59,6 @@ class _Operation:
         if call.flag("event-log") and not os.environ.get("PULUMI_DEBUG_COMMANDS"):
             raise CommandError("unknown flag: --event-log")
         self.ref = call.stack
-        self.previewed: list[dict[str, Any]] = []
-        tty = sys.stdout.isatty() and not call.flag("non-interactive")
-        wish = call.flag("color", "auto")
-        self.color = wish == "always" or (wish == "auto" and tty and not os.environ.get("NO_COLOR"))
-        self.tree = tty and os.environ.get("TERM", "dumb") != "dumb"
         try:
             self.file = call.stack_file
             had_salt = self.file.salt
@@ -156,25 +139,15 @@ class _Operation:
             ) from error
         values = self.file.values
         flags = {f"pulumi.flag.{k}": "true" if v is True else "set" for k, v in call.flags.items()}
-        environment = {
-            "exec.kind": call.flag("exec-kind", "cli"),
-            "pulumi.engine": "slurmstack embedded",
-            "pulumi.arch": ARCHITECTURES.get(platform.machine(), platform.machine()),
-            "pulumi.os": platform.system().lower(),
-            "pulumi.version": f"v{VERSION}",
-            "runtime.name": "python",
-            "runtime.version": platform.python_version(),
-        }
+        kind = call.flag("exec-kind", "cli")
+        environment = {"exec.kind": kind, "pulumi.engine": "slurmstack embedded"}
         backend.record(self.ref, {
-            "kind": self.kind,
-            "startTime": started,
-            "message": call.flag("message", ""),
+            "kind": self.kind, "startTime": started, "message": call.flag("message", ""),
             "environment": environment | flags,
             "config": {k: config.decrypt(v, lambda c: {"secure": c}) for k, v in values.items()},  # type: ignore[arg-type, return-value]
             "version": 0,
             "result": "succeeded" if result.result == "succeeded" else "failed",
-            "endTime": int(time.time()),
-            "resourceChanges": result.changes,
+            "endTime": int(time.time()), "resourceChanges": result.changes,
         })  # fmt: skip
 
     def _display(self, dry_run: bool) -> Display:
@@ -184,30 +157,21 @@ class _Operation:
 
             return PreviewJsonDisplay(style)
         label = f"Previewing {self.kind}" if dry_run else UPDATE_KINDS[self.kind]
-        print(headline(f"{label} ({self.ref.name}):", self.color), flush=True)
+        print(f"{label} ({self.ref.name}):", flush=True)
         if call.flag("diff"):
             from engine.display.diff import DiffDisplay
 
             return DiffDisplay(style)
         from engine.display.progress import ProgressDisplay
 
-        shape: type[ProgressDisplay] = ProgressDisplay
-        if self.tree:
-            from engine.display.tree import TreeDisplay as shape
-        return shape(style, call.project.name, self.ref.name, label.lower())
+        return ProgressDisplay(style, call.project.name, self.ref.name)
 
     def _style(self, dry_run: bool) -> Style:
         flag = self.call.flag
         return Style(
-            color=self.color,
-            show_secrets=bool(flag("show-secrets")),
-            outputs=not flag("suppress-outputs"),
-            sames=bool(flag("show-sames")),
-            debug=bool(flag("debug")),
-            preview=dry_run,
-            truncate=self.kind == "update",
-            progress=not flag("suppress-progress"),
-        )
+            show_secrets=bool(flag("show-secrets")), outputs=not flag("suppress-outputs"),
+            debug=bool(flag("debug")), preview=dry_run, truncate=self.kind == "update",
+        )  # fmt: skip
 
     async def _run(self, snapshot: Snapshot, dry_run: bool, digest: str = "") -> Result:
         from engine.display.events import EventLog, Stamp
@@ -218,15 +182,12 @@ class _Operation:
         display, stamp, cancel = self._display(dry_run), Stamp(), Cancel()
         log = EventLog(call.flag("event-log")) if call.flag("event-log") else None
         journal: Journal | None = None
-        ticker = asyncio.create_task(_tick(display))
 
         def emit(event: dict[str, Any]) -> None:
             if log:
                 log.write(stamp(event))
             if not (call.flag("json") or call.flag("show-secrets")):
                 event = blind(event)  # one secret is as any other: no difference is to be seen
-            if dry_run and call.interactive:
-                self.previewed.append(event)
             display.show(event)
 
         def interrupted() -> None:
@@ -253,26 +214,18 @@ class _Operation:
             parallel = call.flag("parallel", int(variable) if variable.isdigit() else 0)
             request = Request(
                 Project(project.name, project.root, project.main, project.virtualenv),
-                self.ref.name,
-                self.config,
-                self.secret_keys,
-                operation=self.kind,
-                dry_run=dry_run,
-                parallel=parallel if parallel > 0 else PARALLEL,
+                self.ref.name, self.config, self.secret_keys, operation=self.kind,
+                dry_run=dry_run, parallel=parallel if parallel > 0 else PARALLEL,
                 targets=(*call.flag("target", ()), *call.flag("target-replace", ())),
                 target_dependents=bool(call.flag("target-dependents")),
                 replace=(*call.flag("replace", ()), *call.flag("target-replace", ())),
                 refresh=self.refresh,
                 continue_on_error=call.switch("continue-on-error", "PULUMI_CONTINUE_ON_ERROR"),
                 clear_pending_creates=bool(call.flag("clear-pending-creates")),
-                debug=bool(call.flag("debug")),
-                filter=call.filter,
-            )
+                debug=bool(call.flag("debug")), filter=call.filter,
+            )  # fmt: skip
             return await run(request, snapshot, emit, journal, cancel)
         finally:
-            ticker.cancel()
-            with suppress(asyncio.CancelledError):
-                await ticker
             display.close()
             if journal:
                 journal.close()
@@ -283,24 +236,11 @@ class _Operation:
 
     def _agreed(self) -> bool:
         """Ask whether to go on. Only `yes` is yes."""
-        while True:
-            print(f"Do you want to perform this {self.kind}? [yes/no/details] ", end="", flush=True)
-            answer = sys.stdin.readline().strip().lower()
-            if answer == "yes":
-                return True
-            if answer != "details":
-                print(f"confirmation declined, not proceeding with the {self.kind}")
-                return False
-            self._show_details()
-
-    def _show_details(self) -> None:
-        """What the preview found, as `--diff` shows it."""
-        from engine.display.diff import DiffDisplay
-
-        details = DiffDisplay(self._style(dry_run=True))
-        for event in self.previewed:
-            if "diagnosticEvent" not in event and "summaryEvent" not in event:
-                details.show(event)
+        print(f"Do you want to perform this {self.kind}? [yes/no] ", end="", flush=True)
+        if sys.stdin.readline().strip().lower() == "yes":
+            return True
+        print(f"confirmation declined, not proceeding with the {self.kind}")
+        return False
 
     def _exit_code(self, result: Result, what: str, final: bool = True) -> int:
         if result.unsupported:
@@ -312,13 +252,6 @@ class _Operation:
         changed = any(count for op, count in result.changes.items() if op not in ("same", "read"))
         if final and changed and self.call.flag("expect-no-changes"):
             raise CommandError(
-                f"no changes were expected for {what} but changes were proposed",
-                CHANGES_UNEXPECTED,
+                f"no changes were expected for {what} but changes were proposed", CHANGES_UNEXPECTED
             )
         return 0
-
-
-async def _tick(display: Display) -> None:
-    while True:
-        await asyncio.sleep(1)
-        display.tick()

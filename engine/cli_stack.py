@@ -1,4 +1,4 @@
-"""`pulumi stack` but for what is kept of one, and `cancel`."""
+"""`pulumi stack` but for what is kept of one, `cancel`, `version`, `about` and `whoami`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import socket
 import sys
 from typing import Any
 
+from engine import VERSION
 from engine.backend import StackRef, manifest
 from engine.cli import Invocation
 from engine.errors import STACK_NOT_FOUND, CommandError, StackNotFound, refuse
@@ -56,9 +57,8 @@ def _print_tree(resources: list[dict[str, Any]], call: Invocation) -> None:
         for lead, below, r in branches(top, lambda r: children.get(r["urn"], [])):
             rows.append((f"{lead}{r['type']}", urn_name(r["urn"])))
             bar = "│  " if children.get(r["urn"]) else "   "
-            for label, key in (("URN", "urn"), ("ID", "id")):
-                if call.flag(f"show-{key}s") and r.get(key):
-                    rows.append((f"{below}{bar}{label}: {r[key]}", ""))
+            if call.flag("show-urns"):
+                rows.append((f"{below}{bar}URN: {r['urn']}", ""))
     width = max(len(kind) for kind, name in rows if name)
     for kind, name in (("TYPE", "NAME"), *rows):
         print(f"    {kind.ljust(width)}  {name}".rstrip())
@@ -66,8 +66,6 @@ def _print_tree(resources: list[dict[str, Any]], call: Invocation) -> None:
 
 def init(call: Invocation) -> int:
     name = call.named
-    if not name and call.interactive:
-        name = input("Please enter your desired stack name: ")
     if not name:
         raise CommandError("missing stack name", 2)
     create(call, call.ref(name, must_exist=False), select=not call.flag("no-select"))
@@ -104,8 +102,6 @@ def select(call: Invocation) -> int:
     ref = call.ref(name, must_exist=False)
     if call.backend.exists(ref):
         call.project.select(call.backend.url, ref.full)
-    elif call.flag("create"):
-        create(call, ref, select=True)
     else:
         raise StackNotFound(ref.name)
     return 0
@@ -113,18 +109,17 @@ def select(call: Invocation) -> int:
 
 def list_stacks(call: Invocation) -> int:
     everywhere = bool(call.flag("all"))
-    wanted = call.flag("project")
     try:
         project = call.project.name
     except CommandError as error:
-        if not everywhere and not wanted:
+        if not everywhere:
             raise CommandError(f"could not detect current project: {error}", error.code) from error
         project = ""
     current = call.project.selected(call.backend.url) if project else None
     found: list[dict[str, Any]] = []
     rows: list[tuple[str, str, str]] = []
     for ref in call.backend.stacks():
-        if not everywhere and ref.project != (wanted or project):
+        if not everywhere and ref.project != project:
             continue
         deployment = call.backend.load(ref).deployment or {}
         stamp = deployment.get("manifest", {}).get("time")
@@ -186,3 +181,24 @@ def confirmed(warning: str, name: str) -> bool:
         return True
     print("confirmation declined")
     return False
+
+
+def version(call: Invocation) -> int:
+    print(f"v{VERSION}")
+    return 0
+
+
+def whoami(call: Invocation) -> int:
+    user, url = call.backend.user, call.backend.url
+    if call.flag("json"):
+        print_json({"user": user, "url": url})
+    else:
+        print(user)
+    return 0
+
+
+def about(call: Invocation) -> int:
+    """Says which engine runs."""
+    print(f"Engine: slurmstack embedded engine, standing in for Pulumi {VERSION}")
+    print("It is not Pulumi's own engine: production is better served by that one (see README).")
+    return 0

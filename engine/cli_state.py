@@ -13,7 +13,7 @@ from engine import config
 from engine.backend import crypter_of, manifest, newer
 from engine.cli import Invocation
 from engine.errors import CommandError, refuse
-from engine.printing import ago, iso_milliseconds, print_json, table
+from engine.printing import iso_milliseconds, print_json, table
 from engine.secrets import IncorrectPassphrase
 from engine.state import STACK_TYPE, Snapshot, blind, from_disk, reveal
 
@@ -130,32 +130,13 @@ def import_state(call: Invocation) -> int:
 def history(call: Invocation) -> int:
     from engine.cli_config import entry
 
+    if not call.flag("json"):
+        raise refuse("`pulumi stack history` without --json")
     size, page = call.flag("page-size", 10), max(1, call.flag("page", 1))
     updates = call.backend.history(call.stack)
     updates = updates[(page - 1) * size : page * size] if size > 0 else updates
     shown = bool(call.flag("show-secrets"))
-
-    def opened(value: Any) -> dict[str, Any]:
-        return entry(value, call.stack_file, shown)
-
-    if call.flag("json"):
-        print(json.dumps([_update(u, opened) for u in updates], indent=2, ensure_ascii=False))
-        return 0
-    if not updates:
-        print(f"No stack updates found on page '{page}'" if page > 1
-              else "Stack has never been updated")  # fmt: skip
-    for update in updates:
-        changes = update.get("resourceChanges") or {}
-        counts = [changes.get(op, 0) for op in ("create", "delete", "update", "same")]
-        when = ago(datetime.fromtimestamp(update["startTime"], UTC))
-        print(f"Version: {update.get('version', 0)}\nUpdateKind: {update['kind']}")
-        print(f"Status: {update['result']}\nMessage: {update['message']}")
-        print(f"+{counts[0]}-{counts[1]}~{counts[2]} {counts[3]} Updated {when} took "
-              f"{update['endTime'] - update['startTime']}s")  # fmt: skip
-        for key, value in sorted(update.get("environment", {}).items()):
-            if value.strip():
-                print(f"    {key}: {value}")
-        print()
+    print_json([_update(u, lambda v: entry(v, call.stack_file, shown)) for u in updates])
     return 0
 
 
@@ -164,13 +145,10 @@ def _update(update: dict[str, Any], opened: Callable[[Any], dict[str, Any]]) -> 
         return iso_milliseconds(datetime.fromtimestamp(seconds, UTC))
 
     return {
-        "version": update.get("version", 0),
-        "kind": update["kind"],
-        "startTime": stamp(update["startTime"]),
-        "message": update["message"],
+        "version": update.get("version", 0), "kind": update["kind"],
+        "startTime": stamp(update["startTime"]), "message": update["message"],
         "environment": dict(sorted(update.get("environment", {}).items())),
         "config": {k: opened(v) for k, v in sorted(update.get("config", {}).items())},
-        "result": update["result"],
-        "endTime": stamp(update["endTime"]),
+        "result": update["result"], "endTime": stamp(update["endTime"]),
         "resourceChanges": dict(sorted((update.get("resourceChanges") or {}).items())),
-    }
+    }  # fmt: skip

@@ -11,7 +11,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 
-from engine.api import Request, Result
+from engine.api import Ending, Request, Result
 from engine.errors import EngineError, Unsupported, refuse
 from engine.executor import Executor, Halted
 from engine.goal import Goal
@@ -62,8 +62,6 @@ class Deployment:
         await self.executor.abandon()
         for provider in self._providers.values():
             await provider.close()
-
-    # What the program asks for
 
     async def register(self, goal: Goal) -> Registered:
         """Bring a resource to its goal. Raises Halted when the deployment stops before it, at the
@@ -147,8 +145,6 @@ class Deployment:
         done = self.executor.news.get(urn)
         return done.resource if done else None
 
-    # After the program
-
     async def settle(self, work: Awaitable[None]) -> None:
         """Wait for the work; what stops it has been told already."""
         try:
@@ -194,12 +190,8 @@ class Deployment:
     def result(self, canceled: bool) -> Result:
         request, executor = self.request, self.executor
         failed = self.failed or executor.bailed
+        word: Ending = "failed" if failed else "canceled" if canceled else "succeeded"
         forget = request.operation == "refresh" and request.clear_pending_creates
-        return Result(
-            self.record.snapshot(forget_creates=forget),
-            dict(executor.changes),
-            "failed" if failed else "canceled" if canceled else "succeeded",
-            unsupported=request.filter.text(str(executor.error))
-            if isinstance(executor.error, Unsupported)
-            else "",
-        )
+        refused = str(executor.error) if isinstance(executor.error, Unsupported) else ""
+        snapshot = self.record.snapshot(forget_creates=forget)
+        return Result(snapshot, dict(executor.changes), word, request.filter.text(refused))

@@ -11,8 +11,7 @@ CANCELED = 8
 
 class CommandError(Exception):
     """Printed as ``error: MESSAGE`` on standard error. Exit codes are those of Pulumi's
-    pkg/cmd/pulumi/cmd/exit_codes.go: 1 in general, 2 for what is refused, 6 for a stack that is
-    not there, 7 for changes under --expect-no-changes, 8 for a cancelled operation."""
+    pkg/cmd/pulumi/cmd/exit_codes.go."""
 
     def __init__(self, message: str, code: int = FAILED) -> None:
         super().__init__(message)

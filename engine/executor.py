@@ -35,13 +35,9 @@ class Executor:
     ``halt`` is set. ``deleted`` are the URNs of what the planner has condemned so far."""
 
     def __init__(
-        self,
-        request: Request,
-        record: Record,
-        reports: Reports,
-        providers: Mapping[str, Provider],
-        deleted: Set[str],
-    ) -> None:
+        self, request: Request, record: Record, reports: Reports,
+        providers: Mapping[str, Provider], deleted: Set[str],
+    ) -> None:  # fmt: skip
         self._request, self._record, self._reports = request, record, reports
         self._providers, self._deleted = providers, deleted
         self._slots = asyncio.Semaphore(request.parallel)

@@ -69,9 +69,5 @@ class SecretFilter:
         """A copy to show; its own secrets are learnt first."""
         for properties in (r.inputs, r.outputs):
             self.learn(properties)
-        return r.copy(
-            id=self.text(r.id),
-            inputs=self.value(r.inputs),
-            outputs=self.value(r.outputs),
-            init_errors=self.value(r.init_errors),
-        )
+        shown = ("id", "inputs", "outputs", "init_errors")
+        return r.copy(**{name: self.value(getattr(r, name)) for name in shown})

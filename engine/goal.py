@@ -78,13 +78,9 @@ def former_urns(goal: Goal, stack: str, project: str, renamed: dict[str, str]) -
         if alias.urn:
             return alias.urn
         parent = renamed.get(alias.parent, alias.parent) or goal.parent
-        return make_urn(
-            alias.stack or stack,
-            alias.project or project,
-            "" if alias.no_parent else parent,
-            alias.type or goal.type,
-            alias.name or goal.name,
-        )
+        parent = "" if alias.no_parent else parent
+        kind, name = alias.type or goal.type, alias.name or goal.name
+        return make_urn(alias.stack or stack, alias.project or project, parent, kind, name)
 
     own = [collapse(alias) for alias in goal.aliases]
     found = list(own)

@@ -84,17 +84,11 @@ def main() -> int:
     given = json.load(sys.stdin)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what it starts finds an empty input
     pulumi.runtime.set_all_config(given["config"], given["secretKeys"])
-    settings = pulumi.runtime.Settings(
-        project=args.project,
-        stack=args.stack,
-        monitor=args.monitor,
-        engine=args.engine,
-        parallel=int(args.parallel),
-        dry_run=args.dry_run == "true",
-        organization=args.organization,
-        root_directory=args.root_directory,
-    )
-    pulumi.runtime.configure(settings)
+    pulumi.runtime.configure(pulumi.runtime.Settings(
+        project=args.project, stack=args.stack, monitor=args.monitor, engine=args.engine,
+        parallel=int(args.parallel), dry_run=args.dry_run == "true",
+        organization=args.organization, root_directory=args.root_directory,
+    ))  # fmt: skip
     if version("pulumi") == SDK:
         stack.wait_for_rpcs = wait_for_rpcs  # type: ignore[assignment]
     if args.debug != "true":

@@ -33,16 +33,11 @@ _FEATURES = [
     *("PARAMETERIZATION", "RESOURCE_HOOKS", "ERROR_HOOKS"),
 ]
 _REFUSED = {
-    "importId": "import_",
-    "transforms": "transforms",
-    "packageRef": "a parameterized package",
-    "hooks": "hooks",
-    "replace_with": "replace_with",
-    "replacement_trigger": "replacement_trigger",
-    "envVarMappings": "env_var_mappings",
-    "pluginDownloadURL": "plugin_download_url",
+    "importId": "import_", "transforms": "transforms", "packageRef": "a parameterized package",
+    "hooks": "hooks", "replace_with": "replace_with", "replacement_trigger": "replacement_trigger",
+    "envVarMappings": "env_var_mappings", "pluginDownloadURL": "plugin_download_url",
     "hideDiffs": "hide_diffs",
-}
+}  # fmt: skip
 _SEVERITY = ["debug", "info", "warning", "error"]
 Context = Any  # grpc.aio.ServicerContext, whose stubs are not typed
 
@@ -77,23 +72,15 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
             await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         raise AssertionError("abort raises")
 
-    # ResourceMonitor
-
     async def GetDeploymentInfo(self, request: Any, context: Context) -> Any:
         asked = self._deployment.request
+        feature = resource_pb2.ResourceMonitorFeature.Value
         return resource_pb2.DeploymentInfo(
-            project=asked.project.name,
-            stack=asked.stack,
-            organization=asked.organization,
-            config=dict(asked.config),
-            configSecretKeys=sorted(asked.secret_keys),
-            dryRun=asked.dry_run,
-            parallel=asked.parallel,
-            supportedFeatures=[
-                resource_pb2.ResourceMonitorFeature.Value(f"RESOURCE_MONITOR_FEATURE_{name}")
-                for name in _FEATURES
-            ],
-        )
+            project=asked.project.name, stack=asked.stack, organization=asked.organization,
+            config=dict(asked.config), configSecretKeys=sorted(asked.secret_keys),
+            dryRun=asked.dry_run, parallel=asked.parallel,
+            supportedFeatures=[feature(f"RESOURCE_MONITOR_FEATURE_{name}") for name in _FEATURES],
+        )  # fmt: skip
 
     async def RegisterResource(self, request: Any, context: Context) -> Any:
         return await self._answer(self._register(request), context)
@@ -101,14 +88,12 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
     async def _register(self, request: Any) -> Any:
         registered = await self._deployment.register(self._goal(request))
         resource = registered.resource
+        # A component's old outputs may refer to what is not registered yet.
+        outputs = properties_to_wire(resource.outputs if request.custom else {})
         return resource_pb2.RegisterResourceResponse(
-            urn=resource.urn,
-            id=resource.id,
-            # A component's old outputs may refer to what is not registered yet.
-            object=properties_to_wire(resource.outputs if request.custom else {}),
+            urn=resource.urn, id=resource.id, object=outputs, unknown=registered.unknown,
             result=resource_pb2.Result.Name(registered.result),  # type: ignore[arg-type]
-            unknown=registered.unknown,
-        )
+        )  # fmt: skip
 
     async def RegisterResourceOutputs(self, request: Any, context: Context) -> Any:
         async def work() -> Any:
@@ -139,16 +124,12 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
 
         return await self._answer(work(), context)
 
-    # Engine
-
     async def Log(self, request: Any, context: Context) -> Any:
         if not self._deployment.ending:
             severity = _SEVERITY[request.severity]
             report = self._deployment.reports.diagnose
             report(severity, request.message, request.urn, request.ephemeral)
         return empty_pb2.Empty()
-
-    # Requests taken apart
 
     def _properties(self, struct: Any, where: str) -> Properties:
         try:
@@ -171,32 +152,22 @@ class Monitor(resource_pb2_grpc.ResourceMonitorServicer, engine_pb2_grpc.EngineS
         dependencies = {k: sorted(v.urns) for k, v in r.propertyDependencies.items()}
         if not dependencies and r.dependencies:
             dependencies = {k: sorted(r.dependencies) for k in properties}
+        timeouts = {n: getattr(r.customTimeouts, n) for n in ("create", "update", "delete", "read")}
         return Goal(
-            type=r.type,
-            name=r.name,
-            custom=r.custom,
-            inputs=properties,
-            parent=r.parent,
+            type=r.type, name=r.name, custom=r.custom, inputs=properties, parent=r.parent,
             provider=r.provider or r.providers.get(r.type.split(":")[0], ""),
-            providers=dict(r.providers),
-            version=r.version,
-            dependencies=sorted(set(r.dependencies)),
-            property_dependencies=dependencies,
+            providers=dict(r.providers), version=r.version,
+            dependencies=sorted(set(r.dependencies)), property_dependencies=dependencies,
             protect=r.protect if r.HasField("protect") else None,
             retain_on_delete=r.retainOnDelete if r.HasField("retainOnDelete") else None,
             delete_before_replace=r.deleteBeforeReplace if defined else None,
-            deleted_with=r.deletedWith,
-            ignore_changes=list(r.ignoreChanges),
+            deleted_with=r.deletedWith, ignore_changes=list(r.ignoreChanges),
             replace_on_changes=list(r.replaceOnChanges),
             additional_secret_outputs=list(r.additionalSecretOutputs),
             aliases=[_alias(a) for a in r.aliases] + [Alias(urn=u) for u in r.aliasURNs],
-            custom_timeouts={
-                name: _seconds(text)
-                for name in ("create", "update", "delete", "read")
-                if (text := getattr(r.customTimeouts, name))
-            },
+            custom_timeouts={name: _seconds(text) for name, text in timeouts.items() if text},
             source_position=self._position(r.sourcePosition),
-        )
+        )  # fmt: skip
 
     def _position(self, position: Any) -> str:
         if not position.uri:

@@ -26,12 +26,9 @@ SHUTDOWN = 60
 
 
 async def run(
-    request: Request,
-    snapshot: Snapshot,
-    emit: Emit,
-    journal: Journal | None = None,
+    request: Request, snapshot: Snapshot, emit: Emit, journal: Journal | None = None,
     cancel: Cancel | None = None,
-) -> Result:
+) -> Result:  # fmt: skip
     """Run one preview, update, refresh or destroy; ``journal`` is None for a dry run only. The
     snapshot given is not changed. Emits every event from preludeEvent to summaryEvent.
 
@@ -67,15 +64,12 @@ async def run(
         word = "preview" if request.dry_run else "update"
         reports.diagnose("error", f"{word} {'failed' if deployment.failed else 'canceled'}")
     result = deployment.result(canceled)
-    summary = {
+    emit({"summaryEvent": {
         "maybeCorrupt": executor.maybe_corrupt,
         "durationSeconds": math.ceil(time.monotonic() - started),
         "resourceChanges": dict(sorted(result.changes.items())),
-        "PolicyPacks": {},
-        "isPreview": request.dry_run,
-        "result": result.result,
-    }
-    emit({"summaryEvent": summary})
+        "PolicyPacks": {}, "isPreview": request.dry_run, "result": result.result,
+    }})  # fmt: skip
     emit({"cancelEvent": {}})
     if executor.error and not isinstance(executor.error, (CommandError, OSError, ValueError)):
         raise executor.error

@@ -42,11 +42,9 @@ def in_groups(condemned: list[Resource]) -> list[list[Resource]]:
 
 
 def depending_on(
-    resources: Iterable[Resource],
-    roots: Collection[str],
-    ignore: Collection[str] = (),
+    resources: Iterable[Resource], roots: Collection[str], ignore: Collection[str] = (),
     children: bool = False,
-) -> list[Resource]:
+) -> list[Resource]:  # fmt: skip
     """Resources that depend on the roots, also indirectly, in the order they are given in, which
     must be :func:`in_order`'s. A parent is needed for its own sake with ``children`` only."""
     reached = set(roots)

@@ -73,12 +73,9 @@ def reference(provider: Resource) -> str:
 
 class Planner:
     def __init__(
-        self,
-        request: Request,
-        base: list[Resource],
-        providers: Mapping[str, Provider],
+        self, request: Request, base: list[Resource], providers: Mapping[str, Provider],
         diagnose: Diagnose,
-    ) -> None:
+    ) -> None:  # fmt: skip
         self._request, self._stack, self._project = request, request.stack, request.project.name
         self._base, self._providers, self._diagnose = base, providers, diagnose
         self.olds = {r.urn: r for r in base if not r.delete}
@@ -95,8 +92,6 @@ class Planner:
         self._reached = Targets(request.targets)  # with what depends on them
         self._running: set[str] = set()  # the old references of providers that stay
         self.saw_error = False
-
-    # Registrations
 
     def plan(self, goal: Goal) -> list[Step]:
         """The steps, to be taken in this order, for one registration. Raises Bail."""
@@ -196,14 +191,9 @@ class Planner:
         return self._replacement(goal, old, new, difference, before, first=True)
 
     def _replacement(
-        self,
-        goal: Goal,
-        old: Resource,
-        new: Resource,
-        difference: Difference,
-        before: bool,
+        self, goal: Goal, old: Resource, new: Resource, difference: Difference, before: bool,
         first: bool = False,
-    ) -> list[Step]:
+    ) -> list[Step]:  # fmt: skip
         """``before``: the old one goes first; ``first``: nothing has been deleted for it yet."""
         create = Step(
             "create-replacement", old, new, goal, difference, False, pending_delete=not before
@@ -289,16 +279,13 @@ class Planner:
 
     def _new_state(self, urn: str, goal: Goal, old: Resource | None) -> Resource:
         return Resource(
-            urn=urn,
-            provider=goal.provider if goal.custom else "",
-            protect=bool(goal.protect),
+            urn=urn, provider=goal.provider if goal.custom else "", protect=bool(goal.protect),
             retain_on_delete=bool(goal.retain_on_delete),
             custom_timeouts=goal.custom_timeouts or None,
             aliases=[self.renamed[urn]] if urn in self.renamed else [],
-            created=old.created if old else "",
-            modified=old.modified if old else "",
+            created=old.created if old else "", modified=old.modified if old else "",
             **{name: getattr(goal, name) for name in _TAKEN_OVER},
-        )
+        )  # fmt: skip
 
     def _ignore_changes(self, urn: str, goal: Goal, old: Resource) -> Properties:
         inputs: Value = goal.inputs
@@ -339,8 +326,6 @@ class Planner:
         if provider is None or kind not in provider.types:
             raise refuse(f"the resource type {kind}")
         return provider
-
-    # Targets
 
     def _is_targeted(self, new: Resource) -> bool:
         if not self._targets or new.type == STACK_TYPE or new.is_provider:
@@ -414,8 +399,6 @@ class Planner:
             self._diagnose("error", f"Target '{target}' could not be found in the stack.{hint}", "")
         return not missing
 
-    # Deletions
-
     def needed_by(self, urns: Iterable[str]) -> set[str]:
         """URNs that must stay as long as these resources do."""
         return needed_by(self.olds, urns)
@@ -458,8 +441,6 @@ class Planner:
                 self.saw_error = True
         if self._targets and self.saw_error and not self._request.dry_run:
             raise Bail("delete untargeted resource")
-
-    # Errors
 
     def _error(self, message: str, urn: str) -> None:
         """A preview goes on, to tell all; an update does not."""

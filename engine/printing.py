@@ -28,10 +28,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], prefix: str = "
             print(prefix + "  ".join(padded).rstrip())
 
 
-_AGES = {
-    31536000: "year", 2592000: "month", 604800: "week", 86400: "day", 3600: "hour", 60: "minute",
-    1: "second",
-}  # fmt: skip
+_AGES = {31536000: "year", 2592000: "month", 604800: "week", 86400: "day", 3600: "hour",
+         60: "minute", 1: "second"}  # fmt: skip
 
 
 def ago(when: datetime) -> str:

@@ -1,12 +1,21 @@
-"""Ending a process that leads a session of its own."""
+"""Starting and ending a process that leads a session of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from asyncio.subprocess import Process
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
+from pathlib import Path
 from signal import SIGKILL, Signals
+
+
+async def start(*argv: str, cwd: str | Path, env: Mapping[str, str]) -> Process:
+    """With pipes; the terminal's Ctrl-C is for the engine, not for it."""
+    return await asyncio.create_subprocess_exec(
+        *argv, cwd=cwd, env=env, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True
+    )
 
 
 async def end(process: Process, polite: Signals, grace: float = 5) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from engine.api import Project, Request
 from engine.errors import EngineError
-from engine.processes import end
+from engine.processes import end, start
 
 SHOWN = 32
 """The exit code of a program that has reported its error itself (pulumi-language-python-exec)."""
@@ -36,17 +36,11 @@ class Program:
         if not main.exists() or (main.is_dir() and not (main / "__main__.py").exists()):
             raise EngineError(f"{main} has no Python program: expected __main__.py")
         arguments = {
-            "project": project.name,
-            "root_directory": str(project.root),
-            "pwd": str(folder),
-            "monitor": engine,
-            "engine": engine,
-            "stack": request.stack,
-            "dry_run": str(request.dry_run).lower(),
-            "parallel": str(request.parallel),
-            "organization": request.organization,
-            "debug": str(request.debug).lower(),
-        }
+            "project": project.name, "root_directory": str(project.root), "pwd": str(folder),
+            "monitor": engine, "engine": engine, "stack": request.stack,
+            "dry_run": str(request.dry_run).lower(), "parallel": str(request.parallel),
+            "organization": request.organization, "debug": str(request.debug).lower(),
+        }  # fmt: skip
         command = [_interpreter(project), str(Path(__file__).with_name("language_exec.py"))]
         for name, value in arguments.items():
             command += [f"--{name}", value]
@@ -56,16 +50,7 @@ class Program:
             environment["VIRTUAL_ENV"] = str(venv)
             environment["PATH"] = f"{venv / 'bin'}{os.pathsep}{environment.get('PATH', '')}"
             environment.pop("PYTHONHOME", None)
-        self._process = await asyncio.create_subprocess_exec(
-            *command,
-            entry,
-            cwd=folder,
-            env=environment,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # the terminal's Ctrl-C is for the engine, not for it
-        )
+        self._process = await start(*command, entry, cwd=folder, env=environment)
         streams = ((self._process.stdout, False), (self._process.stderr, True))
         self._pumps = [asyncio.create_task(self._pump(s, e)) for s, e in streams if s]
         # Secrets are among it: Pulumi's own host puts it into the environment, where all that the

@@ -96,11 +96,7 @@ def _with_new_urns(r: Resource, renamed: dict[str, str]) -> Resource:
     if fixed != r.property_dependencies:
         fixed = {k: urns for k, urns in fixed.items() if urns}
     return r.copy(
-        urn=fix(r.urn),
-        parent=fix(r.parent),
-        dependencies=[fix(u) for u in r.dependencies],
-        property_dependencies=fixed,
-        deleted_with=fix(r.deleted_with),
+        urn=fix(r.urn), parent=fix(r.parent), deleted_with=fix(r.deleted_with), aliases=[],
+        dependencies=[fix(u) for u in r.dependencies], property_dependencies=fixed,
         provider=f"{fix(provider)}::{identity}" if provider else "",
-        aliases=[],
-    )
+    )  # fmt: skip

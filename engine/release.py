@@ -1,13 +1,8 @@
 """Pulumi's own releases from archives that a site keeps, for machines without a way out.
 
-`engine.toml` beside Pulumi.yaml names a folder or a mirror, and the archives with their checksums:
-
-    source = "/srv/mirror/pulumi"  # or "https://mirror.site/pulumi"
-    [sha256]
-    "pulumi-v3.260.0-linux-x64.tar.gz" = "…"
-    "pulumi-resource-command-v1.2.1-linux-amd64.tar.gz" = "…"
-
-The command goes into the virtual environment, plugins where it looks for them ($PULUMI_HOME).
+`engine.toml` beside Pulumi.yaml (docs/pulumi.md) names a folder or a mirror, and the archives with
+their checksums. The command goes into the virtual environment, plugins where it looks for them
+($PULUMI_HOME).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from typing import Any
 
 from engine.api import Emit, Request
 from engine.planner import Step
-from engine.state import PendingOperation, Resource, to_disk
+from engine.state import FIELDS, PendingOperation, Resource, to_disk
 
 
 class State(dict[str, Any]):
@@ -44,13 +44,9 @@ class Reports:
     def _metadata(self, step: Step) -> dict[str, Any]:
         """An apitype.StepEventMetadata."""
         r, d = step.resource, step.difference
-        found: dict[str, Any] = {
-            "op": step.op,
-            "urn": r.urn,
-            "type": r.type,
-            "old": step.old and self._state(step.old),
-            "new": step.new and self._state(step.new),
-        }
+        found: dict[str, Any] = {"op": step.op, "urn": r.urn, "type": r.type}
+        found["old"] = step.old and self._state(step.old)
+        found["new"] = step.new and self._state(step.new)
         if d and d.replace_keys and step.op in ("create-replacement", "replace"):
             found["keys"] = d.replace_keys
         if d and d.changed_keys:
@@ -69,21 +65,10 @@ class Reports:
         r = self._filter.resource(r)
         found = State(type=r.type, urn=r.urn)
         found.resource = r
-        flags = {
-            "custom": r.custom,
-            "delete": r.delete,
-            "protect": r.protect,
-            "external": r.external,
-            "retainOnDelete": r.retain_on_delete,
-        }
-        found.update({name: True for name, value in flags.items() if value})
-        found.update(
-            id=r.id,
-            parent=r.parent,
-            inputs=to_disk(r.inputs, None),
-            outputs=to_disk(r.outputs, None),
-            provider=r.provider,
-        )
+        flags = ("custom", "delete", "protect", "external", "retain_on_delete")
+        found |= {FIELDS.get(name, name): True for name in flags if getattr(r, name)}
+        found |= {"id": r.id, "parent": r.parent, "inputs": to_disk(r.inputs, None)}
+        found |= {"outputs": to_disk(r.outputs, None), "provider": r.provider}
         if r.init_errors:
             found["initErrors"] = r.init_errors
         return found

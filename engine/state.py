@@ -100,13 +100,14 @@ def from_disk(value: Value, decrypt: Callable[[str], str]) -> Value:
             raise ValueError("malformed secret value: exactly one of ciphertext and plaintext")
         inner = from_disk(json.loads(plain or decrypt(text)), _nothing)
         return Secret(inner, text if text and decrypt is not _nothing else None)
-    found = {k: from_disk(v, decrypt) for k, v in value.items()}
-    return reference(found) if found.get(SIGNATURE) == REFERENCE else found
+    return reference({k: from_disk(v, decrypt) for k, v in value.items()})
 
 
 def reference(found: Properties) -> Properties:
-    """A reference to a resource in the form in which Pulumi keeps it: a custom resource's has an
-    id, which is empty as long as it is unknown."""
+    """Of a reference to a resource the form in which Pulumi keeps it: a custom resource's has an
+    id, which is empty as long as it is unknown. Other maps are as they were."""
+    if found.get(SIGNATURE) != REFERENCE:
+        return found
     kept = {SIGNATURE: REFERENCE, "urn": found["urn"]}
     kept["packageVersion"] = found.get("packageVersion", "")
     return kept | ({"id": found["id"].replace(UNKNOWN, "")} if "id" in found else {})
@@ -188,12 +189,7 @@ class Resource:
 
     def all_dependencies(self) -> set[str]:
         """URNs that must exist as long as this one does."""
-        found = {
-            *self.dependencies,
-            self.parent,
-            self.deleted_with,
-            self.provider_urn,
-        }
+        found = {*self.dependencies, self.parent, self.deleted_with, self.provider_urn}
         for urns in self.property_dependencies.values():
             found.update(urns)
         return found - {""}

@@ -6,17 +6,7 @@ from typing import Any
 
 from google.protobuf import struct_pb2
 
-from engine.state import (
-    ASSETS,
-    REFERENCE,
-    SECRET,
-    SIGNATURE,
-    Properties,
-    Secret,
-    Value,
-    number,
-    reference,
-)
+from engine.state import ASSETS, SECRET, SIGNATURE, Properties, Secret, Value, number, reference
 
 
 class AssetFound(ValueError):
@@ -45,7 +35,7 @@ def properties_from_wire(struct: struct_pb2.Struct) -> Any:
         return value if isinstance(value, Secret) else Secret(value)
     if signature in ASSETS:
         raise AssetFound(ASSETS[signature])
-    return reference(found) if signature == REFERENCE else found
+    return reference(found)
 
 
 def to_wire(value: Value, into: struct_pb2.Value) -> None:

@@ -111,13 +111,8 @@ class ProjectFile:
         virtualenv = options.pop("virtualenv", None)
         if options.pop("toolchain", "pip") != "pip" or options:
             raise refuse(f"runtime option {', '.join(options) or 'toolchain'} in {path.name}")
-        return cls(
-            path=path,
-            name=str(document["name"]),
-            main=str(document.get("main") or "."),
-            virtualenv=virtualenv,
-            backend_url=(document.get("backend") or {}).get("url"),
-        )
+        main, url = str(document.get("main") or "."), (document.get("backend") or {}).get("url")
+        return cls(path, str(document["name"]), main, virtualenv, url)
 
     def stack_file(self, stack: str, config_file: str | None = None) -> StackFile:
         path = Path(config_file) if config_file else self.root / f"Pulumi.{stack}.yaml"

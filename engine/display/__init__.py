@@ -1,4 +1,4 @@
-"""What an operator sees: engine events as progress lines, a live tree, a diff or JSON.
+"""What an operator sees: engine events as progress lines, a diff or JSON.
 
 Texts follow Pulumi's pkg/backend/display. Displays take events (apitype.EngineEvent as dicts)
 whose secrets may be readable; no display shows them unless it is told to.
@@ -13,18 +13,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Style:
-    """What is shown of an operation. ``outputs`` are the stack's, ``sames`` the resources without
-    a change, ``truncate`` shortens long values, ``progress`` says every second that work goes on.
-    """
+    """What is shown of an operation: ``outputs`` are the stack's, ``truncate`` shortens long
+    values."""
 
-    color: bool = False
     show_secrets: bool = False
     outputs: bool = True
-    sames: bool = False
     debug: bool = False
     preview: bool = False
     truncate: bool = True
-    progress: bool = True
 
 
 class Display(ABC):
@@ -33,9 +29,6 @@ class Display(ABC):
     @abstractmethod
     def show(self, event: dict[str, Any]) -> None:
         """Take the next event."""
-
-    def tick(self) -> None:  # noqa: B027
-        """A second has passed."""
 
     def close(self) -> None:  # noqa: B027
         """All events have been shown."""

@@ -38,7 +38,7 @@ class DiffDisplay(Display):
         if pre := event.get("resourcePreEvent"):
             step = pre["metadata"]
             self.seen[step["urn"]] = step
-            if step["op"] in ("refresh", "import"):
+            if step["op"] == "refresh":
                 return ""
             return self._step(step) if self._wanted(step) else ""
         if outputs := event.get("resOutputsEvent"):
@@ -46,11 +46,11 @@ class DiffDisplay(Display):
         if "resOpFailedEvent" in event:
             self.errored += 1
         if closing := event.get("summaryEvent"):
-            return steps.summary(closing, self.errored, self.style.color) + "\n"
+            return steps.summary(closing, self.errored) + "\n"
         return ""
 
     def _wanted(self, step: Metadata) -> bool:
-        return steps.is_root(step) or steps.should_show(step, diff=True, sames=self.style.sames)
+        return steps.is_root(step) or steps.should_show(step, diff=True)
 
     def _indent(self, step: Metadata) -> int:
         depth, parent = 0, steps.state(step).get("parent")
@@ -70,7 +70,7 @@ class DiffDisplay(Display):
         elif new.get("protect") or old.get("protect"):
             lock = " 🔒"
         head = f"{steps.sign(op)}{step['type']}: ({op}{steps.retain(step)}){lock}\n"
-        out = ["    " * indent + steps.paint(op, head, self.style.color)]
+        out = ["    " * indent + head]
         margin = "    " * (indent + 1)
         if old.get("id"):
             out.append(f"{margin}[id={old['id']}]\n")
@@ -124,7 +124,7 @@ class DiffDisplay(Display):
             head = self._header(step, indent)
         if self.style.outputs and text:
             margin = "    " * (indent + 1)
-            head += steps.paint(step["op"], f"{margin}--outputs:--\n", self.style.color) + text
+            head += f"{margin}--outputs:--\n{text}"
         return head
 
 
@@ -156,7 +156,7 @@ def _without_mark(value: Any) -> Any:
 def outputs(step: Metadata, printer: Printer, refresh: bool = False) -> str:
     """The outputs that are new or other than before; of the stack itself all after an update."""
     root, preview = steps.is_root(step), printer.style.preview
-    if preview and not root and not refresh and step["op"] not in ("read", "import"):
+    if preview and not root and not refresh:
         return ""
     old, new = step.get("old"), step.get("new") or {}
     if old and old.get("initErrors"):

@@ -1,7 +1,6 @@
-"""Progress without a terminal: a line for each thing that happens, then what it came to.
+"""Progress: a line for each thing that happens, then what it came to.
 
-Follows pkg/backend/display/progress.go and rows.go. :mod:`engine.display.tree` draws the same
-rows as a live tree.
+Follows pkg/backend/display/progress.go and rows.go, as they print without a terminal.
 """
 
 from __future__ import annotations
@@ -35,32 +34,17 @@ class Row:
 
 
 class ProgressDisplay(Display):
-    """``action`` is shown while nothing else is (``updating``, ``previewing update``)."""
-
-    terminal = False
-
-    def __init__(self, style: Style, project: str, stack: str, action: str) -> None:
-        self.style, self.action = style, action
+    def __init__(self, style: Style, project: str, stack: str) -> None:
+        self.style = style
         self._default_urn = f"urn:pulumi:{stack}::{project}::{STACK_TYPE}::{project}-{stack}"
         # The stack's row; "" until the stack itself is the first to be heard of.
         self.stack_urn = ""
         self.rows: dict[str, Row] = {}
         self.closing: dict[str, Any] | None = None
         self.done = False
-        self.failed = False
-        self._waiting = False
 
     def println(self, line: str = "") -> None:
-        if self._waiting:
-            print()
-            self._waiting = False
         print(line, flush=True)
-
-    def tick(self) -> None:
-        """A second has passed: say that work goes on."""
-        if self.style.progress:
-            print("." if self._waiting else f"@ {self.action}....", end="", flush=True)
-            self._waiting = True
 
     def show(self, event: dict[str, Any]) -> None:
         if steps.default_provider(event):
@@ -84,15 +68,11 @@ class ProgressDisplay(Display):
             row.step, row.ended = step, time.monotonic()
             row.finished[step["op"]] = step
             custom = steps.state(step).get("custom")
-            if (
-                refresh
-                or self.terminal
-                or (not self.style.preview and custom and step["op"] != "same")
-            ):
+            if refresh or (not self.style.preview and custom and step["op"] != "same"):
                 self.updated(row)
         elif failure := event.get("resOpFailedEvent"):
             row = self._row(failure["metadata"])
-            row.failed = self.failed = True
+            row.failed = True
             row.ended = time.monotonic()
             self.updated(row)
 
@@ -124,7 +104,7 @@ class ProgressDisplay(Display):
         if parent and parent not in self.rows:
             self.rows[parent] = Row({"urn": parent, "op": "same"})
         self.rows.setdefault(self.stack_urn, Row({"urn": "", "op": "same"}, hidden=False))
-        if heard and (root or steps.should_show(step, sames=self.style.sames)):
+        if heard and (root or steps.should_show(step)):
             row.hidden = False
         return row
 
@@ -140,7 +120,7 @@ class ProgressDisplay(Display):
     def columns(self, row: Row) -> list[str]:
         """Sign, type, name, status, info."""
         step, done = row.step, self.is_done(row)
-        op = self.shown_op(row)
+        op = str(step["op"])
         failed = row.failed or row.count("error") > 0
         running = steps.is_root(step) and op == "same" and not done
         # A stack of which nothing has been heard yet has no status.
@@ -157,20 +137,12 @@ class ProgressDisplay(Display):
                 fine = f"{seconds:.2f}s" if done and seconds < 1 else f"{int(seconds)}s"
                 bare = status.removesuffix("**")
                 status = f"{bare} ({fine}){status[len(bare) :]}"
-        return [
-            steps.paint(op, steps.sign(op), self.style.color),
-            *self.label(row),
-            steps.paint(op, status + steps.retain(step), self.style.color),
-            self._info(row),
-        ]
+        return [steps.sign(op), *self.label(row), status + steps.retain(step), self._info(row)]
 
     def label(self, row: Row) -> tuple[str, str]:
         """The resource's own type, without its parents', and its name."""
         urn = row.step["urn"] or self._default_urn
         return steps.type_name(urn.split("::")[2].rsplit("$", 1)[-1]), urn_name(urn)
-
-    def shown_op(self, row: Row) -> str:
-        return str(row.step["op"])
 
     def _interrupted(self, row: Row) -> bool:
         step = row.step
@@ -200,22 +172,19 @@ class ProgressDisplay(Display):
         """Everything after the last event: rows still open, diagnostics, outputs, summary."""
         open_rows = [row for row in self.rows.values() if not self.is_done(row)]
         self.done = True
-        self._finish(open_rows)
+        for row in open_rows:
+            self.updated(row)
         self._diagnostics()
         if self.style.outputs and self.stack_urn:
             step = self.rows[self.stack_urn].step
             printer = Printer(self.style, 1, step["op"])
             if text := outputs(step, printer):
-                self.println(steps.headline("Outputs:", self.style.color))
+                self.println("Outputs:")
                 self.println(text)
         if self.closing:
             errored = sum(row.count("error") > 0 for row in self.rows.values())
-            self.println(steps.summary(self.closing, errored, self.style.color))
+            self.println(steps.summary(self.closing, errored))
             self.println()
-
-    def _finish(self, rows: list[Row]) -> None:
-        for row in rows:
-            self.updated(row)
 
     def _diagnostics(self) -> None:
         written = False
@@ -229,7 +198,7 @@ class ProgressDisplay(Display):
                 streams.setdefault(key, []).extend(text.split("\n"))
             for number, lines in enumerate(streams.values()):
                 if not written:
-                    self.println(steps.headline("Diagnostics:", self.style.color))
+                    self.println("Diagnostics:")
                     written = True
                 if number == 0:
                     kind, name = self.label(row)

@@ -1,4 +1,4 @@
-"""Steps: the words, signs and colours of each kind, and the summary at the end."""
+"""Steps: the words and signs of each kind, and the summary at the end."""
 
 from __future__ import annotations
 
@@ -9,36 +9,25 @@ from engine.state import PROVIDER_PREFIX, STACK_TYPE, urn_name
 
 UPDATE_KINDS = {"update": "Updating", "refresh": "Refreshing", "destroy": "Destroying"}
 
-# Sign, ANSI colour, in progress, done, failed; as pkg/resource/deploy/step.go has them.
-_KINDS: dict[str, tuple[str, str, str, str, str]] = {
-    "same": ("  ", "", "", "", "failed"),
-    "create": ("+ ", "32", "creating", "created", "creating failed"),
-    "update": ("~ ", "33", "updating", "updated", "updating failed"),
-    "delete": ("- ", "31", "deleting", "deleted", "deleting failed"),
-    "replace": ("+-", "93", "replacing", "replaced", "replacing failed"),
-    "create-replacement": (
-        "++", "92", "creating replacement", "created replacement", "creating failed"
-    ),
-    "delete-replaced": ("--", "91", "deleting original", "deleted original", "deleting failed"),
-    "read": ("> ", "36", "reading", "read", "reading failed"),
-    "refresh": ("~ ", "33", "refreshing", "refresh", "refreshing failed"),
-    "discard": ("< ", "31", "discarding", "discarded", "discarding failed"),
-    "discard-replaced": (
-        "<<", "91", "discarding original", "discarded original", "discarding failed"
-    ),
-    "remove-pending-replace": ("~ ", "33", "", "", ""),
-    "import": ("= ", "36", "importing", "imported", "importing failed"),
-}  # fmt: skip
+# Sign, in progress, done, failed; as pkg/resource/deploy/step.go has them.
+_KINDS: dict[str, tuple[str, str, str, str]] = {
+    "same": ("  ", "", "", "failed"),
+    "create": ("+ ", "creating", "created", "creating failed"),
+    "update": ("~ ", "updating", "updated", "updating failed"),
+    "delete": ("- ", "deleting", "deleted", "deleting failed"),
+    "replace": ("+-", "replacing", "replaced", "replacing failed"),
+    "create-replacement": ("++", "creating replacement", "created replacement", "creating failed"),
+    "delete-replaced": ("--", "deleting original", "deleted original", "deleting failed"),
+    "refresh": ("~ ", "refreshing", "refresh", "refreshing failed"),
+    "remove-pending-replace": ("~ ", "", "", ""),
+}
 _PLANNED = {
     "same": "",
     "create-replacement": "create replacement",
     "delete-replaced": "delete original",
-    "discard-replaced": "discard original",
     "refresh": "refreshing",
 }
-REPLACEMENTS = {
-    "replace", "create-replacement", "delete-replaced", "discard-replaced", "remove-pending-replace"
-}  # fmt: skip
+_REPLACEMENTS = {"replace", "create-replacement", "delete-replaced", "remove-pending-replace"}
 
 Metadata = dict[str, Any]
 
@@ -52,18 +41,9 @@ def sign(op: str) -> str:
     return _KINDS[op][0]
 
 
-def paint(op: str, text: str, color: bool) -> str:
-    code = _KINDS[op][1]
-    return f"\x1b[{code}m{text}\x1b[0m" if color and code and text else text
-
-
-def headline(text: str, color: bool) -> str:
-    return f"\x1b[95m\x1b[1m{text}\x1b[0m" if color else text
-
-
 def words(op: str, preview: bool, done: bool, failed: bool) -> str:
     """What is happening to a resource, or has happened."""
-    _, _, progress, finished, failure = _KINDS[op]
+    _, progress, finished, failure = _KINDS[op]
     if preview:
         return _PLANNED.get(op, op)
     return f"**{failure}**" if failed else finished if done else progress
@@ -98,25 +78,25 @@ def default_provider(event: dict[str, Any]) -> bool:
     return False
 
 
-def should_show(step: Metadata, diff: bool = False, sames: bool = False) -> bool:
+def should_show(step: Metadata, diff: bool = False) -> bool:
     """Whether the step is worth a line: no sames (but changes of protection), and in a diff a
     replacement is shown once."""
     if step["op"] == "same":
         old, new = step.get("old") or {}, step.get("new") or {}
-        return sames or bool(old.get("protect")) != bool(new.get("protect"))
-    return not (diff and not step.get("logical") and step["op"] in REPLACEMENTS)
+        return bool(old.get("protect")) != bool(new.get("protect"))
+    return not (diff and not step.get("logical") and step["op"] in _REPLACEMENTS)
 
 
-def summary(event: dict[str, Any], errored: int, color: bool) -> str:
+def summary(event: dict[str, Any], errored: int) -> str:
     """The closing `Resources:` section, with the duration of a real operation."""
     changes: dict[str, int] = event.get("resourceChanges") or {}
     preview = bool(event.get("isPreview"))
-    lines = [headline("Resources:", color)]
-    kinds = [op for op in _KINDS if changes.get(op) and op not in ("same", "read", "discard")]
+    lines = ["Resources:"]
+    kinds = [op for op in _KINDS if changes.get(op) and op != "same"]
     for op in kinds:
         past = {"refresh": "refreshed", "delete-replaced": "deleted"}.get(op, _past(op))
         what = f"to {op}" if preview else past
-        lines.append("    " + paint(op, f"{sign(op)}{changes[op]} {what}", color))
+        lines.append(f"    {sign(op)}{changes[op]} {what}")
     pieces = []
     if len(kinds) > 1:
         pieces.append(f"{sum(changes[op] for op in kinds)} changes")
@@ -131,7 +111,7 @@ def summary(event: dict[str, Any], errored: int, color: bool) -> str:
         minutes, rest = divmod(seconds, 60)
         hours, minutes = divmod(minutes, 60)
         text = (f"{hours}h" if hours else "") + (f"{minutes}m" if minutes or hours else "")
-        lines += ["", f"{headline('Duration:', color)} {text}{rest}s"]
+        lines += ["", f"Duration: {text}{rest}s"]
     return "\n".join(lines)
 
 

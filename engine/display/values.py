@@ -17,7 +17,7 @@ from typing import Any
 
 from engine import properties
 from engine.display import Style
-from engine.display.steps import paint, sign
+from engine.display.steps import sign
 from engine.paths import parse_path
 from engine.properties import Diff, internal
 from engine.state import REFERENCE, SIGNATURE, UNKNOWN, Secret, from_disk, reveal
@@ -159,7 +159,7 @@ class Printer:
         return replace(self, indent=self.indent + by)
 
     def write(self, text: str) -> None:
-        self.out.append(paint(self.op, text, self.style.color))
+        self.out.append(text)
 
     def margin(self, text: str, prefix: bool | None = None) -> None:
         space = "    " * self.indent
@@ -274,20 +274,13 @@ class Printer:
             here.margin("]\n" if is_list else "}\n", prefix=False)
             return
         old, new = diff.old, diff.new
-        if (
-            _worth_printing(old)
-            and _worth_printing(new)
-            and not isinstance(old, list | dict)
-            and (not isinstance(new, list | dict))
-        ):
+        parts = isinstance(old, list | dict) or isinstance(new, list | dict)
+        if _worth_printing(old) and _worth_printing(new) and not parts:
             title(here)
             if isinstance(old, str) and isinstance(new, str) and UNKNOWN not in (old, new):
                 here.text_diff(old, new)
             else:
-                here.with_op("delete").write(here._primitive(old))
-                here.write(" => ")
-                here.with_op("create").write(here._primitive(new))
-                here.write("\n")
+                here.write(f"{here._primitive(old)} => {here._primitive(new)}\n")
             return
         for kind, value in (("delete", old), ("add", new)):
             if _worth_printing(value):
@@ -305,10 +298,7 @@ class Printer:
                 self.diff(lambda _: None, inner)
                 return
         if "\n" not in old and "\n" not in new:
-            self.with_op("delete").write(quote(old))
-            self.write(" => ")
-            self.with_op("create").write(quote(new))
-            self.write("\n")
+            self.write(f"{quote(old)} => {quote(new)}\n")
             return
         self.write("\n")
         self.indented(1).line_diff(_lines(old), _lines(new))

@@ -63,7 +63,7 @@ class Provider(Protocol):
 
     def configuration(self) -> Properties:
         """Inputs of the provider resource itself, beside those of the engine."""
-        ...
+        return {}
 
     def check(self, kind: str, inputs: Properties) -> Properties:
         """The inputs to store. Raises Refused."""
@@ -85,9 +85,11 @@ class Provider(Protocol):
         self, context: Context, inputs: Properties, old_outputs: Properties
     ) -> Properties: ...
 
-    async def delete(self, context: Context, outputs: Properties) -> None: ...
+    async def delete(self, context: Context, outputs: Properties) -> None:
+        return None
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        return None
 
 
 def known_providers() -> dict[str, Provider]:

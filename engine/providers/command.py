@@ -16,7 +16,7 @@ import signal
 from typing import Any
 
 from engine.errors import refuse
-from engine.processes import end
+from engine.processes import end, start
 from engine.properties import detailed_diff
 from engine.providers import Context, Difference, ProviderError, Refused, top_level
 from engine.providers.schema import KINDS, arguments_of, convert, declared, mismatch
@@ -54,12 +54,8 @@ class CommandProvider:
         detail = detailed_diff(old, new)
         if "triggers" in detail:
             detail["triggers"] += "-replace"
-        return Difference(
-            changes=bool(detail),
-            replace_keys=["triggers"] if "triggers" in detail else [],
-            changed_keys=top_level(detail),
-            detail=detail,
-        )
+        replacing = ["triggers"] if "triggers" in detail else []
+        return Difference(bool(detail), replacing, top_level(detail), detail)
 
     def preview(
         self, context: Context, new: Properties, old_outputs: Properties | None
@@ -109,13 +105,9 @@ class CommandProvider:
         try:
             if context.type == REMOTE:
                 ran = await self._pool.run(
-                    plain["connection"],
-                    command,
-                    plain.get("stdin", ""),
-                    previous | plain.get("environment", {}),
-                    lines.add,
-                    context.log,
-                )
+                    plain["connection"], command, plain.get("stdin", ""),
+                    previous | plain.get("environment", {}), lines.add, context.log,
+                )  # fmt: skip
             else:
                 ran = await _run_here(context, command, plain, previous, lines)
         except SshError as error:
@@ -163,16 +155,9 @@ async def _run_here(
     variables = plain.get("environment", {}) | previous  # a name may hold a `=`, as with Go
     ran = Outcome(lines.add)
     try:
-        process = await asyncio.create_subprocess_exec(
-            *interpreter,
-            command,
-            cwd=plain.get("dir") or context.folder,
-            env=os.environ | dict(f"{k}={v}".split("=", 1) for k, v in variables.items()),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
+        environment = os.environ | dict(f"{k}={v}".split("=", 1) for k, v in variables.items())
+        folder = plain.get("dir") or context.folder
+        process = await start(*interpreter, command, cwd=folder, env=environment)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the command or a variable
         raise ProviderError(f"{error}: running {_quote(command)}:\n") from None
 
@@ -182,9 +167,7 @@ async def _run_here(
             await writer.drain()
         writer.close()
 
-    assert process.stdin
-    assert process.stdout
-    assert process.stderr
+    assert process.stdin and process.stdout and process.stderr  # noqa: PT018
     try:
         await asyncio.gather(
             feed(process.stdin), ran.read(process.stdout, False), ran.read(process.stderr, True)

@@ -1,13 +1,9 @@
-"""pulumi-random 4: RandomBytes and RandomPassword.
-
-Both are made once and replaced when an input changes; a change of `keepers` is the usual
-way to ask for that. Attributes are those of terraform-provider-random's resources of these names.
-"""
+"""pulumi-random 4: RandomPassword, made once and replaced when an input changes; a change of
+`keepers` is the usual way to ask for that. Attributes are terraform-provider-random's."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 import secrets
 import string
@@ -16,32 +12,27 @@ from typing import Any
 
 import bcrypt
 
-from engine.providers import Context, Difference, Refused
+from engine.providers import Context, Difference, Provider, Refused
 from engine.providers.schema import KINDS, convert, mismatch
 from engine.state import UNKNOWN, Properties, Secret, Value, reveal
 
-BYTES = "random:index/randomBytes:RandomBytes"
 PASSWORD = "random:index/randomPassword:RandomPassword"
 
 CLASSES = {"lower", "upper", "numeric", "special"}
 MINIMA = {f"min{name.capitalize()}" for name in CLASSES}
 SPECIAL = "!@#$%&*()-_=+[]{}<>:?"
-COMPUTED = {BYTES: ("base64", "hex"), PASSWORD: ("bcryptHash", "result")}
 MADE = ("bcryptHash", "result", "id", "__meta")
 """Outputs of a password that an update leaves as they are."""
 NUMBER = r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?"
 
 
-class RandomProvider:
-    types = frozenset(COMPUTED)
-
-    def configuration(self) -> Properties:
-        return {}
+class RandomProvider(Provider):
+    types = frozenset({PASSWORD})
 
     def check(self, kind: str, inputs: Properties) -> Properties:
         checked = {k: v for k, v in inputs.items() if v is not None}
         wrong = convert(kind, reveal(checked), _scalar)[1]
-        if wrong := wrong or _contradictions(kind, _planned(kind, checked)):
+        if wrong := wrong or _contradictions(_planned(kind, checked)):
             raise Refused(*wrong)
         return checked
 
@@ -49,25 +40,18 @@ class RandomProvider:
         before, after = _planned(kind, old), _planned(kind, new)
         keys = sorted(before.keys() | after.keys())
         changed = [k for k in keys if before.get(k) != after.get(k)]
-        replacing = [
-            k for k in changed if kind == BYTES or _replaces(k, before.get(k), after.get(k))
-        ]
+        replacing = [k for k in changed if _replaces(k, before.get(k), after.get(k))]
         return Difference(bool(changed), replacing, changed)
 
     def preview(
         self, context: Context, new: Properties, old_outputs: Properties | None
     ) -> tuple[str, Properties]:
-        computed: Properties = dict.fromkeys(COMPUTED[context.type], Secret(UNKNOWN))
-        computed |= {"id": UNKNOWN} if context.type == PASSWORD else {}
+        computed = {"bcryptHash": Secret(UNKNOWN), "result": Secret(UNKNOWN), "id": UNKNOWN}
         return "", _outputs(context.type, new) | (_made(old_outputs) if old_outputs else computed)
 
     async def create(self, context: Context, inputs: Properties) -> tuple[str, Properties]:
         outputs = _outputs(context.type, inputs)
         plain = reveal(outputs)
-        if context.type == BYTES:
-            data = secrets.token_bytes(plain["length"])
-            encoded = base64.b64encode(data).decode()
-            return "none", outputs | {"base64": Secret(encoded), "hex": Secret(data.hex())}
         text = _password(plain)
         hashed = await asyncio.to_thread(_bcrypt, text)
         made = {"result": Secret(text), "id": "none", "__meta": '{"schema_version":"3"}'}
@@ -77,12 +61,6 @@ class RandomProvider:
         self, context: Context, inputs: Properties, old_outputs: Properties
     ) -> Properties:
         return _outputs(context.type, inputs) | _made(old_outputs)
-
-    async def delete(self, context: Context, outputs: Properties) -> None:
-        return None
-
-    async def close(self) -> None:
-        return None
 
 
 def _scalar(expected: type, value: Value) -> Value:
@@ -108,22 +86,18 @@ def _scalar(expected: type, value: Value) -> Value:
 def _planned(kind: str, inputs: Properties) -> Properties:
     """What the provider makes of the inputs, with its defaults."""
     given = {k: v for k, v in convert(kind, reveal(inputs), _scalar)[0].items() if v is not None}
-    if kind == BYTES:
-        return given
     defaults: dict[str, Value] = dict.fromkeys(CLASSES, True) | dict.fromkeys(MINIMA, 0)
     numeric = given.get("numeric", given.get("number", True))
     return {"number": numeric} | defaults | {"numeric": numeric} | given
 
 
-def _contradictions(kind: str, planned: Properties) -> list[tuple[str, str]]:
+def _contradictions(planned: Properties) -> list[tuple[str, str]]:
     """What is wrong with inputs that are each of their type."""
     length, wrong = planned.get("length"), []
     if length is None:
         wrong.append(("length", "missing required property"))
     elif length != UNKNOWN and length < 1:
         wrong.append(("length", f"expected at least 1, got {length}"))
-    if kind == BYTES:
-        return wrong
     minima = {key: planned[key] for key in sorted(MINIMA) if planned[key] != UNKNOWN}
     wrong += [(key, f"expected at least 0, got {m}") for key, m in minima.items() if m < 0]
     least = sum(minima.values())
@@ -167,12 +141,9 @@ def _made(outputs: Properties) -> Properties:
 
 
 def _password(plain: dict[str, Any]) -> str:
-    letters = {
-        "lower": string.ascii_lowercase,
-        "upper": string.ascii_uppercase,
-        "numeric": string.digits,
-        "special": plain.get("overrideSpecial") or SPECIAL,
-    }
+    letters = {"lower": string.ascii_lowercase, "upper": string.ascii_uppercase,
+               "numeric": string.digits,
+               "special": plain.get("overrideSpecial") or SPECIAL}  # fmt: skip
     chosen = "".join(text for name, text in letters.items() if plain[name])
     made: list[str] = []
     for name, text in letters.items():

@@ -143,14 +143,9 @@ class Pool:
         self._slots: dict[str, asyncio.Semaphore] = {}
 
     async def run(
-        self,
-        connection: Connection,
-        command: str,
-        stdin: str,
-        environment: dict[str, str],
-        on_output: Callable[[bytes, bool], None],
-        log: Callable[[str], None],
-    ) -> Outcome:
+        self, connection: Connection, command: str, stdin: str, environment: dict[str, str],
+        on_output: Callable[[bytes, bool], None], log: Callable[[str], None],
+    ) -> Outcome:  # fmt: skip
         """Run a command. ``connection`` is the provider's input, secrets laid bare, defaults
         filled in. ``on_output`` gets pieces of output and whether they are standard error.
 
@@ -274,22 +269,12 @@ async def _dial(
             keys += await agent.get_keys()
         async with asyncio.timeout(timeout):
             return await asyncssh.connect(
-                host,
-                port,
-                tunnel=tunnel or (),
-                config=[],
-                username=str(connection["user"]),
-                password=password,
-                client_keys=keys or None,
-                agent_path=None,
-                known_hosts=([], [], []),
-                server_host_key_algs=_algorithms(pin),
-                client_factory=lambda: client,
-                encryption_algs=CIPHERS,
-                keepalive_interval=KEEPALIVE,
-                keepalive_count_max=4,
-                gss_host=None,
-            )
+                host, port, tunnel=tunnel or (), config=[], username=str(connection["user"]),
+                password=password, client_keys=keys or None, agent_path=None, gss_host=None,
+                known_hosts=([], [], []), server_host_key_algs=_algorithms(pin),
+                client_factory=lambda: client, encryption_algs=CIPHERS,
+                keepalive_interval=KEEPALIVE, keepalive_count_max=4,
+            )  # fmt: skip
     except asyncssh.HostKeyNotVerifiable:
         seen = client.seen.get_fingerprint() if client.seen else "none"
         expected = pin.get_fingerprint() if pin else "any"

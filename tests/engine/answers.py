@@ -25,7 +25,6 @@ from tests.engine.conftest import Json
 FILE = Path(__file__).parent / "front" / "recorded" / "answers.json.gz"
 LOCAL, REMOTE = "command:local:Command", "command:remote:Command"
 PASSWORD = "random:index/randomPassword:RandomPassword"
-BYTES = "random:index/randomBytes:RandomBytes"
 
 VALUES: list[Any] = [
     *("a", "", "16", "16.5", " 16", "0x10", "1e1", "true", "1", "a\0b", 0, 16, -1, 16.5, 1e-7),
@@ -60,8 +59,6 @@ def commands() -> Iterator[tuple[str, Properties]]:
 def randoms() -> Iterator[tuple[str, Properties]]:
     for key in ("length", "keepers", "upper", "numeric", "number", "minLower", "overrideSpecial"):
         yield from ((PASSWORD, {"length": 8, key: value}) for value in VALUES)
-    for key in ("length", "keepers"):
-        yield from ((BYTES, {"length": 8, key: value}) for value in VALUES)
     off = {"length": 8, "upper": False, "lower": False, "special": False}
     for inputs in (
         *({}, off, off | {"numeric": False}, off | {"number": False}, off | {"number": UNKNOWN}),
@@ -95,8 +92,6 @@ def pairs() -> Iterator[tuple[str, Properties, Properties]]:
     for before, after in itertools.permutations(passwords, 2):
         if UNKNOWN not in json.dumps(plain(before)):
             yield PASSWORD, {"length": 8} | before, {"length": 8} | after
-            if not (before | after).keys() - {"length", "keepers"}:
-                yield BYTES, {"length": 8} | before, {"length": 8} | after
 
 
 class Plugin:

@@ -14,7 +14,7 @@ from engine.providers import Provider, Refused
 from engine.providers.command import CommandProvider
 from engine.providers.random import RandomProvider
 from engine.state import UNKNOWN, Properties, Secret, reveal
-from tests.engine.answers import BYTES, PASSWORD, Plugin, plain, recorded
+from tests.engine.answers import PASSWORD, Plugin, plain, recorded
 from tests.engine.conftest import Json, Stack, local, remote
 from tests.engine.test_random import password
 
@@ -31,7 +31,7 @@ def checked(kind: str, inputs: Properties) -> Properties | None:
 
 def explained(kind: str, inputs: Properties) -> bool:
     """Where we are deliberately other than the real provider, or it is in two minds."""
-    if kind in (PASSWORD, BYTES):
+    if kind == PASSWORD:
         # A negative minimum passes the real one's check and crashes it when the password is made;
         # nested secrets it loses.
         negative = any(reveal(value) == -1 for key, value in inputs.items() if key[:3] == "min")

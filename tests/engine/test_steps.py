@@ -390,7 +390,10 @@ async def test_custom_timeouts_bound_a_step(stack: Stack) -> None:
 
 
 async def test_explicit_provider_of_a_component_is_kept_in_state(stack: Stack) -> None:
-    stack.config["resources"] = [{"name": "p", "kind": "bytes", "args": {"length": 8}}, local("a")]
+    stack.config["resources"] = [
+        {"name": "p", "kind": "password", "args": {"length": 8}},
+        local("a"),
+    ]
     await stack.up()
     found = stack.resources()
     providers = {r["urn"]: r["id"] for r in stack.resources("pulumi:providers").values()}

@@ -163,7 +163,6 @@ stack --show-name
 stack output
 stack output --json
 stack output foo
-stack history
 stack history --json
 stack rm two
 stack ls
@@ -171,7 +170,7 @@ stack select dev
 stack rm --yes nope
 stack
 preview --stack nope
-stack select --create three
+stack init three
 stack init four --no-select
 stack rm -y four --preserve-config
 cancel --yes three
@@ -290,7 +289,7 @@ config set a 1
 config set --secret s x
 ! up -yf --message first
 stack
-stack --show-ids --show-urns
+stack --show-urns
 stack output
 stack output --json
 stack output plain
@@ -300,7 +299,6 @@ stack output hidden --show-secrets
 stack output tree
 stack output tree --json
 stack output foo
-stack history
 stack history --json --show-secrets
 config set a 2
 config rm s

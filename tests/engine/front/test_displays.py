@@ -13,7 +13,6 @@ from engine.display import Style
 from engine.display.diff import DiffDisplay
 from engine.display.events import EventLog, Stamp
 from engine.display.progress import ProgressDisplay
-from engine.display.tree import TreeDisplay
 from engine.display.values import Printer, difference, quote
 from engine.state import Secret, blind, to_disk
 from tests.engine.front.displays import (
@@ -38,7 +37,7 @@ def replayed(case: dict[str, Any], **options: Any) -> DiffDisplay | ProgressDisp
     )
     display: DiffDisplay | ProgressDisplay = DiffDisplay(style)
     if "--diff" not in argv:
-        display = ProgressDisplay(style, "small", "dev", "updating")
+        display = ProgressDisplay(style, "small", "dev")
     for event in case["events"]:
         display.show(event)
     display.close()
@@ -66,39 +65,6 @@ def test_same_text(case: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> 
     expected = [line for line in case["out"] if not FRAME.match(line)]
     assert in_order(normalise(printed.out)) == in_order(expected)
     assert normalise(printed.err) == case["err"]
-
-
-def case_named(name: str) -> dict[str, Any]:
-    return next(case for case in recorded() if case["name"] == name)
-
-
-def test_tree(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    display = TreeDisplay(Style(), "small", "dev", "updating")
-    events = case_named("component-up")["events"]
-    for event in events:
-        display.show(event)
-    live = display.draw().plain
-    display.close()
-    assert re.search(r"^     Type +Name +Status +Info$", live, re.MULTILINE)
-    assert re.search(r"^     pulumi:pulumi:Stack +small-dev +running$", live, re.MULTILINE)
-    assert re.search(r"^ \+   [├└]─ small:index:Thing +one +creat", live, re.MULTILINE)
-    assert re.search(
-        r"^ \+   [│ ]  └─ command:local:Command +c +created \(.*s\) +side$", live, re.MULTILINE
-    )
-    assert "Resources:\n    + 2 created\n    - 4 deleted" in capsys.readouterr().out
-
-
-def test_tree_higher_than_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LINES", "5")
-    display = TreeDisplay(Style(), "small", "dev", "updating")
-    for event in case_named("change-up")["events"]:
-        if "summaryEvent" not in event and "cancelEvent" not in event:
-            display.show(event)
-    lines = display.draw().plain.splitlines()
-    display.close()
-    assert len(lines) <= 5
-    assert re.search(r"and \d+ more", lines[-1])
 
 
 SECRET_STEP = {
@@ -131,7 +97,7 @@ def test_secrets_are_compared_but_not_shown(
     stamp, log = Stamp(), EventLog(str(tmp_path / "log"))
     displays: list[Any] = [
         DiffDisplay(Style()),
-        ProgressDisplay(Style(preview=True), "small", "dev", "x"),
+        ProgressDisplay(Style(preview=True), "small", "dev"),
     ]
     for event in events:
         log.write(stamp(event))
@@ -159,7 +125,7 @@ def test_within_a_secret_everything_is_secret(capsys: pytest.CaptureFixture[str]
     detail = {"k.deep[0]": {"diffKind": "update", "inputDiff": False}}
     step = SECRET_STEP | {"old": state("hush-1"), "new": state("hush-2"), "detailedDiff": detail}
     style = Style(preview=True)
-    for display in (DiffDisplay(style), ProgressDisplay(style, "small", "dev", "x")):
+    for display in (DiffDisplay(style), ProgressDisplay(style, "small", "dev")):
         display.show({"resourcePreEvent": {"metadata": step}})
         display.close()
     text = capsys.readouterr().out

@@ -53,7 +53,6 @@ KINDS = {
     "remote": remote.Command,
     "provider": command.Provider,
     "password": random.RandomPassword,
-    "bytes": random.RandomBytes,
     "pet": random.RandomPet,
 }
 for item in config.get_object("resources") or []:
