@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 #: Seconds for a node whose bundle has failed to answer.
 _SECONDS = 15.0
+#: Whether a daemon of this host takes slurm.conf from the controller, or is the controller.
+_SERVED = "systemctl is-active --quiet slurmd slurmctld sackd"
 
 
 def dependency(resource: pulumi.Resource, parent: pulumi.Resource) -> pulumi.Resource:
@@ -51,26 +53,29 @@ def recovered(output: pulumi.Output[T], instead: pulumi.Input[T]) -> pulumi.Outp
     return output.recover(replace)
 
 
-def unless_gone(
+def unless_idle(
     bundles: Iterable[Deployed], hosts: Mapping[str, Host]
 ) -> list[pulumi.Input[pulumi.Resource]]:
-    """Bundles as ``depends_on`` takes them; those of nodes that answer nobody are left out.
+    """Bundles as ``depends_on`` takes them; those that failed where no daemon takes its
+    configuration from the controller are left out.
 
-    What needs a bundle on every node must not stand still for a node that is down: nothing runs
-    there that could miss it, and the run that meets the node again brings it.
+    What needs a bundle on every node must not stand still for a node that is down, or that is new
+    and in trouble: nothing runs there that could miss it, and the run that meets the node again
+    brings it.
     """
-    return [_unless_gone(bundle, hosts[bundle.node]) for bundle in bundles]
+    return [_unless_idle(bundle, hosts[bundle.node]) for bundle in bundles]
 
 
-def _unless_gone(bundle: Deployed, host: Host) -> pulumi.Input[pulumi.Resource]:
+def _unless_idle(bundle: Deployed, host: Host) -> pulumi.Input[pulumi.Resource]:
     async def wait() -> pulumi.Resource | None:
         if pulumi.runtime.is_dry_run() or host.lost:
             return bundle.resource
         applied = await recovered(bundle.answer.apply(lambda _: True), False).future()
         if applied:
             return bundle.resource
-        reply = (await run_on_hosts([host], "true", seconds=_SECONDS))[host.name]
-        return None if isinstance(reply, ContactError) else bundle.resource
+        reply = (await run_on_hosts([host], _SERVED, seconds=_SECONDS))[host.name]
+        misses_it = not isinstance(reply, ContactError) and reply.status == 0
+        return bundle.resource if misses_it else None
 
     # depends_on takes no notice of None.
     return cast("pulumi.Output[pulumi.Resource]", pulumi.Output.from_input(wait()))

@@ -14,7 +14,7 @@ from components.configuration.plugins import plugins_are_there
 from components.configuration.served_files import served_files
 from components.configuration.slurm_conf import every_line, restart_keys, slurm_conf
 from components.containers import enroot_pyxis
-from components.failure import unless_gone
+from components.failure import unless_idle
 from components.guards import guards
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
@@ -45,7 +45,7 @@ class SlurmController(HostRole):
             slurmdbd.ROLE,
         )
         placed = [bundle for bundle in assembly.deployed if bundle.role == programs.ROLE]
-        before = [*assembly.on(name, *roles), *unless_gone(placed, assembly.hosts)]
+        before = [*assembly.on(name, *roles), *unless_idle(placed, assembly.hosts)]
         controller = cls(name, assembly, bundle, before)
         package = slurm_package(settings, "slurmctld").name
         assembly.outputs["slurmVersion"] = controller.deployed.answer.apply(

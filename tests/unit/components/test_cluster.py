@@ -209,7 +209,7 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(components.bundle_resource, "_command", command)
     # Here no node is down; what it waits for is seen in the lab.
-    monkeypatch.setattr(slurm_controller, "unless_gone", all_of_them)
+    monkeypatch.setattr(slurm_controller, "unless_idle", all_of_them)
     made, _ = deploy(**everything())
 
     def before(name: str) -> set[str]:
