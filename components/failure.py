@@ -22,8 +22,8 @@ T = TypeVar("T")
 
 #: Seconds for a node whose bundle has failed to answer.
 _SECONDS = 15.0
-#: Whether a daemon of this host takes slurm.conf from the controller, or is the controller.
-_SERVED = "systemctl is-active --quiet slurmd slurmctld sackd"
+#: Whether a daemon of this host takes slurm.conf from the controller.
+_SERVED = "systemctl is-active --quiet slurmd sackd"
 
 
 def dependency(resource: pulumi.Resource, parent: pulumi.Resource) -> pulumi.Resource:

@@ -40,11 +40,17 @@ class SlurmController(HostRole):
         roles = (
             munge_key.ROLE,
             guards.ROLE,
+            programs.ROLE,
             *package_repository.ROLES,
             jwt_key_pair.ROLE,
             slurmdbd.ROLE,
         )
-        placed = [bundle for bundle in assembly.deployed if bundle.role == programs.ROLE]
+        # Its own programs it needs in any case: without them slurmctld does not start.
+        placed = [
+            bundle
+            for bundle in assembly.deployed
+            if bundle.role == programs.ROLE and bundle.node != name
+        ]
         before = [*assembly.on(name, *roles), *unless_idle(placed, assembly.hosts)]
         controller = cls(name, assembly, bundle, before)
         package = slurm_package(settings, "slurmctld").name

@@ -50,19 +50,20 @@ def own_name(suffix: str = "") -> str:
     return f"test-{os.getpid()}{worker}{suffix}"
 
 
+def environment(*further: str) -> dict[str, str]:
+    """This process's environment without what `make` puts there for its own lab."""
+    left_out = {"LAB", "NODES", "LAB_STARTED", "MAKEFLAGS", "MAKELEVEL", *further}
+    return {key: value for key, value in os.environ.items() if key not in left_out}
+
+
 def lab_command(
     name: str, *arguments: str, check: bool = True, timeout: float = 2400
 ) -> subprocess.CompletedProcess[str]:
     """`python -m lab --lab NAME …`, as the Makefile runs it; its output is captured."""
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in {"LAB", "NODES", "LAB_STARTED", "MAKEFLAGS", "MAKELEVEL"}
-    }
     done = subprocess.run(
         [sys.executable, "-m", "lab", "--lab", name, *arguments],
         cwd=CHECKOUT,
-        env=environment,
+        env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import tempfile
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import CHECKOUT, own_name, why_not
+from tests.lab.conftest import CHECKOUT, environment, own_name, why_not
 
 pytestmark = pytest.mark.lab
 
@@ -32,15 +31,10 @@ class Clone:
         self.folder, self.lab = folder, lab
 
     def run(self, *command: str, timeout: float = 900) -> str:
-        environment = {
-            key: value
-            for key, value in os.environ.items()
-            if key not in {"LAB", "NODES", "LAB_STARTED", "MAKEFLAGS", "MAKELEVEL", "VIRTUAL_ENV"}
-        }
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=environment,
+            env=environment("VIRTUAL_ENV"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
