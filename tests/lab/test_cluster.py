@@ -186,6 +186,11 @@ def test_one_value_is_one_line_and_no_job_notices(lab: RunningLab, edit: Edit) -
 def test_a_controller_that_hangs_is_started_anew(lab: RunningLab, edit: Edit) -> None:
     job = submit(lab, "sleep 300", "-N2")
     await_that(lambda: state_of(lab, job) == "RUNNING")
+    # slurmctld saves what has changed some seconds later, and it is going to be killed.
+    lab.ssh("ctl", f"scontrol update JobId={job} Comment=is-running")
+    state = parameter(lab, "ctl", "StateSaveLocation")
+    saved = f"grep -aq is-running {state}/job_state"
+    await_that(lambda: lab.ssh("ctl", saved, check=False).returncode == 0)
     before = invocation(lab, "ctl", "slurmctld")
     edit("slurmstack:slurm.MessageTimeout", 12)
     # Stopped again whenever systemd wakes it to heed a SIGTERM.
