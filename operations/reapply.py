@@ -17,13 +17,14 @@ from typing import Any
 import asyncssh
 from pulumi import automation
 
+from operations.refused import Refused
 from remote.contact import scan_host_key, wait_for
 from remote.host import Host, fingerprint
 from settings import Settings
 from settings.hostlist import expand
 
 
-class NotReapplied(Exception):
+class NotReapplied(Refused):
     """Nothing was changed, and why."""
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from pulumi import automation
 
+from operations.refused import Refused
 from settings import Settings
 from settings.load import from_config
 
 
-class NoSuchStack(Exception):
+class NoSuchStack(Refused):
     """There is no project, the stack is not there, or it has not been deployed."""
 
 
