@@ -42,6 +42,7 @@ class Assembly:
         hosts: Mapping[str, Host],
         hardware: Mapping[str, Hardware],
         cluster: pulumi.Resource,
+        last: pulumi.Output[dict[str, Any]],
     ) -> None:
         """
         Args:
@@ -49,10 +50,12 @@ class Assembly:
             hosts: every host of the cluster.
             hardware: compute node → what it has.
             cluster: the resource that all components belong to.
+            last: the stack's outputs as the last run left them.
         """
         self.settings = settings
         self.hosts = hosts
         self.hardware = hardware
+        self.last = last
         self.options = pulumi.ResourceOptions(parent=cluster)
         self.deployed = []
         self.outputs = {}

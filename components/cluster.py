@@ -75,7 +75,9 @@ class SlurmCluster(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("slurmstack:components:SlurmCluster", settings.cluster.name, None, opts)
-        assembly = Assembly(settings, hosts, hardware, self)
+        # What could not be applied, or told, now is as it was told last.
+        known = pulumi.Output.from_input({} if last is None else last)
+        assembly = Assembly(settings, hosts, hardware, self, known)
         assembly.outputs |= {
             "name": settings.cluster.name,
             "controller": settings.roles.controller,
@@ -87,8 +89,6 @@ class SlurmCluster(pulumi.ComponentResource):
         self.answers = pulumi.Output.all(
             *(recovered(bundle.answer, None) for bundle in self.deployed)
         )
-        # What could not be applied, or told, now is as it was told last.
-        known = pulumi.Output.from_input({} if last is None else last)
         self.inventory = pulumi.Output.all(self.answers, known).apply(
             lambda told: join(
                 [answer for answer in told[0] if answer is not None],
