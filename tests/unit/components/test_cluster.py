@@ -251,6 +251,75 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
         assert {*own, "ctl-slurmctld"} <= before(f"{node}-{daemon}")
 
 
+#: Resource → the component that it belongs to (its URN names both), and what must stand before it.
+STANDS: dict[str, tuple[str, set[str]]] = {
+    "ctl-node": ("Node::ctl", set()),
+    "ctl-system": ("System::ctl", {"ctl-node", "in-storage"}),
+    "ctl-programs": ("Programs::ctl", {"ctl-system"}),
+    "munge-key": ("MungeKey::munge-key", set()),
+    "ctl-munge-key": ("MungeKey::munge-key", {"munge-key", "ctl-system"}),
+    "munge-credential": ("MungeKey::munge-key", {"ctl-munge-key"}),
+    "ctl-guards": ("Guards::ctl", {"ctl-system"}),
+    "ctl-package-host": ("PackageRepository::packages", {"ctl-node"}),
+    "ctl-jwt": ("JwtKeyPair::jwt-key-pair", {"ctl-guards", "ctl-munge-key", "ctl-package-host"}),
+    "slurmdbd-password": ("SlurmDatabase::ctl", set()),
+    "ctl-slurmdbd": (
+        "SlurmDatabase::ctl",
+        {"slurmdbd-password", "ctl-guards", "ctl-munge-key", "ctl-package-host", "ctl-jwt"},
+    ),
+    "ctl-slurmctld": (
+        "SlurmController::ctl",
+        {
+            "ctl-guards", "ctl-jwt", "ctl-munge-key", "ctl-package-host", "ctl-programs",
+            "ctl-slurmdbd", "cn01-programs", "cn02-programs",
+        },
+    ),
+    "ctl-accounting": ("Accounting::ctl", {"ctl-slurmctld"}),
+    "ctl-rest-tls": ("SlurmRestd::slurmrestd", {"ctl-slurmctld"}),
+    "ctl-slurmrestd": ("SlurmRestd::slurmrestd", {"ctl-rest-tls"}),
+    "ctl-nodes-fit": ("NodesFit::ctl", {"ctl-slurmctld", "cn01-slurmd", "cn02-slurmd"}),
+    "in-node": ("Node::in", set()),
+    "in-storage": ("Storage::in", {"in-node"}),
+    "in-system": ("System::in", {"in-node", "in-storage"}),
+    "in-packages": ("PackageRepository::packages", {"in-node", "ctl-package-host"}),
+    "in-munge-key": ("MungeKey::munge-key", {"munge-key", "munge-credential", "in-system"}),
+    "in-login": ("LoginNode::in", {"in-munge-key", "in-packages", "ctl-slurmctld"}),
+    "cn01-node": ("Node::cn01", set()),
+    "cn01-system": ("System::cn01", {"cn01-node", "in-storage"}),
+    "cn01-programs": ("Programs::cn01", {"cn01-system"}),
+    "cn01-packages": ("PackageRepository::packages", {"cn01-node", "ctl-package-host"}),
+    "cn01-munge-key": ("MungeKey::munge-key", {"munge-key", "munge-credential", "cn01-system"}),
+    "cn01-slurmd": ("ComputeNode::cn01", {"cn01-munge-key", "cn01-packages", "ctl-slurmctld"}),
+    "cn01-apptainer": ("Apptainer::apptainer", {"cn01-packages", "cn01-system"}),
+}  # fmt: skip
+
+
+def test_resources_keep_their_urns_and_what_they_stand_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another parent is another URN: Pulumi would take a deployed resource away and make it again.
+    What a node has of other components must neither delay nor stop a resource."""
+    found: dict[str, tuple[str, set[str]]] = {}
+    register = MockMonitor.RegisterResource
+
+    def record(self: MockMonitor, request: Any) -> Any:
+        if request.type.startswith(("command:", "random:")):
+            before, _, parent = request.parent.rpartition("$slurmstack:components:")
+            assert before.endswith("slurmstack:components:SlurmCluster"), request.parent
+            found[request.name] = (parent, {urn.split("::")[-1] for urn in request.dependencies})
+        return register(self, request)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(MockMonitor, "RegisterResource", record)
+    deploy(**everything())
+    second = {
+        name.replace("cn01", "cn02"): (
+            parent.replace("cn01", "cn02"),
+            {before.replace("cn01", "cn02") for before in needs},
+        )
+        for name, (parent, needs) in STANDS.items()
+        if name.startswith("cn01")
+    }
+    assert found == STANDS | second
+
+
 def test_every_connection_is_pinned() -> None:
     node, _ = deploy()
     for name, inputs in commands(node).items():
