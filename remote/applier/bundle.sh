@@ -35,6 +35,14 @@ parse() {
         return s
     }
     function triggers(key) { wanted[NR " " key] = attribute(key, ""); return attribute(key, "-") }
+    function units(list,   i, n, one) {
+        gsub(/^,+|,+$/, "", list); n = split(list, one, ",")
+        for (i = 1; i <= n; i++) unit(one[i])
+        return n ? list : "-"
+    }
+    function unit(u) {
+        if (u !~ /^[A-Za-z0-9_][A-Za-z0-9._@:+\\-]*\.(service|socket|timer|target|mount|path)$/) bad("not a unit: " u)
+    }
     function put(kind, line) { print line >(work "/" kind) }
     function claim(kind, what) { put("claims", kind " " what) }
     function block() { out = work "/block/" NR; printf "" >out }
@@ -95,13 +103,13 @@ parse() {
     }
     $1 == "probe" { fields(2, 2); once("probe", name($2)); block(); put("probe", NR " " $2); next }
     $1 == "command" {
-        fields(2, 5); once("command", name($2)); attributes(3, "on timeout when"); block()
-        put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " seconds(600))
+        fields(2, 7); once("command", name($2)); attributes(3, "on timeout when restarts reloads"); block()
+        put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " \
+            seconds(600) " " units(attribute("restarts", "") "," attribute("reloads", "")))
         next
     }
     $1 == "unit" {
-        fields(4, 7); once("unit", $2); attributes(5, "restart-on reload-on timeout"); block(); in_unit = 1
-        if ($2 !~ /^[A-Za-z0-9_][A-Za-z0-9._@:+\\-]*\.(service|socket|timer|target|mount|path)$/) bad("not a unit: " $2)
+        fields(4, 7); once("unit", $2); attributes(5, "restart-on reload-on timeout"); block(); in_unit = 1; unit($2)
         put("unit", NR " " $2 " " one_of($3, "enabled disabled -") " " one_of($4, "running stopped -") \
             " " triggers("restart-on") " " triggers("reload-on") " " seconds(90)); claim("unit", $2); next
     }
