@@ -100,13 +100,14 @@ class MungeKey(pulumi.ComponentResource):
         node: str,
         key: pulumi.Output[bytes],
         credential: pulumi.Output[str] | None,
-        depends_on: list[pulumi.Resource],
+        depends_on: list[pulumi.Input[pulumi.Resource]],
     ) -> Deployed:
         user = service_user(assembly.settings, "munge")
         bundle = pulumi.Output.all(key=key, credential=credential).apply(
             lambda values: munge_bundle(node, values["key"], values["credential"], user)
         )
-        needs = [*assembly.on(node, host_baseline.ROLE), *depends_on]
+        system = assembly.turns.unless_stopped(assembly.bundles(node, host_baseline.ROLE))
+        needs = [*system, *depends_on]
         return deploy(assembly, node, bundle, ROLE, self, needs, secret=True)
 
 

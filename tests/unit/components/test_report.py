@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from components.inventory import join
-from components.report import done, was_applied
+from components.inventory import join, was_applied
+from components.report import done
 from remote.answer import Answer, FileState
 
 SHA = "ab" * 32
