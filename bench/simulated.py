@@ -12,6 +12,7 @@ import base64
 import collections
 import hashlib
 import json
+import re
 import sys
 
 import asyncssh
@@ -43,6 +44,7 @@ def answer(command: str, stdin: str) -> str:
     files = [line.split()[1] for line in lines if line.startswith(("file ", "file-base64 "))]
     packages = [line.split()[1] for line in lines if line.startswith("package ")]
     units = [line.split()[1] for line in lines if line.startswith("unit ")]
+    facts = re.findall(r"""^ *echo '(\S+) (\S+)' >>"\$SLURMSTACK_FACTS"$""", stdin, re.MULTILINE)
     digest = hashlib.sha256(stdin.encode()).hexdigest()
     role = heads.get("role", "munge-credential" if "munge --no-input" in command else "node")
     return json.dumps(
@@ -52,7 +54,7 @@ def answer(command: str, stdin: str) -> str:
             "files": {path: {"sha256": digest} for path in files},
             "packages": dict.fromkeys(packages, "simulated"),
             "units": dict.fromkeys(units, "active"),
-            "facts": _FACTS.get(role, {}),
+            "facts": {**dict(facts), **_FACTS.get(role, {})},
         }
     )
 

@@ -10,6 +10,9 @@ from typing import Any
 from components.keys.munge_key import PATH as MUNGE_KEY
 from remote.answer import Answer
 
+#: The fact by which slurmctld's role tells what slurmd must be started with at the same time.
+TOGETHER = "together"
+
 
 def join(
     answers: Sequence[Answer],
@@ -55,6 +58,8 @@ def join(
         node.setdefault("answers", {})[answer.role] = digest(answer)
         if "jwt-kid" in answer.facts:
             node["keys"]["jwt"] = answer.facts["jwt-kid"]
+        if TOGETHER in answer.facts:
+            node[TOGETHER] = answer.facts[TOGETHER]
         if MUNGE_KEY in answer.files:
             node["keys"]["munge"] = answer.files[MUNGE_KEY].sha256
     for node in nodes.values():

@@ -22,7 +22,7 @@ import pulumi
 
 from components.assembly import Deployed
 from components.failure import recovered
-from components.inventory import was_applied
+from components.inventory import TOGETHER, was_applied
 from remote.contact import ContactError, run_on_hosts
 from remote.host import Host
 from settings import Settings
@@ -90,12 +90,21 @@ class RolloutTurns:
             for number, turn in enumerate(one.turns):
                 self._place |= dict.fromkeys(turn, (one, number))
         self._canaries = settings.rollout.canary != 0
+        self._controller = settings.roles.controller
+        self._together: dict[str, Deployed] = {}
 
     def enter(self, deployed: Deployed) -> None:
         """Those after it wait for it."""
         self._deployed.append(deployed)
         if deployed.node in self._place:
             self._place[deployed.node][0].entered[deployed.role].append(deployed)
+
+    def together(self, role: str, controller: Deployed) -> None:
+        """A role whose daemons lose the controller's until they are started anew, where these have
+        another fact ``together`` than last. Then all nodes go at once: the jobs of a node that is
+        out of contact for too long end.
+        """
+        self._together[role] = controller
 
     def complete(self) -> None:
         """All is entered; before that, nobody's turn comes."""
@@ -108,7 +117,7 @@ class RolloutTurns:
 
         async def wait() -> pulumi.Resource | None:
             await self._whole.wait()
-            if node not in await self._known():
+            if node not in await self._known() or await self._at_once(role):
                 return None
             stopper = (await self._standing(*self._place[node], role)).stopper
             if stopper is None:
@@ -132,6 +141,13 @@ class RolloutTurns:
             return None if (bundle.node, bundle.role) in self.stopped else bundle.resource
 
         return _optional(pulumi.Output.from_input(wait()))
+
+    async def _at_once(self, role: str) -> bool:
+        if role not in self._together:
+            return False
+        answer = await recovered(self._together[role].answer, cast("Any", None)).future()
+        last = (await self._known()).get(self._controller, {}).get(TOGETHER)
+        return answer is not None and answer.facts.get(TOGETHER) != last
 
     async def _known(self) -> Mapping[str, Any]:
         return await self._inventory.future() or {}

@@ -43,6 +43,8 @@ class ComputeNode(HostRole):
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
         settings, hardware = assembly.settings, assembly.hardware
+        for controller in assembly.bundles(assembly.controller, slurm_controller.ROLE):
+            assembly.turns.together(ROLE, controller)
         for name in (name for node_class in settings.nodes for name in node_class.names):
             cls(
                 name,

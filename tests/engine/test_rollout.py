@@ -253,7 +253,7 @@ ALL = set().union(*TURNS)
 def change(cluster: Cluster) -> None:
     """What reaches each node's programs and, by way of the controller, its slurmd."""
     cluster.settings["jobEnvironment"] = {"UCX_TLS": "rc"}
-    cluster.settings["slurm"] = {"SlurmdPort": 6918}
+    cluster.settings["slurm"] = {"SlurmdSpoolDir": "/var/spool/slurmd-b"}
 
 
 def in_turns(sent: dict[str, Sent]) -> bool:
@@ -282,6 +282,19 @@ def test_each_role_goes_batch_after_batch_and_keys_go_at_once(cluster: Cluster) 
     assert not in_turns(cluster.sent("munge-key"))
 
 
+def test_what_both_ends_must_have_alike_goes_to_all_nodes_at_once(cluster: Cluster) -> None:
+    """A slurmd with another port, or other credentials, than slurmctld is out of contact; with one
+    batch after another, SlurmdTimeout would end the jobs of the last."""
+    cluster.settings["slurm"] = {"SlurmdPort": 6918}
+    cluster.up()
+    assert set(cluster.sent("slurmd")) == ALL
+    assert not in_turns(cluster.sent("slurmd"))
+    assert cluster.sent("slurmctld")["ctl"].ended <= cluster.sent("slurmd")["cn01"].began
+    cluster.settings["slurm"]["SlurmdSpoolDir"] = "/var/spool/slurmd-b"
+    cluster.up()
+    assert in_turns(cluster.sent("slurmd"))
+
+
 def test_a_canary_that_fails_stops_all_others_as_they_were(cluster: Cluster) -> None:
     cluster.hosts.fails = lambda node, role: node == "cn01" and role == "slurmd"
     change(cluster)
@@ -289,7 +302,7 @@ def test_a_canary_that_fails_stops_all_others_as_they_were(cluster: Cluster) -> 
     assert set(cluster.sent("slurmd")) == {"cn01"}
     assert "rollout stopped: failed cn01 | not begun cn[02-12]" in said, said[-3000:]
     before = {one["urn"]: one for one in cluster.state() if "cn05-slurmd" in one["urn"]}
-    assert "6918" not in json.dumps(before)
+    assert "slurmd-b" not in json.dumps(before)
     cluster.hosts.fails = lambda node, role: False
     cluster.up()
     assert set(cluster.sent("slurmd")) == ALL
