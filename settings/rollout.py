@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from settings.base import Model
+from settings.duration import Duration
 from settings.hostlist import expand
 
 _SHARE = "a number of nodes such as 4, or a part of each class such as 10%"
@@ -61,6 +62,13 @@ class Rollout(Model):
     batch: Annotated[int | str, _share(1)] = "10%"
     #: How many of a class may fail without stopping those after them.
     may_fail: Annotated[int | str, _share(0)] = "5%"
+    #: When a node is drained before it is changed: where a change needs it, or for each restart
+    #: of slurmd.
+    drain: Literal["never", "asNeeded", "always"] = "asNeeded"
+    #: Seconds that a drained node's jobs have to end.
+    drain_timeout: Annotated[Duration, Field(le=7 * 86400)] = 3600
+    #: Jobs that still run then may be ended.
+    end_jobs: bool = False
 
     def turns(self, nodes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
         """The nodes of a class as they follow one another: canaries, then the batches."""
