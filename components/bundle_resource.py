@@ -117,6 +117,8 @@ def _command(
 ) -> Deployed:
     host = assembly.hosts[node]
     name = f"{host.name}-{role}"
+    # What is secret is a key, which changes everywhere at once; the applier changes no daemon.
+    turn = [] if secret or apply == INSTALL else assembly.turns.before(node, role)
     resource = command.Command(
         name,
         connection=connection(host),
@@ -128,15 +130,16 @@ def _command(
         add_previous_output_in_env=False,
         opts=pulumi.ResourceOptions(
             parent=parent,
-            depends_on=list(depends_on),
+            depends_on=[*depends_on, *turn],
             retain_on_delete=host.lost,
             ignore_changes=_ALL_INPUTS if host.lost else None,
         ),
     )
     stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
     answer = stdout.apply(lambda text: read_answer(text, name, host.name, role))
-    deployed = Deployed(node, role, dependency(resource, parent), answer)
+    deployed = Deployed(node, role, dependency(resource, parent), answer, tuple(depends_on))
     assembly.deployed.append(deployed)
+    assembly.turns.enter(deployed)
     return deployed
 
 

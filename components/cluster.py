@@ -28,6 +28,7 @@ from components.login.login_node import LoginNode
 from components.packages.package_repository import PackageRepository
 from components.report import not_applied
 from components.rest.slurmrestd import SlurmRestd
+from components.rollout import RolloutTurns
 from remote.answer import Answer
 from remote.host import Host
 from settings import Settings
@@ -63,6 +64,8 @@ class SlurmCluster(pulumi.ComponentResource):
     cluster: pulumi.Output[dict[str, Any]]
     #: The bundles, but those of nodes that are gone.
     deployed: list[Deployed]
+    #: Node and role of what a rollout passed over, once all are applied.
+    stopped: set[tuple[str, str]]
     #: What each of them answered, in the same order; None where it could not be applied.
     answers: pulumi.Output[list[Answer | None]]
 
@@ -77,7 +80,8 @@ class SlurmCluster(pulumi.ComponentResource):
         super().__init__("slurmstack:components:SlurmCluster", settings.cluster.name, None, opts)
         # What could not be applied, or told, now is as it was told last.
         known = pulumi.Output.from_input({} if last is None else last)
-        assembly = Assembly(settings, hosts, hardware, self, known)
+        turns = RolloutTurns(settings, hosts, known)
+        assembly = Assembly(settings, hosts, hardware, self, known, turns)
         assembly.outputs |= {
             "name": settings.cluster.name,
             "controller": settings.roles.controller,
@@ -85,6 +89,8 @@ class SlurmCluster(pulumi.ComponentResource):
         }
         for component in COMPONENTS:
             component.assemble(assembly)
+        turns.complete()
+        self.stopped = turns.stopped
         self.deployed = [bundle for bundle in assembly.deployed if not hosts[bundle.node].lost]
         self.answers = pulumi.Output.all(
             *(recovered(bundle.answer, None) for bundle in self.deployed)

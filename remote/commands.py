@@ -12,7 +12,7 @@ from remote.framing import BEGIN, END
 #: Files of applier/, as they follow one another: the first sets up the shell, the last runs.
 _PARTS = (
     "start", "bundle", "state", "users", "packages", "files", "validate", "scripts", "units",
-    "answer", "remove", "main",
+    "withdraw", "answer", "remove", "main",
 )  # fmt: skip
 
 APPLIER: str = "\n".join(

@@ -31,6 +31,7 @@ from settings.packages import Packages
 from settings.parameters import NODE, PARTITION
 from settings.precheck import Precheck
 from settings.rest import Rest
+from settings.rollout import Rollout
 from settings.scripts import Scripts
 from settings.slurm_conf import SlurmConf
 from settings.slurm_value import extra_of, setting
@@ -290,6 +291,7 @@ class Settings(Model):
     modules: Modules | None = None
     precheck: Precheck = Precheck()
     guards: Guards = Guards()
+    rollout: Rollout = Rollout()
     identities: Identities = Identities()
     #: Host → any text; a new one has all bundles of the host applied again.
     reapply: dict[Name, Reapply] = Field(default_factory=dict)

@@ -93,13 +93,14 @@ class MungeKey(pulumi.ComponentResource):
         node: str,
         key: pulumi.Output[bytes],
         credential: pulumi.Output[str] | None,
-        depends_on: list[pulumi.Resource],
+        depends_on: list[pulumi.Input[pulumi.Resource]],
     ) -> Deployed:
         settings = assembly.settings
         bundle = pulumi.Output.all(key=key, credential=credential).apply(
             lambda values: staged_bundle(node, values["key"], values["credential"], settings)
         )
-        needs = [*assembly.on(node, host_baseline.ROLE), *depends_on]
+        system = assembly.turns.unless_stopped(assembly.bundles(node, host_baseline.ROLE))
+        needs = [*system, *depends_on]
         return deploy(assembly, node, bundle, STAGED_ROLE, self, needs, secret=True)
 
     def _credential(self, assembly: Assembly, staged: Deployed) -> command.Command:
@@ -129,7 +130,8 @@ class MungeKey(pulumi.ComponentResource):
     ) -> Deployed:
         user = service_user(assembly.settings, "munge")
         bundle = key.apply(lambda value: munge_bundle(node, value, user))
-        needs = [*assembly.on(node, host_baseline.ROLE), *depends_on]
+        system = assembly.turns.unless_stopped(assembly.bundles(node, host_baseline.ROLE))
+        needs = [*system, *depends_on]
         return deploy(assembly, node, bundle, ROLE, self, needs, secret=True)
 
 

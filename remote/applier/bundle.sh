@@ -47,17 +47,18 @@ parse() {
     function claim(kind, what) { put("claims", kind " " what) }
     function block() { out = work "/block/" NR; printf "" >out }
     BEGIN {
-        kinds = split("claims guard package group user directory file link absent validate probe command unit check", kind)
+        kinds = split("claims withdraw drain guard package group user directory file link absent validate probe command unit check", kind)
         for (i = 1; i <= kinds; i++) printf "" >(work "/" kind[i])
     }
     ended { bad("text after the end") }
     NR == 1 { if ($0 != "slurmstack-bundle 1") bad("not a bundle of version 1"); next }
     out && in_unit && /^  restart-key ./ { print substr($0, 15) >(out ".keys"); next }
+    out && in_unit && /^  drain-key ./ { print substr($0, 13) >(out ".drain"); next }
     out && in_unit && /^  reload ./ { print substr($0, 10) >(out ".reload"); next }
     out && in_unit && /^( |$)/ { bad("not understood in a unit: " $0) }
     out && /^(  |$)/ { print substr($0, 3) >out; next }
     /^( |$)/ { bad("a line of a block that no line before it opens") }
-    out { close(out); close(out ".keys"); close(out ".reload"); out = ""; in_unit = 0 }
+    out { close(out); close(out ".keys"); close(out ".drain"); close(out ".reload"); out = ""; in_unit = 0 }
     $1 == "node" && NF == 2 { once("the word", "node"); print name($2) >(work "/node"); next }
     $1 == "role" && NF == 2 {
         once("the word", "role")
@@ -69,6 +70,10 @@ parse() {
     $1 == "guard" {
         fields(2, 4); once("guard", name($2)); attributes(3, "timeout when"); block()
         put("guard", NR " " $2 " " one_of(attribute("when", "apply"), "apply remove both") " " seconds(30)); next
+    }
+    $1 == "withdraw" {
+        fields(2, 3); once("the word", "withdraw"); name($2); attributes(3, "timeout"); block()
+        put("withdraw", NR " " $2 " " seconds(3600)); next
     }
     $1 == "package" {
         fields(2, 3); once("package", $2); held["package:" $2]
@@ -109,9 +114,10 @@ parse() {
         next
     }
     $1 == "unit" {
-        fields(4, 7); once("unit", $2); attributes(5, "restart-on reload-on timeout"); block(); in_unit = 1; unit($2)
+        fields(4, 8); once("unit", $2); attributes(5, "restart-on reload-on drain-on timeout"); block(); in_unit = 1; unit($2)
         put("unit", NR " " $2 " " one_of($3, "enabled disabled -") " " one_of($4, "running stopped -") \
-            " " triggers("restart-on") " " triggers("reload-on") " " seconds(90)); claim("unit", $2); next
+            " " triggers("restart-on") " " triggers("reload-on") " " seconds(90)); claim("unit", $2)
+        put("drain", NR " " $2 " " triggers("drain-on")); next
     }
     $1 == "check" { fields(2, 3); once("check", name($2)); attributes(3, "timeout"); block()
         put("check", NR " " $2 " " seconds(60)); next }

@@ -4,6 +4,7 @@
 apply() {
     run_guards
     open_state
+    withdraw
     apply_users
     drop_units
     drop_commands
@@ -15,6 +16,7 @@ apply() {
     run_commands apply
     apply_units
     run_checks
+    give_back
     drop_directories
     replace_state manifest "$work/claims.sorted"
     rm -f "$state/pending"

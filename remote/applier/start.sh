@@ -89,6 +89,7 @@ must_write() { # command…; a failed write is nearly always a full disk
 
 clean_up() {
     [ -n "$lock_held" ] || return
+    after_failure
     drop_staged
     note_new_packages # now, so that nothing installed later by others is taken for this role's
     restore_policy

@@ -124,6 +124,7 @@ apply_unit() {
             fi ;;
     esac
     replace_state "keys/$unit" "$keys"
+    keep_drain_keys
     done_with "unit:$unit"
 }
 
@@ -137,6 +138,15 @@ read_keys() { # beside: number, restart_on
         echo "$restart_on" | tr ',' '\n' | sed -n 's/^package://p' | awk 'FILENAME == "-" { named[$1]; next }
             $1 in named { print "package", $1, $2 }' - "$work/versions"
     } | sort >"$keys"
+}
+
+keep_drain_keys() { # beside: number, unit
+    if [ -e "$work/block/$number.drain" ]; then
+        sort -u "$work/block/$number.drain" >"$work/drain-keys"
+        replace_state "keys/$unit.drain" "$work/drain-keys"
+    else
+        rm -f "$state/keys/$unit.drain"
+    fi
 }
 
 # The first time, keys only matter if the unit runs with files that have just changed.

@@ -23,6 +23,7 @@ from components.assembly import Assembly, Deployed
 from components.cluster import COMPONENTS, SlurmCluster
 from components.controller import slurm_controller
 from components.keys.munge_key import read_credential
+from components.rollout import RolloutTurns
 from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL
 from remote.host import Host
 from settings import Settings, parse
@@ -216,6 +217,10 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(components.bundle_resource, "_command", command)
     # Here no node is down; what it waits for is seen in the lab.
     monkeypatch.setattr(slurm_controller, "unless_idle", all_of_them)
+    # Nor has a rollout stopped (tests/engine/test_rollout.py).
+    monkeypatch.setattr(
+        RolloutTurns, "unless_stopped", lambda _, bundles: all_of_them(bundles, None)
+    )
     made, _ = deploy(**everything())
 
     def before(name: str) -> set[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from components.inventory import digest, join
+from components.inventory import digest, join, was_applied
 from components.report import _brief as brief
-from components.report import done, was_applied
+from components.report import done
 from remote.answer import Answer, FileState
 
 SHA = "ab" * 32
