@@ -50,6 +50,8 @@ def systemctl(state: dict[str, Any], args: list[str]) -> int:
                 f"LoadState={unit.get('load', 'loaded')}\nActiveState={unit['active']}\n"
                 f"UnitFileState={unit['enabled']}\nSubState={unit.get('sub', 'running')}\n"
                 f"NRestarts={unit.get('restarts', 0)}\nResult={unit.get('result', 'success')}\n"
+                f"MainPID={unit.get('pid', 0)}\nNeedDaemonReload={unit.get('stale', 'no')}\n"
+                f"ActiveEnterTimestamp={unit.get('since', '')}\n"
             )
         print("\n".join(blocks), end="")
         return 0
