@@ -55,6 +55,16 @@ Reapply = Annotated[
 ]
 
 
+#: Whose bundles: a host's, or that of one role of it.
+Wished = Annotated[
+    str,
+    matching(
+        r"([a-z0-9][a-z0-9-]*@)?[A-Za-z0-9][A-Za-z0-9-]{0,62}",
+        "a host, or role@host, such as slurmd@cn01",
+    ),
+]
+
+
 #: What gives the parameters of a NodeName line that are no settings of a class.
 _OF_NODES = {
     "nodename": "hosts one level up",
@@ -291,8 +301,8 @@ class Settings(Model):
     precheck: Precheck = Precheck()
     guards: Guards = Guards()
     identities: Identities = Identities()
-    #: Host → any text; a new one has all bundles of the host applied again.
-    reapply: dict[Name, Reapply] = Field(default_factory=dict)
+    #: Host, or role@host → any word; a new one has the host's bundles, or that one, applied again.
+    reapply: dict[Wished, Reapply] = Field(default_factory=dict)
     jwt: Jwt | None = None
     rest: Rest | None = None
     rest_tls_key: SecretStr | None = None
@@ -339,6 +349,11 @@ class Settings(Model):
             *(name for node_class in self.nodes for name in node_class.names),
         }
         return {name: host for name, host in self.hosts.items() if name in used}
+
+    def wish(self, node: str, role: str) -> str | None:
+        """The word by which a role's bundle on a node is told from the same one before."""
+        words = [self.reapply[key] for key in (node, f"{role}@{node}") if key in self.reapply]
+        return "+".join(words) or None
 
     @property
     def lost(self) -> dict[str, Host]:
