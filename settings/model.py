@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, field_valid
 from settings.accounting import Accounting
 from settings.base import Model, SlurmObject, matching
 from settings.containers import Apptainer, EnrootPyxis
+from settings.drift_check import DriftCheck
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
 from settings.guards import Guards
@@ -303,6 +304,7 @@ class Settings(Model):
     identities: Identities = Identities()
     #: Host, or role@host → any word; a new one has the host's bundles, or that one, applied again.
     reapply: dict[Wished, Reapply] = Field(default_factory=dict)
+    drift_check: DriftCheck | None = None
     jwt: Jwt | None = None
     rest: Rest | None = None
     rest_tls_key: SecretStr | None = None
