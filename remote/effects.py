@@ -7,7 +7,7 @@ all is as the bundle before left it.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 from typing import TypeVar
@@ -27,6 +27,7 @@ from remote.bundle import (
     Unit,
     User,
     Validate,
+    Withdrawal,
 )
 
 _T = TypeVar("_T")
@@ -160,6 +161,8 @@ def _sealed(part: Part) -> Part:
             )
         case Guard():
             return Guard(part.name, _seal(part.script), part.when, part.timeout)
+        case Withdrawal():
+            return Withdrawal(part.name, _seal(part.script), part.timeout)
         case Validate():
             return Validate(part.name, _seal(part.script), part.on, part.timeout)
         case Check():
@@ -176,15 +179,11 @@ def _sealed(part: Part) -> Part:
                 part.reloads,
             )
         case Unit():
-            return Unit(
-                part.name,
-                part.enabled,
-                part.running,
-                part.restart_on,
-                part.reload_on,
-                None if part.reload is None else _seal(part.reload),
-                tuple(_seal(key) for key in part.restart_keys),
-                part.timeout,
+            return replace(
+                part,
+                reload=None if part.reload is None else _seal(part.reload),
+                restart_keys=tuple(_seal(key) for key in part.restart_keys),
+                drain_keys=tuple(_seal(key) for key in part.drain_keys),
             )
         case _:
             return part

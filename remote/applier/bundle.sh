@@ -5,7 +5,7 @@
 parse() {
     timeout 60 cat >"$work/bundle" ||
         fail bundle 'could not be read from stdin' "free space on $run and run again"
-    awk -v work="$work" '
+    awk -v work="$work" -v verb="$verb" '
     function bad(why) { printf "line %d: %s\n", NR, why; failed = 1; exit 1 }
     function path(p) {
         if (p !~ /^\/[A-Za-z0-9._\/@:%+=~\\-]+$/ || (p "/") ~ /\/\.?\.?\//)
@@ -94,10 +94,14 @@ parse() {
             (/ ephemeral( |$)/ ? "ephemeral" : "-") " " (/ parents( |$)/ ? "parents" : "-"))
         claim("directory", $2); next
     }
-    $1 == "file" || $1 == "file-base64" {
+    # Of a content only its hash is known: enough to compare, and for nothing else.
+    $1 == "file-sha256" && verb != "compare" { bad("a hash in the place of a content") }
+    $1 == "file" || $1 == "file-base64" || $1 == "file-sha256" {
         fields(4, 5); if (NF == 5) one_of($5, "lasting"); block()
         put("file", NR " " own_path($2) " " owner($3) " " mode($4)); claim(NF == 5 ? "lasting" : "path", $2)
-        if ($1 == "file-base64") print NR >(work "/encoded"); next
+        if ($1 == "file-base64") print NR >(work "/encoded")
+        if ($1 == "file-sha256") print NR >(work "/hashed")
+        next
     }
     $1 == "link" { fields(3, 3); if ($3 !~ /^[A-Za-z0-9._\/@:%+=~-]+$/) bad("not a target: " $3)
         put("link", own_path($2) " " $3); claim("path", $2); next }
@@ -139,7 +143,6 @@ parse() {
     read -r node <"$work/node"
     read -r role <"$work/role"
     state=$base/$role
-    printf 'process %s (%s of role %s)\n' "$$" "$verb" "$role" >"$run/holder"
     [ ! -e "$work/encoded" ] || while read -r number; do
         base64 -d "$work/block/$number" >"$work/decoded" 2>/dev/null ||
             fail bundle "line $number: not base64, nothing was changed" 'correct the bundle'
