@@ -436,6 +436,17 @@ def test_what_holds_a_secret_is_shut_to_others() -> None:
     assert found == SHUT
 
 
+def test_what_is_asked_again_is_noted_beside_the_program() -> None:
+    """Each stack has its own file; `slurmstack` and a later version find it there."""
+    deploy()  # of the stack lab
+    project = Path(__file__).parents[3]
+    assert asked_again._file() == project / ".slurmstack/lab/asked-again.json"
+
+
+def test_a_new_key_gets_a_new_credential_and_nothing_else_does() -> None:
+    assert commands(deploy()[0])["munge-credential"]["triggers"] == [SHA]
+
+
 def test_an_existing_key_makes_none() -> None:
     node, _ = deploy(mungeKey=base64.b64encode(KEY).decode())
     assert not [args for args in node.made.values() if "random" in args.typ]
@@ -527,11 +538,12 @@ def test_the_inventory_names_the_key_that_signs() -> None:
 def test_a_connection_is_the_hosts_and_its_bastions() -> None:
     jump = Host("jump", "10.1.1.1", "ssh-ed25519 JUMP", port=2222, user="hop", dial_error_limit=5)
     host = Host(
-        "cn01", "10.73.0.21", HOST_KEY, port=22, user="root", bastion=jump,
+        "cn01", "10.73.0.21", HOST_KEY, port=2022, user="admin", bastion=jump,
         dial_error_limit=7, per_dial_timeout=11,
     )  # fmt: skip
     args = components.bundle_resource.connection(host)
-    assert (args.host, args.host_key, args.port, args.user) == ("10.73.0.21", HOST_KEY, 22, "root")
+    assert (args.host, args.port, args.user) == ("10.73.0.21", 2022, "admin")
+    assert args.host_key == HOST_KEY
     assert (args.dial_error_limit, args.per_dial_timeout) == (7, 11)
     proxy: Any = args.proxy
     assert (proxy.host, proxy.host_key, proxy.port, proxy.user, proxy.dial_error_limit) == (
