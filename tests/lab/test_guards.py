@@ -305,3 +305,38 @@ def hardware(lab: RunningLab, name: str) -> dict[str, int]:
     found = dict(word.split("=", 1) for word in words if "=" in word)
     names = ("CPUs", "Boards", "SocketsPerBoard", "CoresPerSocket", "ThreadsPerCore")
     return {**{key: int(found[key]) for key in names}, "RealMemory": 2 * int(found["RealMemory"])}
+
+
+def test_what_scontrol_does_not_tell_of_jobs(clean: RunningLab) -> None:
+    lab = clean
+    # slurmctld names the partition in which it runs, and would end it when the other one goes.
+    several = submit(lab, "-p main,gpu -w cn02 --mem=100")
+    said = refused(lab, without_gpu_partition)
+    assert f"partition gpu goes: job {several} (root, main,gpu, running on cn02)" in said
+    # It would forget what is above, and its nodes would end it as unknown.
+    said = refused(lab, lambda it: it["slurm"].update(MaxJobCount=1))
+    assert re.search(r"slurmctld keeps \d+ jobs.*MaxJobCount of 1", said), said
+    # A waiting job of two nodes, which no switch is to join any more.
+    across = submit(lab, "-H -N 2 --mem=100", "PENDING")
+    said = refused(lab, lambda it: it["topology"]["switches"].pop("top"))
+    assert f"no partition is left in which these can start: job {across} " in said
+    lab.ssh("ctl", f"scancel {across}")
+
+    lab.change(having_licenses("matlab:3"))
+    lab.up()
+    holds = submit(lab, "-L matlab:2 -w cn01 --mem=100")
+    wants = submit(lab, "-H -L matlab:3 --mem=100", "PENDING")
+    for value, what in {
+        "fluent:3": rf"license matlab goes: jobs {holds} .*, {wants} ",
+        "matlab:2": rf"there are 2 licenses matlab, 3 are wanted at once: job {wants} ",
+        "matlab:1": rf"there are 1 licenses matlab, 2 are held: job {holds} ",
+    }.items():
+        assert re.search(what, refused(lab, having_licenses(value)))
+    assert state_of(lab, several) == state_of(lab, holds) == "RUNNING"
+
+
+def having_licenses(value: str) -> Change:
+    def change(config: dict[str, Any]) -> None:
+        config["slurm"]["extra"]["Licenses"] = value
+
+    return change
