@@ -17,6 +17,7 @@ from components.configuration.programs import Programs
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
 from components.failure import recovered
+from components.guards.destroy_guard import DestroyGuard
 from components.guards.guards import Guards
 from components.host.applier import Node
 from components.host.host_baseline import System
@@ -51,6 +52,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     NodesFit,
     LoginNode,
     Apptainer,
+    DestroyGuard,
 )
 
 

@@ -340,3 +340,47 @@ def having_licenses(value: str) -> Change:
         config["slurm"]["extra"]["Licenses"] = value
 
     return change
+
+
+def test_the_cluster_is_not_taken_back_while_jobs_are_there(clean: RunningLab) -> None:
+    lab = clean
+    running = submit(lab, "-w cn01 --mem=100")
+    waiting = submit(lab, "-H", "PENDING")
+    before = standing(lab)
+    said = destroy(lab, check=False)
+    assert "slurmstack: ctl: guard jobs-end: refused" in said
+    assert rf"1 running ({running} (root, main, running on cn01))" in said
+    assert rf"1 waiting ({waiting} (root, main, pending))" in said
+    assert "nothing was changed" in said
+    # On no node, be it in the controller's way or not.
+    assert standing(lab) == before
+    assert state_of(lab, running) == "RUNNING"
+    # One that does not answer has not said that there are no jobs.
+    lab.ssh("ctl", f"scancel {waiting}; systemctl stop slurmctld")
+    said = destroy(lab, check=False)
+    assert "slurmctld does not say which jobs there are" in said
+    lab.ssh("ctl", "systemctl start slurmctld")
+    await_that(lambda: "is UP" in lab.ssh("ctl", "scontrol ping", check=False).stdout)
+    assert standing(lab) == before
+    cancel(lab)
+    destroy(lab)
+    assert set(standing(lab).values()) == {""}
+    lab.up()
+    assert submit(lab, "-w cn01 --mem=100")
+
+
+def destroy(lab: RunningLab, check: bool = True) -> str:
+    done = lab.pulumi("destroy", "--yes", "--skip-preview", check=check)
+    assert check or done.returncode != 0
+    return done.stdout + done.stderr
+
+
+def standing(lab: RunningLab) -> dict[str, str]:
+    """Daemons that run and roles that are held, node by node."""
+    ask = (
+        "systemctl list-units --no-legend --plain --state=active 'slurm*' munge* sackd*"
+        " | grep -o '^[^ ]*'; ls /var/lib/slurmstack 2>/dev/null"
+    )
+    return {
+        name: lab.ssh(name, ask, check=False).stdout for name in ("ctl", "login01", "cn01", "cn02")
+    }

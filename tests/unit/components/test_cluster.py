@@ -22,6 +22,7 @@ from components import asked_again
 from components.assembly import Assembly, Deployed
 from components.cluster import COMPONENTS, SlurmCluster
 from components.controller import slurm_controller
+from components.guards import destroy_guard
 from components.keys.munge_key import read_credential
 from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL
 from remote.host import Host
@@ -156,7 +157,7 @@ def test_four_commands_a_node_and_one_credential() -> None:
     node, _ = deploy(slurm={})
     assert set(commands(node)) == {
         "ctl-node", "ctl-system", "ctl-munge-key", "ctl-slurmctld", "munge-credential",
-        "ctl-guards", "ctl-nodes-fit",
+        "ctl-guards", "ctl-nodes-fit", "ctl-destroy-guard",
         "cn01-node", "cn01-system", "cn01-munge-key", "cn01-slurmd",
         "cn02-node", "cn02-system", "cn02-munge-key", "cn02-slurmd",
     }  # fmt: skip
@@ -210,6 +211,7 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(components.bundle_resource, "_command", command)
     # Here no node is down; what it waits for is seen in the lab.
     monkeypatch.setattr(slurm_controller, "unless_idle", all_of_them)
+    monkeypatch.setattr(destroy_guard, "unless_idle", all_of_them)
     made, _ = deploy(**everything())
 
     def before(name: str) -> set[str]:
@@ -238,6 +240,8 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     assert {"cn01-programs", "cn02-programs"} <= before("ctl-slurmctld")
     assert "ctl-slurmctld" in before("ctl-accounting") & before("ctl-slurmrestd")
     assert "ctl-rest-tls" in before("ctl-slurmrestd")
+    # Pulumi deletes the other way round: what asks for jobs is asked before anything goes.
+    assert direct["ctl-destroy-guard"] == set(direct) - {"ctl-destroy-guard", "munge-credential"}
     for node, daemon in (("cn01", "slurmd"), ("in", "login")):
         own = {f"{node}-packages", f"{node}-munge-key", f"{node}-system"}
         assert {*own, "ctl-slurmctld"} <= before(f"{node}-{daemon}")
