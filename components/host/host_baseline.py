@@ -9,6 +9,7 @@ from __future__ import annotations
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.host import applier, storage
+from components.host.lua import lua_is_read
 from components.host.precheck import guard
 from components.host.storage import mounts
 from remote.bundle import Bundle, Check, Directory, File, Package, Part
@@ -76,6 +77,11 @@ def _modules(settings: Settings) -> list[Part]:
             for name in sorted(defaults)
         ),
     ]
+    files = tuple(
+        part.path for part in parts if isinstance(part, File) and part.path.endswith(".lua")
+    )
+    if files:
+        parts.append(lua_is_read(files))
     if modules.tree:
         names = sorted(modules.tree)
         parts.append(Check("modules-load", render("host/modules-load.sh", names=names)))
