@@ -384,3 +384,47 @@ def standing(lab: RunningLab) -> dict[str, str]:
     return {
         name: lab.ssh(name, ask, check=False).stdout for name in ("ctl", "login01", "cn01", "cn02")
     }
+
+
+def test_a_mount_does_not_go_from_under_jobs_and_state(clean: RunningLab) -> None:
+    """No NFS here: a tmpfs stands for the share, its unit and the record of it are as they would
+    be."""
+    lab = clean
+    unit = "/etc/systemd/system/{}.mount"
+    mount = (
+        "mkdir -p {0} && mount -t tmpfs none {0} && echo Where={0} >{1} && "
+        "echo path {1} >>/var/lib/slurmstack/system/manifest"
+    )
+    state = "/var/spool/slurmctld"
+    lab.ssh("cn01", mount.format("/scratch", unit.format("scratch")))
+    lab.ssh(
+        "ctl",
+        f"systemctl stop slurmctld; rm -rf /tmp/state; cp -a {state} /tmp/state; "
+        f"{mount.format(state, unit.format('state'))}; cp -a /tmp/state/. {state}; "
+        f"chown slurm:slurm {state}; systemctl start slurmctld",
+    )
+    try:
+        await_that(lambda: node(lab, "cn01").startswith("idle"))
+        job = submit(lab, "-w cn01 --mem=100")
+        # The roles' texts change, and have no share.
+        said = refused(lab, lambda it: it.update(precheck={"freeDisk": 100}))
+        assert (
+            "cn01: guard mounts-stay: refused (exit 1): /scratch would be something "
+            f"else, and jobs run here that may have files there: {job}." in said
+        )
+        assert f"{state} would be something else, and slurmctld has its state there" in said
+        lab.ssh("cn01", "mountpoint -q /scratch")
+        assert state_of(lab, job) == "RUNNING"
+        cancel(lab)
+    finally:
+        lab.ssh("cn01", "umount /scratch")
+        lab.ssh(
+            "ctl",
+            f"systemctl stop slurmctld; cp -a {state}/. /tmp/state; umount {state}; "
+            f"cp -a /tmp/state/. {state}; systemctl start slurmctld",
+        )
+        for name in ("cn01", "ctl"):
+            # The next role's text takes the rest back.
+            lab.ssh(name, "sed -i '/scratch.mount/d; /state.mount/d' "
+                    "/var/lib/slurmstack/system/manifest; rm -f /etc/systemd/system/scratch.mount "
+                    "/etc/systemd/system/state.mount")  # fmt: skip
