@@ -92,3 +92,28 @@ def test_a_setting_that_goes_back_after_a_failure_reaches_the_node(restored: Run
     lab.up()
     assert limit() == good
     lab.pulumi("up", "--yes", "--expect-no-changes")
+
+
+def test_a_first_deployment_whose_programs_do_not_reach_the_controller(
+    machines: RunningLab,
+) -> None:
+    """slurmctld does not start on a slurm.conf that names a program which is not there."""
+    lab = machines
+    script = lab.settings.with_name("prolog-slurmctld.sh")
+    script.write_text("#!/bin/sh\ntrue\n")
+    lab.change(lambda it: it.update(scripts={"PrologSlurmctld": str(script)}))
+    lab.ssh("ctl", "mkdir -p /etc/slurmstack && touch /etc/slurmstack/scripts")
+    failed = lab_command(lab.name, "up", check=False)
+    said = failed.stdout + failed.stderr
+    assert failed.returncode != 0
+    assert "slurmstack: ctl: " in said
+    assert "/etc/slurmstack/scripts" in said
+    assert "Traceback" not in said
+    # Nothing was begun that needs them, and nothing half-done is in the way.
+    for node, unit in (("ctl", "slurmctld"), ("cn01", "slurmd"), ("login01", "sackd")):
+        assert lab.ssh(node, f"command -v {unit}", check=False).returncode != 0, node
+    lab.ssh("ctl", "rm /etc/slurmstack/scripts")
+    lab_command(lab.name, "up")
+    shown = lab.ssh("ctl", "scontrol show config").stdout
+    assert "PrologSlurmctld" in shown
+    assert lab.ssh("ctl", "srun -w cn01 hostname").stdout.strip() == "cn01"
