@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -95,11 +96,11 @@ def test_a_setting_that_goes_back_after_a_failure_reaches_the_node(restored: Run
 
 
 def test_a_first_deployment_whose_programs_do_not_reach_the_controller(
-    machines: RunningLab,
+    machines: RunningLab, tmp_path: Path
 ) -> None:
     """slurmctld does not start on a slurm.conf that names a program which is not there."""
     lab = machines
-    script = lab.settings.with_name("prolog-slurmctld.sh")
+    script = tmp_path / "prolog-slurmctld.sh"
     script.write_text("#!/bin/sh\ntrue\n")
     lab.change(lambda it: it.update(scripts={"PrologSlurmctld": str(script)}))
     lab.ssh("ctl", "mkdir -p /etc/slurmstack && touch /etc/slurmstack/scripts")
