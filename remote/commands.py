@@ -70,5 +70,18 @@ provider quotes that with every error, whatever the cause."""
 FIND_APPLIER = f"[ -x {APPLIER_PATH} ]"
 """Fails where the applier is missing."""
 
+
+def runs(seconds: float) -> str:
+    """Prints a line `RECORD:WORDS` for each role that the applier has begun to apply within the
+    last seconds: the error that it ended with, or nothing (it went well, or was cut off)."""
+    return (
+        "find /run/slurmstack -maxdepth 1 -name 'run-*' "
+        f"-newermt '{round(seconds) + 2} seconds ago' -exec grep -H '' {{}} + 2>/dev/null\ntrue"
+    )
+
+
+RUN_OF = "/run/slurmstack/run-"
+"""What a record is called, the role left out."""
+
 REMOVE = f"[ ! -x {APPLIER_PATH} ]||exec {APPLIER_PATH} remove"
 """Takes back the role of the bundle on stdin. On a node without applier there is nothing to do."""
