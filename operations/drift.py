@@ -21,11 +21,12 @@ from components.controller.slurm_controller import SLURM_CONF
 from components.host.applier import ROLE as APPLIER_ROLE
 from components.keys import jwt_key_pair
 from components.rest.slurmrestd import TLS
+from on_node.slurm_state import file_of_bundle
 from operations import reapply
 from operations.refused import Refused
 from operations.stack import Applied
 from remote.answer import Answer, AnswerError, parse_answer
-from remote.commands import APPLIER, APPLIER_PATH
+from remote.commands import APPLIER, APPLIER_PATH, STATE_PATH
 from remote.comparison import Difference, answered, read_comparison
 from remote.contact import ContactError, Reply, run_on_hosts, wait_for
 from remote.host import Host
@@ -132,7 +133,7 @@ def look(
     for host in heads:
         if host.name in answers:
             head = judge(host.name, of_host[host.name], answers[host.name], report)
-            _served(told, head, report, controller)
+            _served(told, head, of_host[host.name], report, controller)
     report.findings.sort(key=lambda one: (one.kind, one.name, one.found, one.node))
     return report
 
@@ -163,6 +164,7 @@ def script(
     more = render(
         "drift/node.sh",
         applier=APPLIER_PATH,
+        state=STATE_PATH,
         served=_SERVED,
         controller=credentials is not None,
         credentials=credentials or {},
@@ -305,16 +307,27 @@ def _answer(one: Applied) -> Answer:
 
 
 def _served(
-    told: Mapping[str, Mapping[str, str]], head: Mapping[str, str], report: Report, controller: str
+    told: Mapping[str, Mapping[str, str]],
+    head: Mapping[str, str],
+    held: Sequence[Applied],
+    report: Report,
+    controller: str,
 ) -> None:
-    """Whether the daemons of other hosts run by the controller's files."""
+    """Whether the daemons of other hosts run by the controller's files: as they were deployed, even
+    where somebody has changed one there; a file that is no bundle's, as it is there."""
+    wanted = {key: sha for key, sha in head.items() if key.startswith("served ")}
+    for key in wanted:
+        path = f"{Path(SLURM_CONF).parent}/{key.partition(' ')[2]}"
+        for one in held:
+            text = file_of_bundle(one.text, path)
+            if text is not None:
+                wanted[key] = hashlib.sha256(text.encode()).hexdigest()
     for node, facts in told.items():
         for key, sha in facts.items():
-            word, _, file = key.partition(" ")
-            if word == "served" and head.get(key, sha) != sha:
+            if key.startswith("served ") and wanted.get(key, sha) != sha:
                 report.findings.append(
                     Finding(
-                        node, "served", file, "is not what the controller serves",
+                        node, "served", key.partition(" ")[2], "is not what the controller serves",
                         command="scontrol reconfigure", where=controller,
                     )
                 )  # fmt: skip

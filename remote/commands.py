@@ -35,10 +35,13 @@ _DIRECTORY = "/usr/local/lib/slurmstack"
 
 APPLIER_PATH = f"{_DIRECTORY}/apply"
 
-INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n);mkdir -p $d; cd $d&&\
+STATE_PATH = "/var/lib/slurmstack"
+"""Where the applier keeps what it knows of each role."""
+
+INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n);mkdir -p $d;cd $d&&\
 cat >.new&&tail -n1 .new|grep -q '^# end'&&chmod 755 .new&&sync .new&&mv -f .new apply&&\
-s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; connect as \
-root, free space" >&2; exit 1; }}
+s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; be root, free \
+space" >&2;exit 1; }}
 echo "
 {BEGIN}
 time $(date -u +%FT%TZ)

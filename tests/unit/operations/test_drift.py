@@ -177,3 +177,19 @@ def test_a_folder_is_ours_where_only_ours_can_lie() -> None:
         "/etc/systemd/system/slurmd.service.d",
         "/usr/local/lib/slurmstack",
     ]
+
+
+def test_what_daemons_were_served_is_held_against_what_was_deployed() -> None:
+    deployed = Bundle("ctl", "slurmctld", [File("/etc/slurm/slurm.conf", "a\n")]).render()
+    right, by_hand = (hashlib.sha256(text).hexdigest() for text in (b"a\n", b"b\n"))
+    head = {"served slurm.conf": by_hand, "served cgroup.conf": "1"}
+    told = {
+        "cn01": {"served slurm.conf": right, "served cgroup.conf": "1", "served x.conf": "3"},
+        "cn02": {"served slurm.conf": by_hand, "served cgroup.conf": "2"},
+    }
+    report = Report()
+    drift._served(told, head, [Applied("u", "ctl", "slurmctld", deployed, "")], report, "ctl")
+    assert [(one.node, one.name, one.where) for one in report.findings] == [
+        ("cn02", "slurm.conf", "ctl"),
+        ("cn02", "cgroup.conf", "ctl"),
+    ]
