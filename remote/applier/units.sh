@@ -119,6 +119,8 @@ apply_unit() {
         *:active | *:reloading | *:activating)
             if is_due restart "$unit" || keys_changed; then
                 systemctl_step "unit $unit" "$time" restart "$unit"; did "restarted $unit"
+                # A way of its own to take up files tells others of them, too, which a restart does not.
+                ! is_due reload "$unit" || [ ! -e "$work/block/$number.reload" ] || reload_unit
             elif is_due reload "$unit"; then
                 reload_unit
             fi ;;
