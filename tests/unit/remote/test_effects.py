@@ -98,6 +98,18 @@ def demo(*parts: Part) -> Bundle:
     ),
 )
 @example(
+    demo(Package("pone", "1.0"), Unit("one.service")),
+    demo(
+        Package("pone", "2.0"),
+        Unit(
+            "one.service",
+            restart_on=("package:pone",),
+            reload_on=("package:pone",),
+            reload="true",
+        ),
+    ),
+)
+@example(
     demo(Package("pone"), Unit("one.service")),
     demo(Package("pone"), Unit("one.service", restart_on=("package:pone",))),
 )
