@@ -10,10 +10,12 @@ import asyncio
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pulumi
 
+from components import history
 from components.assembly import Deployed
 from components.controller import slurm_controller
 from components.inventory import digest
@@ -102,8 +104,9 @@ def report(
     before: pulumi.Output[dict[str, Any]],
     hosts: Mapping[str, Host],
     controller: str,
+    place: Path,
 ) -> None:
-    """Print the report when all that can be applied has been.
+    """Print the report when all that can be applied has been, and note it in the history.
 
     Args:
         deployed: the bundles.
@@ -111,6 +114,7 @@ def report(
         before: the stack's outputs before this run.
         hosts: how nodes are reached.
         controller: where sinfo runs.
+        place: the stack's folder beside the program.
     """
 
     async def tell(told: list[Any]) -> Any:
@@ -119,6 +123,7 @@ def report(
             answer for answer in told[0] if answer is not None and was_applied(answer, inventory)
         ]
         failed = not_applied(deployed, told[0])
+        _note(place, applied, failed)
         await _tell(applied, failed, hosts, hosts[controller])
         if any(bundle.role == slurm_controller.ROLE for bundle in failed):
             # With --continue-on-error the engine would go on to what is no longer in the settings,
@@ -131,6 +136,15 @@ def report(
     if not pulumi.runtime.is_dry_run():
         whole: pulumi.Output[Any] = pulumi.Output.all(answers, before)
         whole.apply(tell)
+
+
+def _note(place: Path, applied: Sequence[Answer], failed: Sequence[Deployed]) -> None:
+    """A run that cannot be noted is no failed run."""
+    nodes = fold({bundle.node for bundle in failed})
+    try:
+        history.note(place, "pulumi up", f"failed on {nodes}" if failed else "done", done(applied))
+    except OSError as error:
+        pulumi.log.warn(f"not noted in the history: {error}")
 
 
 async def _tell(

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, field_valid
 from settings.accounting import Accounting
 from settings.base import Model, SlurmObject, matching
 from settings.containers import Apptainer, EnrootPyxis
+from settings.excluded import Reason
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
 from settings.guards import Guards
@@ -185,6 +186,8 @@ class NodeClass(SlurmObject):
 
     file: ClassVar[str] = NODE
 
+    #: What the verbs' host lists call it; nothing that is deployed knows it.
+    name: Name | None = None
     hosts: str
     #: Left out, each node is asked (``slurmd -C``) before planning.
     hardware: Hardware | None = None
@@ -293,6 +296,8 @@ class Settings(Model):
     identities: Identities = Identities()
     #: Host → any text; a new one has all bundles of the host applied again.
     reapply: dict[Name, Reapply] = Field(default_factory=dict)
+    #: Compute node → why it is out for a while: it is deployed as if it were not there.
+    excluded: dict[Name, Reason] = Field(default_factory=dict)
     jwt: Jwt | None = None
     rest: Rest | None = None
     rest_tls_key: SecretStr | None = None
