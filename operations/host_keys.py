@@ -37,6 +37,7 @@ def reached(names: Iterable[str], settings: Settings, project: Path) -> list[Hos
     """Hosts with the keys that are pinned for them; with none where there is none."""
     ssh, found = settings.ssh, []
     known = None
+    through = Host("bastion", ssh.bastion.address, "") if ssh.bastion is not None else None
     if ssh.known_hosts is not None and (project / ssh.known_hosts).exists():
         known = KnownHosts.read(project / ssh.known_hosts)
     for name in names:
@@ -45,8 +46,8 @@ def reached(names: Iterable[str], settings: Settings, project: Path) -> list[Hos
         if key is None and known is not None:
             with suppress(HostKeyError):
                 key = known.key_for(name, entry.address, port)
-        host = Host(name, entry.address, key or "", port=port, user=entry.user or ssh.user)
-        found.append(host)
+        user = entry.user or ssh.user
+        found.append(Host(name, entry.address, key or "", port, user, bastion=through))
     return found
 
 
@@ -58,6 +59,9 @@ def new_keys(hosts: Iterable[Host]) -> list[NewKey]:
     """
     changed, problems = [], []
     for host in hosts:
+        if host.bastion is not None:
+            # It is reached through the bastion only; its key is compared when it is applied to.
+            continue
         try:
             shown = wait_for(scan_host_key(host.address, host.port))
         except (OSError, asyncssh.Error) as error:

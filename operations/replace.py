@@ -7,7 +7,7 @@ Pulumi that applies them. On a machine that holds all of it already the applier 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from pulumi import automation
 
@@ -18,6 +18,7 @@ from operations.host_keys import NewKey, new_keys, pin, reached
 from operations.operation import operation
 from operations.pulumi_lock import refuse_if_locked
 from operations.stack import outputs
+from operations.stack_file import StackFile
 from operations.up import up
 from settings.hostlist import fold
 
@@ -62,16 +63,22 @@ def replace(
         if compute:
             running.did(f"new jobs are kept from {fold(compute)} meanwhile")
             drain.drain(cluster, compute, f"{MARK}{reason}")
-        for name in names:
-            file.set(history.now(), "reapply", name)
         running.did("settings: slurmstack:reapply")
-        file.save()
+        wish(names, file)
         up(cluster, yes, targets(names, cluster))
         running.did(f"applied all of {listed} again")
         if compute:
             for deed in drain.give_back(cluster, compute, MARK):
                 running.did(deed)
         return running.stands
+
+
+def wish(names: Iterable[str], file: StackFile) -> None:
+    """Write into the stack's file that these hosts, or roles (role@host), are to be applied
+    again."""
+    for name in names:
+        file.set(history.now(), "reapply", name)
+    file.save()
 
 
 def targets(names: Sequence[str], cluster: Cluster) -> list[str]:

@@ -114,6 +114,16 @@ def find(file: str, name: str) -> Parameter | None:
     return table(file).get(name.lower())
 
 
+def needs_of(file: str, name: str) -> tuple[Needs, tuple[str, ...]]:
+    """What a change of a parameter needs, and the daemons that it restarts; what its file says of a
+    name that the table has not."""
+    parameter = find(file, name)
+    if parameter is not None:
+        return parameter.needs, parameter.restart
+    defaults = _data()["files"][file]
+    return Needs(defaults["needs"]), tuple(defaults.get("restart", "").split())
+
+
 @cache
 def _defaults() -> Mapping[str, Any]:
     return tomllib.loads((Path(__file__).parent / "defaults.toml").read_text())
@@ -144,6 +154,14 @@ def without_jobs() -> tuple[str, ...]:
     needs = (Needs.DRAIN, Needs.STOP)
     parameters = table(SLURM_CONF).values()
     return tuple(parameter.name for parameter in parameters if parameter.needs in needs)
+
+
+def needs_drain(key: str) -> bool:
+    """Whether what a line sets, ``Parameter=value`` or ``file=…``, is not to change under jobs."""
+    name = key.partition("=")[0]
+    found = find(SLURM_CONF, name) or find(NODE, name)
+    needs = found.needs if found is not None else _data()["files"].get(name, {}).get("needs")
+    return needs in (Needs.DRAIN, Needs.STOP)
 
 
 def files_without_jobs() -> tuple[str, ...]:

@@ -62,8 +62,7 @@ def test_of_several_files_each_is_told() -> None:
 @pytest.mark.parametrize("file", files())
 def test_every_parameter_can_be_explained(file: str) -> None:
     for parameter in table(file).values():
-        (told,) = explain(f"{file}:{parameter.name}")
-        assert isinstance(told, Explained)
+        told = one(f"{file}:{parameter.name}")
         assert told.example
         assert told.needs
 

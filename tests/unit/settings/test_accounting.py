@@ -131,6 +131,15 @@ def test_short_forms() -> None:
             "mariadb.extra.sql_mode",
             "a value on one line",
         ),
+        # MariaDB listens on loopback, where slurmdbd looks for it, and keeps its data.
+        *(
+            (
+                {"mariadb": {"extra": {name: 1}}},
+                f"mariadb.extra.{name}",
+                f"without {name}",
+            )
+            for name in ("port", "socket", "datadir", "skip-networking", "skip_networking")
+        ),
         ({"dump": {"keep": 0}}, "dump.keep", "at least 1"),
         ({"dump": {"directory": "backups"}}, "dump.directory", "'backups'"),
     ],
@@ -169,6 +178,24 @@ def test_a_password_is_never_quoted(password: str) -> None:
         parse({**lab(), "accountingPassword": password})
     assert "slurmstack:accountingPassword: expected 16 to 64 letters" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("password", "found"),
+    [
+        ("a" * 15, "15 characters"),
+        ("a" * 16, None),
+        ("a" * 64, None),
+        ("a" * 65, "65 characters"),
+        ("hunter2 " * 3, "characters that are none of these"),
+    ],
+)
+def test_how_long_a_password_may_be(password: str, found: str | None) -> None:
+    if found is None:
+        parse({**lab(), "accountingPassword": password})
+    else:
+        text = mistakes({"accountingPassword": password})["slurmstack:accountingPassword"]
+        assert text.endswith(f"found {found}")
 
 
 def test_a_password_without_accounting() -> None:
