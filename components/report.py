@@ -11,11 +11,13 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pulumi
 from pulumi.resource import DependencyResource
 
+from components import history
 from components.asked_again import ask_again
 from components.assembly import Deployed
 from components.controller import slurm_controller
@@ -121,8 +123,9 @@ def report(
     hosts: Mapping[str, Host],
     settings: Settings,
     stopped: Collection[tuple[str, str]],
+    place: Path,
 ) -> None:
-    """Print the report when all that can be applied has been.
+    """Print the report when all that can be applied has been, and note it in the history.
 
     Args:
         deployed: the bundles.
@@ -131,6 +134,7 @@ def report(
         hosts: how nodes are reached.
         settings: the stack's.
         stopped: what a rollout passed over.
+        place: the stack's folder beside the program.
     """
 
     began = time.monotonic()
@@ -144,6 +148,7 @@ def report(
         failed = not_applied(deployed, told[0])
         standing = stands(deployed, told[0], settings.compute, stopped) if stopped else {}
         seconds = time.monotonic() - began
+        _note(place, applied, failed)
         await _tell(applied, failed, standing, hosts, hosts[controller], seconds)
         if any(bundle.role == slurm_controller.ROLE for bundle in failed):
             # With --continue-on-error the engine would go on to what is no longer in the settings,
@@ -156,6 +161,15 @@ def report(
     if not pulumi.runtime.is_dry_run():
         whole: pulumi.Output[Any] = pulumi.Output.all(answers, before)
         whole.apply(tell)
+
+
+def _note(place: Path, applied: Sequence[Answer], failed: Sequence[Deployed]) -> None:
+    """A run that cannot be noted is no failed run."""
+    nodes = fold({bundle.node for bundle in failed})
+    try:
+        history.note(place, "pulumi up", f"failed on {nodes}" if failed else "done", done(applied))
+    except OSError as error:
+        pulumi.log.warn(f"not noted in the history: {error}")
 
 
 async def _tell(

@@ -64,7 +64,7 @@ APPLY = f"exec {APPLIER_PATH} apply"
 
 MISSING_APPLIER = (
     f"apply: {APPLIER_PATH} is missing (was the machine installed anew?); "
-    "slurmstack reapply NODE puts all of it there again"
+    "slurmstack node replace NODE puts all of it there again"
 )
 """What is wrong on a node where `FIND_APPLIER` fails, and the remedy. It is no part of APPLY: the
 provider quotes that with every error, whatever the cause."""

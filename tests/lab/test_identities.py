@@ -84,12 +84,12 @@ def test_a_machine_installed_anew_is_back_with_one_command(
     )
     lab.change(lambda it: it["ssh"].update(knownHosts=str(known)))
     job = lab.ssh("ctl", "sbatch --parsable -w cn01 --wrap 'sleep 120'").stdout.strip()
-    words = ("slurmstack", "reapply", "cn03", "--stack", lab.name, "--yes")
+    words = ("slurmstack", "node", "replace", "cn03", "--stack", lab.name, "--yes")
 
     refused = lab.run(*words, check=False)
     assert refused.returncode != 0
     assert re.search(
-        r"cn03 \(10\.\S+\) shows the host key SHA256:\S+; pinned is SHA256:", refused.stdout
+        r"cn03 \(10\.\S+\) shows the host key SHA256:\S+; pinned is SHA256:", refused.stderr
     )
     assert OTHER_KEY in known.read_text()
 

@@ -50,7 +50,7 @@ def test_the_last_screen_says_what_was_done_sinfo_and_what_is_next(
             "mv /usr/local/lib/slurmstack/apply /root",
             "mv /root/apply /usr/local/lib/slurmstack",
             "cn02: apply: /usr/local/lib/slurmstack/apply is missing",
-            "slurmstack reapply cn02 puts all of it there again",
+            "slurmstack node replace cn02 puts all of it there again",
         ),
         ("", "", "cn02: connect: ", "see that it is up"),
     ],
