@@ -2,7 +2,8 @@
 to do, runs nothing, and counts. What is measured against it is the engine and the program.
 
 Run as ``python -m bench.simulated PORT HOST_KEY_FILE HOSTS``; it listens on loopback alone. For
-each line on its stdin it prints how many commands each address got since the last, as JSON.
+each line on its stdin it prints how many commands each address got since the last, as JSON; numbers
+on that line are hosts that die first.
 """
 
 from __future__ import annotations
@@ -12,12 +13,16 @@ import base64
 import collections
 import hashlib
 import json
+import re
 import sys
 
 import asyncssh
 
+from remote.framing import BEGIN, END
+
 #: Role → what other roles need of its answer.
 _FACTS = {
+    "munge-credential": {"credential": "MUNGE:c2ltdWxhdGVk:"},
     "package-host": {
         "packages-index": "0" * 16,
         "packages-key": base64.b64encode(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n").decode(),
@@ -26,6 +31,8 @@ _FACTS = {
     "slurmrestd": {"rest-ca": base64.b64encode(b"simulated").decode()},
 }
 _commands: collections.Counter[str] = collections.Counter()
+#: By the host's number.
+_listening: list[asyncssh.SSHAcceptor] = []
 
 
 class _AnyKey(asyncssh.SSHServer):
@@ -37,15 +44,16 @@ class _AnyKey(asyncssh.SSHServer):
 
 def answer(command: str, stdin: str) -> str:
     """What a node says to this command with this bundle."""
-    if command.startswith("timeout 20 munge"):
-        return "MUNGE:c2ltdWxhdGVk:"
+    if command == "sh -s":
+        return compared(stdin)
     lines = stdin.splitlines()
     heads = {word[0]: word[1] for line in lines[:3] if len(word := line.split()) == 2}
     files = [line.split()[1] for line in lines if line.startswith(("file ", "file-base64 "))]
     packages = [line.split()[1] for line in lines if line.startswith("package ")]
     units = [line.split()[1] for line in lines if line.startswith("unit ")]
+    facts = re.findall(r"""^ *echo '(\S+) (\S+)' >>"\$SLURMSTACK_FACTS"$""", stdin, re.MULTILINE)
     digest = hashlib.sha256(stdin.encode()).hexdigest()
-    role = heads.get("role", "node")
+    role = heads.get("role", "munge-credential" if "munge --no-input" in command else "node")
     return json.dumps(
         {
             "node": heads.get("node", "simulated"),
@@ -53,9 +61,25 @@ def answer(command: str, stdin: str) -> str:
             "files": {path: {"sha256": digest} for path in files},
             "packages": dict.fromkeys(packages, "simulated"),
             "units": dict.fromkeys(units, "active"),
-            "facts": _FACTS.get(role, {}),
+            "facts": {**dict(facts), **_FACTS.get(role, {})},
         }
     )
+
+
+def compared(script: str) -> str:
+    """What a node says of which nothing differs (operations/drift.py)."""
+    applier, _, rest = script.partition("(set -- compare\n")[2].partition(") <<'end-of-bundles-")
+    found = [
+        "time 2026-01-31T12:00:00Z",
+        "node simulated",
+        *re.findall(r"^role \S+$", rest, re.M),
+        END,
+        "fact machine-id simulated",
+        "fact state 6",
+        f"fact applier {hashlib.sha256(applier.encode()).hexdigest()}",
+        "fact munge MUNGE:c2ltdWxhdGVk:",
+    ]
+    return "\n".join([BEGIN, BEGIN, *found, END])
 
 
 async def _serve(process: asyncssh.SSHServerProcess[str]) -> None:
@@ -71,22 +95,26 @@ def address(number: int) -> str:
 
 
 def _report() -> None:
-    if not sys.stdin.readline():
+    line = sys.stdin.readline()
+    if not line:
         asyncio.get_running_loop().remove_reader(sys.stdin)
         return
+    for number in line.split():
+        _listening[int(number)].close()
     print(json.dumps(_commands), flush=True)
     _commands.clear()
 
 
 async def _main(port: int, key: str, hosts: int) -> None:
     for number in range(hosts):
-        await asyncssh.listen(
+        listening = await asyncssh.listen(
             address(number),
             port,
             server_factory=_AnyKey,
             server_host_keys=[key],
             process_factory=_serve,
         )
+        _listening.append(listening)
     asyncio.get_running_loop().add_reader(sys.stdin, _report)
     print("listening", flush=True)
     await asyncio.Event().wait()

@@ -19,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from settings.base import Model, SlurmObject, matching
+from settings.base import CalendarEvent, Model, SlurmObject, matching
 from settings.parameters import SLURMDBD_CONF, table
 from settings.slurm_value import checked, each_entry, extra_of
 
@@ -319,14 +319,7 @@ class Slurmdbd(SlurmObject):
 class Dump(Model):
     """When the database is dumped, where to, and how many dumps are kept."""
 
-    #: systemd.time(7), "Calendar Events".
-    on_calendar: Annotated[
-        str,
-        matching(
-            r"[A-Za-z0-9*:.,/~ -]+",
-            "a time as systemd.time(7) writes calendar events, such as *-*-* 02:15:00",
-        ),
-    ] = "*-*-* 02:15:00"
+    on_calendar: CalendarEvent = "*-*-* 02:15:00"
     directory: Folder = "/var/backups/slurmdbd"
     keep: Annotated[int, Field(ge=1, le=1000)] = 14
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +9,6 @@ import pytest
 from settings import SettingsError, parse
 from settings.parameters import (
     NEWEST,
-    NODE,
     OLDEST,
     SLURM_CONF,
     Needs,
@@ -132,23 +129,6 @@ def test_words_and_plugins_that_a_release_is_the_first_to_have() -> None:
 def test_plugins_that_are_in_some_releases() -> None:
     assert plugins("switch")["nvidia_imex"] == ((24, 5), None)
     assert plugins("select")["cray_aries"] == (None, (23, 11))
-
-
-def test_the_page_says_what_a_change_needs() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "settings.md").read_text()
-    rows = re.findall(r"^\| (`.*) \| (reconfigure|restart|drain|stop) \| (.*) \|$", page, re.M)
-    written = {
-        name: (needs, tuple(daemons.split(", ")) if daemons else ())
-        for names, needs, daemons in rows
-        for name in re.findall(r"`(\w+)`( of a node)?", names)
-    }
-    meant = {
-        (it.name, " of a node" if file == NODE else ""): (str(it.needs), it.restart)
-        for file in (SLURM_CONF, NODE)
-        for it in table(file).values()
-        if it.until is None and (it.needs is not Needs.RECONFIGURE or it.restart)
-    }
-    assert written == meant
 
 
 @pytest.mark.parametrize(
