@@ -83,6 +83,13 @@ def test_two_things_are_two_and_one_is_one() -> None:
     assert done([answer("ctl", role, "ran z") for role in ("x", "y")]) == ["ctl: applied x, y"]
 
 
+def test_all_that_was_installed_counts() -> None:
+    told = done([answer("ctl", "x", "installed a", "installed b c", "reloaded d.timer")])
+    assert told == ["ctl: reloaded d; 3 packages"]
+    both = done([answer("ctl", "x", "restarted a.service", "restarted b.socket")])
+    assert both == ["ctl: restarted a, b"]
+
+
 def test_a_field_that_the_program_learns_later_is_no_other_answer() -> None:
     """Else the first run of a new version would report every role of every node."""
 
