@@ -43,7 +43,7 @@ _SERVED = "/run/slurm/conf"
 #: Below these, whatever lies beside files of ours was put there by hand; so does it among a unit's
 #: drop-ins.
 _OURS = ("/etc/slurm", "/etc/slurmstack", "/usr/local/lib/slurmstack")
-_DROP_INS = re.compile(r"/etc/systemd/system/[^/]+\.d")
+_DROP_INS = re.compile(r"/etc/systemd/system/([^/]+)\.d")
 #: Made on the host by programs of bundles, so that no bundle names them.
 _MADE_FOLDERS = (jwt_key_pair.FOLDER, TLS)
 _MADE = (jwt_key_pair.JWKS, jwt_key_pair.HS256, APPLIER_PATH)
@@ -229,10 +229,7 @@ def judge(node: str, held: Sequence[Applied], text: str, report: Report) -> dict
         elif word == "served":
             facts[f"served {second}"] = first
         elif word == "hand-made":
-            found = "is no role's and no package's"
-            findings.append(
-                Finding(node, "hand-made", value, found, command=f"rm {value}", where=node)
-            )
+            findings.append(_hand_made(node, value))
         elif word == "not-decoded":
             found = f"its credential is not decoded on {node}: {second}"
             findings.append(_munge(first, found))
@@ -252,6 +249,14 @@ def judge(node: str, held: Sequence[Applied], text: str, report: Report) -> dict
         findings.append(Finding(node, "file", APPLIER_PATH, found, role=APPLIER_ROLE))
     report.findings += findings
     return facts
+
+
+def _hand_made(node: str, path: str) -> Finding:
+    command = f"rm {path}"
+    if match := _DROP_INS.match(path):
+        command += f"; systemctl daemon-reload; systemctl restart {match[1]}"
+    found = "is no role's and no package's"
+    return Finding(node, "hand-made", path, found, command=command, where=node)
 
 
 def _munge(node: str, found: str) -> Finding:

@@ -83,13 +83,20 @@ def test_another_applier() -> None:
 
 
 def test_what_else_a_host_says() -> None:
-    more = "hand-made /etc/slurm/slurm.conf\nfailed slurmctld is down\n"
+    more = "hand-made /etc/slurm/slurm.conf\nhand-made /etc/systemd/system/a.service.d/b\n"
+    more += "failed slurmctld is down\n"
     more += "differs accounting qos high\tis not as declared\tsacctmgr modify\n"
     more += "not-decoded cn02 Invalid credential\n"
     report = Report()
     judge("cn01", HELD, f"node cn01\nslurmstack-answer end\n{FACTS}{more}", report)
     assert [(one.node, one.kind, one.command) for one in report.findings] == [
         ("cn01", "hand-made", "rm /etc/slurm/slurm.conf"),
+        (
+            "cn01",
+            "hand-made",
+            "rm /etc/systemd/system/a.service.d/b; systemctl daemon-reload; "
+            "systemctl restart a.service",
+        ),
         ("cn01", "accounting", "sacctmgr modify"),
         ("cn02", "munge", "timedatectl; systemctl restart munge"),
     ]
