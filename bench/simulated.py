@@ -22,6 +22,7 @@ from remote.framing import BEGIN, END
 
 #: Role → what other roles need of its answer.
 _FACTS = {
+    "munge-credential": {"credential": "MUNGE:c2ltdWxhdGVk:"},
     "package-host": {
         "packages-index": "0" * 16,
         "packages-key": base64.b64encode(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n").decode(),
@@ -43,9 +44,6 @@ class _AnyKey(asyncssh.SSHServer):
 
 def answer(command: str, stdin: str) -> str:
     """What a node says to this command with this bundle."""
-    if "munge --no-input" in command and not stdin:
-        facts = "node ctl\nrole munge-credential\nfact credential MUNGE:c2ltdWxhdGVk:"
-        return f"{BEGIN}\n{facts}\n{END}"
     if command == "sh -s":
         return compared(stdin)
     lines = stdin.splitlines()
@@ -53,8 +51,9 @@ def answer(command: str, stdin: str) -> str:
     files = [line.split()[1] for line in lines if line.startswith(("file ", "file-base64 "))]
     packages = [line.split()[1] for line in lines if line.startswith("package ")]
     units = [line.split()[1] for line in lines if line.startswith("unit ")]
+    facts = re.findall(r"""^ *echo '(\S+) (\S+)' >>"\$SLURMSTACK_FACTS"$""", stdin, re.MULTILINE)
     digest = hashlib.sha256(stdin.encode()).hexdigest()
-    role = heads.get("role", "node")
+    role = heads.get("role", "munge-credential" if "munge --no-input" in command else "node")
     return json.dumps(
         {
             "node": heads.get("node", "simulated"),
@@ -62,7 +61,7 @@ def answer(command: str, stdin: str) -> str:
             "files": {path: {"sha256": digest} for path in files},
             "packages": dict.fromkeys(packages, "simulated"),
             "units": dict.fromkeys(units, "active"),
-            "facts": _FACTS.get(role, {}),
+            "facts": {**dict(facts), **_FACTS.get(role, {})},
         }
     )
 

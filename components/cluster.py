@@ -17,6 +17,7 @@ from components.configuration.programs import Programs
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
 from components.failure import recovered
+from components.guards.destroy_guard import DestroyGuard
 from components.guards.guards import Guards
 from components.host.applier import Node
 from components.host.drift_check import DriftCheck
@@ -29,6 +30,7 @@ from components.login.login_node import LoginNode
 from components.packages.package_repository import PackageRepository
 from components.report import not_applied
 from components.rest.slurmrestd import SlurmRestd
+from components.rollout import RolloutTurns
 from remote.answer import Answer
 from remote.host import Host
 from settings import Settings
@@ -53,6 +55,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     LoginNode,
     Apptainer,
     DriftCheck,
+    DestroyGuard,
 )
 
 
@@ -65,6 +68,8 @@ class SlurmCluster(pulumi.ComponentResource):
     cluster: pulumi.Output[dict[str, Any]]
     #: The bundles, but those of nodes that are gone.
     deployed: list[Deployed]
+    #: Node and role of what a rollout passed over, once all are applied.
+    stopped: set[tuple[str, str]]
     #: What each of them answered, in the same order; None where it could not be applied.
     answers: pulumi.Output[list[Answer | None]]
 
@@ -77,7 +82,10 @@ class SlurmCluster(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("slurmstack:components:SlurmCluster", settings.cluster.name, None, opts)
-        assembly = Assembly(settings, hosts, hardware, self)
+        # What could not be applied, or told, now is as it was told last.
+        known = pulumi.Output.from_input({} if last is None else last)
+        turns = RolloutTurns(settings, hosts, known)
+        assembly = Assembly(settings, hosts, hardware, self, known, turns)
         assembly.outputs |= {
             "name": settings.cluster.name,
             "controller": settings.roles.controller,
@@ -85,12 +93,12 @@ class SlurmCluster(pulumi.ComponentResource):
         }
         for component in COMPONENTS:
             component.assemble(assembly)
+        turns.complete()
+        self.stopped = turns.stopped
         self.deployed = [bundle for bundle in assembly.deployed if not hosts[bundle.node].lost]
         self.answers = pulumi.Output.all(
             *(recovered(bundle.answer, None) for bundle in self.deployed)
         )
-        # What could not be applied, or told, now is as it was told last.
-        known = pulumi.Output.from_input({} if last is None else last)
         self.inventory = pulumi.Output.all(self.answers, known).apply(
             lambda told: join(
                 [answer for answer in told[0] if answer is not None],

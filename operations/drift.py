@@ -22,9 +22,11 @@ from components.host.applier import ROLE as APPLIER_ROLE
 from components.keys import jwt_key_pair
 from components.rest.slurmrestd import TLS
 from on_node.slurm_state import file_of_bundle
-from operations import reapply
+from operations.cluster import Cluster
 from operations.refused import Refused
+from operations.replace import wish
 from operations.stack import Applied
+from operations.up import up
 from remote.answer import Answer, AnswerError, parse_answer
 from remote.commands import APPLIER, APPLIER_PATH, STATE_PATH
 from remote.comparison import Difference, answered, read_comparison
@@ -145,7 +147,7 @@ def _ask(hosts: Sequence[Host], text: object, report: Report) -> dict[str, str]:
     for name, reply in replies.items():
         if isinstance(reply, ContactError):
             # A machine that was installed anew shows another key, as does one that is not ours.
-            again = f"; then slurmstack reapply {name}" if reply.step == "host key" else ""
+            again = f"; then slurmstack node replace {name}" if reply.step == "host key" else ""
             report.unreachable[name] = f"{reply.step}: {reply.found}; {reply.remedy}{again}"
     return {name: reply.stdout for name, reply in replies.items() if isinstance(reply, Reply)}
 
@@ -301,7 +303,7 @@ def _of_machine(node: str, held: Iterable[Applied], facts: Mapping[str, str]) ->
         found = f"is another machine: its id is {facts.get('machine-id') or 'none'}, not {known}"
     if not found:
         return None
-    return Finding(node, "machine", node, found, command=f"slurmstack reapply {node}")
+    return Finding(node, "machine", node, found, command=f"slurmstack node replace {node}")
 
 
 def _answer(one: Applied) -> Answer:
@@ -364,15 +366,16 @@ def kinds(what: str) -> tuple[str, ...]:
     return words
 
 
-def fix(
-    findings: Sequence[Finding], held: Sequence[Applied], stack: str, project: Path, yes: bool
-) -> int:
-    """Have Pulumi apply again the bundles that put these right; its exit code.
+def fix(findings: Sequence[Finding], held: Sequence[Applied], cluster: Cluster, yes: bool) -> None:
+    """Have Pulumi apply again the bundles that put these right.
 
     It is the applier that puts them right, with all that a change of them needs: files are read by
     their readers first, daemons are reloaded or restarted, checks are made.
+
+    Raises:
+        NotDone: `pulumi up` failed or was declined.
     """
     roles = {(one.node, one.role) for one in findings}
     again = [one for one in held if (one.node, one.role) in roles]
-    reapply.wish([f"{one.role}@{one.node}" for one in again], stack, project)
-    return reapply.up([one.urn for one in again], stack, project, yes)
+    wish([f"{one.role}@{one.node}" for one in again], cluster.file())
+    up(cluster, yes, [one.urn for one in again])

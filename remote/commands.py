@@ -12,7 +12,7 @@ from remote.framing import BEGIN, END
 #: Files of applier/, as they follow one another: the first sets up the shell, the last runs.
 _PARTS = (
     "start", "bundle", "state", "users", "packages", "files", "validate", "scripts", "units",
-    "answer", "remove", "compare", "main",
+    "withdraw", "answer", "remove", "compare", "main",
 )  # fmt: skip
 
 APPLIER: str = "\n".join(
@@ -64,7 +64,7 @@ APPLY = f"exec {APPLIER_PATH} apply"
 
 MISSING_APPLIER = (
     f"apply: {APPLIER_PATH} is missing (was the machine installed anew?); "
-    "slurmstack reapply NODE puts all of it there again"
+    "slurmstack node replace NODE puts all of it there again"
 )
 """What is wrong on a node where `FIND_APPLIER` fails, and the remedy. It is no part of APPLY: the
 provider quotes that with every error, whatever the cause."""
@@ -72,6 +72,19 @@ provider quotes that with every error, whatever the cause."""
 
 FIND_APPLIER = f"[ -x {APPLIER_PATH} ]"
 """Fails where the applier is missing."""
+
+
+def runs(seconds: float) -> str:
+    """Prints a line `RECORD:WORDS` for each role that the applier has begun to apply within the
+    last seconds: the error that it ended with, or nothing (it went well, or was cut off)."""
+    return (
+        "find /run/slurmstack -maxdepth 1 -name 'run-*' "
+        f"-newermt '{round(seconds) + 2} seconds ago' -exec grep -H '' {{}} + 2>/dev/null\ntrue"
+    )
+
+
+RUN_OF = "/run/slurmstack/run-"
+"""What a record is called, the role left out."""
 
 REMOVE = f"[ ! -x {APPLIER_PATH} ]||exec {APPLIER_PATH} remove"
 """Takes back the role of the bundle on stdin. On a node without applier there is nothing to do."""

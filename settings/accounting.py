@@ -26,7 +26,7 @@ from settings.slurm_value import checked, each_entry, extra_of
 #: sacctmgr(1) stores these names in lower case.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 #: Characters that neither slurmdbd.conf nor SQL give a meaning of their own.
-_PASSWORD = re.compile(r"[A-Za-z0-9._~+/=:@%^*!?-]{16,64}")
+_PASSWORD = re.compile(r"[A-Za-z0-9._~+/=:@%^*!?-]+")
 _TRES = re.compile(r"[A-Za-z][A-Za-z0-9_/:.-]*=[0-9]+[KMGTP]?")
 _TIME = re.compile(r"[0-9]+(:[0-9]{1,2}){0,2}|[0-9]+-[0-9]{1,2}(:[0-9]{1,2}){0,2}")
 _SIZE = r"[1-9][0-9]*[KMGT]?"

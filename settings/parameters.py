@@ -114,6 +114,28 @@ def find(file: str, name: str) -> Parameter | None:
     return table(file).get(name.lower())
 
 
+def needs_of(file: str, name: str) -> tuple[Needs, tuple[str, ...]]:
+    """What a change of a parameter needs, and the daemons that it restarts; what its file says of a
+    name that the table has not."""
+    parameter = find(file, name)
+    if parameter is not None:
+        return parameter.needs, parameter.restart
+    defaults = _data()["files"][file]
+    return Needs(defaults["needs"]), tuple(defaults.get("restart", "").split())
+
+
+@cache
+def _defaults() -> Mapping[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "defaults.toml").read_text())
+
+
+def default(parameter: Parameter) -> str | None:
+    """Slurm's own default, as a slurmctld shows it; empty where there is none, None where it is
+    not known."""
+    known: str | None = _defaults().get(parameter.file, {}).get(parameter.name)
+    return known
+
+
 def restarted_by(daemon: Daemon, file: str = SLURM_CONF) -> tuple[str, ...]:
     """The parameters whose change restarts this daemon, since a reconfigure does not bring it
     there (scontrol(1), reconfigure: neither listening ports nor authentication)."""
@@ -132,6 +154,14 @@ def without_jobs() -> tuple[str, ...]:
     needs = (Needs.DRAIN, Needs.STOP)
     parameters = table(SLURM_CONF).values()
     return tuple(parameter.name for parameter in parameters if parameter.needs in needs)
+
+
+def needs_drain(key: str) -> bool:
+    """Whether what a line sets, ``Parameter=value`` or ``file=…``, is not to change under jobs."""
+    name = key.partition("=")[0]
+    found = find(SLURM_CONF, name) or find(NODE, name)
+    needs = found.needs if found is not None else _data()["files"].get(name, {}).get("needs")
+    return needs in (Needs.DRAIN, Needs.STOP)
 
 
 def files_without_jobs() -> tuple[str, ...]:

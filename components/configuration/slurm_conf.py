@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -11,7 +12,7 @@ from components.keys.jwt_key_pair import auth_alt
 from settings import NodeClass, Settings
 from settings.checks.accounting import named_tres
 from settings.gres import node_gres
-from settings.hostlist import expand, fold
+from settings.hostlist import expand, left_of
 from settings.model import Hardware, Partition
 from settings.parameters import NODE, Daemon, restarted_by
 from settings.slurm_conf import Line, Section, lines
@@ -130,6 +131,17 @@ def restart_keys(settings: Settings, daemon: Daemon, node: str | None = None) ->
     return tuple(keys)
 
 
+def together(settings: Settings) -> str:
+    """Tells one set of values from another that slurmctld and slurmd must be started with alike:
+    ports and authentication. Between one start and the other they do not hear each other."""
+    both = {*restart_keys(settings, "slurmctld")} & {*restart_keys(settings, "slurmd")}
+    for name in settings.compute:
+        # slurmctld knows a node's own port at once.
+        own = {*restart_keys(settings, "slurmd", name)} - {*restart_keys(settings, "slurmd")}
+        both |= {f"{name} {key}" for key in own}
+    return hashlib.sha256("\n".join(sorted(both)).encode()).hexdigest()[:12]
+
+
 def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, str]:
     parameters: dict[str, Any] = {
         "NodeAddr": address,
@@ -164,6 +176,4 @@ def _present(nodes: str, settings: Settings) -> str:
     """A partition's nodes without lost ones, which slurm.conf has no more; else as written."""
     if nodes == "ALL":
         return nodes
-    names = expand(nodes)
-    present = [name for name in names if name in settings.compute]
-    return nodes if len(present) == len(names) else fold(present)
+    return left_of(nodes, set(expand(nodes)) - settings.compute.keys())

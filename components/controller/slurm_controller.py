@@ -12,7 +12,7 @@ from components.bundle_resource import HostRole
 from components.configuration import programs
 from components.configuration.plugins import plugins_are_there
 from components.configuration.served_files import served_files
-from components.configuration.slurm_conf import every_line, restart_keys, slurm_conf
+from components.configuration.slurm_conf import every_line, restart_keys, slurm_conf, together
 from components.containers import enroot_pyxis
 from components.failure import unless_idle
 from components.guards import guards
@@ -22,12 +22,15 @@ from components.packages.slurm_packages import slurm_package, slurm_packages, tr
 from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, Unit, Validate
 from settings import Settings
 from settings.model import Hardware
+from settings.rollout import number_of
 from templates.rendering import render
 
 ROLE = "slurmctld"
 SLURM_CONF = "/etc/slurm/slurm.conf"
 #: Seconds that a slurmctld may take to read slurm.conf: it takes less than one for 1,000 nodes.
 _READING = 60
+#: Seconds that nodes may take to come back with a new slurm.conf.
+_RETURN = 60
 
 
 class SlurmController(HostRole):
@@ -99,16 +102,27 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 "slurmctld.service",
                 restart_on=(trigger(settings, "slurmctld"),),
                 reload_on=(*files, *enroot_pyxis.served(settings), *programs.served(settings)),
-                reload=guards.keep_jobs(settings) + render("controller/reconfigure.sh"),
+                reload=guards.keep_jobs(settings) + _reload(settings),
                 restart_keys=restart_keys(settings, "slurmctld"),
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
-                timeout=400,
+                timeout=400 + _RETURN,
             ),
-            Check("controller-answers", render("controller/controller-answers.sh")),
+            Check(
+                "controller-answers",
+                render("controller/controller-answers.sh", together=together(settings)),
+            ),
             *guards.after_slurmctld_changes(),
             *enroot_pyxis.checks(settings),
         ],
     )
+
+
+def _reload(settings: Settings) -> str:
+    """How slurmctld and the nodes take up changed files."""
+    may_fail = number_of(settings.rollout.may_fail, len(settings.compute))
+    back = guards.program("node_states", "back", SLURM_CONF, str(_RETURN), str(may_fail))
+    note = guards.program("node_states", "started", SLURM_CONF)
+    return render("controller/reload.sh", note=note, back=back)
 
 
 def _login_nodes_resolve(settings: Settings) -> list[Part]:

@@ -35,21 +35,30 @@ parse() {
         return s
     }
     function triggers(key) { wanted[NR " " key] = attribute(key, ""); return attribute(key, "-") }
+    function units(list,   i, n, one) {
+        gsub(/^,+|,+$/, "", list); n = split(list, one, ",")
+        for (i = 1; i <= n; i++) unit(one[i])
+        return n ? list : "-"
+    }
+    function unit(u) {
+        if (u !~ /^[A-Za-z0-9_][A-Za-z0-9._@:+\\-]*\.(service|socket|timer|target|mount|path)$/) bad("not a unit: " u)
+    }
     function put(kind, line) { print line >(work "/" kind) }
     function claim(kind, what) { put("claims", kind " " what) }
     function block() { out = work "/block/" NR; printf "" >out }
     BEGIN {
-        kinds = split("claims guard package group user directory file link absent validate probe command unit check", kind)
+        kinds = split("claims withdraw drain guard package group user directory file link absent validate probe command unit check", kind)
         for (i = 1; i <= kinds; i++) printf "" >(work "/" kind[i])
     }
     ended { bad("text after the end") }
     NR == 1 { if ($0 != "slurmstack-bundle 1") bad("not a bundle of version 1"); next }
     out && in_unit && /^  restart-key ./ { print substr($0, 15) >(out ".keys"); next }
+    out && in_unit && /^  drain-key ./ { print substr($0, 13) >(out ".drain"); next }
     out && in_unit && /^  reload ./ { print substr($0, 10) >(out ".reload"); next }
     out && in_unit && /^( |$)/ { bad("not understood in a unit: " $0) }
     out && /^(  |$)/ { print substr($0, 3) >out; next }
     /^( |$)/ { bad("a line of a block that no line before it opens") }
-    out { close(out); close(out ".keys"); close(out ".reload"); out = ""; in_unit = 0 }
+    out { close(out); close(out ".keys"); close(out ".drain"); close(out ".reload"); out = ""; in_unit = 0 }
     $1 == "node" && NF == 2 { once("the word", "node"); print name($2) >(work "/node"); next }
     $1 == "role" && NF == 2 {
         once("the word", "role")
@@ -61,6 +70,10 @@ parse() {
     $1 == "guard" {
         fields(2, 4); once("guard", name($2)); attributes(3, "timeout when"); block()
         put("guard", NR " " $2 " " one_of(attribute("when", "apply"), "apply remove both") " " seconds(30)); next
+    }
+    $1 == "withdraw" {
+        fields(2, 3); once("the word", "withdraw"); name($2); attributes(3, "timeout"); block()
+        put("withdraw", NR " " $2 " " seconds(3600)); next
     }
     $1 == "package" {
         fields(2, 3); once("package", $2); held["package:" $2]
@@ -99,15 +112,16 @@ parse() {
     }
     $1 == "probe" { fields(2, 2); once("probe", name($2)); block(); put("probe", NR " " $2); next }
     $1 == "command" {
-        fields(2, 5); once("command", name($2)); attributes(3, "on timeout when"); block()
-        put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " seconds(600))
+        fields(2, 7); once("command", name($2)); attributes(3, "on timeout when restarts reloads"); block()
+        put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " \
+            seconds(600) " " units(attribute("restarts", "") "," attribute("reloads", "")))
         next
     }
     $1 == "unit" {
-        fields(4, 7); once("unit", $2); attributes(5, "restart-on reload-on timeout"); block(); in_unit = 1
-        if ($2 !~ /^[A-Za-z0-9_][A-Za-z0-9._@:+\\-]*\.(service|socket|timer|target|mount|path)$/) bad("not a unit: " $2)
+        fields(4, 8); once("unit", $2); attributes(5, "restart-on reload-on drain-on timeout"); block(); in_unit = 1; unit($2)
         put("unit", NR " " $2 " " one_of($3, "enabled disabled -") " " one_of($4, "running stopped -") \
-            " " triggers("restart-on") " " triggers("reload-on") " " seconds(90)); claim("unit", $2); next
+            " " triggers("restart-on") " " triggers("reload-on") " " seconds(90)); claim("unit", $2)
+        put("drain", NR " " $2 " " triggers("drain-on")); next
     }
     $1 == "check" { fields(2, 3); once("check", name($2)); attributes(3, "timeout"); block()
         put("check", NR " " $2 " " seconds(60)); next }

@@ -4,6 +4,7 @@
 apply() {
     run_guards
     open_state
+    withdraw
     apply_users
     drop_units
     drop_commands
@@ -15,6 +16,7 @@ apply() {
     run_commands apply
     apply_units
     run_checks
+    give_back
     drop_directories
     replace_state manifest "$work/claims.sorted"
     keep_applied
@@ -35,6 +37,7 @@ main() {
     trap 'fail "${step:-start}" "stopped by a signal at a clean point" "run again to finish"' INT TERM
     take_lock
     parse
+    echo 2>/dev/null >"$run/run-$role" || : # for who asks at the end whether it was begun
     printf 'process %s (%s of role %s)\n' "$$" "$verb" "$role" >"$run/holder"
     read_other_roles
     case $verb in apply) apply ;; remove) remove ;; esac

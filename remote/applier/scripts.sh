@@ -30,7 +30,7 @@ find_due() {
         }
         FILENAME ~ /pending$/ { done[$2] = FNR; next }
         FILENAME ~ /command$/ && due("command:" $2, $3) { print "command", $2 }
-        FILENAME ~ /unit$/ && due("unit:" $2, $5) { print "restart", $2; next }
+        FILENAME ~ /unit$/ && due("unit:" $2, $5) { print "restart", $2 }
         FILENAME ~ /unit$/ && due("unit:" $2, $6) { print "reload", $2 }
         END { if (unit_file > done["daemon-reload"] + 0) print "daemon-reload" }' \
         "$state/pending" "$work/command" "$work/unit" >"$work/due"
@@ -50,11 +50,12 @@ reload_systemd() {
 # A command runs when something it depends on changed, when its text did, until it succeeds, or when
 # its probe finds that what it made is no longer so.
 run_commands() { # which: apply or remove
-    while read -r number name _ when time; do
+    while read -r number name _ when time units; do
         [ "$when" = "$1" ] || continue
         [ "$1" = remove ] || is_due command "$name" || ! command_done || continue
         rm -f "$state/commands/$name"
         rm -f "$work/facts"
+        read_marks "$units" >"$work/marks"
         say "running $name"
         run_script "$time" "$number" || {
             status=$?
@@ -70,7 +71,27 @@ run_commands() { # which: apply or remove
         }
         echo "$name" >>"$work/commands"
         did "ran $name"
+        tell_marks "$units"
     done <"$work/command"
+}
+
+# What tells that systemd, or the daemon itself, began anew: `unit invocation main-process change`.
+read_marks() { # units with commas between, or -
+    [ "$1" = - ] || echo "$1" | tr ',' '\n' | sort -u | while read -r one; do
+        bounded 20 systemctl show -p InvocationID -p MainPID -p StateChangeTimestampMonotonic -- "$one" |
+            awk -v unit="$one" -F = '{ value[$1] = $2 }
+                END { print unit, value["InvocationID"] "-", value["MainPID"] "-" value["StateChangeTimestampMonotonic"] }'
+    done
+}
+
+# A command restarts or reloads by itself; which of its daemons it did is for the answer.
+tell_marks() { # units with commas between, or -
+    [ "$1" != - ] || return 0
+    read_marks "$1" | awk 'FILENAME != "-" { invocation[$1] = $2; rest[$1] = $3; next }
+        invocation[$1] == "-" || $2 == "-" { next }
+        $2 != invocation[$1] { print "restarted", $1; next }
+        $3 != rest[$1] { print "reloaded", $1 }' "$work/marks" - >"$work/touched"
+    while read -r deed; do did "$deed"; done <"$work/touched"
 }
 
 # Whether it ran to its end with this text, and what it made is still so; → found, if not.

@@ -37,8 +37,10 @@ say() { printf '%s\n' "$node: $role: $*" >&2 2>/dev/null || :; }
 
 did() { changed=true; printf '%s\n' "$*" >>"$work/actions"; say "$*"; }
 
-fail() { # step, what was found, remedy
-    printf 'slurmstack: %s: %s: %s; %s\n' "$node" "$1" "$2" "$3" >&3
+fail() { # step, what was found, remedy; kept for whoever asks at the end of the whole run
+    said=$(printf 'slurmstack: %s: %s: %s; %s' "$node" "$1" "$2" "$3")
+    printf '%s\n' "$said" >&3
+    [ -z "$state" ] || printf '%s\n' "$said" 2>/dev/null >"$run/run-$role" || :
     exit 1
 }
 
@@ -90,6 +92,7 @@ must_write() { # command…; a failed write is nearly always a full disk
 
 clean_up() {
     [ -n "$lock_held" ] || return
+    after_failure
     drop_staged
     note_new_packages # now, so that nothing installed later by others is taken for this role's
     restore_policy

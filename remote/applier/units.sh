@@ -60,6 +60,12 @@ put_back() { # beside: unit, time; sets returned
         must_write mv -fT "$temporary" "$root$path"
         returned="$returned $path"
     done <"$work/put-back"
+    [ -z "$returned" ] || [ "${reload:-}:${status:-}" != yes:3 ] || {
+        # It has taken them up already: what has returned is taken up the same way.
+        number=$(unit=$unit awk '$2 == ENVIRON["unit"] { print $1 }' "$work/unit")
+        (export SLURMSTACK_RETURNED=yes; run_script "$time" "$number.reload") ||
+            returned="$returned, which could not be taken up again ($(last_line))"
+    }
     [ -z "$returned" ] || bounded 20 systemctl is-active -q "$unit" || {
         bounded 20 systemctl reset-failed "$unit" >/dev/null 2>&1
         bounded "$time" systemctl restart "$unit" >/dev/null 2>&1 || :
@@ -136,10 +142,14 @@ apply_unit() {
         start)
             remember "started $unit"
             systemctl_step "unit $unit" "$time" start "$unit"; did "started $unit" ;;
-        restart) systemctl_step "unit $unit" "$time" restart "$unit"; did "restarted $unit" ;;
+        restart)
+            systemctl_step "unit $unit" "$time" restart "$unit"; did "restarted $unit"
+            # A way of its own to take up files tells others of them, too, which a restart does not.
+            ! is_due reload "$unit" || [ ! -e "$work/block/$number.reload" ] || reload_unit ;;
         reload) reload_unit ;;
     esac
     replace_state "keys/$unit" "$keys"
+    keep_drain_keys
     done_with "unit:$unit"
 }
 
@@ -153,6 +163,15 @@ read_keys() { # beside: number, restart_on
         echo "$restart_on" | tr ',' '\n' | sed -n 's/^package://p' | awk 'FILENAME == "-" { named[$1]; next }
             $1 in named { print "package", $1, $2 }' - "$work/versions"
     } | sort >"$keys"
+}
+
+keep_drain_keys() { # beside: number, unit
+    if [ -e "$work/block/$number.drain" ]; then
+        sort -u "$work/block/$number.drain" >"$work/drain-keys"
+        replace_state "keys/$unit.drain" "$work/drain-keys"
+    else
+        rm -f "$state/keys/$unit.drain"
+    fi
 }
 
 # The first time, keys only matter if the unit runs with files that have just changed.
@@ -171,7 +190,7 @@ keys_changed() {
 
 reload_unit() {
     if [ -e "$work/block/$number.reload" ]; then
-        run_script "$time" "$number.reload" || { status=$?; unit_failure "reload $(why "$status" "$time")"; }
+        run_script "$time" "$number.reload" || { status=$? reload=yes; unit_failure "reload $(why "$status" "$time")"; }
         show_output
     else
         systemctl_step "unit $unit" "$time" reload "$unit"

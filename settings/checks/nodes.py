@@ -8,9 +8,10 @@ from typing import Any
 
 from settings.checks.draft import Draft
 from settings.gres import beyond_cores, class_problems, contradictions
-from settings.hostlist import expand
+from settings.hostlist import expand, fold
 from settings.model import Hardware, NodeClass
 from settings.problems import Problem
+from settings.rollout import Rollout
 
 
 def _named(hosts: Any) -> set[str]:
@@ -28,8 +29,15 @@ def classes(draft: Draft) -> Iterator[Problem]:
     """Each compute node is a host, in one class and in no other role, and has what is asked."""
     named, roles = _named(draft.raw.get("hosts")), draft.roles
     owner: dict[str, int] = {}
+    called: dict[str, int] = {}
     for index, node_class in draft.classes:
         where = draft.path(f"nodes[{index}]")
+        name_of_class = node_class.name
+        if name_of_class in named:
+            yield Problem(f"{where}.name", "another name than a host's", str(name_of_class))
+        if name_of_class is not None and called.setdefault(name_of_class, index) != index:
+            other = f"{name_of_class}, already of [{called[name_of_class]}]"
+            yield Problem(f"{where}.name", "each name for one class", other)
         for name in node_class.names:
             if draft.hosts is not None and name not in named:
                 yield Problem(f"{where}.hosts", "hosts of slurmstack:hosts", name)
@@ -46,6 +54,18 @@ def classes(draft: Draft) -> Iterator[Problem]:
                 )
         if node_class.hardware is not None:
             yield from hardware_problems(node_class, node_class.hardware, where)
+
+
+def canaries(draft: Draft) -> Iterator[Problem]:
+    """Canaries that are named are compute nodes."""
+    rollout = draft.part("rollout", Rollout)
+    if rollout is None or isinstance(rollout.canary, int) or not draft.nodes:
+        return
+    named = {name for node_class in draft.nodes for name in node_class.names}
+    others = [name for name in expand(rollout.canary) if name not in named]
+    if others:
+        path = draft.path("rollout.canary")
+        yield Problem(path, "compute nodes of slurmstack:nodes", fold(others))
 
 
 def hardware_problems(

@@ -67,7 +67,7 @@ def test_a_machine_that_was_installed_anew(lab: RunningLab) -> None:
         lab.ssh(
             "login01", "mv /root/kept /var/lib/slurmstack; mv /root/lib /usr/local/lib/slurmstack"
         )
-    assert (one["kind"], one["command"]) == ("machine", "slurmstack reapply login01")
+    assert (one["kind"], one["command"]) == ("machine", "slurmstack node replace login01")
     lab.ssh(
         "login01", "cp -p /etc/machine-id /root/id; echo 0123456789abcdef0123456789abcdef >/root/x"
     )
@@ -95,7 +95,7 @@ def test_a_host_with_another_key_is_named_and_nothing_is_sent(lab: RunningLab) -
     assert list(told["unreachable"]) == ["cn02"]
     assert sorted(told["compared"]) == ["cn01", "ctl", "login01"]
     assert "nothing was sent" in told["unreachable"]["cn02"]
-    assert told["unreachable"]["cn02"].endswith("slurmstack reapply cn02")
+    assert told["unreachable"]["cn02"].endswith("slurmstack node replace cn02")
     assert refused.count("\n") == 1
     assert refused.startswith("slurmstack: nothing was changed: cn02: host key: ")
 

@@ -71,7 +71,7 @@ def test_a_daemon_takes_up_the_file_that_is_put_back() -> None:
 
 def test_a_machine_that_was_installed_anew_is_one_finding() -> None:
     (one,) = said("differs file /etc/x missing", facts="fact machine-id abc\nfact state 0\n")
-    assert (one.kind, one.command) == ("machine", "slurmstack reapply cn01")
+    assert (one.kind, one.command) == ("machine", "slurmstack node replace cn01")
     assert "installed anew" in one.found
     (one,) = said(facts=FACTS.replace("machine-id abc", "machine-id def"))
     assert one.found == "is another machine: its id is def, not abc"
@@ -134,7 +134,7 @@ def test_nodes_on_which_the_same_differs_are_one_row() -> None:
         return [
             Finding(node, "file", "/etc/x", "content", "slurmd", diff=diff),
             Finding(node, "hand-made", "/etc/y", "nobody's", command="rm /etc/y", where=node),
-            Finding(node, "machine", node, "anew", command=f"slurmstack reapply {node}"),
+            Finding(node, "machine", node, "anew", command=f"slurmstack node replace {node}"),
             Finding(node, "served", "a", "other", command="scontrol reconfigure", where="ctl"),
         ]
 
@@ -146,7 +146,7 @@ def test_nodes_on_which_the_same_differs_are_one_row() -> None:
     assert "--fix (slurmd)" in text
     assert "on cn[01-64]: rm /etc/y" in text
     assert "on ctl: scontrol reconfigure" in text
-    assert "slurmstack reapply cn[01-64]" in text
+    assert "slurmstack node replace cn[01-64]" in text
     assert "-a\n+[b]\n" in text
     assert "cn[65-66]: not asked: connect: refused; see" in text
     assert "64 hosts compared, 256 differences on 64, 2 not asked" in text
