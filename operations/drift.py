@@ -31,6 +31,7 @@ from remote.answer import Answer, AnswerError, parse_answer
 from remote.commands import APPLIER, APPLIER_PATH, STATE_PATH
 from remote.comparison import Difference, answered, read_comparison
 from remote.contact import ContactError, Reply, run_on_hosts, wait_for
+from remote.framing import END
 from remote.host import Host
 from settings import Settings
 from templates.rendering import render
@@ -144,12 +145,24 @@ def _ask(hosts: Sequence[Host], text: object, report: Report) -> dict[str, str]:
     replies = wait_for(
         run_on_hosts(hosts, text, seconds=SECONDS, connections=CONNECTIONS)  # type: ignore[arg-type]
     )
+    return sort_replies(replies, report)
+
+
+def sort_replies(replies: Mapping[str, Reply | ContactError], report: Report) -> dict[str, str]:
+    """What hosts answered; why others did not goes into the report."""
+    answers: dict[str, str] = {}
     for name, reply in replies.items():
         if isinstance(reply, ContactError):
             # A machine that was installed anew shows another key, as does one that is not ours.
             again = f"; then slurmstack node replace {name}" if reply.step == "host key" else ""
             report.unreachable[name] = f"{reply.step}: {reply.found}; {reply.remedy}{again}"
-    return {name: reply.stdout for name, reply in replies.items() if isinstance(reply, Reply)}
+            continue
+        refusals = re.findall(r"^slurmstack: [^:]+: (.*)", reply.stderr, re.M)
+        if refusals and f"\n{END}\n" not in reply.stdout:
+            report.unreachable[name] = refusals[-1]
+        else:
+            answers[name] = reply.stdout
+    return answers
 
 
 def script(

@@ -15,6 +15,8 @@ from operations import drift, drift_report
 from operations.drift import Finding, NotFixed, Report, chosen, judge, script
 from operations.stack import Applied
 from remote.bundle import Bundle, Directory, File
+from remote.contact import ContactError, Reply
+from remote.host import Host
 from settings import parse
 from tests.unit.components.test_cluster import bare
 
@@ -200,3 +202,19 @@ def test_what_daemons_were_served_is_held_against_what_was_deployed() -> None:
         ("cn02", "slurm.conf", "ctl"),
         ("cn02", "cgroup.conf", "ctl"),
     ]
+
+
+def test_a_host_that_cannot_compare_is_told_with_its_own_words() -> None:
+    refusal = "slurmstack: cn01: start: runs as admin, not as root; connect as root\n"
+    host = Host("cn02", "192.0.2.2", "")
+    replies: dict[str, Reply | ContactError] = {
+        "cn01": Reply("fact state 1\n", f"some words\n{refusal}", 0),
+        "cn02": ContactError(host, "host key", "shows another", "compare it"),
+        "cn03": Reply("time x\nnode cn03\nslurmstack-answer end\nfact state 1", refusal, 0),
+    }
+    report = Report()
+    assert list(drift.sort_replies(replies, report)) == ["cn03"]
+    assert report.unreachable == {
+        "cn01": "start: runs as admin, not as root; connect as root",
+        "cn02": "host key: shows another; compare it; then slurmstack node replace cn02",
+    }
