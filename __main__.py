@@ -35,4 +35,4 @@ cluster = SlurmCluster(settings, reached, found, before)
 # Nothing in it is a secret: Pulumi prints an object of thousands of lines as the one word [secret].
 pulumi.export("inventory", pulumi.Output.secret(cluster.inventory))
 pulumi.export("cluster", cluster.cluster)
-report(cluster.deployed, cluster.answers, before, reached, settings.roles.controller)
+report(cluster.deployed, cluster.answers, before, reached, settings, cluster.stopped)

@@ -12,12 +12,14 @@ import base64
 import collections
 import hashlib
 import json
+import re
 import sys
 
 import asyncssh
 
 #: Role → what other roles need of its answer.
 _FACTS = {
+    "munge-credential": {"credential": "MUNGE:c2ltdWxhdGVk:"},
     "package-host": {
         "packages-index": "0" * 16,
         "packages-key": base64.b64encode(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n").decode(),
@@ -37,15 +39,14 @@ class _AnyKey(asyncssh.SSHServer):
 
 def answer(command: str, stdin: str) -> str:
     """What a node says to this command with this bundle."""
-    if command.startswith("timeout 20 munge"):
-        return "MUNGE:c2ltdWxhdGVk:"
     lines = stdin.splitlines()
     heads = {word[0]: word[1] for line in lines[:3] if len(word := line.split()) == 2}
     files = [line.split()[1] for line in lines if line.startswith(("file ", "file-base64 "))]
     packages = [line.split()[1] for line in lines if line.startswith("package ")]
     units = [line.split()[1] for line in lines if line.startswith("unit ")]
+    facts = re.findall(r"""^ *echo '(\S+) (\S+)' >>"\$SLURMSTACK_FACTS"$""", stdin, re.MULTILINE)
     digest = hashlib.sha256(stdin.encode()).hexdigest()
-    role = heads.get("role", "node")
+    role = heads.get("role", "munge-credential" if "munge --no-input" in command else "node")
     return json.dumps(
         {
             "node": heads.get("node", "simulated"),
@@ -53,7 +54,7 @@ def answer(command: str, stdin: str) -> str:
             "files": {path: {"sha256": digest} for path in files},
             "packages": dict.fromkeys(packages, "simulated"),
             "units": dict.fromkeys(units, "active"),
-            "facts": _FACTS.get(role, {}),
+            "facts": {**dict(facts), **_FACTS.get(role, {})},
         }
     )
 

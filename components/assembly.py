@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,6 +22,22 @@ class Deployed:
     role: str
     resource: pulumi.Resource
     answer: pulumi.Output[Answer]
+    #: What it depends on.
+    after: tuple[pulumi.Input[pulumi.Resource], ...] = ()
+
+
+class Turns(Protocol):
+    """Who waits for whom (``components.rollout``)."""
+
+    def enter(self, deployed: Deployed) -> None: ...
+
+    def together(self, role: str, controller: Deployed) -> None: ...
+
+    def before(self, node: str, role: str) -> list[pulumi.Input[pulumi.Resource]]: ...
+
+    def unless_stopped(
+        self, bundles: Sequence[Deployed]
+    ) -> list[pulumi.Input[pulumi.Resource]]: ...
 
 
 class Assembly:
@@ -42,6 +58,8 @@ class Assembly:
         hosts: Mapping[str, Host],
         hardware: Mapping[str, Hardware],
         cluster: pulumi.Resource,
+        last: pulumi.Output[dict[str, Any]],
+        turns: Turns,
     ) -> None:
         """
         Args:
@@ -49,10 +67,14 @@ class Assembly:
             hosts: every host of the cluster.
             hardware: compute node → what it has.
             cluster: the resource that all components belong to.
+            last: the stack's outputs as the last run left them.
+            turns: who waits for whom.
         """
         self.settings = settings
         self.hosts = hosts
         self.hardware = hardware
+        self.last = last
+        self.turns = turns
         self.options = pulumi.ResourceOptions(parent=cluster)
         self.deployed = []
         self.outputs = {}
@@ -64,11 +86,11 @@ class Assembly:
 
     def on(self, node: str, *roles: str) -> list[pulumi.Resource]:
         """What stands on a node so far of these roles, as far as it has them."""
-        return [
-            bundle.resource
-            for bundle in self.deployed
-            if bundle.node == node and bundle.role in roles
-        ]
+        return [bundle.resource for bundle in self.bundles(node, *roles)]
+
+    def bundles(self, node: str, *roles: str) -> list[Deployed]:
+        """The same, with what the node said."""
+        return [bundle for bundle in self.deployed if bundle.node == node and bundle.role in roles]
 
     def of(self, role: str) -> list[pulumi.Resource]:
         """What stands of a role so far, on all nodes."""

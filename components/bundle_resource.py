@@ -43,7 +43,7 @@ def connection(host: Host) -> command.ConnectionArgs:
 
 def install_applier(assembly: Assembly, node: str, role: str, parent: pulumi.Resource) -> None:
     """The first thing on every node: what all its bundles are applied by."""
-    text = applier(assembly.settings.reapply.get(node))
+    text = applier(assembly.settings.wish(node, role))
     _command(assembly, node, role, INSTALL, UNINSTALL, text, parent, (), False)
 
 
@@ -68,7 +68,7 @@ def deploy(
         secret: the bundle holds a key: it is encrypted in the state and never shown. Its
             answer, which holds hashes only, is not.
     """
-    reapply = assembly.settings.reapply.get(node)
+    reapply = assembly.settings.wish(node, role)
     text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(
         lambda value: _text(value, reapply, secret)
     )
@@ -118,6 +118,8 @@ def _command(
 ) -> Deployed:
     host = assembly.hosts[node]
     name = f"{host.name}-{role}"
+    # What is secret is a key, which changes everywhere at once; the applier changes no daemon.
+    turn = [] if secret or apply == INSTALL else assembly.turns.before(node, role)
     resource = command.Command(
         name,
         connection=connection(host),
@@ -129,15 +131,16 @@ def _command(
         add_previous_output_in_env=False,
         opts=pulumi.ResourceOptions(
             parent=parent,
-            depends_on=list(depends_on),
+            depends_on=[*depends_on, *turn],
             retain_on_delete=host.lost,
             ignore_changes=_ALL_INPUTS if host.lost else None,
         ),
     )
     stdout: pulumi.Output[Any] = pulumi.Output.unsecret(resource.stdout)
     answer = stdout.apply(lambda text: read_answer(text, name, host.name, role))
-    deployed = Deployed(node, role, dependency(resource, parent), answer)
+    deployed = Deployed(node, role, dependency(resource, parent), answer, tuple(depends_on))
     assembly.deployed.append(deployed)
+    assembly.turns.enter(deployed)
     return deployed
 
 

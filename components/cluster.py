@@ -19,6 +19,7 @@ from components.controller.slurm_controller import SlurmController
 from components.failure import recovered
 from components.guards.guards import Guards
 from components.host.applier import Node
+from components.host.drift_check import DriftCheck
 from components.host.host_baseline import System
 from components.host.storage import Storage
 from components.inventory import join
@@ -28,6 +29,7 @@ from components.login.login_node import LoginNode
 from components.packages.package_repository import PackageRepository
 from components.report import not_applied
 from components.rest.slurmrestd import SlurmRestd
+from components.rollout import RolloutTurns
 from remote.answer import Answer
 from remote.host import Host
 from settings import Settings
@@ -51,6 +53,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     NodesFit,
     LoginNode,
     Apptainer,
+    DriftCheck,
 )
 
 
@@ -63,6 +66,8 @@ class SlurmCluster(pulumi.ComponentResource):
     cluster: pulumi.Output[dict[str, Any]]
     #: The bundles, but those of nodes that are gone.
     deployed: list[Deployed]
+    #: Node and role of what a rollout passed over, once all are applied.
+    stopped: set[tuple[str, str]]
     #: What each of them answered, in the same order; None where it could not be applied.
     answers: pulumi.Output[list[Answer | None]]
 
@@ -75,7 +80,10 @@ class SlurmCluster(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("slurmstack:components:SlurmCluster", settings.cluster.name, None, opts)
-        assembly = Assembly(settings, hosts, hardware, self)
+        # What could not be applied, or told, now is as it was told last.
+        known = pulumi.Output.from_input({} if last is None else last)
+        turns = RolloutTurns(settings, hosts, known)
+        assembly = Assembly(settings, hosts, hardware, self, known, turns)
         assembly.outputs |= {
             "name": settings.cluster.name,
             "controller": settings.roles.controller,
@@ -83,12 +91,12 @@ class SlurmCluster(pulumi.ComponentResource):
         }
         for component in COMPONENTS:
             component.assemble(assembly)
+        turns.complete()
+        self.stopped = turns.stopped
         self.deployed = [bundle for bundle in assembly.deployed if not hosts[bundle.node].lost]
         self.answers = pulumi.Output.all(
             *(recovered(bundle.answer, None) for bundle in self.deployed)
         )
-        # What could not be applied, or told, now is as it was told last.
-        known = pulumi.Output.from_input({} if last is None else last)
         self.inventory = pulumi.Output.all(self.answers, known).apply(
             lambda told: join(
                 [answer for answer in told[0] if answer is not None],

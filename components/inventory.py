@@ -10,6 +10,9 @@ from typing import Any
 from components.keys.munge_key import PATH as MUNGE_KEY
 from remote.answer import Answer
 
+#: The fact by which slurmctld's role tells what slurmd must be started with at the same time.
+TOGETHER = "together"
+
 
 def join(
     answers: Sequence[Answer],
@@ -55,6 +58,8 @@ def join(
         node.setdefault("answers", {})[answer.role] = digest(answer)
         if "jwt-kid" in answer.facts:
             node["keys"]["jwt"] = answer.facts["jwt-kid"]
+        if TOGETHER in answer.facts:
+            node[TOGETHER] = answer.facts[TOGETHER]
         if MUNGE_KEY in answer.files:
             node["keys"]["munge"] = answer.files[MUNGE_KEY].sha256
     for node in nodes.values():
@@ -67,3 +72,21 @@ def digest(answer: Answer) -> str:
     # Only what it said: a field that the program learns later is no other answer.
     text = answer.model_dump_json(exclude_unset=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def was_applied(answer: Answer, before: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether a role was applied since the inventory ``before`` was made.
+
+    A role without a change is not applied: Pulumi then gives the answer that it gave last time.
+    """
+    node = before.get(answer.node, {})
+    if "answers" in node:
+        return bool(node["answers"].get(answer.role) != digest(answer))
+    if answer.role not in node.get("roles", ()):
+        return True
+    # An inventory without digests, of an older version: what a role holds has to tell it.
+    files = {path: file.sha256 for path, file in answer.files.items()}
+    return not (
+        files.items() <= node["files"].items()
+        and answer.packages.items() <= node["packages"].items()
+    )

@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pulumi
 
 from components.assembly import Deployed
 from components.controller import slurm_controller
-from components.inventory import digest
+from components.inventory import was_applied
 from remote.answer import Answer
 from remote.commands import FIND_APPLIER, MISSING_APPLIER
 from remote.contact import ContactError, run_on_hosts
 from remote.host import Host
+from settings import Settings
 from settings.hostlist import fold
 
 #: Seconds for what is asked of the nodes at the end.
@@ -29,24 +30,6 @@ _SECONDS = 15.0
 _LINES = 7
 _DAEMON = re.compile(r"(started|restarted|reloaded|stopped) (\S+)\.(service|socket|timer|mount)")
 _FILE = re.compile(r"(wrote|removed|restored) /")
-
-
-def was_applied(answer: Answer, before: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether a role was applied since the inventory ``before`` was made.
-
-    A role without a change is not applied: Pulumi then gives the answer that it gave last time.
-    """
-    node = before.get(answer.node, {})
-    if "answers" in node:
-        return bool(node["answers"].get(answer.role) != digest(answer))
-    if answer.role not in node.get("roles", ()):
-        return True
-    # An inventory without digests, of an older version: what a role holds has to tell it.
-    files = {path: file.sha256 for path, file in answer.files.items()}
-    return not (
-        files.items() <= node["files"].items()
-        and answer.packages.items() <= node["packages"].items()
-    )
 
 
 def done(answers: Iterable[Answer]) -> list[str]:
@@ -85,6 +68,35 @@ def not_applied(deployed: Sequence[Deployed], answers: Sequence[Answer | None]) 
     return [bundle for bundle, answer in zip(deployed, answers, strict=True) if answer is None]
 
 
+def stands(
+    deployed: Sequence[Deployed],
+    answers: Sequence[Answer | None],
+    nodes: Collection[str],
+    stopped: Collection[tuple[str, str]],
+) -> dict[str, list[str]]:
+    """What became of nodes: ``done``, ``failed``, ``not begun`` → nodes.
+
+    Args:
+        deployed: the bundles.
+        answers: what each of them answered.
+        nodes: those in question.
+        stopped: node and role of what a rollout passed over.
+    """
+    failed = not_applied(deployed, answers)
+    resources = [bundle.resource for bundle in failed]
+    became = dict.fromkeys(nodes, "done")
+    for bundle in reversed(failed):
+        # The first of a node says what became of it: the others stand on it, or on what stopped it.
+        passed_over = (bundle.node, bundle.role) in stopped or any(
+            one is other for one in bundle.after for other in resources
+        )
+        became[bundle.node] = "not begun" if passed_over else "failed"
+    found: dict[str, list[str]] = {"done": [], "failed": [], "not begun": []}
+    for node in nodes:
+        found[became[node]].append(node)
+    return found
+
+
 def outputs_before() -> pulumi.Output[dict[str, Any]]:
     """The stack's outputs as the last run left them."""
     root = pulumi.runtime.get_root_resource()
@@ -101,7 +113,8 @@ def report(
     answers: pulumi.Output[list[Answer | None]],
     before: pulumi.Output[dict[str, Any]],
     hosts: Mapping[str, Host],
-    controller: str,
+    settings: Settings,
+    stopped: Collection[tuple[str, str]],
 ) -> None:
     """Print the report when all that can be applied has been.
 
@@ -110,8 +123,11 @@ def report(
         answers: what each of them answered.
         before: the stack's outputs before this run.
         hosts: how nodes are reached.
-        controller: where sinfo runs.
+        settings: the stack's.
+        stopped: what a rollout passed over.
     """
+
+    controller = settings.roles.controller
 
     async def tell(told: list[Any]) -> Any:
         inventory = told[1].get("inventory", {})
@@ -119,7 +135,8 @@ def report(
             answer for answer in told[0] if answer is not None and was_applied(answer, inventory)
         ]
         failed = not_applied(deployed, told[0])
-        await _tell(applied, failed, hosts, hosts[controller])
+        standing = stands(deployed, told[0], settings.compute, stopped) if stopped else {}
+        await _tell(applied, failed, standing, hosts, hosts[controller])
         if any(bundle.role == slurm_controller.ROLE for bundle in failed):
             # With --continue-on-error the engine would go on to what is no longer in the settings,
             # and take slurmd from a node that slurmctld still has, and its jobs with it.
@@ -136,11 +153,15 @@ def report(
 async def _tell(
     answers: Sequence[Answer],
     failed: Sequence[Deployed],
+    standing: Mapping[str, Sequence[str]],
     hosts: Mapping[str, Host],
     controller: Host,
 ) -> None:
     stack = pulumi.get_stack()
-    nodes = list(dict.fromkeys(bundle.node for bundle in failed))
+    passed_over = standing.get("not begun", ())
+    nodes = [
+        node for node in dict.fromkeys(bundle.node for bundle in failed) if node not in passed_over
+    ]
     problems, queue = await asyncio.gather(
         _problems([hosts[node] for node in nodes]), _sinfo(controller)
     )
@@ -152,6 +173,9 @@ async def _tell(
     if failed:
         # A line for each: there are the errors and the outputs on the same screen.
         lines = [f"done: {' | '.join(lines) or 'nothing'}", f"sinfo: {'; '.join(_brief(queue))}"]
+        if passed_over:
+            words = [f"{what} {fold(names)}" for what, names in standing.items() if names]
+            lines.insert(0, f"rollout stopped: {' | '.join(words)}")
         follows = f"do what the errors say, then pulumi up --stack {stack}"
     else:
         lines = lines or ["nothing was to be done: all is as it was"]

@@ -115,6 +115,33 @@ class Guard(_Part):
 
 
 @dataclass(frozen=True)
+class Withdrawal(_Part):
+    """Shell text that takes the node out of use before a change which a unit must not meet at work
+    (its ``drain_on`` and ``drain_keys``), and gives it back. One a bundle.
+
+    ``$SLURMSTACK_SERVICE`` says which: ``out`` before anything is changed (a non-zero exit stops
+    the bundle), ``back`` when all is done and checked, ``unchanged`` or ``failed`` when the run
+    ends otherwise. A run that was killed says nothing: the next one gives back, with or without
+    ``out`` before; so the text has to find by itself what it left.
+    """
+
+    kind: ClassVar[str] = "withdraw"
+    name: str
+    script: str
+    timeout: int = 3600
+
+    @property
+    def key(self) -> str:
+        return "withdraw"
+
+    def lines(self) -> Iterator[str]:
+        _require(_NAME, self.name, "a name")
+        _require_seconds(self.timeout)
+        yield f"withdraw {self.name}" + _attributes(timeout=self.timeout)
+        yield from _script(self.script, "the script")
+
+
+@dataclass(frozen=True)
 class Package(_Part):
     """A package to be installed, at exactly `version` if given."""
 
@@ -367,7 +394,8 @@ class Unit(_Part):
     paths of this bundle, or `package:NAME`. `reload`: shell text instead of `systemctl reload`; it
     runs after a restart, too, if it is due, as it tells others of the files.
     `restart_keys`: lines that, when they differ from those last applied, ask for a restart where a
-    reload would have done (or nothing was to be done).
+    reload would have done (or nothing was to be done). `drain_on`, `drain_keys`: the same for the
+    bundle's `Withdrawal`: what must not change while the unit is at work.
     """
 
     kind: ClassVar[str] = "unit"
@@ -378,6 +406,8 @@ class Unit(_Part):
     reload_on: tuple[str, ...] = ()
     reload: str | None = None
     restart_keys: tuple[str, ...] = ()
+    drain_on: tuple[str, ...] = ()
+    drain_keys: tuple[str, ...] = ()
     timeout: int = 90
 
     @property
@@ -392,6 +422,7 @@ class Unit(_Part):
         yield f"unit {self.name} {enabled} {running}" + _attributes(
             restart_on=tuple(sorted(self.restart_on)),
             reload_on=tuple(sorted(self.reload_on)),
+            drain_on=tuple(sorted(self.drain_on)),
             timeout=self.timeout,
         )
         if self.reload is not None:
@@ -399,6 +430,8 @@ class Unit(_Part):
                 yield from self._one_line("reload", line)
         for line in sorted(self.restart_keys):
             yield from self._one_line("restart-key", line)
+        for line in sorted(self.drain_keys):
+            yield from self._one_line("drain-key", line)
 
     def _one_line(self, word: str, text: str) -> Iterator[str]:
         _require_text(text, word)
@@ -429,6 +462,7 @@ class Check(_Part):
 
 Part = (
     Guard
+    | Withdrawal
     | Package
     | Group
     | User
@@ -446,6 +480,7 @@ Part = (
 # directory sorts before what is in it). Of the others, the order given is the order of execution.
 _ORDER: tuple[tuple[type[_Part], bool], ...] = (
     (Guard, False),
+    (Withdrawal, False),
     (Group, True),
     (User, True),
     (Package, True),
@@ -512,7 +547,7 @@ class Bundle:
         """What a unit or command waits for must be in this very bundle, else it never comes."""
         triggers: tuple[str, ...] = ()
         if isinstance(part, Unit):
-            triggers = part.restart_on + part.reload_on
+            triggers = part.restart_on + part.reload_on + part.drain_on
         elif isinstance(part, Command | Validate):
             triggers = part.on
         held = {other.key for other in self.parts}

@@ -7,7 +7,7 @@ all is as the bundle before left it.
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from hashlib import sha256
 from typing import TypeVar
@@ -27,6 +27,7 @@ from remote.bundle import (
     Unit,
     User,
     Validate,
+    Withdrawal,
 )
 
 _T = TypeVar("_T")
@@ -88,6 +89,8 @@ class Effects:
     paths: tuple[PathChange, ...] = ()
     commands: tuple[CommandRun, ...] = ()
     units: tuple[ToUnit, ...] = ()
+    #: Why the node is taken out of use first (a bundle's `Withdrawal`); empty where it is not.
+    withdrawn_for: tuple[str, ...] = ()
     #: Keys of other parts that are not as they were: users, groups, directories, guards, readers
     #: and checks. None of them touches a daemon.
     others: tuple[str, ...] = ()
@@ -123,7 +126,8 @@ def effects(
     if old is not None and new is not None:
         # With a role that is new, what its commands would tell daemons, these read as they start.
         units += _told(commands)
-    return Effects(packages, paths, commands, tuple(units), tuple(_others(was, to_be)))
+    out = tuple(_withdrawn_for(was, to_be, changed))
+    return Effects(packages, paths, commands, tuple(units), out, tuple(_others(was, to_be)))
 
 
 def unknown(old: Bundle | None) -> Effects:
@@ -160,6 +164,8 @@ def _sealed(part: Part) -> Part:
             )
         case Guard():
             return Guard(part.name, _seal(part.script), part.when, part.timeout)
+        case Withdrawal():
+            return Withdrawal(part.name, _seal(part.script), part.timeout)
         case Validate():
             return Validate(part.name, _seal(part.script), part.on, part.timeout)
         case Check():
@@ -176,15 +182,11 @@ def _sealed(part: Part) -> Part:
                 part.reloads,
             )
         case Unit():
-            return Unit(
-                part.name,
-                part.enabled,
-                part.running,
-                part.restart_on,
-                part.reload_on,
-                None if part.reload is None else _seal(part.reload),
-                tuple(_seal(key) for key in part.restart_keys),
-                part.timeout,
+            return replace(
+                part,
+                reload=None if part.reload is None else _seal(part.reload),
+                restart_keys=tuple(_seal(key) for key in part.restart_keys),
+                drain_keys=tuple(_seal(key) for key in part.drain_keys),
             )
         case _:
             return part
@@ -318,6 +320,25 @@ def _while_running(
         yield ToUnit(unit.name, Deed.RELOADED, tuple(sorted(reloading)), sure)
 
 
+def _withdrawn_for(
+    was: Collection[Part], to_be: Collection[Part], changed: Collection[str]
+) -> Iterator[str]:
+    """What a unit of both bundles is not to meet at work (``applier/withdraw.sh``)."""
+    old = _of(Unit, was)
+    if not _of(Withdrawal, to_be):
+        return
+    for key, unit in _of(Unit, to_be).items():
+        before = old.get(key)
+        if before is None or not (unit.drain_on or unit.drain_keys):
+            continue
+        yield from sorted(set(unit.drain_on) & set(changed))
+        # One that never asked for it has its keys among those that restart it.
+        asked = bool(before.drain_on or before.drain_keys)
+        kept = set(before.drain_keys if asked else before.restart_keys)
+        fresh = set(unit.drain_keys) ^ kept if asked else set(unit.drain_keys) - kept
+        yield from (f"drain-key {name}" for name in sorted({it.partition("=")[0] for it in fresh}))
+
+
 def _told(commands: Collection[CommandRun]) -> Iterator[ToUnit]:
     for run in commands:
         for unit in run.command.restarts:
@@ -327,7 +348,7 @@ def _told(commands: Collection[CommandRun]) -> Iterator[ToUnit]:
 
 
 def _others(was: Collection[Part], to_be: Collection[Part]) -> Iterator[str]:
-    kinds = (Group, User, Directory, Guard, Validate, Check)
+    kinds = (Group, User, Directory, Guard, Withdrawal, Validate, Check)
     old = {part.key: part for part in was if isinstance(part, kinds)}
     new = {part.key: part for part in to_be if isinstance(part, kinds)}
     yield from (key for key in (*new, *(old.keys() - new.keys())) if old.get(key) != new.get(key))

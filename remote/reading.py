@@ -25,6 +25,7 @@ from remote.bundle import (
     Unit,
     User,
     Validate,
+    Withdrawal,
 )
 
 _When = Literal["apply", "remove", "both"]
@@ -102,6 +103,10 @@ def _guard(words: Sequence[str], block: Sequence[str], _: Mapping[str, str]) -> 
     return Guard(words[0], _script(block), when, _seconds(values))
 
 
+def _withdraw(words: Sequence[str], block: Sequence[str], _: Mapping[str, str]) -> Part:
+    return Withdrawal(words[0], _script(block), _seconds(_attributes(words[1:])))
+
+
 def _package(words: Sequence[str], _block: Sequence[str], _: Mapping[str, str]) -> Part:
     return Package(words[0], words[1] if len(words) > 1 else None)
 
@@ -175,6 +180,8 @@ def _unit(words: Sequence[str], block: Sequence[str], _: Mapping[str, str]) -> P
         reload_on=_list(values, "reload-on"),
         reload="\n".join(reload) if reload else None,
         restart_keys=tuple(text for word, _, text in below if word == "restart-key"),
+        drain_on=_list(values, "drain-on"),
+        drain_keys=tuple(text for word, _, text in below if word == "drain-key"),
         timeout=_seconds(values),
     )
 
@@ -185,6 +192,7 @@ def _check(words: Sequence[str], block: Sequence[str], _: Mapping[str, str]) -> 
 
 _READERS: Mapping[str, Callable[[Sequence[str], Sequence[str], Mapping[str, str]], Part]] = {
     "guard": _guard,
+    "withdraw": _withdraw,
     "package": _package,
     "group": _group,
     "user": _user,

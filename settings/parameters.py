@@ -144,6 +144,14 @@ def without_jobs() -> tuple[str, ...]:
     return tuple(parameter.name for parameter in parameters if parameter.needs in needs)
 
 
+def needs_drain(key: str) -> bool:
+    """Whether what a line sets, ``Parameter=value`` or ``file=…``, is not to change under jobs."""
+    name = key.partition("=")[0]
+    found = find(SLURM_CONF, name) or find(NODE, name)
+    needs = found.needs if found is not None else _data()["files"].get(name, {}).get("needs")
+    return needs in (Needs.DRAIN, Needs.STOP)
+
+
 def files_without_jobs() -> tuple[str, ...]:
     """The files beside slurm.conf whose change no running job survives."""
     files = _data()["files"].items()

@@ -20,9 +20,11 @@ from components.health import nhc
 from components.keys import munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger
-from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit
+from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit, Withdrawal
 from settings import Settings
+from settings.duration import written
 from settings.model import Hardware
+from settings.parameters import needs_drain
 from templates.rendering import render
 
 ROLE = "slurmd"
@@ -43,6 +45,8 @@ class ComputeNode(HostRole):
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
         settings, hardware = assembly.settings, assembly.hardware
+        for controller in assembly.bundles(assembly.controller, slurm_controller.ROLE):
+            assembly.turns.together(ROLE, controller)
         for name in (name for node_class in settings.nodes for name in node_class.names):
             cls(
                 name,
@@ -63,6 +67,19 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
         controller=controller,
         slurmctld_port=settings.slurm.slurmctld_port,
     )
+    restart_on = (
+        DEFAULTS,
+        UNIT_CONF,
+        trigger(settings, "slurmd"),
+        *enroot_pyxis.restart_on(settings),
+    )
+    keys = (*restart_keys(settings, "slurmd", node), *slurmd_restart_lines(settings))
+    drain = settings.rollout.drain
+    drained = {
+        "never": (),
+        "asNeeded": tuple(key for key in keys if needs_drain(key)),
+        "always": keys,
+    }
     return Bundle(
         node,
         ROLE,
@@ -76,6 +93,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
                 ),
                 timeout=120,
             ),
+            _service(node, settings, f"{controller.address}:{settings.slurm.slurmctld_port}"),
             *slurm_packages(settings, "client", "slurmd"),
             *enroot_pyxis.node_parts(settings),
             Directory("/var/log/slurm", owner="slurm:slurm"),
@@ -90,21 +108,30 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             *nhc.parts(node, settings, hardware),
             Unit(
                 "slurmd.service",
-                restart_on=(
-                    DEFAULTS,
-                    UNIT_CONF,
-                    trigger(settings, "slurmd"),
-                    *enroot_pyxis.restart_on(settings),
-                ),
-                restart_keys=(
-                    *restart_keys(settings, "slurmd", node),
-                    *slurmd_restart_lines(settings),
-                ),
+                restart_on=restart_on,
+                restart_keys=keys,
+                drain_on=restart_on if drain == "always" else (),
+                drain_keys=drained[drain],
             ),
             Check("node-is-idle", render("compute/node-is-idle.sh", node=node)),
             *enroot_pyxis.checks(settings),
         ],
     )
+
+
+def _service(node: str, settings: Settings, server: str) -> Withdrawal:
+    """How the node is drained before a change, and given back."""
+    rollout, health = settings.rollout, settings.health_check
+    script = render(
+        "compute/service.sh",
+        node=node,
+        server=server,
+        seconds=rollout.drain_timeout,
+        written=written(rollout.drain_timeout),
+        end_jobs=rollout.end_jobs,
+        health=health.program if health is not None else None,
+    )
+    return Withdrawal("node-drained", script, timeout=rollout.drain_timeout + 900)
 
 
 def _own_files(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> list[Part]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -128,6 +129,17 @@ def restart_keys(settings: Settings, daemon: Daemon, node: str | None = None) ->
         extra = settings.compute[node].extra
         keys += [f"{name}={extra[name]}" for name in names if name in extra]
     return tuple(keys)
+
+
+def together(settings: Settings) -> str:
+    """Tells one set of values from another that slurmctld and slurmd must be started with alike:
+    ports and authentication. Between one start and the other they do not hear each other."""
+    both = {*restart_keys(settings, "slurmctld")} & {*restart_keys(settings, "slurmd")}
+    for name in settings.compute:
+        # slurmctld knows a node's own port at once.
+        own = {*restart_keys(settings, "slurmd", name)} - {*restart_keys(settings, "slurmd")}
+        both |= {f"{name} {key}" for key in own}
+    return hashlib.sha256("\n".join(sorted(both)).encode()).hexdigest()[:12]
 
 
 def _node(address: str, node_class: NodeClass, hardware: Hardware) -> dict[str, str]:

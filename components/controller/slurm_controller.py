@@ -12,7 +12,7 @@ from components.bundle_resource import HostRole
 from components.configuration import programs
 from components.configuration.plugins import plugins_are_there
 from components.configuration.served_files import served_files
-from components.configuration.slurm_conf import every_line, restart_keys, slurm_conf
+from components.configuration.slurm_conf import every_line, restart_keys, slurm_conf, together
 from components.containers import enroot_pyxis
 from components.failure import unless_idle
 from components.guards import guards
@@ -104,7 +104,10 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
                 timeout=400,
             ),
-            Check("controller-answers", render("controller/controller-answers.sh")),
+            Check(
+                "controller-answers",
+                render("controller/controller-answers.sh", together=together(settings)),
+            ),
             *guards.after_slurmctld_changes(),
             *enroot_pyxis.checks(settings),
         ],

@@ -5,7 +5,7 @@
 parse() {
     timeout 60 cat >"$work/bundle" ||
         fail bundle 'could not be read from stdin' "free space on $run and run again"
-    awk -v work="$work" '
+    awk -v work="$work" -v verb="$verb" '
     function bad(why) { printf "line %d: %s\n", NR, why; failed = 1; exit 1 }
     function path(p) {
         if (p !~ /^\/[A-Za-z0-9._\/@:%+=~\\-]+$/ || (p "/") ~ /\/\.?\.?\//)
@@ -47,17 +47,18 @@ parse() {
     function claim(kind, what) { put("claims", kind " " what) }
     function block() { out = work "/block/" NR; printf "" >out }
     BEGIN {
-        kinds = split("claims guard package group user directory file link absent validate probe command unit check", kind)
+        kinds = split("claims withdraw drain guard package group user directory file link absent validate probe command unit check", kind)
         for (i = 1; i <= kinds; i++) printf "" >(work "/" kind[i])
     }
     ended { bad("text after the end") }
     NR == 1 { if ($0 != "slurmstack-bundle 1") bad("not a bundle of version 1"); next }
     out && in_unit && /^  restart-key ./ { print substr($0, 15) >(out ".keys"); next }
+    out && in_unit && /^  drain-key ./ { print substr($0, 13) >(out ".drain"); next }
     out && in_unit && /^  reload ./ { print substr($0, 10) >(out ".reload"); next }
     out && in_unit && /^( |$)/ { bad("not understood in a unit: " $0) }
     out && /^(  |$)/ { print substr($0, 3) >out; next }
     /^( |$)/ { bad("a line of a block that no line before it opens") }
-    out { close(out); close(out ".keys"); close(out ".reload"); out = ""; in_unit = 0 }
+    out { close(out); close(out ".keys"); close(out ".drain"); close(out ".reload"); out = ""; in_unit = 0 }
     $1 == "node" && NF == 2 { once("the word", "node"); print name($2) >(work "/node"); next }
     $1 == "role" && NF == 2 {
         once("the word", "role")
@@ -69,6 +70,10 @@ parse() {
     $1 == "guard" {
         fields(2, 4); once("guard", name($2)); attributes(3, "timeout when"); block()
         put("guard", NR " " $2 " " one_of(attribute("when", "apply"), "apply remove both") " " seconds(30)); next
+    }
+    $1 == "withdraw" {
+        fields(2, 3); once("the word", "withdraw"); name($2); attributes(3, "timeout"); block()
+        put("withdraw", NR " " $2 " " seconds(3600)); next
     }
     $1 == "package" {
         fields(2, 3); once("package", $2); held["package:" $2]
@@ -89,10 +94,14 @@ parse() {
             (/ ephemeral( |$)/ ? "ephemeral" : "-") " " (/ parents( |$)/ ? "parents" : "-"))
         claim("directory", $2); next
     }
-    $1 == "file" || $1 == "file-base64" {
+    # Of a content only its hash is known: enough to compare, and for nothing else.
+    $1 == "file-sha256" && verb != "compare" { bad("a hash in the place of a content") }
+    $1 == "file" || $1 == "file-base64" || $1 == "file-sha256" {
         fields(4, 5); if (NF == 5) one_of($5, "lasting"); block()
         put("file", NR " " own_path($2) " " owner($3) " " mode($4)); claim(NF == 5 ? "lasting" : "path", $2)
-        if ($1 == "file-base64") print NR >(work "/encoded"); next
+        if ($1 == "file-base64") print NR >(work "/encoded")
+        if ($1 == "file-sha256") print NR >(work "/hashed")
+        next
     }
     $1 == "link" { fields(3, 3); if ($3 !~ /^[A-Za-z0-9._\/@:%+=~-]+$/) bad("not a target: " $3)
         put("link", own_path($2) " " $3); claim("path", $2); next }
@@ -109,9 +118,10 @@ parse() {
         next
     }
     $1 == "unit" {
-        fields(4, 7); once("unit", $2); attributes(5, "restart-on reload-on timeout"); block(); in_unit = 1; unit($2)
+        fields(4, 8); once("unit", $2); attributes(5, "restart-on reload-on drain-on timeout"); block(); in_unit = 1; unit($2)
         put("unit", NR " " $2 " " one_of($3, "enabled disabled -") " " one_of($4, "running stopped -") \
-            " " triggers("restart-on") " " triggers("reload-on") " " seconds(90)); claim("unit", $2); next
+            " " triggers("restart-on") " " triggers("reload-on") " " seconds(90)); claim("unit", $2)
+        put("drain", NR " " $2 " " triggers("drain-on")); next
     }
     $1 == "check" { fields(2, 3); once("check", name($2)); attributes(3, "timeout"); block()
         put("check", NR " " $2 " " seconds(60)); next }
@@ -133,7 +143,6 @@ parse() {
     read -r node <"$work/node"
     read -r role <"$work/role"
     state=$base/$role
-    printf 'process %s (%s of role %s)\n' "$$" "$verb" "$role" >"$run/holder"
     [ ! -e "$work/encoded" ] || while read -r number; do
         base64 -d "$work/block/$number" >"$work/decoded" 2>/dev/null ||
             fail bundle "line $number: not base64, nothing was changed" 'correct the bundle'

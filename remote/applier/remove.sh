@@ -16,7 +16,7 @@ stop_unit() { # unit: stop and disable what this role started and enabled
 
 drop_units() {
     sed -n 's/^unit //p' "$work/dropped" >"$work/dropped-units"
-    while read -r unit; do stop_unit "$unit"; rm -f "$state/keys/$unit"; done <"$work/dropped-units"
+    while read -r unit; do stop_unit "$unit"; rm -f "$state/keys/$unit" "$state/keys/$unit.drain"; done <"$work/dropped-units"
 }
 
 # What is no longer asked for counts as never done: it may come back to a node that has changed.

@@ -52,9 +52,7 @@ reload_systemd() {
 run_commands() { # which: apply or remove
     while read -r number name _ when time units; do
         [ "$when" = "$1" ] || continue
-        sum=$(sha256sum <"$work/block/$number")
-        [ "$1" = remove ] || is_due command "$name" || [ "$sum" != "$(cat "$state/commands/$name" 2>/dev/null)" ] ||
-            ! still_so "$name" || continue
+        [ "$1" = remove ] || is_due command "$name" || ! command_done || continue
         rm -f "$state/commands/$name"
         rm -f "$work/facts"
         read_marks "$units" >"$work/marks"
@@ -65,7 +63,7 @@ run_commands() { # which: apply or remove
             fail "command $name" "$(why "$status" "$time"): $(last_line)" 'correct its cause (lines above) and run again'
         }
         [ "$1" = remove ] || {
-            echo "$sum" >"$work/sum"
+            sha256sum <"$work/block/$number" >"$work/sum"
             [ -e "$work/facts" ] || : >"$work/facts"
             replace_state "facts/$name" "$work/facts"
             replace_state "commands/$name" "$work/sum"
@@ -96,10 +94,16 @@ tell_marks() { # units with commas between, or -
     while read -r deed; do did "$deed"; done <"$work/touched"
 }
 
-still_so() { # name of a command
-    probe=$(awk -v name="$1" '$2 == name { print $1 }' "$work/probe")
+# Whether it ran to its end with this text, and what it made is still so; → found, if not.
+command_done() { # beside: name, number
+    found='did not run with this text'
+    [ "$(sha256sum <"$work/block/$number")" = "$(cat "$state/commands/$name" 2>/dev/null)" ] || return
+    probe=$(awk -v name="$name" '$2 == name { print $1 }' "$work/probe")
     [ -n "$probe" ] || return 0
-    run_script 60 "$probe" || { say "$1: no longer so: $(last_line)"; return 1; }
+    run_script 60 "$probe" && return
+    found="no longer so: $(last_line)"
+    say "$name: $found"
+    return 1
 }
 
 run_checks() {

@@ -1,7 +1,8 @@
 #!/bin/sh
 # slurmstack applier: makes this node what a bundle on stdin says (`apply`), or takes it back
-# (`remove`). What a bundle is, what is kept where and why: remote/README.md. In the project it is a
-# file for each step (remote/applier/); it travels as one, so that all of it is replaced at once.
+# (`remove`), or says what is other than bundles say (`compare`). What a bundle is, what is kept
+# where and why: remote/README.md. In the project it is a file for each step (remote/applier/); it
+# travels as one, so that all of it is replaced at once.
 #
 # Rules that hold throughout:
 #  - Nothing is changed before the whole bundle is understood, and what is intended is on disk
@@ -89,6 +90,7 @@ must_write() { # command…; a failed write is nearly always a full disk
 
 clean_up() {
     [ -n "$lock_held" ] || return
+    after_failure
     drop_staged
     note_new_packages # now, so that nothing installed later by others is taken for this role's
     restore_policy

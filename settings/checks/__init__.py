@@ -21,6 +21,7 @@ CHECKS: tuple[Check, ...] = (
     nodes.classes,
     nodes.resources,
     nodes.partitions,
+    nodes.canaries,
     jobs.topology,
     jobs.mpi_ports,
     jobs.job_container,

@@ -8,9 +8,10 @@ from typing import Any
 
 from settings.checks.draft import Draft
 from settings.gres import beyond_cores, class_problems, contradictions
-from settings.hostlist import expand
+from settings.hostlist import expand, fold
 from settings.model import Hardware, NodeClass
 from settings.problems import Problem
+from settings.rollout import Rollout
 
 
 def _named(hosts: Any) -> set[str]:
@@ -46,6 +47,18 @@ def classes(draft: Draft) -> Iterator[Problem]:
                 )
         if node_class.hardware is not None:
             yield from hardware_problems(node_class, node_class.hardware, where)
+
+
+def canaries(draft: Draft) -> Iterator[Problem]:
+    """Canaries that are named are compute nodes."""
+    rollout = draft.part("rollout", Rollout)
+    if rollout is None or isinstance(rollout.canary, int) or not draft.nodes:
+        return
+    named = {name for node_class in draft.nodes for name in node_class.names}
+    others = [name for name in expand(rollout.canary) if name not in named]
+    if others:
+        path = draft.path("rollout.canary")
+        yield Problem(path, "compute nodes of slurmstack:nodes", fold(others))
 
 
 def hardware_problems(

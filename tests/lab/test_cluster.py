@@ -132,7 +132,7 @@ def test_the_state_says_who_holds_what(lab: RunningLab) -> None:
             query = f"dpkg-query --show --showformat='${{Version}}' {package}"
             assert lab.ssh(node, query).stdout == version, f"{node}:{package}"
         assert set(held["units"].values()) == {"active"}
-    roles = ["munge-key", "node", "programs", "slurmd", "system"]
+    roles = ["munge-key", "munge-staged", "node", "programs", "slurmd", "system"]
     assert found["inventory"]["cn01"]["roles"] == roles
     keys = {held["keys"]["munge"] for held in found["inventory"].values()}
     assert len(keys) == 1
@@ -233,6 +233,7 @@ def test_a_node_comes_and_goes(lab: RunningLab, edit: Edit) -> None:
         "ctl-slurmctld": "updated",
         "ctl-nodes-fit": "updated",
         "cn03-node": "created",
+        "cn03-munge-staged": "created",
         "cn03-munge-key": "created",
         "cn03-system": "created",
         "cn03-programs": "created",

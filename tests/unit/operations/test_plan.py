@@ -13,7 +13,7 @@ from operations.plan_text import markdown, text
 from operations.planned import Plan, plan
 from operations.preview import State, Step
 from operations.slurm_files import changes
-from remote.bundle import Bundle, Command, Directory, File, Guard, Package, Part, Unit
+from remote.bundle import Bundle, Command, Directory, File, Guard, Package, Part, Unit, Withdrawal
 from remote.effects import sealed
 from settings.parameters import Needs
 
@@ -107,6 +107,16 @@ def test_versions() -> None:
     ) in said(it)
     patch = planned([database(old)], [database("24.11.6-1")])
     assert "24.11.6-1: slurmdbd restarted\n" in said(patch)
+
+
+def test_nodes_that_drain_first() -> None:
+    def node(name: str, gpus: int) -> Bundle:
+        unit = Unit("slurmd.service", drain_keys=(f"Gres=gpu:{gpus}",))
+        return Bundle(name, "slurmd", [Withdrawal("drain", "true"), unit])
+
+    it = planned([node(name, 8) for name in NODES], [node(name, 4) for name in NODES])
+    assert "cn[01-08] drained first, given back afterwards (drain-key Gres)" in said(it)
+    assert it.as_dict()["drained"] == [{"nodes": "cn[01-08]", "because": ["drain-key Gres"]}]
 
 
 def test_nodes_that_come_and_go() -> None:

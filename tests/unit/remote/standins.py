@@ -50,8 +50,10 @@ def systemctl(state: dict[str, Any], args: list[str]) -> int:
                 f"LoadState={unit.get('load', 'loaded')}\nActiveState={unit['active']}\n"
                 f"UnitFileState={unit['enabled']}\nSubState={unit.get('sub', 'running')}\n"
                 f"NRestarts={unit.get('restarts', 0)}\nResult={unit.get('result', 'success')}\n"
-                f"InvocationID={unit.get('invocation', '')}\nMainPID=1\n"
+                f"InvocationID={unit.get('invocation', '')}\nMainPID={unit.get('pid', 0)}\n"
+                f"NeedDaemonReload={unit.get('stale', 'no')}\n"
                 f"StateChangeTimestampMonotonic={unit.get('changed', 0)}\n"
+                f"ActiveEnterTimestamp={unit.get('since', '')}\n"
             )
         print("\n".join(blocks), end="")
         return 0

@@ -22,6 +22,7 @@ from remote.bundle import (
     Unit,
     User,
     Validate,
+    Withdrawal,
 )
 from remote.reading import read
 from tests.prod import bundles as bundles_of_production
@@ -78,8 +79,10 @@ def parts(paths: list[str]) -> dict[type[Any], st.SearchStrategy[Any]]:
             st.none() | SCRIPTS, some(UNITS), some(UNITS),
         ),
         Unit: st.builds(
-            Unit, UNITS, TRUE_FALSE, TRUE_FALSE, on, on, RELOADS, some(ONE_LINE), SECONDS
+            Unit, UNITS, TRUE_FALSE, TRUE_FALSE, on, on, RELOADS, some(ONE_LINE), on,
+            some(ONE_LINE), SECONDS,
         ),
+        Withdrawal: st.builds(Withdrawal, NAMES, SCRIPTS, SECONDS),
         Check: st.builds(Check, NAMES, SCRIPTS, SECONDS),
     }  # fmt: skip
 

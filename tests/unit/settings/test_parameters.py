@@ -20,6 +20,7 @@ from settings.parameters import (
     restarted_by,
     table,
 )
+from settings.slurm_value import plain
 from tests.unit.settings.test_settings import lab, mistakes
 
 KINDS = {
@@ -94,6 +95,11 @@ def test_what_the_release_has_not(
 ) -> None:
     found = mistakes({**changes, "packages": {"version": version}})
     assert says in found[path]
+    # It shows what was set, or the name where that says more than a value.
+    value = next(iter(changes.values()))
+    while isinstance(value, dict | list):
+        value = next(reversed(value.values())) if isinstance(value, dict) else value[-1]
+    assert found[path].endswith(f"; found {plain(value)}")
     # Where any version may be deployed, the daemons say on the node whether theirs has it.
     parse({**lab(), **changes})
 

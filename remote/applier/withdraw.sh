@@ -1,0 +1,84 @@
+# Taking the node out of use before a change that its work must not meet, and giving it back. Part of
+# the applier (README.md): joined by commands.py.
+# shellcheck shell=dash disable=SC2016,SC2034,SC2154,SC2329
+
+# What is about to change that a unit is not to meet at work → $work/withdraw-for, a line each. A
+# unit that this role has not applied yet has no work.
+find_withdrawal() {
+    : >"$work/withdraw-for"
+    [ -s "$work/withdraw" ] || return 0
+    find_differences
+    find_missing_packages
+    {
+        awk '{ print $2 }' "$work/todo"
+        sed 's/^\([^ ]*\) .*/package:\1/' "$work/missing"
+        [ ! -e "$state/pending" ] || sed -n 's/^changed //p' "$state/pending"
+    } | sort -u >"$work/changing"
+    while read -r number unit on; do
+        [ -e "$state/keys/$unit" ] || continue
+        # A unit that asks for it no more.
+        [ "$on" != - ] || [ -e "$work/block/$number.drain" ] || continue
+        echo "$on" | tr ',' '\n' | sort -u | comm -12 - "$work/changing" >>"$work/withdraw-for"
+        touch "$work/block/$number.drain"
+        sort -u "$work/block/$number.drain" >"$work/drain-keys"
+        if [ -e "$state/keys/$unit.drain" ]; then
+            comm -3 "$work/drain-keys" "$state/keys/$unit.drain" | tr -d '\t' >>"$work/withdraw-for"
+        else
+            sort -u "$state/keys/$unit" | comm -23 "$work/drain-keys" - >>"$work/withdraw-for"
+        fi
+    done <"$work/drain"
+}
+
+service() { # out, back, unchanged or failed
+    (
+        read -r number _ time <"$work/withdraw"
+        export SLURMSTACK_SERVICE="$1"
+        run_script "$time" "$number"
+    )
+}
+
+withdraw() {
+    withdrawn=''
+    find_withdrawal
+    [ -s "$work/withdraw" ] || return 0
+    read -r _ name _ <"$work/withdraw"
+    # Of a run that was killed, or failed: given back when this one has done its work.
+    [ ! -e "$state/withdrawn" ] || withdrawn=yes
+    [ -s "$work/withdraw-for" ] || return 0
+    step=state
+    replace_state withdrawn "$work/withdraw-for"
+    withdrawn=yes
+    reasons=$(tr '\n' ' ' <"$work/withdraw-for")
+    say "withdrawing for $reasons"
+    service out || {
+        status=$?
+        show_output
+        fail "withdraw $name" "refused (exit $status): $(last_line)" \
+            'nothing was changed; do what it says and run again'
+    }
+    echo "withdrew for ${reasons% }" >>"$work/actions"
+}
+
+give_back() {
+    [ -n "$withdrawn" ] || return 0
+    service back || {
+        status=$?
+        show_output
+        fail "withdraw $name" "not given back (exit $status): $(last_line)" \
+            'correct the cause (lines above) and run again'
+    }
+    withdrawn=''
+    must_write rm -f "$state/withdrawn"
+    did "gave back"
+}
+
+# A run that fails says so to who was withdrawn, and whether anything has changed.
+after_failure() {
+    [ -n "${withdrawn:-}" ] || return 0
+    if [ "$changed" = false ]; then
+        service unchanged && rm -f "$state/withdrawn"
+    else
+        service failed
+    fi
+    show_output
+}

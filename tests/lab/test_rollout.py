@@ -1,0 +1,120 @@
+"""Nodes are drained before they are changed, and given back as they were found; on real nodes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.lab.conftest import RunningLab, await_that
+from tests.lab.test_guards import cancel, node, state_of, submit
+
+pytestmark = pytest.mark.lab
+
+#: How slurmstack's own drains begin.
+OURS = "slurmstack: "
+
+
+@pytest.fixture
+def draining(restored: RunningLab) -> Iterator[RunningLab]:
+    """The lab without jobs, where each restart of slurmd is done drained."""
+    lab = restored
+    cancel(lab)
+    lab.set(rollout={"drain": "always", "drainTimeout": 5})
+    lab.up()
+    yield lab
+    cancel(lab)
+    for name in ("cn01", "cn02"):
+        if "drain" in node(lab, name):
+            lab.ssh("ctl", f"scontrol update node={name} state=undrain")
+
+
+def limit(lab: RunningLab, files: int) -> Callable[[dict[str, Any]], None]:
+    """A change by which slurmd is restarted, of the nodes' own files alone."""
+    return lambda settings: settings["limits"].update(nofile=files)
+
+
+def slurmd(lab: RunningLab, name: str) -> str:
+    """Which process it is, and with what it was started."""
+    show = "systemctl show -p MainPID -p LimitNOFILE slurmd"
+    return lab.ssh(name, show).stdout
+
+
+def in_background(lab: RunningLab, *, check: bool) -> tuple[threading.Thread, list[str]]:
+    said: list[str] = []
+    thread = threading.Thread(target=lambda: said.append(lab.up(check=check)))
+    thread.start()
+    return thread, said
+
+
+def test_jobs_keep_their_node_and_the_others_are_changed(draining: RunningLab) -> None:
+    lab = draining
+    long = submit(lab, "-w cn01")
+    waiting = submit(lab, "-w cn01 --exclusive", "PENDING")
+    before = slurmd(lab, "cn01")
+    lab.change(limit(lab, 16385))
+    said = lab.up(check=False)
+    assert "slurmstack: cn01: withdraw node-drained: refused" in said, said
+    assert f"(slurmstack:rollout.drainTimeout): {long} (root)" in said, said
+    assert slurmd(lab, "cn01") == before
+    assert node(lab, "cn01") == "mixed|none|Unknown"
+    assert "LimitNOFILE=16385" in slurmd(lab, "cn02")
+    assert node(lab, "cn02") == "idle|none|Unknown"
+    proven = lab.ssh("ctl", "sacct -nX --name=slurmstack-check -o nodelist,state").stdout.split()
+    assert proven[-2:] == ["cn02", "COMPLETED"], proven
+    assert "slurmstack" not in lab.ssh("ctl", "scontrol show reservation").stdout
+    assert (state_of(lab, long), state_of(lab, waiting)) == ("RUNNING", "PENDING")
+    cancel(lab)
+    lab.up()
+    assert "LimitNOFILE=16385" in slurmd(lab, "cn01")
+    assert node(lab, "cn01") == "idle|none|Unknown"
+
+
+def test_jobs_are_ended_where_the_settings_say_so(draining: RunningLab) -> None:
+    lab = draining
+    lab.change(lambda it: it["rollout"].update(endJobs=True))
+    lab.up()
+    job = submit(lab, "-w cn01")
+    lab.change(limit(lab, 16386))
+    lab.up()
+    assert state_of(lab, job) == "CANCELLED"
+    assert node(lab, "cn01") == "idle|none|Unknown"
+
+
+def test_what_somebody_else_has_decided_stays(draining: RunningLab) -> None:
+    lab = draining
+    lab.ssh("ctl", "scontrol update node=cn02 state=drain reason='of a person'")
+    lab.change(lambda it: it["rollout"].update(drainTimeout=300))
+    lab.up()
+    submit(lab, "-w cn01")
+    lab.change(limit(lab, 16387))
+    thread, said = in_background(lab, check=True)
+    await_that(lambda: OURS in node(lab, "cn01"))
+    # Somebody comes in between.
+    lab.ssh("ctl", "scontrol update node=cn01 state=drain reason='of another'")
+    cancel(lab)
+    thread.join()
+    assert said
+    for name, reason in {"cn01": "of another", "cn02": "of a person"}.items():
+        assert "LimitNOFILE=16387" in slurmd(lab, name)
+        assert node(lab, name) == f"drained|{reason}|root"
+
+
+def test_a_drain_of_a_run_that_was_killed_is_ended_by_the_next(draining: RunningLab) -> None:
+    lab = draining
+    lab.change(lambda it: it["rollout"].update(drainTimeout=300))
+    lab.up()
+    job = submit(lab, "-w cn01")
+    lab.change(limit(lab, 16388))
+    thread, _ = in_background(lab, check=False)
+    await_that(lambda: OURS in node(lab, "cn01"))
+    lab.ssh("cn01", "read -r _ pid _ </run/slurmstack/holder; kill -KILL -- $pid")
+    thread.join()
+    assert node(lab, "cn01").startswith(f"draining|{OURS}")
+    assert state_of(lab, job) == "RUNNING"
+    cancel(lab)
+    lab.up()
+    assert "LimitNOFILE=16388" in slurmd(lab, "cn01")
+    assert node(lab, "cn01") == "idle|none|Unknown"
