@@ -320,7 +320,8 @@ def _changes(step: Step, told: Effects, units: _Units, nodes: _Nodes) -> Iterato
         yield _one(node, "role", f"role {step.name.removeprefix(f'{node}-')}", "removed", told)
     elif not step.known:
         role = step.name.removeprefix(f"{node}-")
-        yield _one(node, "key", f"{role}: known only once others are applied", None, told)
+        what = f"role {role}: known only once others are applied"
+        yield _one(node, "key", what, None, told)
     elif step.old is None and step.new is not None:
         yield _one(node, "role", f"role {step.new.role}", "added", told)
     elif step.new is None or step.old is None:
