@@ -20,7 +20,7 @@ def text(plan: Plan) -> RenderableType:
     parts: list[RenderableType] = [Text(headline(plan))]
     if plan.changes:
         parts += ["", _table((fold(it.nodes), _said(it)) for it in plan.changes)]
-    if plan.daemons or plan.reconfigured:
+    if plan.daemons or plan.reconfigured or plan.drained:
         parts += ["", "daemons:", _table(_daemons(plan))]
     for refusal in plan.refused:
         parts += ["", Text(f"would be refused: {refusal}")]
@@ -40,7 +40,7 @@ def markdown(plan: Plan) -> str:
         lines += ["", "| nodes | change | what it needs |", "|---|---|---|"]
         lines += [f"| {_cell(fold(it.nodes))} | {_cell(it.difference)} | {_cell(it.effect)} |"
                   for it in plan.changes]  # fmt: skip
-    if plan.daemons or plan.reconfigured:
+    if plan.daemons or plan.reconfigured or plan.drained:
         lines += ["", "| nodes | daemons |", "|---|---|"]
         lines += [f"| {_cell(nodes)} | {_cell(words)} |" for nodes, words in _daemons(plan)]
     lines += [f"\n**Would be refused:** {_cell(refusal)}" for refusal in plan.refused]
@@ -68,6 +68,8 @@ def _said(change: Change) -> str:
 
 
 def _daemons(plan: Plan) -> Iterable[tuple[str, str]]:
+    for nodes, because in plan.drained.items():
+        yield fold(nodes), f"drained first, given back afterwards ({', '.join(because)})"
     for it in plan.daemons:
         yield fold(it.nodes), _because(it)
     if plan.reconfigured:

@@ -88,6 +88,8 @@ class Plan:
     daemons: tuple[Daemon, ...]
     #: Nodes whose daemons take the cluster's configuration anew, without a restart.
     reconfigured: tuple[str, ...] = ()
+    #: Nodes that are drained first and given back afterwards → why.
+    drained: Mapping[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
     #: URNs of what would be done, by node.
     targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Whether the engine would do anything at all, as to the stack's outputs.
@@ -134,6 +136,10 @@ class Plan:
                 for it in self.daemons
             ],
             "reconfigured": fold(self.reconfigured),
+            "drained": [
+                {"nodes": fold(nodes), "because": list(because)}
+                for nodes, because in self.drained.items()
+            ],
             "nodes": fold(self.nodes),
             "jobs": None if self.jobs is None else [dict(job) for job in self.jobs],
             "refused": list(self.refused),
@@ -166,7 +172,15 @@ def plan(
         targets[node] = (*targets.get(node, ()), step.urn)
     ordered = {node: targets[node] for node in sorted(targets)}
     reconfigured = _reconfigured(told.values(), units, nodes)
-    return Plan(stack, _grouped(changes), _daemons(units), reconfigured, ordered, any=bool(chosen))
+    return Plan(
+        stack,
+        _grouped(changes),
+        _daemons(units),
+        reconfigured,
+        _drained(chosen, told, nodes),
+        ordered,
+        any=bool(chosen),
+    )
 
 
 class _Nodes:
@@ -267,6 +281,16 @@ def _daemons(units: _Units) -> tuple[Daemon, ...]:
     return tuple(sorted(found, key=lambda it: (it.unit, it.nodes)))
 
 
+def _drained(
+    steps: Iterable[Step], told: Mapping[str, Effects], nodes: _Nodes
+) -> dict[tuple[str, ...], tuple[str, ...]]:
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for step in steps:
+        if because := told[step.name].withdrawn_for:
+            alike[because].append(nodes.of(step))
+    return {tuple(sorted(names)): because for because, names in alike.items()}
+
+
 def _reconfigured(told: Iterable[Effects], units: _Units, nodes: _Nodes) -> tuple[str, ...]:
     """The nodes to which slurmctld, taking its files anew, gives them, too."""
     if not any(
@@ -296,7 +320,8 @@ def _changes(step: Step, told: Effects, units: _Units, nodes: _Nodes) -> Iterato
         yield _one(node, "role", f"role {step.name.removeprefix(f'{node}-')}", "removed", told)
     elif not step.known:
         role = step.name.removeprefix(f"{node}-")
-        yield _one(node, "key", f"{role}: known only once others are applied", None, told)
+        what = f"role {role}: known only once others are applied"
+        yield _one(node, "key", what, None, told)
     elif step.old is None and step.new is not None:
         yield _one(node, "role", f"role {step.new.role}", "added", told)
     elif step.new is None or step.old is None:

@@ -29,6 +29,8 @@ from remote.reading import is_bundle, read
 _COMMAND = "command:remote:Command"
 #: What Pulumi has in the place of a secret value, and what such an object then holds.
 _SECRET, _PLAINTEXT = "4dabf18193072939515e22adb298388d", "plaintext"
+#: What a preview shows in the place of a secret, and of what others have to answer first.
+_HIDDEN = ("[secret]", "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
 #: Seconds for a preview; one of 1,000 resources takes a quarter of a minute.
 _SECONDS = 600
 
@@ -146,12 +148,19 @@ def steps(stack: str, project: Path, before: State, *options: str) -> list[Step]
         if done.returncode != 0 or told is None:
             raise NoPreview(f"stack {stack}: {_errors(told) or reason(done.stderr)}")
         left = {path.name: read(path.read_text()) for path in Path(folder).iterdir()}
-    return list(_steps(told.get("steps", []), before, left))
+    return list(steps_of(told.get("steps", []), before, left))
 
 
-def _steps(
+def steps_of(
     told: Iterable[Mapping[str, Any]], before: State, left: Mapping[str, Bundle]
 ) -> Iterable[Step]:
+    """The steps of a preview that concern nodes.
+
+    Args:
+        told: its steps, as the engine printed them.
+        before: what stands in the state.
+        left: the bundles that the program left (``components.planned``), by their files' names.
+    """
     for step in told:
         urn = str(step["urn"])
         if f"::{_COMMAND}::" not in urn and f"${_COMMAND}::" not in urn:
@@ -162,9 +171,9 @@ def _steps(
         new = None if goes else left.get(name) or left.get(name + SEALED)
         # The applier itself is no bundle, and its text is plain.
         stdin = (step.get("newState") or {}).get("inputs", {}).get("stdin")
-        known = goes or new is not None or (old is None and stdin != "[secret]")
+        known = goes or new is not None or (old is None and stdin not in _HIDDEN)
         parent = (step.get("newState") or {}).get("parent") or before.parents.get(urn, "")
-        secret = name + SEALED in left or name in before.sealed or stdin == "[secret]"
+        secret = name + SEALED in left or name in before.sealed or stdin in _HIDDEN
         inputs = tuple(step.get("diffReasons") or ())
         yield Step(urn, name, op, str(parent), old, new, inputs, secret, known)
 

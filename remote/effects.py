@@ -89,6 +89,8 @@ class Effects:
     paths: tuple[PathChange, ...] = ()
     commands: tuple[CommandRun, ...] = ()
     units: tuple[ToUnit, ...] = ()
+    #: Why the node is taken out of use first (a bundle's `Withdrawal`); empty where it is not.
+    withdrawn_for: tuple[str, ...] = ()
     #: Keys of other parts that are not as they were: users, groups, directories, guards, readers
     #: and checks. None of them touches a daemon.
     others: tuple[str, ...] = ()
@@ -124,7 +126,8 @@ def effects(
     if old is not None and new is not None:
         # With a role that is new, what its commands would tell daemons, these read as they start.
         units += _told(commands)
-    return Effects(packages, paths, commands, tuple(units), tuple(_others(was, to_be)))
+    out = tuple(_withdrawn_for(was, to_be, changed))
+    return Effects(packages, paths, commands, tuple(units), out, tuple(_others(was, to_be)))
 
 
 def unknown(old: Bundle | None) -> Effects:
@@ -317,6 +320,25 @@ def _while_running(
         yield ToUnit(unit.name, Deed.RELOADED, tuple(sorted(reloading)), sure)
 
 
+def _withdrawn_for(
+    was: Collection[Part], to_be: Collection[Part], changed: Collection[str]
+) -> Iterator[str]:
+    """What a unit of both bundles is not to meet at work (``applier/withdraw.sh``)."""
+    old = _of(Unit, was)
+    if not _of(Withdrawal, to_be):
+        return
+    for key, unit in _of(Unit, to_be).items():
+        before = old.get(key)
+        if before is None or not (unit.drain_on or unit.drain_keys):
+            continue
+        yield from sorted(set(unit.drain_on) & set(changed))
+        # One that never asked for it has its keys among those that restart it.
+        asked = bool(before.drain_on or before.drain_keys)
+        kept = set(before.drain_keys if asked else before.restart_keys)
+        fresh = set(unit.drain_keys) ^ kept if asked else set(unit.drain_keys) - kept
+        yield from (f"drain-key {name}" for name in sorted({it.partition("=")[0] for it in fresh}))
+
+
 def _told(commands: Collection[CommandRun]) -> Iterator[ToUnit]:
     for run in commands:
         for unit in run.command.restarts:
@@ -326,7 +348,7 @@ def _told(commands: Collection[CommandRun]) -> Iterator[ToUnit]:
 
 
 def _others(was: Collection[Part], to_be: Collection[Part]) -> Iterator[str]:
-    kinds = (Group, User, Directory, Guard, Validate, Check)
+    kinds = (Group, User, Directory, Guard, Withdrawal, Validate, Check)
     old = {part.key: part for part in was if isinstance(part, kinds)}
     new = {part.key: part for part in to_be if isinstance(part, kinds)}
     yield from (key for key in (*new, *(old.keys() - new.keys())) if old.get(key) != new.get(key))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from remote.bundle import Command, Unit
@@ -38,8 +38,8 @@ started; one that leaves its bundle is stopped. A reload of slurmctld is `scontr
 which reaches slurmd and sackd, too. What stands here without a path is a parameter, or a file that
 slurmctld serves.
 
-| unit | role | restarted when these change | reloaded when these change |
-|---|---|---|---|"""
+| unit | role | restarted when these change | reloaded by | its node [drained](rollouts.md) for |
+|---|---|---|---|---|"""
 COMMANDS = """
 ## Commands
 
@@ -81,8 +81,13 @@ def of_parts() -> Iterator[str]:
         for part in bundle.parts:
             if isinstance(part, Unit):
                 keys = {key.partition("=")[0] for key in part.restart_keys}
-                units.add((part.name, bundle.role, _list([*part.restart_on, *sorted(keys)]),
-                           _list(part.reload_on)))  # fmt: skip
+                drains = {key.partition("=")[0] for key in part.drain_keys}
+                lists: tuple[Sequence[str], ...] = (
+                    [*part.restart_on, *sorted(keys)],
+                    part.reload_on,
+                    [*part.drain_on, *sorted(drains)],
+                )
+                units.add((part.name, bundle.role, *(_list(names) for names in lists)))
             elif isinstance(part, Command) and part.when == "apply":
                 runs.add((part.name, bundle.role, _list(part.on), _list(part.restarts),
                           _list(part.reloads)))  # fmt: skip
@@ -92,7 +97,7 @@ def of_parts() -> Iterator[str]:
     yield from (f"| {' | '.join((f'`{name}`', *rest))} |" for name, *rest in sorted(runs))
 
 
-def _list(names: list[str] | tuple[str, ...]) -> str:
+def _list(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -11,9 +12,9 @@ from rich.console import Console
 from components.accounting.slurmdbd import OBJECTS
 from operations.plan_text import markdown, text
 from operations.planned import Plan, plan
-from operations.preview import State, Step
+from operations.preview import State, Step, steps_of
 from operations.slurm_files import changes
-from remote.bundle import Bundle, Command, Directory, File, Guard, Package, Part, Unit
+from remote.bundle import Bundle, Command, Directory, File, Guard, Package, Part, Unit, Withdrawal
 from remote.effects import sealed
 from settings.parameters import Needs
 
@@ -109,6 +110,16 @@ def test_versions() -> None:
     assert "24.11.6-1: slurmdbd restarted\n" in said(patch)
 
 
+def test_nodes_that_drain_first() -> None:
+    def node(name: str, gpus: int) -> Bundle:
+        unit = Unit("slurmd.service", drain_keys=(f"Gres=gpu:{gpus}",))
+        return Bundle(name, "slurmd", [Withdrawal("drain", "true"), unit])
+
+    it = planned([node(name, 8) for name in NODES], [node(name, 4) for name in NODES])
+    assert "cn[01-08] drained first, given back afterwards (drain-key Gres)" in said(it)
+    assert it.as_dict()["drained"] == [{"nodes": "cn[01-08]", "because": ["drain-key Gres"]}]
+
+
 def test_nodes_that_come_and_go() -> None:
     old, new = NODES[:-1], NODES[1:]
     it = planned([slurmctld(conf(nodes=old)), *map(slurmd, old)],
@@ -171,6 +182,37 @@ def test_what_is_known_only_in_the_run() -> None:
     it = plan("prod", [step], State({"cn01-munge-key": old}, {}, ""))
     assert "cn01 munge may be restarted" in said(it)
     assert not it.daemons[0].sure
+
+
+def test_steps_as_engines_tell_them() -> None:
+    """What both of them print for a bundle, for one that waits for others, and for the applier."""
+    unknown = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+    urn = "urn:pulumi:prod::slurmstack::slurmstack:components:X$command:remote:Command::"
+
+    def step(name: str, stdin: str | None) -> dict[str, object]:
+        inputs = {} if stdin is None else {"stdin": stdin}
+        return {"urn": urn + name, "op": "create", "newState": {"inputs": inputs, "parent": "p"}}
+
+    told: list[dict[str, Any]] = [
+        step("cn01-slurmd", "slurmstack-bundle 1\n[secret]\nend\n"),
+        step("cn01-munge-key", "[secret]"),
+        step("cn01-munge-staged", unknown),
+        step("cn01-node", "#!/bin/sh\n"),
+        step("munge-credential", None),
+        {"urn": "urn:pulumi:prod::slurmstack::pulumi:pulumi:Stack::x", "op": "update"},
+    ]
+    key = sealed(Bundle("cn01", "munge-key", [File("/k", "x\n")]))
+    left = {"cn01-slurmd": slurmd("cn01"), "cn01-munge-key.sealed": key}
+    found = {it.name: it for it in steps_of(told, State({}, {}, ""), left)}
+    assert {name: (it.known, it.secret) for name, it in found.items()} == {
+        "cn01-slurmd": (True, False),
+        "cn01-munge-key": (True, True),
+        "cn01-munge-staged": (False, True),
+        "cn01-node": (True, False),
+        "munge-credential": (True, False),
+    }
+    assert found["cn01-slurmd"].new == slurmd("cn01")
+    assert found["cn01-munge-key"].new == key
 
 
 def test_confined_to_some_nodes() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from remote.bundle import Bundle, Check, Command, File, Guard, Package, Part, Unit
+from remote.bundle import Bundle, Check, Command, File, Guard, Package, Part, Unit, Withdrawal
 from remote.effects import Deed, Effects, PackageChange, ToUnit, effects, sealed, unknown
 from tests.unit.remote.machine import Machine
 
@@ -51,9 +51,13 @@ def bundles(draw: st.DrawFn) -> Bundle:
             reload_on=draw(on),
             reload=draw(st.sampled_from([None, "true"])),
             restart_keys=tuple(draw(st.sets(st.sampled_from(["K=1", "K=2", "L=1"])))),
+            drain_on=draw(on),
+            drain_keys=tuple(draw(st.sets(st.sampled_from(["D=1", "D=2"])))),
         )
         for name in sorted(draw(st.sets(st.sampled_from(UNITS))))
     ]
+    if draw(st.booleans()):
+        parts.append(Withdrawal("out", "true"))
     return Bundle("cn01", "demo", parts)
 
 
@@ -125,6 +129,9 @@ def test_what_is_told_is_what_the_applier_does(old: Bundle, new: Bundle) -> None
         after = machine.apply(new.render()).answer
         sure = {(it.unit, it.deed.value) for it in told.units if it.sure}
         assert sure <= done(after.actions) <= {(it.unit, it.deed.value) for it in told.units}
+        out = [it.removeprefix("withdrew for ") for it in after.actions if "withdrew" in it]
+        keys = {word.partition("=")[0] for it in out for word in it.split()}
+        assert {it.removeprefix("drain-key ") for it in told.withdrawn_for} == keys
         assert sorted(run.command.name for run in told.commands) == sorted(after.commands)
         assert {it.path for it in told.paths} == {
             action.split()[1]
