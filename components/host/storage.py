@@ -143,9 +143,10 @@ def mounts(node: str, settings: Settings) -> list[Part]:
 def unit_name(path: str) -> str:
     """The unit of a mount point, as systemd-escape(1) --path names it."""
     name = path.strip("/")
+    # Byte for byte: a letter outside ASCII is several.
     escaped = (
-        character if _stays(character, at) else f"\\x{ord(character):02x}"
-        for at, character in enumerate(name.replace("/", "\0"))
+        chr(byte) if _stays(chr(byte), at) else f"\\x{byte:02x}"
+        for at, byte in enumerate(name.replace("/", "\0").encode())
     )
     return "".join(escaped).replace("\\x00", "-") + ".mount"
 

@@ -188,7 +188,8 @@ def test_every_file_is_read_by_what_reads_it() -> None:
     for name in (*READERS, *ON_NODE):
         assert any(re.fullmatch(name, path) for path in read), f"{name} reads no file"
     assert {path: len(content) for path, content in binary_files().items()} == {
-        "/etc/munge/munge.key": 1024
+        "/etc/munge/munge.key": 1024,
+        "/etc/munge/munge.key.staged": 1024,
     }
 
 
