@@ -40,8 +40,8 @@ test: venv ## Run the tests; those on real nodes use labs of their own (root)
 	@.venv/bin/python -m pytest tests
 
 .PHONY: test-unit
-test-unit: venv ## Run the tests that need no root, nodes or engine, and no minutes
-	@.venv/bin/python -m pytest tests/unit -m 'not slow'
+test-unit: venv ## Run the tests that need no root, nodes or engine, and no minutes: on all processors
+	@.venv/bin/python -m pytest tests/unit -m 'not slow' --numprocesses auto --dist worksteal
 
 .PHONY: test-slow
 test-slow: venv ## Run the unit tests that take minutes

@@ -58,6 +58,7 @@ class Assembly:
         hosts: Mapping[str, Host],
         hardware: Mapping[str, Hardware],
         cluster: pulumi.Resource,
+        last: pulumi.Output[dict[str, Any]],
         turns: Turns,
     ) -> None:
         """
@@ -66,11 +67,13 @@ class Assembly:
             hosts: every host of the cluster.
             hardware: compute node → what it has.
             cluster: the resource that all components belong to.
+            last: the stack's outputs as the last run left them.
             turns: who waits for whom.
         """
         self.settings = settings
         self.hosts = hosts
         self.hardware = hardware
+        self.last = last
         self.turns = turns
         self.options = pulumi.ResourceOptions(parent=cluster)
         self.deployed = []

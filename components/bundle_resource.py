@@ -42,7 +42,7 @@ def connection(host: Host) -> command.ConnectionArgs:
 
 def install_applier(assembly: Assembly, node: str, role: str, parent: pulumi.Resource) -> None:
     """The first thing on every node: what all its bundles are applied by."""
-    text = applier(assembly.settings.reapply.get(node))
+    text = applier(assembly.settings.wish(node, role))
     _command(assembly, node, role, INSTALL, UNINSTALL, text, parent, (), False)
 
 
@@ -67,7 +67,7 @@ def deploy(
         secret: the bundle holds a key: it is encrypted in the state and never shown. Its
             answer, which holds hashes only, is not.
     """
-    reapply = assembly.settings.reapply.get(node)
+    reapply = assembly.settings.wish(node, role)
     text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(
         lambda value: _text(value, reapply)
     )

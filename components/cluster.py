@@ -19,6 +19,7 @@ from components.controller.slurm_controller import SlurmController
 from components.failure import recovered
 from components.guards.guards import Guards
 from components.host.applier import Node
+from components.host.drift_check import DriftCheck
 from components.host.host_baseline import System
 from components.host.storage import Storage
 from components.inventory import join
@@ -52,6 +53,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     NodesFit,
     LoginNode,
     Apptainer,
+    DriftCheck,
 )
 
 
@@ -81,7 +83,7 @@ class SlurmCluster(pulumi.ComponentResource):
         # What could not be applied, or told, now is as it was told last.
         known = pulumi.Output.from_input({} if last is None else last)
         turns = RolloutTurns(settings, hosts, known)
-        assembly = Assembly(settings, hosts, hardware, self, turns)
+        assembly = Assembly(settings, hosts, hardware, self, known, turns)
         assembly.outputs |= {
             "name": settings.cluster.name,
             "controller": settings.roles.controller,

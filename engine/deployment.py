@@ -16,11 +16,13 @@ from engine.errors import EngineError, Unsupported, refuse
 from engine.executor import Executor, Halted
 from engine.goal import Goal
 from engine.order import in_order
-from engine.planner import Bail, Planner, Step
+from engine.plan import Bail, Plan, Step
+from engine.planner import Planner
 from engine.providers import known_providers
 from engine.record import Record
 from engine.reports import Reports
 from engine.state import PROVIDER_PREFIX, STACK_TYPE, Properties, Resource
+from engine.targets import Scope
 
 SUCCESS, FAIL, SKIP = 0, 1, 2
 
@@ -39,8 +41,10 @@ class Deployment:
         self.request, self.record, self.reports = request, record, reports
         self._providers = known_providers()
         base = in_order(record.base)
-        self.planner = Planner(request, base, self._providers, reports.diagnose)
-        self.executor = Executor(request, record, reports, self._providers, self.planner.deletes)
+        self.plan = Plan(request, base, self._providers, reports.diagnose)
+        self.scope = Scope(self.plan)
+        self._planner = Planner(self.plan, self.scope)
+        self.executor = Executor(request, record, reports, self._providers, self.plan.deletes)
         self._default_providers: dict[str, asyncio.Task[str]] = {}
         self._goals: dict[str, Goal] = {}
         self._stack_outputs: tuple[str, Properties] | None = None
@@ -51,7 +55,7 @@ class Deployment:
 
     @property
     def failed(self) -> bool:
-        return bool(self.executor.erred) or self.missing_targets or self.planner.saw_error
+        return bool(self.executor.erred) or self.missing_targets or self.plan.saw_error
 
     @property
     def ending(self) -> bool:
@@ -83,7 +87,7 @@ class Deployment:
         if self.executor.halt.is_set():
             raise Halted
         try:
-            steps = self.planner.plan(goal)
+            steps = self._planner.plan(goal)
         except Bail:
             self.executor.bail()
             raise Halted from None
@@ -159,14 +163,14 @@ class Deployment:
     async def delete_rest(self) -> None:
         """What is left over, dependents first; a group begins when the one before has ended.
         Raises Halted, Bail or OSError."""
-        same, groups = self.planner.deletions()
+        same, groups = self._planner.deletions()
         for step in same:
             await self.executor.run([step])
         for group in groups:
             if self.executor.halt.is_set():
                 raise Halted
             failed = [step.resource.urn for step in self.executor.erred]
-            needed = self.planner.needed_by(failed)
+            needed = self._planner.needed_by(failed)
             going = (self._delete(s) for s in group if s.resource.urn not in needed)
             await asyncio.gather(*going)
 

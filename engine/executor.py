@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from engine.api import Request
 from engine.errors import refuse
-from engine.planner import Step
+from engine.plan import Step
 from engine.providers import Context, Provider, ProviderError
 from engine.record import Record
 from engine.reports import Reports
@@ -32,7 +32,7 @@ class Halted(Exception):
 
 class Executor:
     """Takes chains of steps, as many at once as the request allows, until something ends it:
-    ``halt`` is set. ``deleted`` are the URNs of what the planner has condemned so far."""
+    ``halt`` is set. ``deleted`` are the URNs of what is condemned so far."""
 
     def __init__(
         self, request: Request, record: Record, reports: Reports,

@@ -15,7 +15,7 @@ from engine.errors import CommandError
 from engine.filter import MASK
 from engine.journal import Journal
 from engine.monitor import Monitor
-from engine.planner import Step
+from engine.plan import Step
 from engine.program import SHOWN, Program
 from engine.record import Record
 from engine.reports import Reports, of_pending
@@ -89,11 +89,11 @@ def _begun(deployment: Deployment, refreshing: bool) -> bool:
     pulumi-command and pulumi-random read nothing back: every resource is as it was. Before another
     operation (--refresh) it counts for nothing."""
     alone, base = deployment.request.operation == "refresh", deployment.record.base
-    if refreshing and base and not deployment.planner.check_targets():
+    if refreshing and base and not deployment.scope.check():
         return False
     for r in base if refreshing else []:
         r.property_dependencies = {k: v for k, v in r.property_dependencies.items() if v}
-        if deployment.planner.matches(r):
+        if deployment.scope.refreshes(r):
             step = Step("refresh", r, r, logical=False)
             deployment.reports.step("resourcePreEvent", step)
             others: Event = {"op": "same"} if alone else {}
@@ -101,7 +101,7 @@ def _begun(deployment: Deployment, refreshing: bool) -> bool:
             deployment.reports.step("resOutputsEvent", step, **others)
             if alone and not step.internal:
                 deployment.executor.changes["same"] += 1
-    return deployment.planner.check_targets(replaced=True)
+    return deployment.scope.check(replaced=True)
 
 
 async def _run_program(deployment: Deployment) -> None:
@@ -131,7 +131,7 @@ async def _run_program(deployment: Deployment) -> None:
         if not halt.is_set():
             await executor.idle()
         if not halt.is_set() and not executor.bailed:
-            deployment.missing_targets = not deployment.planner.check_targets()
+            deployment.missing_targets = not deployment.scope.check()
             await deployment.settle(deployment.delete_rest())
             executor.bailed = executor.bailed or deployment.missing_targets  # that has been told
         await executor.idle()

@@ -7,7 +7,7 @@ import itertools
 from engine.goal import make_urn, qualified_type
 from engine.journal import Entry, Journal, fold
 from engine.order import in_order
-from engine.planner import Step
+from engine.plan import Step
 from engine.state import STACK_TYPE, PendingOperation, Properties, Resource, Snapshot
 
 PENDING = {"create": "creating", "create-replacement": "creating", "update": "updating",

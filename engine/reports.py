@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine.api import Emit, Request
-from engine.planner import Step
+from engine.plan import Step
 from engine.state import FIELDS, PendingOperation, Resource, to_disk
 
 

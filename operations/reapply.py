@@ -17,13 +17,14 @@ from typing import Any
 import asyncssh
 from pulumi import automation
 
+from operations.refused import Refused
 from remote.contact import scan_host_key, wait_for
 from remote.host import Host, fingerprint
 from settings import Settings
 from settings.hostlist import expand
 
 
-class NotReapplied(Exception):
+class NotReapplied(Refused):
     """Nothing was changed, and why."""
 
 
@@ -113,7 +114,8 @@ def pin(changed: Iterable[NewKey], settings: Settings, project: Path) -> None:
 
 
 def wish(names: Iterable[str], stack: str, project: Path) -> None:
-    """Write into the stack's settings that these hosts are to be applied to again."""
+    """Write into the stack's settings that these hosts, or roles (role@host), are to be applied
+    again."""
     workspace = automation.LocalWorkspace(work_dir=str(project))
     prefix = workspace.project_settings().name
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

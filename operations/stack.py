@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pulumi import automation
 
+from operations.refused import Refused
 from settings import Settings
 from settings.load import from_config
 
+#: How a bundle begins (remote/README.md).
+_BUNDLE = re.compile(r"slurmstack-bundle 1\nnode (\S+)\nrole (\S+)\n")
 
-class NoSuchStack(Exception):
+
+class NoSuchStack(Refused):
     """There is no project, the stack is not there, or it has not been deployed."""
 
 
@@ -54,6 +61,53 @@ def settings(stack: str | None, project: Path) -> tuple[Settings, Path, str]:
     values = {key: item.value for key, item in config.items()}
     read = from_config(values, workspace.project_settings().name, name)
     return read, Path(workspace.work_dir), name
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What the state holds of one role of one node."""
+
+    urn: str
+    node: str
+    role: str
+    #: stdin of its command, decrypted: a bundle, or the applier. It may hold secrets.
+    text: str = field(repr=False)
+    #: What the node answered.
+    answer: str = field(repr=False)
+
+
+def applied(stack: str | None, project: Path) -> list[Applied]:
+    """The bundles of the stack's state, and each node's applier, in the order of their creation.
+
+    Raises:
+        NoSuchStack: there is no such project or stack, or its secrets cannot be opened.
+    """
+    workspace = _workspace(project)
+    name = stack or selected(workspace)
+    try:
+        exported = workspace.export_stack(name)
+    except automation.CommandError as error:
+        raise NoSuchStack(f"stack {name} cannot be read: {_reason(error)}") from error
+    found = []
+    for resource in (exported.deployment or {}).get("resources", []):
+        inputs, outputs = resource.get("inputs", {}), resource.get("outputs", {})
+        text = _revealed(inputs.get("stdin", ""))
+        if resource["type"] != "command:remote:Command" or not text:
+            continue
+        if match := _BUNDLE.match(text):
+            node, role = match.groups()
+        else:
+            node, role = resource["urn"].rpartition("::")[2].removesuffix("-node"), "node"
+        answer = _revealed(outputs.get("stdout", ""))
+        found.append(Applied(resource["urn"], node, role, text, answer))
+    return found
+
+
+def _revealed(value: Any) -> str:
+    """A property of an exported state; that of a secret is JSON in an object."""
+    if isinstance(value, dict):
+        value = json.loads(value.get("plaintext", '""'))
+    return value if isinstance(value, str) else ""
 
 
 def selected(workspace: automation.LocalWorkspace) -> str:

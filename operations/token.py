@@ -7,6 +7,7 @@ from pathlib import Path
 
 from components.keys.jwt_key_pair import TOKEN
 from discovery.host_keys import UnknownHostKey, hosts
+from operations.refused import Refused
 from operations.stack import settings
 from remote.contact import ContactError, run_on_hosts, wait_for
 from settings.duration import seconds, written
@@ -15,7 +16,7 @@ from settings.duration import seconds, written
 _TIMEOUT = 30.0
 
 
-class NoToken(Exception):
+class NoToken(Refused):
     """No token was issued, and why."""
 
 

@@ -346,6 +346,9 @@ class Command(_Part):
     succeeded once, or when `probe` (shell text) finds that what it made is no longer so.
     `when="remove"`: runs each time the role is taken back, before all else.
 
+    `restarts` and `reloads` name the units, of whichever role, to which the script does so where
+    they run and need it. The plan is told from it, and the answer names those it was done to.
+
     Lines `key value` written to `$SLURMSTACK_FACTS` come back as facts, also from later runs in
     which the command itself is not due.
     """
@@ -357,6 +360,8 @@ class Command(_Part):
     when: Literal["apply", "remove"] = "apply"
     timeout: int = 600
     probe: str | None = None
+    restarts: tuple[str, ...] = ()
+    reloads: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -369,8 +374,14 @@ class Command(_Part):
             yield f"probe {self.name}"
             yield from _script(self.probe, "the probe")
         when = None if self.when == "apply" else self.when
+        for unit in (*self.restarts, *self.reloads):
+            _require(_UNIT, unit, "a unit name with its suffix")
         yield f"command {self.name}" + _attributes(
-            on=tuple(sorted(self.on)), when=when, timeout=self.timeout
+            on=tuple(sorted(self.on)),
+            when=when,
+            restarts=tuple(sorted(self.restarts)),
+            reloads=tuple(sorted(self.reloads)),
+            timeout=self.timeout,
         )
         yield from _script(self.script, "the script")
 

@@ -12,7 +12,7 @@ from remote.framing import BEGIN, END
 #: Files of applier/, as they follow one another: the first sets up the shell, the last runs.
 _PARTS = (
     "start", "bundle", "state", "users", "packages", "files", "validate", "scripts", "units",
-    "withdraw", "answer", "remove", "main",
+    "withdraw", "answer", "remove", "compare", "main",
 )  # fmt: skip
 
 APPLIER: str = "\n".join(
@@ -33,6 +33,8 @@ def applier(reapply: str | None = None) -> str:
 
 _DIRECTORY = "/usr/local/lib/slurmstack"
 
+APPLIER_PATH = f"{_DIRECTORY}/apply"
+
 INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n);mkdir -p $d; cd $d&&\
 cat >.new&&tail -n1 .new|grep -q '^# end'&&chmod 755 .new&&sync .new&&mv -f .new apply&&\
 s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; connect as \
@@ -43,6 +45,7 @@ time $(date -u +%FT%TZ)
 node $n
 role node
 file ${{s%% *}} changed $d/apply
+fact machine-id $(cat /etc/machine-id)
 {END}" """
 """Takes the applier from stdin, puts it in place atomically, prints an answer with its sha256."""
 
@@ -53,21 +56,19 @@ rm -rf $r{_DIRECTORY} $r/var/lib/slurmstack $r/run/slurmstack"""
 """Removes the applier and its state. A role that is still there, since it never came to its end and
 so is not in Pulumi's state, is taken back first, the latest before the others."""
 
-_APPLIER = f"{_DIRECTORY}/apply"
-
-APPLY = f"exec {_APPLIER} apply"
+APPLY = f"exec {APPLIER_PATH} apply"
 """Applies the bundle on stdin, prints the answer."""
 
 MISSING_APPLIER = (
-    f"apply: {_APPLIER} is missing (was the machine installed anew?); "
+    f"apply: {APPLIER_PATH} is missing (was the machine installed anew?); "
     "slurmstack reapply NODE puts all of it there again"
 )
 """What is wrong on a node where `FIND_APPLIER` fails, and the remedy. It is no part of APPLY: the
 provider quotes that with every error, whatever the cause."""
 
 
-FIND_APPLIER = f"[ -x {_APPLIER} ]"
+FIND_APPLIER = f"[ -x {APPLIER_PATH} ]"
 """Fails where the applier is missing."""
 
-REMOVE = f"[ ! -x {_APPLIER} ]||exec {_APPLIER} remove"
+REMOVE = f"[ ! -x {APPLIER_PATH} ]||exec {APPLIER_PATH} remove"
 """Takes back the role of the bundle on stdin. On a node without applier there is nothing to do."""

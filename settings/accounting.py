@@ -19,14 +19,14 @@ from pydantic import (
     model_validator,
 )
 
-from settings.base import Model, SlurmObject, matching
+from settings.base import CalendarEvent, Model, SlurmObject, matching
 from settings.parameters import SLURMDBD_CONF, table
 from settings.slurm_value import checked, each_entry, extra_of
 
 #: sacctmgr(1) stores these names in lower case.
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 #: Characters that neither slurmdbd.conf nor SQL give a meaning of their own.
-_PASSWORD = re.compile(r"[A-Za-z0-9._~+/=:@%^*!?-]{16,64}")
+_PASSWORD = re.compile(r"[A-Za-z0-9._~+/=:@%^*!?-]+")
 _TRES = re.compile(r"[A-Za-z][A-Za-z0-9_/:.-]*=[0-9]+[KMGTP]?")
 _TIME = re.compile(r"[0-9]+(:[0-9]{1,2}){0,2}|[0-9]+-[0-9]{1,2}(:[0-9]{1,2}){0,2}")
 _SIZE = r"[1-9][0-9]*[KMGT]?"
@@ -319,14 +319,7 @@ class Slurmdbd(SlurmObject):
 class Dump(Model):
     """When the database is dumped, where to, and how many dumps are kept."""
 
-    #: systemd.time(7), "Calendar Events".
-    on_calendar: Annotated[
-        str,
-        matching(
-            r"[A-Za-z0-9*:.,/~ -]+",
-            "a time as systemd.time(7) writes calendar events, such as *-*-* 02:15:00",
-        ),
-    ] = "*-*-* 02:15:00"
+    on_calendar: CalendarEvent = "*-*-* 02:15:00"
     directory: Folder = "/var/backups/slurmdbd"
     keep: Annotated[int, Field(ge=1, le=1000)] = 14
 

@@ -50,3 +50,13 @@ Mode = Annotated[
 Word = Annotated[
     str, matching(r"[A-Za-z0-9._:=,/@-]+", "an option without blanks, such as noatime or vers=4.2")
 ]
+
+
+#: systemd.time(7), "Calendar Events".
+CalendarEvent = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9*:.,/~ -]+",
+        "a time as systemd.time(7) writes calendar events, such as *-*-* 02:15:00",
+    ),
+]

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, field_valid
 from settings.accounting import Accounting
 from settings.base import Model, SlurmObject, matching
 from settings.containers import Apptainer, EnrootPyxis
+from settings.drift_check import DriftCheck
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
 from settings.guards import Guards
@@ -53,6 +54,16 @@ Positive = Annotated[int, Field(ge=1)]
 #: A date, a time, a number: what tells one wish to apply again from the one before.
 Reapply = Annotated[
     str, matching(r"[A-Za-z0-9][A-Za-z0-9.:+-]{0,63}", "a word that is new, such as 2026-11-25")
+]
+
+
+#: Whose bundles: a host's, or that of one role of it.
+Wished = Annotated[
+    str,
+    matching(
+        r"([a-z0-9][a-z0-9-]*@)?[A-Za-z0-9][A-Za-z0-9-]{0,62}",
+        "a host, or role@host, such as slurmd@cn01",
+    ),
 ]
 
 
@@ -293,8 +304,9 @@ class Settings(Model):
     guards: Guards = Guards()
     rollout: Rollout = Rollout()
     identities: Identities = Identities()
-    #: Host → any text; a new one has all bundles of the host applied again.
-    reapply: dict[Name, Reapply] = Field(default_factory=dict)
+    #: Host, or role@host → any word; a new one has the host's bundles, or that one, applied again.
+    reapply: dict[Wished, Reapply] = Field(default_factory=dict)
+    drift_check: DriftCheck | None = None
     jwt: Jwt | None = None
     rest: Rest | None = None
     rest_tls_key: SecretStr | None = None
@@ -341,6 +353,11 @@ class Settings(Model):
             *(name for node_class in self.nodes for name in node_class.names),
         }
         return {name: host for name, host in self.hosts.items() if name in used}
+
+    def wish(self, node: str, role: str) -> str | None:
+        """The word by which a role's bundle on a node is told from the same one before."""
+        words = [self.reapply[key] for key in (node, f"{role}@{node}") if key in self.reapply]
+        return "+".join(words) or None
 
     @property
     def lost(self) -> dict[str, Host]:

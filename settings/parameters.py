@@ -114,6 +114,16 @@ def find(file: str, name: str) -> Parameter | None:
     return table(file).get(name.lower())
 
 
+def needs_of(file: str, name: str) -> tuple[Needs, tuple[str, ...]]:
+    """What a change of a parameter needs, and the daemons that it restarts; what its file says of a
+    name that the table has not."""
+    parameter = find(file, name)
+    if parameter is not None:
+        return parameter.needs, parameter.restart
+    defaults = _data()["files"][file]
+    return Needs(defaults["needs"]), tuple(defaults.get("restart", "").split())
+
+
 def restarted_by(daemon: Daemon, file: str = SLURM_CONF) -> tuple[str, ...]:
     """The parameters whose change restarts this daemon, since a reconfigure does not bring it
     there (scontrol(1), reconfigure: neither listening ports nor authentication)."""

@@ -80,7 +80,7 @@ def checked(parameter: Parameter, value: Any) -> str:
     if kind == "bool" and text.lower() not in _YES + _NO:
         raise ValueError("YES or NO")
     if kind == "choice":
-        text = _choice(parameter, value, text)
+        text = _choice(parameter, text)
     if kind == "flags":
         text = ",".join(_flag(parameter, word, value) for word in text.split(","))
     if kind in ("plugin", "plugins"):
@@ -145,12 +145,8 @@ def _number(parameter: Parameter, text: str) -> None:
         raise ValueError(f"a whole number from {parameter.min} to {most}")
 
 
-def _choice(parameter: Parameter, value: Value, text: str) -> str:
+def _choice(parameter: Parameter, text: str) -> str:
     words = {word.lower(): word for word in parameter.of}
-    # What YAML takes for a truth value: no and off, written without quotes.
-    if isinstance(value, bool):
-        spellings = ("yes", "on") if value else ("no", "off")
-        text = next((word for word in spellings if word in words), text)
     word, _, count = text.partition(":")
     if parameter.counted and word.lower() in words and re.fullmatch(r"\d{1,5}", count):
         return f"{words[word.lower()]}:{count}"

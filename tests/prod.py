@@ -68,8 +68,8 @@ class Entry:
 
 
 @cache
-def entries() -> tuple[Entry, ...]:
-    """All that the nodes are sent but the applier itself; alike blocks of many nodes come once."""
+def bundles() -> tuple[str, ...]:
+    """The texts that the nodes are sent, but the applier itself."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -77,16 +77,21 @@ def entries() -> tuple[Entry, ...]:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+    texts = (plain(inputs.get("stdin", "")) for inputs in commands(node).values())
+    return tuple(text for text in texts if text.startswith("slurmstack-bundle "))
+
+
+@cache
+def entries() -> tuple[Entry, ...]:
+    """All of them, line by line; alike blocks of many nodes come once."""
     found: dict[tuple[str, tuple[str, ...], str], Entry] = {}
-    for inputs in commands(node).values():
-        for entry in _entries(plain(inputs.get("stdin", ""))):
+    for text in bundles():
+        for entry in _entries(text):
             found.setdefault((entry.role, entry.words, entry.block), entry)
     return tuple(found.values())
 
 
 def _entries(text: str) -> list[Entry]:
-    if not text.startswith("slurmstack-bundle "):
-        return []
     header, *lines = text.splitlines()
     heads: list[tuple[tuple[str, ...], list[str]]] = []
     for line in lines:

@@ -1,4 +1,4 @@
-"""MungeKey: one key for the whole cluster, and the proof that every node accepts it."""
+"""MungeKey: one key for the whole cluster, staged on every host before any switches to it."""
 
 from __future__ import annotations
 
@@ -16,23 +16,21 @@ from components.bundle_resource import connection, deploy, read_answer
 from components.failure import dependency, recovered
 from components.host import host_baseline
 from components.host.identities import service_user
-from remote.bundle import Bundle, Check, File, Package, Part, Unit
+from components.keys.munge_switch import MungeSwitch
+from remote.bundle import Bundle, Check, File, Package, Part, Unit, Validate
 from remote.framing import BEGIN, END
+from settings import Settings
 from settings.model import MungeKeySetting
 from templates.rendering import render
 
 ROLE = "munge-key"
-_NAME = "munge-credential"
+STAGED_ROLE = "munge-staged"
 PATH = "/etc/munge/munge.key"
+#: Where the key lies before munged serves with it.
+STAGED = "/etc/munge/munge.key.staged"
+_NAME = "munge-credential"
 #: munged(8): keys have up to 1,024 bytes.
 _BYTES = 1024
-#: Run by the login shell of the user, whichever it is; answers as the applier does.
-_CREDENTIAL = (
-    'c=$(timeout 20 munge --no-input) || { code=$?; echo "slurmstack: $(uname -n): '
-    "munge-credential: munged gave none (munge's exit code $code; 124: no answer in 20 s); see "
-    'journalctl -u munge.service there, correct the cause and run again" >&2; exit 1; }\n'
-    f'echo "\n{BEGIN}\nnode $(uname -n)\nrole munge-credential\nfact credential $c\n{END}"'
-)
 #: munge(1): what munged gives; nothing in it is special to a shell.
 _FORM = re.compile(r"MUNGE:[A-Za-z0-9+/=]+:")
 
@@ -41,9 +39,9 @@ class MungeKey(pulumi.ComponentResource):
     """The munge key of a cluster, on each of its hosts.
 
     The key is made by pulumi-random's RandomPassword (1,024 characters), or is an existing one
-    from the stack's secret ``slurmstack:mungeKey``. It reaches the controller first; a credential
-    made there must be decoded on every other host before that host counts as having the key, so a
-    daemon that waits for this role never starts with another key.
+    from the stack's secret ``slurmstack:mungeKey``. It is staged first: laid beside the one that
+    munged serves with, taken by a munged of its own, which must decode there what the controller's
+    has made with it. When every host that has a key has staged the new one, all switch at once.
     """
 
     #: SHA-256 of the key, as the controller read it back.
@@ -53,26 +51,21 @@ class MungeKey(pulumi.ComponentResource):
         super().__init__("slurmstack:components:MungeKey", name, None, assembly.options)
         hosts, controller = assembly.hosts, assembly.controller
         key = self._key(name, assembly.settings.munge_key)
-        first = self._place(assembly, controller, key, None, [])
-        self.sha256 = first.answer.apply(lambda answer: answer.files[PATH].sha256)
-        credential = command.Command(
-            _NAME,
-            connection=connection(hosts[controller]),
-            create=_CREDENTIAL,
-            update=counted(_NAME, _CREDENTIAL),
-            # A new key needs a new credential; nothing else does.
-            triggers=[recovered(self.sha256, "")],
-            logging=command.Logging.NONE,
-            add_previous_output_in_env=False,
-            opts=pulumi.ResourceOptions(
-                parent=self, depends_on=[first.resource], additional_secret_outputs=["stdout"]
-            ),
-        )
+        first = self._stage(assembly, controller, key, None, [])
+        credential = self._credential(assembly, first)
         given = credential.stdout.apply(lambda text: read_credential(text, controller))
         made = dependency(credential, self)
-        for node in hosts:
-            if node != controller:
-                self._place(assembly, node, key, given, [made])
+        staged = {
+            node: first if node == controller else self._stage(assembly, node, key, given, [made])
+            for node in hosts
+        }
+        switch = MungeSwitch(assembly, PATH, key.apply(_sha256), staged, self)
+        switched = {
+            node: self._place(assembly, node, key, [bundle.resource, switch.permit])
+            for node, bundle in staged.items()
+        }
+        switch.check(switched)
+        self.sha256 = switched[controller].answer.apply(lambda answer: answer.files[PATH].sha256)
         self.register_outputs({})
 
     @classmethod
@@ -89,12 +82,12 @@ class MungeKey(pulumi.ComponentResource):
         value = existing.value.get_secret_value()
         pulumi.log.info(
             f"munge key from slurmstack:mungeKey, taken as {existing.encoding}: {len(value)} "
-            f"bytes, sha256 {hashlib.sha256(value).hexdigest()}",
+            f"bytes, sha256 {_sha256(value)}",
             self,
         )
         return pulumi.Output.secret(value)
 
-    def _place(
+    def _stage(
         self,
         assembly: Assembly,
         node: str,
@@ -102,13 +95,48 @@ class MungeKey(pulumi.ComponentResource):
         credential: pulumi.Output[str] | None,
         depends_on: list[pulumi.Input[pulumi.Resource]],
     ) -> Deployed:
-        user = service_user(assembly.settings, "munge")
+        settings = assembly.settings
         bundle = pulumi.Output.all(key=key, credential=credential).apply(
-            lambda values: munge_bundle(node, values["key"], values["credential"], user)
+            lambda values: staged_bundle(node, values["key"], values["credential"], settings)
         )
         system = assembly.turns.unless_stopped(assembly.bundles(node, host_baseline.ROLE))
         needs = [*system, *depends_on]
+        return deploy(assembly, node, bundle, STAGED_ROLE, self, needs, secret=True)
+
+    def _credential(self, assembly: Assembly, staged: Deployed) -> command.Command:
+        """What the controller's munged makes with the staged key."""
+        script = render("keys/munge-credential.sh", staged=STAGED, begin=BEGIN, end=END)
+        sha256 = staged.answer.apply(lambda answer: answer.files[STAGED].sha256)
+        return command.Command(
+            _NAME,
+            connection=connection(assembly.hosts[staged.node]),
+            create=script,
+            update=counted(_NAME, script),
+            # A new key needs a new credential; nothing else does.
+            triggers=[recovered(sha256, "")],
+            logging=command.Logging.NONE,
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[staged.resource], additional_secret_outputs=["stdout"]
+            ),
+        )
+
+    def _place(
+        self,
+        assembly: Assembly,
+        node: str,
+        key: pulumi.Output[bytes],
+        depends_on: Sequence[pulumi.Resource],
+    ) -> Deployed:
+        user = service_user(assembly.settings, "munge")
+        bundle = key.apply(lambda value: munge_bundle(node, value, user))
+        system = assembly.turns.unless_stopped(assembly.bundles(node, host_baseline.ROLE))
+        needs = [*system, *depends_on]
         return deploy(assembly, node, bundle, ROLE, self, needs, secret=True)
+
+
+def _sha256(key: bytes) -> str:
+    return hashlib.sha256(key).hexdigest()
 
 
 def read_credential(stdout: str, controller: str) -> str:
@@ -123,15 +151,34 @@ def read_credential(stdout: str, controller: str) -> str:
     return credential
 
 
-def munge_bundle(
-    node: str, key: bytes, credential: str | None, user: Sequence[Part] = ()
-) -> Bundle:
-    """munged with this key on a node, and proof that it decodes the controller's credential.
+def staged_bundle(node: str, key: bytes, credential: str | None, settings: Settings) -> Bundle:
+    """The key beside the one that munged serves with, where a munged has taken it.
 
     Args:
         node: the host's name.
         key: the cluster's.
-        credential: the controller's, for every other host.
+        credential: what the controller's munged has made with it, for every other host.
+        settings: the stack's.
+    """
+    script = render("keys/munge-key-is-taken.sh", staged=STAGED, credential=credential)
+    return Bundle(
+        node,
+        STAGED_ROLE,
+        [
+            *service_user(settings, "munge"),
+            Package("munge"),
+            File(STAGED, key, owner="munge:munge", mode="0400"),
+            Validate("munge-key-is-taken", script, on=(STAGED,)),
+        ],
+    )
+
+
+def munge_bundle(node: str, key: bytes, user: Sequence[Part] = ()) -> Bundle:
+    """munged with this key on a node.
+
+    Args:
+        node: the host's name.
+        key: the cluster's.
         user: the user munge, where the settings give it an id.
     """
     parts: list[Part] = [
@@ -141,7 +188,4 @@ def munge_bundle(
         Unit("munge.service", restart_on=(PATH,)),
         Check("munge-round-trip", render("keys/munge-round-trip.sh"), timeout=20),
     ]
-    if credential is not None:
-        decode = render("keys/munge-decodes-controller.sh", credential=credential)
-        parts.append(Check("munge-decodes-controller", decode, timeout=20))
     return Bundle(node, ROLE, parts)

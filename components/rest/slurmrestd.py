@@ -127,7 +127,12 @@ def tls_bundle(settings: Settings) -> Bundle:
             Directory(TLS),
             File(SITE_PEM, rest.certificate + key.get_secret_value(), mode="0400"),
             _validate(SITE_PEM, SITE_PEM),
-            Command("reload-haproxy", render("rest/reload-haproxy.sh"), on=(SITE_PEM,)),
+            Command(
+                "reload-haproxy",
+                render("rest/reload-haproxy.sh"),
+                on=(SITE_PEM,),
+                reloads=("haproxy.service",),
+            ),
         ],
     )
 
@@ -232,6 +237,7 @@ def _certificate(settings: Settings) -> list[Part]:
             on=(CERTIFICATE,),
             timeout=120,
             probe=f"exec {CERTIFICATE} check\n",
+            reloads=("haproxy.service",),
         ),
         Command(
             "forget-certificate",

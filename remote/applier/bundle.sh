@@ -5,7 +5,7 @@
 parse() {
     timeout 60 cat >"$work/bundle" ||
         fail bundle 'could not be read from stdin' "free space on $run and run again"
-    awk -v work="$work" '
+    awk -v work="$work" -v verb="$verb" '
     function bad(why) { printf "line %d: %s\n", NR, why; failed = 1; exit 1 }
     function path(p) {
         if (p !~ /^\/[A-Za-z0-9._\/@:%+=~\\-]+$/ || (p "/") ~ /\/\.?\.?\//)
@@ -35,6 +35,14 @@ parse() {
         return s
     }
     function triggers(key) { wanted[NR " " key] = attribute(key, ""); return attribute(key, "-") }
+    function units(list,   i, n, one) {
+        gsub(/^,+|,+$/, "", list); n = split(list, one, ",")
+        for (i = 1; i <= n; i++) unit(one[i])
+        return n ? list : "-"
+    }
+    function unit(u) {
+        if (u !~ /^[A-Za-z0-9_][A-Za-z0-9._@:+\\-]*\.(service|socket|timer|target|mount|path)$/) bad("not a unit: " u)
+    }
     function put(kind, line) { print line >(work "/" kind) }
     function claim(kind, what) { put("claims", kind " " what) }
     function block() { out = work "/block/" NR; printf "" >out }
@@ -86,10 +94,14 @@ parse() {
             (/ ephemeral( |$)/ ? "ephemeral" : "-") " " (/ parents( |$)/ ? "parents" : "-"))
         claim("directory", $2); next
     }
-    $1 == "file" || $1 == "file-base64" {
+    # Of a content only its hash is known: enough to compare, and for nothing else.
+    $1 == "file-sha256" && verb != "compare" { bad("a hash in the place of a content") }
+    $1 == "file" || $1 == "file-base64" || $1 == "file-sha256" {
         fields(4, 5); if (NF == 5) one_of($5, "lasting"); block()
         put("file", NR " " own_path($2) " " owner($3) " " mode($4)); claim(NF == 5 ? "lasting" : "path", $2)
-        if ($1 == "file-base64") print NR >(work "/encoded"); next
+        if ($1 == "file-base64") print NR >(work "/encoded")
+        if ($1 == "file-sha256") print NR >(work "/hashed")
+        next
     }
     $1 == "link" { fields(3, 3); if ($3 !~ /^[A-Za-z0-9._\/@:%+=~-]+$/) bad("not a target: " $3)
         put("link", own_path($2) " " $3); claim("path", $2); next }
@@ -100,13 +112,13 @@ parse() {
     }
     $1 == "probe" { fields(2, 2); once("probe", name($2)); block(); put("probe", NR " " $2); next }
     $1 == "command" {
-        fields(2, 5); once("command", name($2)); attributes(3, "on timeout when"); block()
-        put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " seconds(600))
+        fields(2, 7); once("command", name($2)); attributes(3, "on timeout when restarts reloads"); block()
+        put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " \
+            seconds(600) " " units(attribute("restarts", "") "," attribute("reloads", "")))
         next
     }
     $1 == "unit" {
-        fields(4, 8); once("unit", $2); attributes(5, "restart-on reload-on drain-on timeout"); block(); in_unit = 1
-        if ($2 !~ /^[A-Za-z0-9_][A-Za-z0-9._@:+\\-]*\.(service|socket|timer|target|mount|path)$/) bad("not a unit: " $2)
+        fields(4, 8); once("unit", $2); attributes(5, "restart-on reload-on drain-on timeout"); block(); in_unit = 1; unit($2)
         put("unit", NR " " $2 " " one_of($3, "enabled disabled -") " " one_of($4, "running stopped -") \
             " " triggers("restart-on") " " triggers("reload-on") " " seconds(90)); claim("unit", $2)
         put("drain", NR " " $2 " " triggers("drain-on")); next
@@ -131,7 +143,6 @@ parse() {
     read -r node <"$work/node"
     read -r role <"$work/role"
     state=$base/$role
-    printf 'process %s (%s of role %s)\n' "$$" "$verb" "$role" >"$run/holder"
     [ ! -e "$work/encoded" ] || while read -r number; do
         base64 -d "$work/block/$number" >"$work/decoded" 2>/dev/null ||
             fail bundle "line $number: not base64, nothing was changed" 'correct the bundle'

@@ -1,22 +1,35 @@
 # Directories, files, links and paths that must be absent. Part of the applier (README.md): joined by commands.py.
 # shellcheck shell=dash disable=SC2016,SC2034,SC2154,SC2329
 
+# What is other than wanted → found; nothing where all is as it should be. → numbers: uid:gid
+look_at_directory() { # beside: path, owner, mode
+    target=$root$path found='' numbers=''
+    if [ ! -d "$target" ]; then
+        found=missing
+        [ ! -e "$target" ] && [ ! -L "$target" ] || found='is there, but not as a directory'
+        return
+    fi
+    # shellcheck disable=SC2046 # five words
+    set -- $(stat -L -c '%a %U %G %u %g' "$target")
+    numbers="$1 $4:$5"
+    [ $((0$1)) -eq $((0$mode)) ] || found="mode 0$1, not $mode"
+    owner_matches "$owner" "$2:$3" "$4:$5" || found="${found:+$found, }owner $2:$3, not $owner"
+}
+
 apply_directories() {
     while read -r path owner mode _ parents; do
-        target=$root$path step="directory $path"
-        if [ ! -d "$target" ]; then
-            [ ! -e "$target" ] && [ ! -L "$target" ] ||
-                fail "$step" 'is there, but not as a directory' 'move it away and run again'
+        step="directory $path"
+        look_at_directory
+        [ -n "$found" ] || continue
+        if [ -z "$numbers" ]; then
+            [ "$found" = missing ] || fail "$step" "$found" 'move it away and run again'
             [ "$parents" != parents ] || make_parents
             remember "directory $path"
             must_write mkdir "$target"
         else
-            # shellcheck disable=SC2046 # five words
-            set -- $(stat -L -c '%a %U %G %u %g' "$target")
-            owner_matches "$owner" "$2:$3" "$4:$5" && [ $((0$1)) -eq $((0$mode)) ] && continue
             path=$path awk '$1 == "directory" && $2 == ENVIRON["path"] || $1 == "mode" && $4 == ENVIRON["path"] { found = 1 }
                 END { exit !found }' "$state/created" ||
-                append_state created "mode $1 $4:$5 $path"
+                append_state created "mode $numbers $path"
         fi
         set_owner "$owner" "$target"
         must_write chmod "$mode" "$target"
@@ -51,7 +64,7 @@ set_owner() { # owner:group, path
 }
 
 # Files, links and paths to be absent that are not as they should be → $work/todo, as lines
-# `kind path block owner mode`; links point to what stands in the place of the block.
+# `kind path block owner mode what-differs`; links point to what stands in the place of the block.
 find_differences() {
     : >"$work/todo"
     awk -v root="$root" '{ print root $2 }' "$work/file" | xargs -r -d '\n' stat -c '%A %a %U:%G %u:%g %n' \
@@ -59,20 +72,34 @@ find_differences() {
     hash_files >"$work/hashes"
     awk -v work="$work" '{ print work "/block/" $1 }' "$work/file" | xargs -r sha256sum >"$work/wanted" ||
         fail files 'cannot be read back' "free space on $run"
+    [ ! -e "$work/hashed" ] || while read -r number; do
+        read -r sum <"$work/block/$number"
+        echo "$sum $work/block/$number" >>"$work/wanted"
+    done <"$work/hashed"
     awk -v root="$root" -v chown="$may_chown" -v n="$((${#root} + 1))" '
-        FILENAME ~ /stat$/ { path = substr($5, n); mode[path] = $2; owner[path] = $3; number[path] = $4; next }
+        function differs(what) { found = found (found == "" ? "" : ",") what }
+        FILENAME ~ /stat$/ {
+            path = substr($5, n); kind[path] = substr($1, 1, 1); mode[path] = $2; owner[path] = $3; number[path] = $4; next
+        }
         FILENAME ~ /hashes$/ { hash[$2] = $1; next }
         FILENAME ~ /wanted$/ { sub(/.*\//, "", $2); wanted[$2] = $1; next }
         {
             want = $4; sub(/^0+/, "", want); if (want == "") want = "0"
-            if (hash[$2] != wanted[$1] || mode[$2] != want || (chown != "no" && owner[$2] != $3 && number[$2] != $3))
-                print "file", $2, $1, $3, $4
+            found = ""
+            if (!($2 in kind)) differs("missing")
+            else if (kind[$2] != "-") differs("no-regular-file")
+            else {
+                if (hash[$2] != wanted[$1]) differs("content")
+                if (mode[$2] != want) differs("mode=" sprintf("%04d", mode[$2]))
+                if (chown != "no" && owner[$2] != $3 && number[$2] != $3) differs("owner=" owner[$2])
+            }
+            if (found != "") print "file", $2, $1, $3, $4, found
         }' "$work/stat" "$work/hashes" "$work/wanted" "$work/file" >>"$work/todo"
     while read -r path to; do
-        [ -L "$root$path" ] && [ "$(readlink "$root$path")" = "$to" ] || echo "link $path $to - -" >>"$work/todo"
+        [ -L "$root$path" ] && [ "$(readlink "$root$path")" = "$to" ] || echo "link $path $to - - -" >>"$work/todo"
     done <"$work/link"
     while read -r path; do
-        [ ! -e "$root$path" ] && [ ! -L "$root$path" ] || echo "absent $path - - -" >>"$work/todo"
+        [ ! -e "$root$path" ] && [ ! -L "$root$path" ] || echo "absent $path - - - -" >>"$work/todo"
     done <"$work/absent"
 }
 
@@ -91,14 +118,14 @@ temporary_name() { temporary=${1%/*}/.${1##*/}.slurmstack-new; } # target
 apply_files() {
     find_differences
     while read -r kind name; do
-        [ "$kind" != path ] || held_by_others path "$name" || echo "drop $name - - -" >>"$work/todo"
+        [ "$kind" != path ] || held_by_others path "$name" || echo "drop $name - - - -" >>"$work/todo"
     done <"$work/dropped"
     [ -s "$work/todo" ] || return
     awk '{ print $2 }' "$work/todo" >"$work/staging"
     replace_state staging "$work/staging"
     : >"$work/sync"
     : >"$work/remember"
-    while read -r kind path number owner mode; do
+    while read -r kind path number owner mode _; do
         [ "$kind" = drop ] || stage "$kind" "$root$path"
     done <"$work/todo"
     validate

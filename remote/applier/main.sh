@@ -1,4 +1,4 @@
-# The two verbs. Part of the applier (README.md): joined by commands.py.
+# The verbs. Part of the applier (README.md): joined by commands.py.
 # shellcheck shell=dash disable=SC2016,SC2034,SC2154,SC2329
 
 apply() {
@@ -19,22 +19,25 @@ apply() {
     give_back
     drop_directories
     replace_state manifest "$work/claims.sorted"
+    keep_applied
     rm -f "$state/pending"
     hash_files >"$work/hashes"
     answer
 }
 
 main() {
-    case $verb in apply | remove) ;; *) fail usage "'$verb' is neither apply nor remove" 'apply <bundle' ;; esac
+    case $verb in apply | remove | compare) ;; *) fail usage "'$verb' is none of apply, remove, compare" 'apply <bundle' ;; esac
     may_chown=yes
     [ "$(id -u)" = 0 ] || {
         [ -n "$root" ] || fail start "runs as $(id -un), not as root" 'connect as root'
         may_chown=no
     }
+    [ "$verb" != compare ] || compare_all
     trap clean_up EXIT
     trap 'fail "${step:-start}" "stopped by a signal at a clean point" "run again to finish"' INT TERM
     take_lock
     parse
+    printf 'process %s (%s of role %s)\n' "$$" "$verb" "$role" >"$run/holder"
     read_other_roles
     case $verb in apply) apply ;; remove) remove ;; esac
 }

@@ -50,13 +50,12 @@ reload_systemd() {
 # A command runs when something it depends on changed, when its text did, until it succeeds, or when
 # its probe finds that what it made is no longer so.
 run_commands() { # which: apply or remove
-    while read -r number name _ when time; do
+    while read -r number name _ when time units; do
         [ "$when" = "$1" ] || continue
-        sum=$(sha256sum <"$work/block/$number")
-        [ "$1" = remove ] || is_due command "$name" || [ "$sum" != "$(cat "$state/commands/$name" 2>/dev/null)" ] ||
-            ! still_so "$name" || continue
+        [ "$1" = remove ] || is_due command "$name" || ! command_done || continue
         rm -f "$state/commands/$name"
         rm -f "$work/facts"
+        read_marks "$units" >"$work/marks"
         say "running $name"
         run_script "$time" "$number" || {
             status=$?
@@ -64,7 +63,7 @@ run_commands() { # which: apply or remove
             fail "command $name" "$(why "$status" "$time"): $(last_line)" 'correct its cause (lines above) and run again'
         }
         [ "$1" = remove ] || {
-            echo "$sum" >"$work/sum"
+            sha256sum <"$work/block/$number" >"$work/sum"
             [ -e "$work/facts" ] || : >"$work/facts"
             replace_state "facts/$name" "$work/facts"
             replace_state "commands/$name" "$work/sum"
@@ -72,13 +71,39 @@ run_commands() { # which: apply or remove
         }
         echo "$name" >>"$work/commands"
         did "ran $name"
+        tell_marks "$units"
     done <"$work/command"
 }
 
-still_so() { # name of a command
-    probe=$(awk -v name="$1" '$2 == name { print $1 }' "$work/probe")
+# What tells that systemd, or the daemon itself, began anew: `unit invocation main-process change`.
+read_marks() { # units with commas between, or -
+    [ "$1" = - ] || echo "$1" | tr ',' '\n' | sort -u | while read -r one; do
+        bounded 20 systemctl show -p InvocationID -p MainPID -p StateChangeTimestampMonotonic -- "$one" |
+            awk -v unit="$one" -F = '{ value[$1] = $2 }
+                END { print unit, value["InvocationID"] "-", value["MainPID"] "-" value["StateChangeTimestampMonotonic"] }'
+    done
+}
+
+# A command restarts or reloads by itself; which of its daemons it did is for the answer.
+tell_marks() { # units with commas between, or -
+    [ "$1" != - ] || return 0
+    read_marks "$1" | awk 'FILENAME != "-" { invocation[$1] = $2; rest[$1] = $3; next }
+        invocation[$1] == "-" || $2 == "-" { next }
+        $2 != invocation[$1] { print "restarted", $1; next }
+        $3 != rest[$1] { print "reloaded", $1 }' "$work/marks" - >"$work/touched"
+    while read -r deed; do did "$deed"; done <"$work/touched"
+}
+
+# Whether it ran to its end with this text, and what it made is still so; → found, if not.
+command_done() { # beside: name, number
+    found='did not run with this text'
+    [ "$(sha256sum <"$work/block/$number")" = "$(cat "$state/commands/$name" 2>/dev/null)" ] || return
+    probe=$(awk -v name="$name" '$2 == name { print $1 }' "$work/probe")
     [ -n "$probe" ] || return 0
-    run_script 60 "$probe" || { say "$1: no longer so: $(last_line)"; return 1; }
+    run_script 60 "$probe" && return
+    found="no longer so: $(last_line)"
+    say "$name: $found"
+    return 1
 }
 
 run_checks() {

@@ -1,7 +1,8 @@
 #!/bin/sh
 # slurmstack applier: makes this node what a bundle on stdin says (`apply`), or takes it back
-# (`remove`). What a bundle is, what is kept where and why: remote/README.md. In the project it is a
-# file for each step (remote/applier/); it travels as one, so that all of it is replaced at once.
+# (`remove`), or says what is other than bundles say (`compare`). What a bundle is, what is kept
+# where and why: remote/README.md. In the project it is a file for each step (remote/applier/); it
+# travels as one, so that all of it is replaced at once.
 #
 # Rules that hold throughout:
 #  - Nothing is changed before the whole bundle is understood, and what is intended is on disk
@@ -102,9 +103,11 @@ take_lock() {
     mkdir -p "$run"
     true >>"$run/lock" || fail lock "cannot write $run" 'see that /run is mounted and writable'
     exec 9>>"$run/lock"
-    flock -w "$lock_wait" 9 || fail lock \
-        "held for more than $lock_wait s by $(cat "$run/holder" 2>/dev/null || echo another run)" \
-        'wait until it has ended and run again'
+    until flock -w "$lock_wait" 9; do
+        grep -qxF withdrawing "$run/holder" 2>/dev/null || fail lock \
+            "held for more than $lock_wait s by $(cat "$run/holder" 2>/dev/null || echo another run)" \
+            'wait until it has ended and run again'
+    done
     lock_held=yes
     printf 'process %s\n' "$$" >"$run/holder"
     rm -rf "$work" # of a run that was killed

@@ -14,6 +14,18 @@ open_state() {
     comm -13 "$work/claims.sorted" "$work/claims.both" >"$work/dropped"
 }
 
+# The bundle with hashes in the place of contents, and without what only applying needs: what the
+# machine can be compared with, and no secret.
+keep_applied() {
+    awk 'FILENAME ~ /wanted$/ { sub(/.*\//, "", $2); sum[$2] = $1; next }
+        /^( |$)/ { if (kept) print; next }
+        { kept = 0 }
+        $1 == "guard" || $1 == "validate" || $1 == "check" || $1 == "reapply" { next }
+        $1 == "file" || $1 == "file-base64" { $1 = "file-sha256"; print; print "  " sum[FNR]; next }
+        { kept = 1; print }' "$work/wanted" "$work/bundle" >"$work/applied"
+    replace_state applied "$work/applied"
+}
+
 replace_state() { # name in the state folder, new content
     cmp -s "$2" "$state/$1" && return
     must_write cp "$2" "$state/$1.new"

@@ -101,33 +101,49 @@ apply_units() {
     wait_for_units
 }
 
-apply_unit() {
+# What is to be done about a unit → enable: enable, disable; turn: start, stop, restart, reload; or
+# unfit: why nothing can be.
+look_at_unit() { # beside: unit, number, restart_on, load, enabled, enablement, running, active
+    enable='' turn='' unfit=''
     read_keys
     case $load:$enabled:$running in
-        not-found:*enabled* | not-found:*running*)
-            : >"$work/out"
-            fail "unit $unit" 'not found on the node' 'name the package that has it in the bundle, or correct its name' ;;
-        masked:*enabled* | masked:*running*)
-            fail "unit $unit" 'is masked' "systemctl unmask $unit, if it is to run here" ;;
+        not-found:*enabled* | not-found:*running*) unfit='not found on the node'; return ;;
+        masked:*enabled* | masked:*running*) unfit='is masked'; return ;;
     esac
     case $enabled:$enablement in
-        enabled:disabled)
-            remember "enabled $unit"
-            systemctl_step "unit $unit" "$time" enable "$unit"; did "enabled $unit" ;;
-        disabled:enabled) systemctl_step "unit $unit" "$time" disable "$unit"; did "disabled $unit" ;;
+        enabled:disabled) enable=enable ;;
+        disabled:enabled) enable=disable ;;
     esac
     case $running:$active in
-        stopped:active | stopped:activating | stopped:reloading)
-            systemctl_step "unit $unit" "$time" stop "$unit"; did "stopped $unit" ;;
-        running:inactive | running:failed | running:deactivating)
+        stopped:active | stopped:activating | stopped:reloading) turn=stop ;;
+        running:inactive | running:failed | running:deactivating) turn=start ;;
+        *:active | *:reloading | *:activating)
+            if is_due restart "$unit" || keys_changed; then turn=restart; elif is_due reload "$unit"; then turn=reload; fi ;;
+    esac
+}
+
+apply_unit() {
+    look_at_unit
+    case $load:$unfit in
+        *:) ;;
+        masked:*) fail "unit $unit" "$unfit" "systemctl unmask $unit, if it is to run here" ;;
+        *)
+            : >"$work/out"
+            fail "unit $unit" "$unfit" 'name the package that has it in the bundle, or correct its name' ;;
+    esac
+    case $enable in
+        enable)
+            remember "enabled $unit"
+            systemctl_step "unit $unit" "$time" enable "$unit"; did "enabled $unit" ;;
+        disable) systemctl_step "unit $unit" "$time" disable "$unit"; did "disabled $unit" ;;
+    esac
+    case $turn in
+        stop) systemctl_step "unit $unit" "$time" stop "$unit"; did "stopped $unit" ;;
+        start)
             remember "started $unit"
             systemctl_step "unit $unit" "$time" start "$unit"; did "started $unit" ;;
-        *:active | *:reloading | *:activating)
-            if is_due restart "$unit" || keys_changed; then
-                systemctl_step "unit $unit" "$time" restart "$unit"; did "restarted $unit"
-            elif is_due reload "$unit"; then
-                reload_unit
-            fi ;;
+        restart) systemctl_step "unit $unit" "$time" restart "$unit"; did "restarted $unit" ;;
+        reload) reload_unit ;;
     esac
     replace_state "keys/$unit" "$keys"
     keep_drain_keys

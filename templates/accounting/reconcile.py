@@ -427,15 +427,16 @@ def locked(path: Path) -> Iterator[None]:
 def main(words: list[str]) -> int:
     os.umask(0o077)
     place = Place(**json.loads(Path(__file__).with_name("reconcile.json").read_text()))
+    if words == ["--check"]:
+        # Looking takes no lock and makes no file.
+        due = [step for step in Reconciler(place).plan() if step.verb != "forget"]
+        for step in due:
+            print(f"{step}: {shlex.join(('sacctmgr', '--immediate', *step.command))}")
+        return 3 if due else 0
     with locked(Path(f"{place.memory}.lock")):
         reconciler = Reconciler(place)
         if words[:1] == ["--qos"]:
             reconciler.run(reconciler.plan_qos(words[1:]))
-        elif words == ["--check"]:
-            due = [step for step in reconciler.plan() if step.verb != "forget"]
-            for step in due:
-                print(f"{step}: {shlex.join(('sacctmgr', '--immediate', *step.command))}")
-            return 3 if due else 0
         elif not words:
             reconciler.run(reconciler.plan())
             reconciler.remember()

@@ -132,7 +132,7 @@ def test_the_state_says_who_holds_what(lab: RunningLab) -> None:
             query = f"dpkg-query --show --showformat='${{Version}}' {package}"
             assert lab.ssh(node, query).stdout == version, f"{node}:{package}"
         assert set(held["units"].values()) == {"active"}
-    roles = ["munge-key", "node", "programs", "slurmd", "system"]
+    roles = ["munge-key", "munge-staged", "node", "programs", "slurmd", "system"]
     assert found["inventory"]["cn01"]["roles"] == roles
     keys = {held["keys"]["munge"] for held in found["inventory"].values()}
     assert len(keys) == 1
@@ -186,6 +186,11 @@ def test_one_value_is_one_line_and_no_job_notices(lab: RunningLab, edit: Edit) -
 def test_a_controller_that_hangs_is_started_anew(lab: RunningLab, edit: Edit) -> None:
     job = submit(lab, "sleep 300", "-N2")
     await_that(lambda: state_of(lab, job) == "RUNNING")
+    # slurmctld saves what has changed some seconds later, and it is going to be killed.
+    lab.ssh("ctl", f"scontrol update JobId={job} Comment=is-running")
+    state = parameter(lab, "ctl", "StateSaveLocation")
+    saved = f"grep -aq is-running {state}/job_state"
+    await_that(lambda: lab.ssh("ctl", saved, check=False).returncode == 0)
     before = invocation(lab, "ctl", "slurmctld")
     edit("slurmstack:slurm.MessageTimeout", 12)
     # Stopped again whenever systemd wakes it to heed a SIGTERM.
@@ -228,6 +233,7 @@ def test_a_node_comes_and_goes(lab: RunningLab, edit: Edit) -> None:
         "ctl-slurmctld": "updated",
         "ctl-nodes-fit": "updated",
         "cn03-node": "created",
+        "cn03-munge-staged": "created",
         "cn03-munge-key": "created",
         "cn03-system": "created",
         "cn03-programs": "created",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Awaitable, Iterator
 from pathlib import Path
 
 import pytest
 
+from engine.providers.ssh import Outcome, Pool, SshError
 from lab import lifecycle, machine
 from lab.names import Lab, choose_subnet
 from lab.system import run, wait_for
@@ -94,6 +98,55 @@ def test_a_wrong_host_key_is_refused(machines: RunningLab, tmp_path: Path) -> No
     ]
     done = run([*command, "true"], check=False)
     assert done.returncode == 255
+
+
+@pytest.fixture
+def busy(machines: RunningLab) -> Iterator[None]:
+    """A machine with more to do than it has processors for."""
+    loop = "while :; do :; done"
+    with contextlib.ExitStack() as ending:
+        for _ in range(2 * (os.cpu_count() or 1)):
+            ending.callback(subprocess.Popen(["sh", "-c", loop]).kill)
+        yield
+
+
+#: What a command does, its stdin, and the status that it ends with.
+COMMANDS = {
+    "once": ("echo x >>/srv/once", "", 0),
+    "at-once": ("echo x >>/srv/at-once; exit 3", "x" * 1_000_000, 3),
+    "closed": ("exec <&-; echo x >>/srv/closed", "x" * 1_000_000, 0),
+    "read": ("wc -c >>/srv/read", "x" * 1_000_000, 0),
+}
+
+
+@pytest.mark.usefixtures("busy")
+async def test_commands_on_stock_openssh_run_once_and_end_as_it_reports(
+    machines: RunningLab,
+) -> None:
+    """The embedded engine's, on one connection and on eight."""
+    machines.ssh("cn01", "usermod --shell /bin/sh root")
+    key = machines.lab.key.read_text()
+    connection = {"host": machines.address("cn01"), "port": 22, "user": "root", "privateKey": key}
+    pool = Pool()
+
+    def run(command: str, stdin: str, number: int = 0) -> Awaitable[Outcome]:
+        one_of_eight = connection | {"perDialTimeout": 60 + number}
+        return pool.run(one_of_eight, command, stdin, {}, lambda *_: None, lambda _: None)
+
+    try:
+        command, stdin, _ = COMMANDS["once"]
+        first = await asyncio.gather(*(run(command, stdin) for _ in range(128)))
+        assert [ran.status for ran in first] == [0] * 128
+        for command, stdin, status in COMMANDS.values():
+            ended = await asyncio.gather(*(run(command, stdin, n % 8) for n in range(32)))
+            assert [ran.status for ran in ended] == [status] * 32
+        with pytest.raises(SshError, match="lost"):  # a server that dies
+            await run("kill -KILL $PPID; sleep 60", "x" * 1_000_000)
+        assert (await run("echo back", "")).stdout == b"back\n"
+    finally:
+        await pool.close()
+    counts = machines.ssh("cn01", f"cd /srv; wc -l {' '.join(COMMANDS)}").stdout.split()
+    assert counts[0:8:2] == ["160", "32", "32", "32"]
 
 
 def test_up_again_changes_nothing_and_says_so(machines: RunningLab) -> None:

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.lab
 #: Where a secret lies, and the copies that the applier keeps of what it replaced.
 OWN_PLACES = re.compile(
     r"(/var/lib/slurmstack/[a-z-]+/(previous|original))?"
-    r"(/etc/munge/munge\.key|/etc/slurm/jwt/[a-z]+\.pem|/etc/slurm/jwt\.key"
+    r"(/etc/munge/munge\.key(\.staged)?|/etc/slurm/jwt/[a-z]+\.pem|/etc/slurm/jwt\.key"
     r"|/etc/slurm/tls/(ca\.key|cluster\.pem)|/etc/slurm/slurmdbd\.conf)"
 )
 
@@ -85,7 +85,8 @@ def test_secrets_are_nowhere_but_in_their_own_places(
             assert re.fullmatch(r"(munge|root|slurm):[46]00", owner), f"{node}: {path} ({owner})"
         assert "/etc/munge/munge.key" in found
     assert {path for path in places["ctl"] if not path.startswith("/var")} == {
-        "/etc/munge/munge.key", "/etc/slurm/jwt/a.pem", "/etc/slurm/jwt/b.pem",
+        "/etc/munge/munge.key", "/etc/munge/munge.key.staged",
+        "/etc/slurm/jwt/a.pem", "/etc/slurm/jwt/b.pem",
         "/etc/slurm/jwt.key", "/etc/slurm/tls/ca.key", "/etc/slurm/tls/cluster.pem",
         "/etc/slurm/slurmdbd.conf",
     }  # fmt: skip

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[2]
 PAGE = (PROJECT / "docs" / "adding-a-component.md").read_text()
 #: A sentence that names a file and ends with a colon, then the file's text or a change of it.

@@ -101,6 +101,51 @@ def test_secrets_of_program_and_state_are_masked_too(ours: Sandbox) -> None:
         assert "[secret]" in done.out + done.err
 
 
+CHANGING = """\
+import pulumi
+from pulumi_command import local
+
+hide = pulumi.Output.secret
+environment = {"S": hide("v4lue-one"), "P": "plain", "L": "left"}
+local.Command("text", create="true", update="true", stdin=hide("v4lue-one\\nsame\\n"),
+              environment=environment)
+local.Command("list", create="true", triggers=["first", hide("v4lue-one")])
+pulumi.export("whole", hide("v4lue-one"))
+pulumi.export("tree", {"deep": [hide("v4lue-one")], "beside": "one"})
+"""
+CHANGED = (
+    CHANGING.replace("v4lue-one", "v4lue-two").replace("left", "right").replace('"one"', '"2"')
+)
+
+
+def test_a_changed_secret_in_diff(ours: Sandbox) -> None:
+    changed_secret(ours)
+
+
+def test_pulumi_shows_the_same_of_a_changed_secret(ours: Sandbox, real: Path) -> None:
+    ours.pulumi = real
+    changed_secret(with_plugin(ours))
+
+
+def changed_secret(sandbox: Sandbox) -> None:
+    """An input that has changed is shown as changed, an output is not; neither shows a value."""
+    program = sandbox.project / "__main__.py"
+    sandbox.run("stack", "init", "dev")
+    program.write_text(CHANGING)
+    assert sandbox.run("up", "-yf").code == 0
+    program.write_text(CHANGED)
+    for argv in (["preview", "--diff"], ["up", "-yf", "--diff"]):
+        done = sandbox.run(*argv)
+        assert (done.code, "v4lue" in done.out + done.err) == (0, False), done.out
+        lines = [line.strip() for line in done.out.splitlines()]
+        assert [line for line in lines if "~ " in line and "Command" not in line] == [
+            *("~ environment: {", '~ L: "left" => "right"', "~ S: [secret] => [secret]"),
+            *("~ stdin      : [secret] => [secret]", "~ triggers: ["),
+            *("~ [1]: [secret] => [secret]", "~ tree : {", '~ beside: "one" => "2"'),
+            f"~ 1 {'to update' if argv[0] == 'preview' else 'updated'}",
+        ], done.out
+
+
 def test_pulumi_hides_the_same_in_what_it_says(stack: Sandbox, real: Path) -> None:
     """In the inputs that `preview --json` lists, it hides none: there ours is stricter."""
     stack.run("config", "rm", "key")  # of several lines: those Pulumi prints

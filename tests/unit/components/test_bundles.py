@@ -8,6 +8,7 @@ commit it.
 from __future__ import annotations
 
 import asyncio
+import copy
 import difflib
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def settings() -> dict[str, Any]:
     """Every component, each with what it has of options that change what lands on nodes."""
     gpus = [{"Name": "gpu", "Type": "h100", "Count": 2, "standIn": True}]
     return {
-        **everything(),
+        **copy.deepcopy(everything()),
         "nodes": [{"hosts": "cn01", "Gres": gpus}, {"hosts": "cn02", "Gres": []}],
         "storage": SHARES,
         "healthCheck": {"package": "lbnl-nhc"},
@@ -49,14 +50,24 @@ def heads(text: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def page() -> str:
-    made, _ = deploy(**settings())
-    bundles = sorted(
+def bundles(changes: dict[str, Any]) -> list[str]:
+    made, _ = deploy(**changes)
+    return sorted(
         plain(inputs.get("stdin", ""))
         for name, inputs in commands(made).items()
         if plain(inputs.get("stdin", "")).startswith("slurmstack-bundle ")
     )
-    return "\n".join(heads(text) for text in bundles)
+
+
+def page() -> str:
+    return "\n".join(heads(text) for text in bundles(settings()))
+
+
+def turned_round(value: Any) -> Any:
+    """The same settings, each mapping written from its end."""
+    if isinstance(value, dict):
+        return {key: turned_round(inner) for key, inner in reversed(value.items())}
+    return [turned_round(inner) for inner in value] if isinstance(value, list) else value
 
 
 def test_nodes_get_what_is_written_down() -> None:
@@ -67,6 +78,35 @@ def test_nodes_get_what_is_written_down() -> None:
     assert sent == written, "\n".join(
         ["if this is wanted: python -m tests.unit.components.test_bundles", *difference]
     )
+
+
+def test_the_order_of_keys_changes_nothing_on_nodes() -> None:
+    """A YAML mapping has no order: whoever sorts one by name restarts no daemon. Hosts, shares
+    and `extra` come in the order of the settings."""
+    changes = settings()
+    changes["accounting"] = {
+        "qos": {"low": {"Priority": 1}, "high": {"Priority": 2}},
+        "accounts": {"b": {}, "a": {"Parent": "b", "GrpJobs": 1, "Description": "x"}},
+        "users": {
+            "dora": {
+                "Accounts": {"b": {"Partitions": {"main": {"MaxJobs": 2}}}, "a": None},
+                "DefaultAccount": "b",
+            },
+            "al": {"Accounts": ["a"], "DefaultAccount": "a"},
+        },
+    }
+    changes["jobEnvironment"]["FI_PROVIDER"] = "verbs"
+    changes["modules"]["tree"]["gcc/14"] = {"description": "GCC"}
+    changes["partitions"] = {
+        "main": {"Nodes": "ALL", "Default": True, "extra": {"PriorityTier": 2}},
+        "debug": {"Nodes": "cn01", "MaxTime": 60},
+    }
+    turned = {
+        key: value if key in ("hosts", "storage") else turned_round(value)
+        for key, value in reversed(changes.items())
+    }
+    for before, after in zip(bundles(changes), bundles(turned), strict=True):
+        assert before == after
 
 
 if __name__ == "__main__":

@@ -82,6 +82,8 @@ class Node(pulumi.runtime.Mocks):
     def answer(self, name: str, inputs: dict[str, Any]) -> str:
         if name == "munge-credential":
             return NOISE + CREDENTIAL
+        if name == "munge-switch":
+            return ""
         node, _, role = name.partition("-")
         lines = plain(inputs["stdin"]).splitlines()
         paths = [line.split()[1] for line in lines if line.startswith(("file ", "file-base64 "))]
@@ -153,13 +155,17 @@ def commands(node: Node) -> dict[str, dict[str, Any]]:
     }
 
 
-def test_four_commands_a_node_and_one_credential() -> None:
+#: Commands of no bundle.
+OTHERS = {"munge-credential", "munge-switch"}
+
+
+def test_five_commands_a_node_and_two_for_the_munge_key() -> None:
     node, _ = deploy(slurm={})
     assert set(commands(node)) == {
-        "ctl-node", "ctl-system", "ctl-munge-key", "ctl-slurmctld", "munge-credential",
+        "ctl-node", "ctl-system", "ctl-munge-staged", "ctl-munge-key", "ctl-slurmctld", *OTHERS,
         "ctl-guards", "ctl-nodes-fit",
-        "cn01-node", "cn01-system", "cn01-munge-key", "cn01-slurmd",
-        "cn02-node", "cn02-system", "cn02-munge-key", "cn02-slurmd",
+        "cn01-node", "cn01-system", "cn01-munge-staged", "cn01-munge-key", "cn01-slurmd",
+        "cn02-node", "cn02-system", "cn02-munge-staged", "cn02-munge-key", "cn02-slurmd",
     }  # fmt: skip
 
 
@@ -188,7 +194,7 @@ def test_every_component_is_assembled() -> None:
 
 def test_every_bundle_is_in_the_inventory() -> None:
     made, outputs = deploy(**everything())
-    sent = set(commands(made)) - {"munge-credential"}
+    sent = set(commands(made)) - OTHERS
     assert sent == {
         f"{node}-{role}" for node, has in outputs["inventory"].items() for role in has["roles"]
     }
@@ -197,7 +203,7 @@ def test_every_bundle_is_in_the_inventory() -> None:
 
 def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failed build leaves daemons alone because what they stand on comes first, by itself."""
-    direct = {"munge-credential": {"ctl-munge-key"}}
+    direct = {"munge-credential": {"ctl-munge-staged"}, "munge-switch": {"ctl-munge-staged"}}
     plain_command = components.bundle_resource._command
 
     def command(assembly: Assembly, node: str, role: str, *args: Any) -> Deployed:
@@ -225,7 +231,7 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
         for name, inputs in commands(made).items()
         if "\nguard precheck " in plain(inputs.get("stdin", ""))
     }
-    for name in set(direct) - {"munge-credential"}:
+    for name in set(direct) - OTHERS:
         node, _, role = name.partition("-")
         if role == "node":
             continue
@@ -234,6 +240,8 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
         looked_at = {one for one in guarded if one.startswith(f"{node}-")}
         assert looked_at & {name, *before(name)}, name
     assert "in-storage" in before("cn01-system")
+    # Nobody switches to a key that is not staged.
+    assert {"cn01-munge-staged", "munge-switch"} <= before("cn01-munge-key")
     assert "ctl-package-host" in before("cn01-packages")
     assert {"cn01-packages", "cn01-system"} <= before("cn01-apptainer")
     database = {"ctl-package-host", "ctl-munge-key", "ctl-system", "ctl-jwt"}
@@ -248,6 +256,75 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
         assert {*own, "ctl-slurmctld"} <= before(f"{node}-{daemon}")
 
 
+#: Resource → the component that it belongs to (its URN names both), and what must stand before it.
+STANDS: dict[str, tuple[str, set[str]]] = {
+    "ctl-node": ("Node::ctl", set()),
+    "ctl-system": ("System::ctl", {"ctl-node", "in-storage"}),
+    "ctl-programs": ("Programs::ctl", {"ctl-system"}),
+    "munge-key": ("MungeKey::munge-key", set()),
+    "ctl-munge-key": ("MungeKey::munge-key", {"munge-key", "ctl-system"}),
+    "munge-credential": ("MungeKey::munge-key", {"ctl-munge-key"}),
+    "ctl-guards": ("Guards::ctl", {"ctl-system"}),
+    "ctl-package-host": ("PackageRepository::packages", {"ctl-node"}),
+    "ctl-jwt": ("JwtKeyPair::jwt-key-pair", {"ctl-guards", "ctl-munge-key", "ctl-package-host"}),
+    "slurmdbd-password": ("SlurmDatabase::ctl", set()),
+    "ctl-slurmdbd": (
+        "SlurmDatabase::ctl",
+        {"slurmdbd-password", "ctl-guards", "ctl-munge-key", "ctl-package-host", "ctl-jwt"},
+    ),
+    "ctl-slurmctld": (
+        "SlurmController::ctl",
+        {
+            "ctl-guards", "ctl-jwt", "ctl-munge-key", "ctl-package-host", "ctl-programs",
+            "ctl-slurmdbd", "cn01-programs", "cn02-programs",
+        },
+    ),
+    "ctl-accounting": ("Accounting::ctl", {"ctl-slurmctld"}),
+    "ctl-rest-tls": ("SlurmRestd::slurmrestd", {"ctl-slurmctld"}),
+    "ctl-slurmrestd": ("SlurmRestd::slurmrestd", {"ctl-rest-tls"}),
+    "ctl-nodes-fit": ("NodesFit::ctl", {"ctl-slurmctld", "cn01-slurmd", "cn02-slurmd"}),
+    "in-node": ("Node::in", set()),
+    "in-storage": ("Storage::in", {"in-node"}),
+    "in-system": ("System::in", {"in-node", "in-storage"}),
+    "in-packages": ("PackageRepository::packages", {"in-node", "ctl-package-host"}),
+    "in-munge-key": ("MungeKey::munge-key", {"munge-key", "munge-credential", "in-system"}),
+    "in-login": ("LoginNode::in", {"in-munge-key", "in-packages", "ctl-slurmctld"}),
+    "cn01-node": ("Node::cn01", set()),
+    "cn01-system": ("System::cn01", {"cn01-node", "in-storage"}),
+    "cn01-programs": ("Programs::cn01", {"cn01-system"}),
+    "cn01-packages": ("PackageRepository::packages", {"cn01-node", "ctl-package-host"}),
+    "cn01-munge-key": ("MungeKey::munge-key", {"munge-key", "munge-credential", "cn01-system"}),
+    "cn01-slurmd": ("ComputeNode::cn01", {"cn01-munge-key", "cn01-packages", "ctl-slurmctld"}),
+    "cn01-apptainer": ("Apptainer::apptainer", {"cn01-packages", "cn01-system"}),
+}  # fmt: skip
+
+
+def test_resources_keep_their_urns_and_what_they_stand_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another parent is another URN: Pulumi would take a deployed resource away and make it again.
+    What a node has of other components must neither delay nor stop a resource."""
+    found: dict[str, tuple[str, set[str]]] = {}
+    register = MockMonitor.RegisterResource
+
+    def record(self: MockMonitor, request: Any) -> Any:
+        if request.type.startswith(("command:", "random:")):
+            before, _, parent = request.parent.rpartition("$slurmstack:components:")
+            assert before.endswith("slurmstack:components:SlurmCluster"), request.parent
+            found[request.name] = (parent, {urn.split("::")[-1] for urn in request.dependencies})
+        return register(self, request)  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(MockMonitor, "RegisterResource", record)
+    deploy(**everything())
+    second = {
+        name.replace("cn01", "cn02"): (
+            parent.replace("cn01", "cn02"),
+            {before.replace("cn01", "cn02") for before in needs},
+        )
+        for name, (parent, needs) in STANDS.items()
+        if name.startswith("cn01")
+    }
+    assert found == STANDS | second
+
+
 def test_every_connection_is_pinned() -> None:
     node, _ = deploy()
     for name, inputs in commands(node).items():
@@ -257,20 +334,38 @@ def test_every_connection_is_pinned() -> None:
 def test_the_controllers_credential_reaches_the_others() -> None:
     node, _ = deploy()
     found = commands(node)
-    assert "MUNGE:credential:" in plain(found["cn01-munge-key"]["stdin"])
-    assert "MUNGE:credential:" not in plain(found["ctl-munge-key"]["stdin"])
+    assert "MUNGE:credential:" in plain(found["cn01-munge-staged"]["stdin"])
+    assert "MUNGE:credential:" not in plain(found["ctl-munge-staged"]["stdin"])
+
+
+def run_credential_script(
+    folder: Path, shell: str, munge: str, before: str
+) -> tuple[int, str, str]:
+    """What the script prints where munged runs until it is ended, and munge is this script."""
+    programs = {
+        "munge": munge,
+        "setpriv": "exec sleep 60",
+        "mktemp": f"mkdir {folder}/own; echo {folder}/own",
+        "install": "exit 0",
+        "chown": "exit 0",
+    }
+    for name, text in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    script = commands(deploy()[0])["munge-credential"]["create"]
+    place = {"PATH": f"{folder}:/usr/bin:/bin"}
+    done = subprocess.run(
+        [shell, "-c", before + script], env=place, capture_output=True, text=True, timeout=60
+    )
+    assert not (folder / "own").exists()
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 def test_the_credential_is_told_from_what_the_shell_prints(shell: str, tmp_path: Path) -> None:
-    munge = tmp_path / "munge"
-    munge.write_text("#!/bin/sh\necho MUNGE:AwQFAAD+/x==:\n")
-    munge.chmod(0o755)
-    script = commands(deploy()[0])["munge-credential"]["create"]
-    place = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    words = f"echo MUNGE:noise:; printf 'no end of line'; {script}"
-    done = subprocess.run([shell, "-c", words], env=place, capture_output=True, text=True)
-    assert read_credential(done.stdout, "ctl") == "MUNGE:AwQFAAD+/x==:"
+    before = "echo MUNGE:noise:; printf 'no end of line'; "
+    _, said, _ = run_credential_script(tmp_path, shell, "echo MUNGE:AwQFAAD+/x==:", before)
+    assert read_credential(said, "ctl") == "MUNGE:AwQFAAD+/x==:"
 
 
 @pytest.mark.parametrize(
@@ -293,15 +388,12 @@ def test_what_is_no_credential_is_asked_for_again(
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 def test_a_munged_that_gives_no_credential_is_named(shell: str, tmp_path: Path) -> None:
-    munge = tmp_path / "munge"
-    munge.write_text("#!/bin/sh\nexit 6\n")
-    munge.chmod(0o755)
-    script = commands(deploy()[0])["munge-credential"]["create"]
-    place = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
-    done = subprocess.run([shell, "-c", script], env=place, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert f"slurmstack: {os.uname().nodename}: munge-credential: " in done.stderr
-    assert "exit code 6;" in done.stderr
+    # munged has ended when munge finds nobody.
+    munge = "kill $(pgrep -P $PPID sleep); sleep 0.2; echo no socket >&2; exit 6"
+    code, _, said = run_credential_script(tmp_path, shell, munge, "")
+    assert code == 1
+    assert f"slurmstack: {os.uname().nodename}: munge-credential: " in said
+    assert "munged does not take the key: no socket" in said
 
 
 @pytest.mark.parametrize(
@@ -315,8 +407,8 @@ def test_the_key_is_in_a_secret_stdin_alone(changes: dict[str, Any], key: bytes)
     for name, inputs in commands(node).items():
         stdin = inputs.pop("stdin", "")
         assert first_line not in json.dumps(inputs), name
-        assert (first_line in plain(stdin)) == name.endswith("-munge-key"), name
-        assert is_secret(stdin) == name.endswith("-munge-key"), name
+        assert (first_line in plain(stdin)) == ("-munge-" in name), name
+        assert is_secret(stdin) == ("-munge-" in name), name
     assert first_line not in json.dumps(outputs)
 
 
@@ -344,6 +436,17 @@ def test_what_holds_a_secret_is_shut_to_others() -> None:
     assert found == SHUT
 
 
+def test_what_is_asked_again_is_noted_beside_the_program() -> None:
+    """Each stack has its own file; `slurmstack` and a later version find it there."""
+    deploy()  # of the stack lab
+    project = Path(__file__).parents[3]
+    assert asked_again._file() == project / ".slurmstack/lab/asked-again.json"
+
+
+def test_a_new_key_gets_a_new_credential_and_nothing_else_does() -> None:
+    assert commands(deploy()[0])["munge-credential"]["triggers"] == [SHA]
+
+
 def test_an_existing_key_makes_none() -> None:
     node, _ = deploy(mungeKey=base64.b64encode(KEY).decode())
     assert not [args for args in node.made.values() if "random" in args.typ]
@@ -351,7 +454,8 @@ def test_an_existing_key_makes_none() -> None:
 
 def test_the_inventory_is_what_the_nodes_said() -> None:
     _, outputs = deploy()
-    assert outputs["inventory"]["cn01"]["roles"] == ["munge-key", "node", "slurmd", "system"]
+    roles = ["munge-key", "munge-staged", "node", "slurmd", "system"]
+    assert outputs["inventory"]["cn01"]["roles"] == roles
     assert outputs["inventory"]["cn01"]["keys"] == {"munge": SHA}
     assert outputs["inventory"]["ctl"]["files"]["/etc/slurm/slurm.conf"] == SHA
     assert outputs["cluster"] == {
@@ -397,7 +501,7 @@ def test_every_command_is_the_appliers_and_keeps_quiet() -> None:
     for name, inputs in commands(node).items():
         assert inputs["logging"] == "none", name
         assert inputs["addPreviousOutputInEnv"] is False, name
-        if name == "munge-credential":
+        if name in OTHERS:
             continue
         applies, removes = (INSTALL, UNINSTALL) if name.endswith("-node") else (APPLY, REMOVE)
         assert (inputs["create"], inputs["update"], inputs["delete"]) == (
@@ -408,7 +512,8 @@ def test_every_command_is_the_appliers_and_keeps_quiet() -> None:
 def test_bundles_with_secrets_are_secrets_and_no_others() -> None:
     node, _ = deploy(**everything())
     secret = {name for name, inputs in commands(node).items() if is_secret(inputs.get("stdin"))}
-    keys = {f"{host}-munge-key" for host in ("ctl", "in", "cn01", "cn02")}
+    hosts = ("ctl", "in", "cn01", "cn02")
+    keys = {f"{host}-munge-{what}" for host in hosts for what in ("staged", "key")}
     assert secret == {*keys, "ctl-slurmdbd", "ctl-rest-tls"}
 
 
@@ -433,11 +538,12 @@ def test_the_inventory_names_the_key_that_signs() -> None:
 def test_a_connection_is_the_hosts_and_its_bastions() -> None:
     jump = Host("jump", "10.1.1.1", "ssh-ed25519 JUMP", port=2222, user="hop", dial_error_limit=5)
     host = Host(
-        "cn01", "10.73.0.21", HOST_KEY, port=22, user="root", bastion=jump,
+        "cn01", "10.73.0.21", HOST_KEY, port=2022, user="admin", bastion=jump,
         dial_error_limit=7, per_dial_timeout=11,
     )  # fmt: skip
     args = components.bundle_resource.connection(host)
-    assert (args.host, args.host_key, args.port, args.user) == ("10.73.0.21", HOST_KEY, 22, "root")
+    assert (args.host, args.port, args.user) == ("10.73.0.21", 2022, "admin")
+    assert args.host_key == HOST_KEY
     assert (args.dial_error_limit, args.per_dial_timeout) == (7, 11)
     proxy: Any = args.proxy
     assert (proxy.host, proxy.host_key, proxy.port, proxy.user, proxy.dial_error_limit) == (

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from components.inventory import join, was_applied
+from components.inventory import digest, join, was_applied
+from components.report import _brief as brief
 from components.report import done
 from remote.answer import Answer, FileState
 
@@ -60,3 +61,44 @@ def test_a_node_that_failed_keeps_what_the_last_run_said_of_it() -> None:
     assert set(before["cn01"]["files"]) == {"/a", "/b"}
     # One that did not is told anew.
     assert set(join([answer("cn01", "node", file="/c")], (), before)["cn01"]["files"]) == {"/c"}
+
+
+def test_sinfo_in_short_has_no_header_limits_or_availability() -> None:
+    queue = [
+        "PARTITION AVAIL TIMELIMIT NODES STATE NODELIST",
+        "main* up 1-00:00:00 2 idle cn[01-02]",
+        "debug up 1:00:00 1 down* cn03",
+    ]
+    assert brief(queue) == ["main* 2 idle cn[01-02]", "debug 1 down* cn03"]
+    # What is no table of sinfo's is shown as it is.
+    assert brief(["sinfo: no answer"]) == ["sinfo: no answer"]
+    assert brief([*queue, "a line of something else"]) == [*queue, "a line of something else"]
+
+
+def test_two_things_are_two_and_one_is_one() -> None:
+    assert done([answer("ctl", "x", "installed a b", "wrote /a")]) == ["ctl: 1 file; 2 packages"]
+    # A daemon that two roles restarted is named once.
+    twice = [answer("ctl", role, "restarted munge.service") for role in ("x", "y")]
+    assert done(twice) == ["ctl: restarted munge"]
+    assert done([answer("ctl", role, "ran z") for role in ("x", "y")]) == ["ctl: applied x, y"]
+
+
+def test_a_field_that_the_program_learns_later_is_no_other_answer() -> None:
+    """Else the first run of a new version would report every role of every node."""
+
+    class Later(Answer):
+        learnt: str | None = None
+
+    told = answer("ctl", "x", "wrote /etc/x").model_dump(exclude_unset=True)
+    assert digest(Later(**told)) == digest(Answer(**told))
+    assert digest(Later(**told, learnt="y")) != digest(Answer(**told))
+
+
+def test_a_lost_node_is_listed_as_such_and_keys_are_those_of_their_files() -> None:
+    munge = Answer(node="cn01", role="m", files={"/etc/munge/munge.key": FileState(sha256=SHA)})
+    jwt = Answer(node="cn01", role="a", facts={"jwt-kid": "kid"}, packages={"p": "1"})
+    held = join([munge, jwt], ["cn02"])
+    assert held["cn02"] == {"lost": True}
+    assert held["cn01"]["keys"] == {"munge": SHA, "jwt": "kid"}
+    assert held["cn01"]["roles"] == ["a", "m"]
+    assert held["cn01"]["packages"] == {"p": "1"}

@@ -168,6 +168,7 @@ def assert_taken_up(place: Place, where: str) -> None:
     assert place.take_told() == [], where
 
 
+@pytest.mark.slow
 def test_new_keys_reach_the_daemons_wherever_a_run_is_killed(tmp_path: Path, pems: Path) -> None:
     before = jwt_place(tmp_path / "before", pems)
     place = before.copy(tmp_path / "count")

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -75,8 +77,15 @@ def test_taking_down_ends_no_process_that_only_looks_alike(tmp_path: Path) -> No
         Path(other[-1]).unlink(missing_ok=True)
 
 
-def test_an_agent_is_started_once_holds_the_key_and_is_ended(tmp_path: Path) -> None:
-    lab = Lab("lab", tmp_path, 0)
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """`tmp_path` can be too long for a socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_an_agent_is_started_once_holds_the_key_and_is_ended(short_path: Path) -> None:
+    lab = Lab("lab", short_path, 0)
     lab.folder.mkdir(parents=True)
     keys.make_user_key(lab)
     assert lab.key.stat().st_mode & 0o777 == 0o600

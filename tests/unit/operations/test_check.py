@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from components.host.precheck import guard, precheck
-from operations.check import judge, table
+from operations.check import HostReport, judge, table
+from operations.check import _disagreements as disagreements
+from operations.check import _facts as facts
 from settings import Settings, parse
 from tests.unit.settings.test_settings import lab
 
@@ -172,3 +174,102 @@ def test_how_far_a_clock_may_be_off(clock: int, fails: bool, warns: bool) -> Non
     text = "".join(f"{key} {value}\n" for key, value in {**FIT, "clock": str(clock)}.items())
     report = judge("cn01", text + PORTS, SETTINGS, 1000.0, 1000.0)
     assert (bool(report.fails), bool(report.warns)) == (fails, warns)
+
+
+def told(**users: str) -> str:
+    """A fit host's report with the numbers of users."""
+    lines = {**FIT, **{f"user {name}": uid for name, uid in users.items()}}
+    return "".join(f"{key} {value}\n" for key, value in lines.items()) + PORTS
+
+
+def compared(settings: Settings, **texts: str) -> dict[str, HostReport]:
+    reports = {name: judge(name, text, settings, 1000.0, 1000.0) for name, text in texts.items()}
+    disagreements(reports, settings)
+    return reports
+
+
+def with_people(**changes: Any) -> Settings:
+    accounting = {"accounts": {"a": {}}, "users": {"dora": {"Accounts": ["a"]}}}
+    return parse({**lab(), "slurm": {}, "accounting": accounting, **changes})
+
+
+def test_a_user_has_one_number_everywhere() -> None:
+    """Jobs run by the number that their user has where they were submitted."""
+    same = told(slurm="64030", munge="105", dora="1000")
+    reports = compared(with_people(), ctl=same, cn01=same)
+    assert [report.fails + report.warns for report in reports.values()] == [[], []]
+    reports = compared(with_people(), ctl=same, cn01=told(slurm="64031", munge="106", dora="1001"))
+    assert (reports["ctl"].fails, reports["ctl"].warns) == ([], [])
+    assert reports["cn01"].warns == ["user munge has the number 106, and 105 on ctl"]
+    assert reports["cn01"].fails == [
+        "user dora has the number 1001, and 1000 on ctl: their jobs run as somebody else; "
+        "give it one number"
+    ]
+
+
+def test_a_user_that_a_host_does_not_have_yet_is_no_disagreement() -> None:
+    reports = compared(with_people(), ctl=told(slurm="64030", dora="1000"), cn01=told())
+    assert [report.fails + report.warns for report in reports.values()] == [[], []]
+
+
+def test_a_declared_user_needs_a_login_on_the_controller() -> None:
+    reports = compared(with_people(), ctl=told(), cn01=told(dora="1000"))
+    assert reports["ctl"].warns == ["no login of declared users: dora; Slurm refuses their jobs"]
+    assert reports["cn01"].warns == []
+
+
+def test_a_number_of_the_settings_is_compared_on_the_node_itself() -> None:
+    """That of slurm always is one (settings.identities)."""
+    texts = {"ctl": told(munge="105", dora="1000"), "cn01": told(munge="106", dora="1000")}
+    assert len(compared(with_people(), **texts)["cn01"].warns) == 1
+    read = with_people(identities={"munge": {"uid": 105}})
+    assert compared(read, **texts)["cn01"].warns == []
+
+
+def test_nothing_is_compared_with_a_controller_that_did_not_answer() -> None:
+    reports = {
+        "ctl": HostReport(fails=["connection: refused; see that it is up"]),
+        "cn01": judge("cn01", told(slurm="1"), with_people(), 1000.0, 1000.0),
+    }
+    disagreements(reports, with_people())
+    assert reports["ctl"].warns == []
+    assert reports["cn01"].fails == []
+
+
+def test_a_host_in_a_few_lines() -> None:
+    values = {
+        **FIT, "gpu_models": "8 × NVIDIA H100", "ofed": "24.10", "skew": "3", "dcgm": "4.2",
+    }  # fmt: skip
+    assert facts(HostReport(values, infiniband=["mlx5_0/1 ACTIVE 400", "mlx5_3/1 DOWN 10"])) == [
+        "Ubuntu 22.04.5 LTS, 5.15",
+        "8 × NVIDIA H100, driver 570.1, DCGM 4.2",
+        "MOFED 24.10, mlx5_0/1 ACTIVE 400, mlx5_3/1 DOWN 10",
+        "clock 3 s off, cgroup v2",
+        "free / 90000, /var 90000 MiB",
+        "resolves to 10.73.0.21",
+    ]
+    bare = facts(HostReport({"node": "cn01", "gpu_devices": "2"}))
+    assert bare == [
+        "?, ?", "2 GPUs, driver ?, DCGM ?", "MOFED ?, no InfiniBand", "clock ? s off, cgroup ?",
+        "free / ?, /var ? MiB", "resolves to nothing",
+    ]  # fmt: skip
+    assert facts(HostReport({"node": "cn01"}))[1] == "? GPUs, driver ?, DCGM ?"
+    assert facts(HostReport()) == []
+
+
+def test_hosts_come_by_name_with_their_verdict() -> None:
+    reports = {
+        "cn02": HostReport({"os": "x"}, fails=["broken", "and more"], warns=["odd"]),
+        "cn01": HostReport({"os": "x"}),
+    }
+    cells = [list(column.cells) for column in table(reports).columns]
+    assert cells[0] == ["cn01", "cn02"]
+    assert cells[2] == ["fit", "FAILS: broken\nFAILS: and more\nnote: odd"]
+
+
+def test_as_json_a_report_has_all_of_it() -> None:
+    report = HostReport({"os": "x"}, ["mlx5_0/1 ACTIVE 400"], {"slurm": 1}, ["f"], ["w"])
+    assert report.as_dict() == {
+        "os": "x", "infiniband": ["mlx5_0/1 ACTIVE 400"], "users": {"slurm": 1}, "fails": ["f"],
+        "warns": ["w"],
+    }  # fmt: skip

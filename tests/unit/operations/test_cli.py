@@ -1,7 +1,10 @@
 """The verbs of `slurmstack`."""
 
 import io
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,38 @@ def test_a_wrong_folder_is_one_clear_line(words: list[str], tmp_path: Path) -> N
         f"slurmstack: no Pulumi.yaml in {tmp_path} or above it; "
         "go to the project's folder, or name it with --cwd\n"
     )
+
+
+def test_a_verb_that_is_not_there_is_told_with_the_nearest() -> None:
+    done = CliRunner().invoke(main, ["tokn"])
+    assert done.exit_code == 2
+    assert "No such command 'tokn'. Did you mean 'token'?" in done.output
+
+
+def test_only_the_verb_that_is_called_is_loaded() -> None:
+    loads = "import sys; from operations.cli import main; main(['topology', '--help'], "
+    loads += (
+        "standalone_mode=False); print(*(m for m in sys.modules if m.startswith('operations.')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", loads], cwd=PROJECT, capture_output=True, text=True, check=True
+    )
+    loaded = done.stdout.splitlines()[-1].split()
+    assert "operations.commands.topology" in loaded
+    assert not {"operations.commands.check", "operations.commands.token"} & set(loaded)
+
+
+def test_the_shell_completes_verbs(tmp_path: Path) -> None:
+    words = {"_SLURMSTACK_COMPLETE": "complete_bash", "COMP_WORDS": "slurmstack to"}
+    done = subprocess.run(
+        [Path(sys.executable).parent / "slurmstack"],
+        env={**os.environ, **words, "COMP_CWORD": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["token", "topology"]
 
 
 def test_the_version_is_that_of_the_project() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from remote.answer import Answer, parse_answer
 from remote.commands import APPLIER
+from remote.comparison import Comparison, parse_comparison
 from tests.unit.remote import standins
 
 # What the applier calls of the real system; each can be wrapped to record or to crash.
@@ -27,6 +28,7 @@ REAL_TOOLS = [
     "cp",
     "cut",
     "date",
+    "diff",
     "find",
     "grep",
     "head",
@@ -97,7 +99,7 @@ class Machine:
         for name in standins.NAMES:
             self.tool(name, f'exec {sys.executable} -S -E {standins.__file__} "$0" "$@"')
         (self.folder / "applier").write_text(APPLIER)
-        for path in ("etc", "run", "usr/sbin", "var/lib/dpkg/updates"):
+        for path in ("etc", "run", "dev/shm", "usr/sbin", "var/lib/dpkg/updates"):
             (self.root / path).mkdir(parents=True)
 
     def tool(self, name: str, text: str) -> None:
@@ -165,6 +167,10 @@ class Machine:
 
     def remove(self, bundle: str) -> Run:
         return self.run("remove", bundle)
+
+    def compare(self, *bundles: str) -> Comparison:
+        run = self.run("compare", "".join(bundles))
+        return parse_comparison(run.stdout)
 
     def tree(self) -> dict[str, tuple[int, int, int, str]]:
         """All that a run could touch: inode, mtime, mode and content by path. /run is left out,

@@ -50,6 +50,10 @@ def systemctl(state: dict[str, Any], args: list[str]) -> int:
                 f"LoadState={unit.get('load', 'loaded')}\nActiveState={unit['active']}\n"
                 f"UnitFileState={unit['enabled']}\nSubState={unit.get('sub', 'running')}\n"
                 f"NRestarts={unit.get('restarts', 0)}\nResult={unit.get('result', 'success')}\n"
+                f"InvocationID={unit.get('invocation', '')}\nMainPID={unit.get('pid', 0)}\n"
+                f"NeedDaemonReload={unit.get('stale', 'no')}\n"
+                f"StateChangeTimestampMonotonic={unit.get('changed', 0)}\n"
+                f"ActiveEnterTimestamp={unit.get('since', '')}\n"
             )
         print("\n".join(blocks), end="")
         return 0
@@ -78,7 +82,9 @@ def systemctl(state: dict[str, Any], args: list[str]) -> int:
                 return 1
         if verb in ("start", "restart", "try-restart"):
             unit["active"] = unit.get("becomes", "active")
+            unit["invocation"] = unit.get("invocation", 0) + 1
         if verb in ("start", "restart", "try-restart", "reload"):
+            unit["changed"] = unit.get("changed", 0) + 1
             unit["loaded"] = {path: _content(path) for path in unit.get("reads", [])}
         if verb == "stop":
             unit["active"] = "inactive"

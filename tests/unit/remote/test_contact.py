@@ -1,11 +1,11 @@
 """Contact with real SSH servers on loopback, and a real agent."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -35,13 +35,17 @@ def agent(tmp_path: Path) -> Iterator[str]:
     """An ssh-agent that holds USER_KEY."""
     path = str(tmp_path / "agent")
     process = subprocess.Popen(["ssh-agent", "-D", "-a", path], stdout=subprocess.DEVNULL)
-    while not Path(path).exists():
-        assert process.poll() is None
-        time.sleep(0.01)
 
     async def add() -> None:
-        async with asyncssh.connect_agent(path) as client:
-            await client.add_keys([USER_KEY])
+        # The socket's file is there a moment before the agent listens.
+        async with asyncio.timeout(60):
+            while True:
+                assert process.poll() is None
+                with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                    async with asyncssh.connect_agent(path) as client:
+                        await client.add_keys([USER_KEY])
+                        return
+                await asyncio.sleep(0.01)
 
     asyncio.run(add())
     yield path

@@ -22,6 +22,14 @@ ECDSA = new_key("ecdsa-sha2-nistp256")
 RSA = new_key("ssh-rsa")
 
 
+def named(value: object) -> str:
+    """The keys by name: names of tests must be the same in each process."""
+    text = str(value)
+    for name in ("ED1", "ED2", "ECDSA", "RSA"):
+        text = text.replace(globals()[name], name)
+    return text
+
+
 def known(text: str) -> KnownHosts:
     return KnownHosts.parse(text, "known_hosts")
 
@@ -39,6 +47,7 @@ def known(text: str) -> KnownHosts:
         (f"cn01 {ED1}\n10.0.0.1 {ED1}", 22),
         (f"cn01 {ED1}\n@revoked * {ED2}\ncn01 {ED2}", 22),
     ],
+    ids=named,
 )
 def test_found(text: str, port: int) -> None:
     assert known(text).key_for("cn01", "10.0.0.1", port) == ED1
@@ -59,6 +68,7 @@ def test_ecdsa_where_there_is_no_ed25519() -> None:
         (f"@cert-authority * {ED1}", 22, "has only a certificate authority"),
         (f"cn01 {ED1}\n10.0.0.1 {ED2}", 22, "has 2 different ssh-ed25519 keys"),
     ],
+    ids=named,
 )
 def test_refused(text: str, port: int, message: str) -> None:
     with pytest.raises(HostKeyError, match=re.escape(message)) as error:

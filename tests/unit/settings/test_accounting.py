@@ -56,6 +56,16 @@ def test_short_forms() -> None:
         ({"accounts": {"root": {}}}, "accounts.root", f"{ROOT}.cluster"),
         ({"accounts": {"a": {"Parent": "b"}}}, "accounts.a.Parent", "found b"),
         (
+            {"accounts": {"a": {"Parent": "a"}}},
+            "accounts.a.Parent",
+            "expected a tree of accounts; found a in a",
+        ),
+        (
+            {"accounts": {"a": {}}, "users": {"al": {"Accounts": ["a"], "QOS": ["x"]}}},
+            "users.al.QOS",
+            "unknown key",
+        ),
+        (
             {"accounts": {"a": {"Parent": "b"}, "b": {"Parent": "a"}}},
             "accounts.b.Parent",
             "found b in a in b",
@@ -131,6 +141,15 @@ def test_short_forms() -> None:
             "mariadb.extra.sql_mode",
             "a value on one line",
         ),
+        # MariaDB listens on loopback, where slurmdbd looks for it, and keeps its data.
+        *(
+            (
+                {"mariadb": {"extra": {name: 1}}},
+                f"mariadb.extra.{name}",
+                f"without {name}",
+            )
+            for name in ("port", "socket", "datadir", "skip-networking", "skip_networking")
+        ),
         ({"dump": {"keep": 0}}, "dump.keep", "at least 1"),
         ({"dump": {"directory": "backups"}}, "dump.directory", "'backups'"),
     ],
@@ -139,6 +158,24 @@ def test_one_mistake(accounting: dict[str, Any], path: str, says: str) -> None:
     found = mistakes({"accounting": accounting})
     assert says in found[f"{ROOT}.{path}"]
     assert "hunter2" not in str(found)
+
+
+def test_what_is_no_mistake() -> None:
+    """sacctmgr(1): root is the account above all; the QOS normal is always there."""
+    found = read(
+        {
+            "accounts": {"a": {"Parent": "root", "QOS": ["normal"]}, "b": {"Parent": "a"}},
+            "users": {"_al.b-c": {"Accounts": ["b"]}},
+            "mariadb": {
+                "extra": {"event_scheduler": False, "log-bin": True, "long_query_time": 2.5}
+            },
+        }
+    )
+    assert found.mariadb.extra == {
+        "event_scheduler": "OFF",
+        "log-bin": "ON",
+        "long_query_time": "2.5",
+    }
 
 
 def test_users_with_capitals_where_slurmdbd_keeps_them() -> None:
@@ -169,6 +206,24 @@ def test_a_password_is_never_quoted(password: str) -> None:
         parse({**lab(), "accountingPassword": password})
     assert "slurmstack:accountingPassword: expected 16 to 64 letters" in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("password", "found"),
+    [
+        ("a" * 15, "15 characters"),
+        ("a" * 16, None),
+        ("a" * 64, None),
+        ("a" * 65, "65 characters"),
+        ("hunter2 " * 3, "characters that are none of these"),
+    ],
+)
+def test_how_long_a_password_may_be(password: str, found: str | None) -> None:
+    if found is None:
+        parse({**lab(), "accountingPassword": password})
+    else:
+        text = mistakes({"accountingPassword": password})["slurmstack:accountingPassword"]
+        assert text.endswith(f"found {found}")
 
 
 def test_a_password_without_accounting() -> None:

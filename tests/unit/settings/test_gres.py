@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from discovery.facts import parse as read_facts
-from settings.gres import Gpus, Gres, contradictions, discovered, type_of
+from settings.gres import Gpus, Gres, cards, contradictions, discovered, type_of
 
 DGX = """
 source=lscpu
@@ -43,12 +43,34 @@ def test_a_node_that_declares_nothing_has_what_it_said() -> None:
     assert gpus.files == tuple(f"/dev/nvidia{i}" for i in range(8))
     assert [one.text for one in discovered(gpus)] == ["gpu:h100:8"]
     assert discovered(Gpus(pci=("10de:2330",))) == ()
+    (one,) = discovered(Gpus(files=("/dev/nvidia3",), models=("NVIDIA L40S",)))
+    assert (one.Name, one.Type, one.File) == ("gpu", "l40s", "/dev/nvidia3")
+    (two,) = discovered(Gpus(files=("/dev/nvidia0", "/dev/nvidia3"), models=("NVIDIA L40S",) * 2))
+    assert (two.Name, two.Type, two.File) == ("gpu", "l40s", "/dev/nvidia[0,3]")
+    assert two.devices == ("/dev/nvidia0", "/dev/nvidia3")
 
 
 def test_a_passthrough_configuration() -> None:
     one = Gres(pci=("10de:2684", "10de:2684"))
     assert one.text == "gpu:rtx_4090:2"
     assert one.devices == ("/dev/nvidia0", "/dev/nvidia1")
+
+
+def test_files_of_nvidia_are_counted_for_its_cards_alone() -> None:
+    """AutoDetect of gres.conf(5): rsmi is AMD's, oneapi Intel's, nrt Amazon's, nvml and nvidia
+    NVIDIA's."""
+
+    def number(**changes: Any) -> tuple[int, bool]:
+        return cards([Gres.model_validate({"Count": 4, **changes})])
+
+    for kind in ("rsmi", "oneapi", "nrt"):
+        assert number(AutoDetect=kind) == (0, False)
+    for kind in ("nvml", "nvidia"):
+        assert number(AutoDetect=kind) == (4, False)
+    assert number(AutoDetect="nvml", profile="1g.10gb") == (0, True)
+    assert number(Count=None, File="/dev/dri/renderD[128-131]") == (0, False)
+    assert number(standIn=True) == (0, False)
+    assert cards(None) == (0, False)
 
 
 FOUR = Gpus(

@@ -84,6 +84,60 @@ def test_one_mistake(changes: dict[str, Any], path: str, says: str) -> None:
     assert set(found) == {path}
 
 
+@pytest.mark.parametrize(
+    ("key", "where", "problem"),
+    [
+        ([], "", "expected a key, which is an object; found []"),
+        (
+            {"kty": "oct", "k": "c2VjcmV0", "kid": "x"},
+            "",
+            "expected a public key; found the private part k",
+        ),
+        (
+            public() | {"d": "AQ", "p": "AQ"},
+            "",
+            "expected a public key; found the private parts d, p",
+        ),
+        (
+            elliptic(),
+            "",
+            "expected kty RSA, the one kind that slurmctld verifies; found 'EC'",
+        ),
+        (
+            public(kty=None),
+            "",
+            "expected kty RSA, the one kind that slurmctld verifies; found no kty",
+        ),
+        (
+            public(alg="PS256"),
+            "",
+            "expected alg RS256, the one that slurmctld verifies; found 'PS256'",
+        ),
+        (public(use="enc"), "", "expected use sig; leave keys for encryption out; found 'enc'"),
+        (
+            public(kid="a\\b"),
+            ".kid",
+            "expected printable ASCII without quotes and backslashes; found 'a\\\\b'",
+        ),
+    ],
+)
+def test_a_key_that_slurmctld_would_not_take_is_told(key: Any, where: str, problem: str) -> None:
+    """auth_jwt.c, _verify_rs256_jwt: RS256 alone; the private part is nobody else's."""
+    assert mistakes(trusting(key)) == {f"{IDP}.keys[0]{where}": problem}
+
+
+@pytest.mark.parametrize("kid", ["two words", "~tilde", "a'b", "x" * 200])
+def test_a_kid_may_be_any_printable_ascii(kid: str) -> None:
+    setting = parse({**lab(), **trusting(public(kid))}).jwt
+    assert setting is not None
+    assert [key.kid for key in setting.trusted()] == [kid]
+
+
+@pytest.mark.parametrize("kid", ["", 'a"b', "a\\b", "a\nb", "a\x7f", "schlüssel"])
+def test_a_kid_that_is_no_printable_ascii_is_refused(kid: str) -> None:
+    assert set(mistakes(trusting(public(kid)))) == {f"{IDP}.keys[0].kid"}
+
+
 def test_one_kid_in_two_files() -> None:
     files = {name: {"keys": [public()]} for name in ("first", "second")}
     found = mistakes({"jwt": {"trustedJwks": files}})

@@ -104,6 +104,23 @@ NODE = "slurmstack:nodes[0]"
             "slurmstack:topology.BlockSizes",
             "a power of two times 1",
         ),
+        # topology.conf(5): the base block size, then powers of two times it.
+        *(
+            (
+                {
+                    "topology": {
+                        "plugin": "block",
+                        "blocks": {"a": {"Nodes": "cn[01-02]"}},
+                        "BlockSizes": sizes,
+                    }
+                },
+                "slurmstack:topology.BlockSizes",
+                f"a power of two times {before} after it (topology.conf(5)); found {found}",
+            )
+            for sizes, before, found in (
+                ([1, 1], 1, 1), ([2, 3], 2, 3), ([2, 5], 2, 5), ([2, 12], 2, 12), ([2, 4, 4], 4, 4),
+            )
+        ),
         (
             {
                 "topology": {

@@ -42,6 +42,8 @@ TAKEN: list[tuple[dict[str, Any], str]] = [
     (of_slurm("EnforcePartLimits", "yes"), "EnforcePartLimits=YES"),
     (of_slurm("EnforcePartLimits", "no"), "EnforcePartLimits=NO"),
     (of_slurm("EnforcePartLimits", "all"), "EnforcePartLimits=ALL"),
+    (of_slurm("EnforcePartLimits", "True"), "EnforcePartLimits=True"),
+    (of_slurm("EnforcePartLimits", 0), "EnforcePartLimits=0"),
     (of_slurm("EnforcePartLimits", "Any"), "EnforcePartLimits=ANY"),
     # YAML takes these without quotes for truth values.
     (of_slurm("EnforcePartLimits", True), "EnforcePartLimits=YES"),
@@ -90,6 +92,17 @@ def test_what_people_write_is_taken(changes: dict[str, Any], line: str) -> None:
 
 #: Settings → where the report says what.
 REFUSED: list[tuple[dict[str, Any], str, str]] = [
+    # slurm.conf(5): of all choices, EnforcePartLimits alone takes truth values; a count goes
+    # with FORCE and YES of OverSubscribe alone.
+    (of_slurm("EnforcePartLimits", "some"), "slurm.EnforcePartLimits", "one of ALL, ANY, NO, YES"),
+    (in_extra("PriorityUsageResetPeriod", "yes"), "slurm.extra.PriorityUsageResetPeriod", "one of"),
+    (in_extra("PriorityUsageResetPeriod", "weekly:2"), "slurm.extra.PriorityUsageResetPeriod",
+     "one of"),
+    (of_partition("OverSubscribe", "sometimes:4"), "partitions.main.extra.OverSubscribe", "one of"),
+    (of_partition("OverSubscribe", "force:four"), "partitions.main.extra.OverSubscribe", "one of"),
+    (in_extra("SchedulerParameters!", None), "slurm.extra.SchedulerParameters!", "one level up"),
+    (of_slurm("SchedulerParameters", "defer bf_continue"), "slurm.SchedulerParameters",
+     "words with commas between, such as one,two,…"),
     (in_extra("MesageTimeot", 1), "slurm.extra.MesageTimeot", "MessageTimeout, the nearest"),
     (in_extra("FooBar", 1), "slurm.extra.FooBar", 'if your Slurm has it, write "FooBar!"'),
     (in_extra("FastSchedule", 1), "slurm.extra.FastSchedule", "SlurmdParameters=config_overrides"),

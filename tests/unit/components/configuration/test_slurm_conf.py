@@ -218,3 +218,39 @@ def test_a_plugin_that_is_not_there_is_named(tmp_path: Path, there: bool) -> Non
             "slurm.conf: JobSubmitPlugins names a plugin whose file job_submit_site_quota.so is "
             f"not in {tmp_path}; install the package that has it, or take it out\n"
         )
+
+
+def test_plugins_may_lie_in_any_folder_of_plugin_dir(tmp_path: Path) -> None:
+    """slurm.conf(5): colons part the folders."""
+    folders = [tmp_path / "site", tmp_path / "slurm"]
+    slurm = {"extra": {"PluginDir": ":".join(map(str, folders)), "JobSubmitPlugins!": "quota"}}
+    found = parameters(parse({**lab(), "slurm": slurm}))
+    for folder in folders:
+        folder.mkdir()
+    for names in plugin_files(found).values():
+        for name in names:
+            (folders["quota" not in name] / name).touch()
+    script = plugins_are_there(found, "/etc/slurm/slurm.conf").script
+    subprocess.run(["sh"], input=script, text=True, check=True)
+
+
+@pytest.mark.parametrize("packaged", [True, False])
+def test_without_plugin_dir_plugins_lie_where_the_packages_have_them(
+    tmp_path: Path, packaged: bool
+) -> None:
+    found = parameters(parse({**lab(), "slurm": {}}))
+    dpkg = tmp_path / "dpkg"
+    dpkg.write_text(f"#!/bin/sh\necho {tmp_path}/{'auth_munge.so' if packaged else 'x'}\n")
+    dpkg.chmod(0o755)
+    script = plugins_are_there(found, "/etc/slurm/slurm.conf").script
+
+    def run() -> subprocess.CompletedProcess[str]:
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        return subprocess.run(["sh"], input=script, env=environment, capture_output=True, text=True)
+
+    # Where Slurm comes from no package, slurmctld itself says what it lacks.
+    assert run().returncode == (1 if packaged else 0)
+    for names in plugin_files(found).values():
+        for name in names:
+            (tmp_path / name).touch()
+    assert run().returncode == 0

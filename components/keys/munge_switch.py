@@ -1,0 +1,170 @@
+"""The switch to another munge key: nobody before all can, and then all understand each other.
+
+A munged holds one key, so that hosts with the old one and hosts with the new one do not hear each
+other. What is between them is as short as the engine lets it be: the switches stand on nothing but
+the permit, and run together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import permutations
+from typing import Any, cast
+
+import pulumi
+from pulumi_command import remote as command
+
+from components.assembly import Assembly, Deployed
+from components.bundle_resource import connection
+from components.failure import dependency, recovered
+from remote.contact import ContactError, Reply, run_on_hosts
+from remote.host import Host
+from templates.rendering import render
+
+_NAME = "munge-switch"
+#: Seconds for what is asked of one host of each role.
+_SECONDS = 30.0
+_CREDENTIAL = re.compile(r"^MUNGE:[A-Za-z0-9+/=]+:$", re.MULTILINE)
+_VERDICT = re.compile(r"^(\S+) (refused .*)$", re.MULTILINE)
+
+
+class MungeSwitch:
+    """Who may switch to a key, and the proof that all understand each other with it."""
+
+    #: Runs when every host that has another key has staged this one.
+    permit: pulumi.Resource
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        path: str,
+        sha256: pulumi.Output[str],
+        staged: Mapping[str, Deployed],
+        parent: pulumi.Resource,
+    ) -> None:
+        """
+        Args:
+            assembly: what the key is part of.
+            path: where munged has its key.
+            sha256: the key's.
+            staged: host → the key, staged there.
+            parent: the component that the permit belongs to.
+        """
+        self._assembly, self._path, self._sha256 = assembly, path, sha256
+        permit = command.Command(
+            _NAME,
+            connection=connection(assembly.hosts[assembly.controller]),
+            # It does nothing: what stands on it is skipped where a host could not stage the key.
+            create=":",
+            triggers=[recovered(sha256, "")],
+            logging=command.Logging.NONE,
+            add_previous_output_in_env=False,
+            opts=pulumi.ResourceOptions(
+                parent=parent,
+                depends_on=[
+                    staged[assembly.controller].resource,
+                    *(self._if_switched(bundle) for bundle in staged.values()),
+                ],
+            ),
+        )
+        self.permit = dependency(permit, parent)
+
+    def _if_switched(self, bundle: Deployed) -> pulumi.Input[pulumi.Resource]:
+        """The staged key of a host that is to switch. One that is new, or that has the key already,
+        keeps nobody from anything."""
+
+        async def wait() -> pulumi.Resource | None:
+            if pulumi.runtime.is_dry_run() or self._assembly.hosts[bundle.node].lost:
+                return None
+            return bundle.resource if bundle.node in await self._switching() else None
+
+        # depends_on takes no notice of None.
+        return cast("pulumi.Output[pulumi.Resource]", pulumi.Output.from_input(wait()))
+
+    async def _switching(self) -> set[str]:
+        """The hosts that have another key, as each said when it was applied last."""
+        told: Any = await pulumi.Output.all(self._assembly.last, self._sha256).future()
+        if told is None:
+            return set()
+        last, sha256 = told
+        keys = {
+            node: held.get("files", {}).get(self._path)
+            for node, held in last.get("inventory", {}).items()
+        }
+        return {node for node, key in keys.items() if key not in (None, sha256)}
+
+    def check(self, switched: Mapping[str, Deployed]) -> None:
+        """After a switch, have a host of each role decode what one of each other role has made.
+
+        Args:
+            switched: host → the key that munged serves with there.
+        """
+
+        async def ask(applied: list[bool]) -> Any:
+            switching = await self._switching()
+            hosts = {
+                role: self._assembly.hosts[name]
+                for role, names in self._roles().items()
+                if (name := _first(names, dict(zip(switched, applied, strict=True))))
+            }
+            wrong = await misunderstandings(hosts) if switching and len(hosts) > 1 else []
+            if wrong:
+                raise pulumi.RunError("; ".join(wrong))
+
+        if not pulumi.runtime.is_dry_run():
+            answers = [
+                recovered(bundle.answer.apply(lambda _: True), False)
+                for bundle in switched.values()
+            ]
+            whole: pulumi.Output[Any] = pulumi.Output.all(*answers)
+            whole.apply(ask)
+
+    def _roles(self) -> dict[str, list[str]]:
+        settings = self._assembly.settings
+        return {
+            "controller": [self._assembly.controller],
+            "login": list(settings.login),
+            "compute": list(settings.compute),
+        }
+
+
+def _first(names: list[str], applied: Mapping[str, bool]) -> str | None:
+    return next((name for name in names if applied.get(name)), None)
+
+
+async def misunderstandings(hosts: Mapping[str, Host]) -> list[str]:
+    """Each pair of roles of which one does not decode the other's credential, and why."""
+    by_name = {host.name: (role, host) for role, host in hosts.items()}
+    present = [host for _, host in by_name.values()]
+    given = await run_on_hosts(present, "timeout 20 munge --no-input", seconds=_SECONDS)
+    wrong, made = [], {}
+    for name, reply in given.items():
+        credential = _CREDENTIAL.search(reply.stdout) if isinstance(reply, Reply) else None
+        if credential is not None:
+            made[name] = credential[0]
+        else:
+            found = reply if isinstance(reply, ContactError) else f"{name}: munge: gives none"
+            wrong.append(f"{found} ({by_name[name][0]})")
+    asked = [by_name[name][1] for name in made]
+    verdicts = await run_on_hosts(
+        asked,
+        lambda host: render(
+            "keys/munge-decodes.sh",
+            credentials={name: text for name, text in made.items() if name != host.name},
+        ),
+        seconds=_SECONDS,
+    )
+    for name, other in permutations(made, 2):
+        reply = verdicts[name]
+        if isinstance(reply, ContactError):
+            found = str(reply)
+        elif verdict := dict(_VERDICT.findall(reply.stdout)).get(other):
+            found = f"{name}: munge: {verdict}"
+        else:
+            continue
+        wrong.append(
+            f"{found}: {by_name[name][0]} {name} does not understand {by_name[other][0]} {other}; "
+            f"compare their clocks, and see journalctl -u munge on {name}"
+        )
+    return list(dict.fromkeys(wrong))

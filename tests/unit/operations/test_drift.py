@@ -1,0 +1,179 @@
+"""`slurmstack drift`: what hosts say, judged and shown."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from operations import drift, drift_report
+from operations.drift import Finding, NotFixed, Report, chosen, judge, script
+from operations.stack import Applied
+from remote.bundle import Bundle, Directory, File
+from settings import parse
+from tests.unit.components.test_cluster import bare
+
+APPLIER = "the applier\n"
+SUM = hashlib.sha256(APPLIER.encode()).hexdigest()
+ANSWER = "slurmstack-answer 1\nnode cn01\nrole node\nfact machine-id abc\nslurmstack-answer end\n"
+HELD = [
+    Applied("urn:a", "cn01", "node", APPLIER, ANSWER),
+    Applied("urn:b", "cn01", "slurmd", "x", ""),
+]
+FACTS = f"fact machine-id abc\nfact state 6\nfact applier {SUM}\nfact munge MUNGE:x:\n"
+
+
+def said(*differences: str, facts: str = FACTS) -> list[Finding]:
+    lines = "".join(f"{line}\n" for line in differences)
+    text = f"time 2026-01-31T12:00:00Z\nnode cn01\nrole slurmd\n{lines}slurmstack-answer end\n"
+    report = Report()
+    judge("cn01", HELD, text + facts, report)
+    assert report.compared == ["cn01"]
+    return report.findings
+
+
+def test_nothing_differs() -> None:
+    assert said() == []
+
+
+def test_what_a_bundle_puts_right_is_its_role_s() -> None:
+    (one,) = said("differs file /etc/x content", "  --- deployed", "  +++ cn01", "  -a", "  +b")
+    assert (one.kind, one.name, one.role, one.command) == ("file", "/etc/x", "slurmd", None)
+    assert one.diff[2:] == ("-a", "+b")
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("unit munge.service is masked", "systemctl unmask munge.service"),
+        ("user slurm exists with uid 5, not 64030", "usermod -u 64030 slurm"),
+        ("group slurm exists with gid 5, not 64030", "groupmod -g 64030 slurm"),
+        (
+            "unit slurmd.service is older than /etc/y, its program",
+            "systemctl daemon-reload; systemctl restart slurmd.service",
+        ),
+    ],
+)
+def test_what_no_bundle_puts_right_has_its_command(line: str, command: str) -> None:
+    (one,) = said(f"differs {line}")
+    assert (one.role, one.command, one.where) == (None, command, "cn01")
+
+
+def test_a_daemon_takes_up_the_file_that_is_put_back() -> None:
+    found = said("differs file /etc/x content", "differs unit a.service is older than /etc/x")
+    assert [one.role for one in found] == ["slurmd", "slurmd"]
+
+
+def test_a_machine_that_was_installed_anew_is_one_finding() -> None:
+    (one,) = said("differs file /etc/x missing", facts="fact machine-id abc\nfact state 0\n")
+    assert (one.kind, one.command) == ("machine", "slurmstack reapply cn01")
+    assert "installed anew" in one.found
+    (one,) = said(facts=FACTS.replace("machine-id abc", "machine-id def"))
+    assert one.found == "is another machine: its id is def, not abc"
+
+
+def test_another_applier() -> None:
+    (one,) = said(facts=FACTS.replace(SUM, "0" * 64))
+    assert (one.name, one.found, one.role) == ("/usr/local/lib/slurmstack/apply", "content", "node")
+
+
+def test_what_else_a_host_says() -> None:
+    more = "hand-made /etc/slurm/slurm.conf\nfailed slurmctld is down\n"
+    more += "differs accounting qos high\tis not as declared\tsacctmgr modify\n"
+    more += "not-decoded cn02 Invalid credential\n"
+    report = Report()
+    judge("cn01", HELD, f"node cn01\nslurmstack-answer end\n{FACTS}{more}", report)
+    assert [(one.node, one.kind, one.command) for one in report.findings] == [
+        ("cn01", "hand-made", "rm /etc/slurm/slurm.conf"),
+        ("cn01", "accounting", "sacctmgr modify"),
+        ("cn02", "munge", "timedatectl; systemctl restart munge"),
+    ]
+    assert report.failed == ["cn01: slurmctld and slurmdbd: slurmctld is down"]
+
+
+def test_exit_codes() -> None:
+    one = Finding("cn01", "file", "/etc/x", "missing", "slurmd")
+    assert Report().exit_code == 0
+    assert Report(unreachable={"cn01": "connect"}).exit_code == 1
+    assert Report(failed=["cn01: slurmd: why"]).exit_code == 1
+    assert Report(findings=[one], unreachable={"cn02": "connect"}).exit_code == 2
+
+
+def test_only_what_was_chosen_is_put_right() -> None:
+    kinds = ("file", "package", "unit", "user", "hand-made")
+    report = Report(findings=[Finding("cn01", kind, kind, "", "r") for kind in kinds[:-1]])
+    report.findings.append(Finding("cn01", "hand-made", "x", "", command="rm x"))
+    assert [one.kind for one in chosen(report, ())] == list(kinds[:-1])
+    assert [one.kind for one in chosen(report, drift.kinds("files,units"))] == ["file", "unit"]
+    for words in ("", ",", "files,daemons"):
+        with pytest.raises(NotFixed, match="expected some of packages, users, "):
+            drift.kinds(words)
+
+
+def shown(report: Report, width: int = 100) -> str:
+    sink = io.StringIO()
+    Console(file=sink, width=width).print(drift_report.table(report))
+    return sink.getvalue()
+
+
+def test_nodes_on_which_the_same_differs_are_one_row() -> None:
+    def on(node: str) -> list[Finding]:
+        diff = ("--- deployed", f"+++ {node}", "@@ -1 +1 @@", "-a", "+[b]")
+        return [
+            Finding(node, "file", "/etc/x", "content", "slurmd", diff=diff),
+            Finding(node, "hand-made", "/etc/y", "nobody's", command="rm /etc/y", where=node),
+            Finding(node, "machine", node, "anew", command=f"slurmstack reapply {node}"),
+            Finding(node, "served", "a", "other", command="scontrol reconfigure", where="ctl"),
+        ]
+
+    nodes = [f"cn{number:02}" for number in range(1, 65)]
+    dead = {"cn65": "connect: refused; see", "cn66": "connect: refused; see"}
+    report = Report(nodes, [one for node in nodes for one in on(node)], dead)
+    text = shown(report)
+    assert text.count("cn[01-64]") == 8
+    assert "--fix (slurmd)" in text
+    assert "on cn[01-64]: rm /etc/y" in text
+    assert "on ctl: scontrol reconfigure" in text
+    assert "slurmstack reapply cn[01-64]" in text
+    assert "-a\n+[b]\n" in text
+    assert "cn[65-66]: not asked: connect: refused; see" in text
+    assert "64 hosts compared, 256 differences on 64, 2 not asked" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_nothing_differs_is_one_line() -> None:
+    assert shown(Report(["cn01"])) == "1 hosts compared, nothing differs\n"
+
+
+def settings() -> Any:
+    return parse(bare())
+
+
+def test_a_host_s_script_is_one_that_a_shell_reads(tmp_path: Path) -> None:
+    text = Bundle("cn01", "slurmd", [File("/etc/x", "it's $HOME `id`\nEND\n")]).render()
+    held = [Applied("urn", "cn01", "slurmd", text, "")]
+    for credentials in (None, {"cn01": "MUNGE:x:"}):
+        whole = script("cn01", held, settings(), credentials)
+        done = subprocess.run(["sh", "-n"], input=whole, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
+        assert text in whole
+        assert ("python3 -B" in whole) == (credentials is not None)
+
+
+def test_a_folder_is_ours_where_only_ours_can_lie() -> None:
+    folders = ("/etc/slurm/plugstack.conf.d", "/etc/security/limits.d", "/etc/slurm/jwt",
+               "/etc/systemd/system/slurmd.service.d")  # fmt: skip
+    parts = [Directory(folder) for folder in (*folders, "/etc/slurmstack")]
+    files = [File(f"{folder}/x", "") for folder in folders]
+    text = Bundle("cn01", "slurmd", [*parts, *files]).render()
+    assert drift._folders([text]) == [
+        "/etc/slurm",
+        "/etc/slurm/plugstack.conf.d",
+        "/etc/systemd/system/slurmd.service.d",
+        "/usr/local/lib/slurmstack",
+    ]

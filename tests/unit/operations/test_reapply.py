@@ -1,0 +1,157 @@
+"""`slurmstack reapply`: which hosts, whose keys are pinned where, and what `pulumi up` is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event, Thread
+
+import asyncssh
+import pytest
+
+from operations.reapply import NewKey, NotReapplied, chosen, new_keys, pin, up
+from remote.host import Host, fingerprint
+from remote.known_hosts import KnownHosts
+from settings import Settings, parse
+from tests.unit.settings.test_settings import lab
+
+HOSTS = {
+    "ctl": "10.73.0.10",
+    "cn01": "10.73.0.21",
+    "cn02": {"address": "10.73.0.22", "lost": True},
+    "spare": "10.73.0.30",
+}
+
+
+def public(key: asyncssh.SSHKey) -> str:
+    return key.export_public_key("openssh").decode().strip()
+
+
+OLD, NEW = (public(asyncssh.generate_private_key("ssh-ed25519")) for _ in range(2))
+SERVED = asyncssh.generate_private_key("ssh-ed25519")
+
+
+def settings(**changes: object) -> Settings:
+    return parse({**lab(), "hosts": HOSTS, **changes})
+
+
+def test_hosts_are_chosen_by_a_host_list() -> None:
+    assert chosen("cn01,ctl", settings()) == ["cn01", "ctl"]
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        ("cn[01", "cn[01: expected "),
+        ("cn01,spare,cn09", "no host with a role in the settings: spare, cn09"),
+        ("cn[01-02]", "lost in the settings (remove lost: true first): cn02"),
+    ],
+)
+def test_hosts_that_cannot_be_chosen_are_named(names: str, says: str) -> None:
+    with pytest.raises(NotReapplied) as error:
+        chosen(names, settings())
+    assert str(error.value).startswith(says)
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
+def test_a_new_key_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    other = f"10.73.0.10,ctl {OLD}\n"
+    known.write_text(
+        f"cn01 {OLD}\n10.73.0.21 {OLD}\n{other}[10.73.0.30]:2222 {OLD}\n10.73.0.30 {OLD}\n"
+    )
+    read = settings(ssh={"knownHosts": "known"})
+    pin(
+        [
+            NewKey(Host("cn01", "10.73.0.21", OLD), f"{NEW} comment"),
+            NewKey(Host("spare", "10.73.0.30", OLD, port=2222), NEW),
+        ],
+        read,
+        tmp_path,
+    )
+    # What is served at another port of the same address is another server.
+    assert known.read_text() == (
+        f"{other}10.73.0.30 {OLD}\n10.73.0.21,cn01 {NEW}\n[10.73.0.30]:2222,spare {NEW}\n"
+    )
+    assert KnownHosts.read(known).key_for("spare", "10.73.0.30", 2222) == NEW
+
+
+def test_a_key_of_the_settings_is_for_a_person_to_change(tmp_path: Path) -> None:
+    typed = {**HOSTS, "cn01": {"address": "10.73.0.21", "hostKey": OLD}}
+    (tmp_path / "known").write_text("")
+    read = settings(hosts=typed, ssh={"knownHosts": "known"})
+    with pytest.raises(NotReapplied) as error:
+        pin([NewKey(Host("cn01", "10.73.0.21", OLD), NEW)], read, tmp_path)
+    assert str(error.value) == (
+        "host keys stand in the settings (slurmstack:hosts.NAME.hostKey); correct there: "
+        f"cn01: {NEW}"
+    )
+    assert (tmp_path / "known").read_text() == ""
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    """Of an SSH server on loopback that shows SERVED."""
+    ready, ports = Event(), list[int]()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        server = await asyncssh.listen("127.0.0.1", 0, server_host_keys=[SERVED])
+        ports.append(server.get_port())
+        ready.set()
+
+    def run() -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_until_complete(serve())
+        loop.run_forever()
+
+    thread = Thread(target=run)
+    thread.start()
+    assert ready.wait(60)
+    yield ports[0]
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+def test_a_host_that_shows_another_key_is_told_with_both_fingerprints(port: int) -> None:
+    behind = Host("far", "192.0.2.1", OLD, bastion=Host("gate", "192.0.2.2", OLD))
+    same = Host("same", "127.0.0.1", public(SERVED), port=port)
+    other = Host("other", "127.0.0.1", OLD, port=port)
+    (change,) = new_keys([behind, same, other])
+    assert str(change) == (
+        f"other (127.0.0.1) shows the host key {fingerprint(public(SERVED))}; "
+        f"pinned is {fingerprint(OLD)}"
+    )
+
+
+def test_hosts_that_show_no_key_are_all_named(port: int) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        nobody = closed.getsockname()[1]
+        hosts = [Host(name, "127.0.0.1", OLD, port=nobody) for name in ("a", "b")]
+        with pytest.raises(NotReapplied) as error:
+            new_keys([*hosts, Host("c", "127.0.0.1", OLD, port=port)])
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"a: host key: 127.0.0.1:{nobody} shows none (")
+    assert first.endswith("); see that it is up and that sshd listens there")
+    assert second.startswith("b: host key: ")
+
+
+@pytest.mark.parametrize("yes", [False, True])
+def test_pulumi_up_takes_these_resources_alone(
+    yes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "pulumi"
+    tool.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/words\nexit 7\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert up(["urn:a", "urn:b"], "lab", tmp_path, yes) == 7
+    assert (tmp_path / "words").read_text().split() == [
+        "up", "--stack", "lab", "--cwd", str(tmp_path), "--target", "urn:a", "--target", "urn:b",
+        *(["--yes", "--skip-preview"] if yes else []),
+    ]  # fmt: skip
