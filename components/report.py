@@ -15,6 +15,7 @@ from typing import Any
 import pulumi
 
 from components.assembly import Deployed
+from components.compute.compute_node import OURS
 from components.controller import slurm_controller
 from components.inventory import was_applied
 from remote.answer import Answer
@@ -29,6 +30,11 @@ _SECONDS = 15.0
 #: Lines of what was done and of sinfo, so that the report stays on one screen with the outputs.
 _LINES = 7
 _DAEMON = re.compile(r"(started|restarted|reloaded|stopped) (\S+)\.(service|socket|timer|mount)")
+#: sinfo's own lines, then a line for each node that our own drain has, with its reason.
+_SINFO = (
+    "timeout 10 sinfo 2>&1; timeout 10 sinfo --noheader --Node --format='%N: %E' 2>/dev/null | "
+    f"sort -u | grep -F ': {OURS}'; true"
+)
 _FILE = re.compile(r"(wrote|removed|restored) /")
 
 
@@ -165,10 +171,18 @@ async def _tell(
     problems, queue = await asyncio.gather(
         _problems([hosts[node] for node in nodes]), _sinfo(controller)
     )
+    queue, left = left_drained(queue)
+    left = [node for node in left if node not in nodes]
     # Beside what Pulumi reports of the first that failed: a block of their own takes more lines.
     place = failed[0].resource if failed else None
     for problem in problems:
         pulumi.log.error(problem, place)
+    if left:
+        pulumi.log.warn(
+            f"{fold(left)}: drained by a run that did not come to its end; give back what is fit: "
+            f"slurmstack reapply {fold(left)} --stack {stack}",
+            place,
+        )
     lines = done(answers)
     if failed:
         # A line for each: there are the errors and the outputs on the same screen.
@@ -182,6 +196,13 @@ async def _tell(
         lines += queue if len(lines) + len(queue) <= _LINES else _brief(queue)
         follows = f"slurmstack inventory --stack {stack} (what each node holds)"
     pulumi.log.info("\n".join([*lines, f"next: {follows}"]), place)
+
+
+def left_drained(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """sinfo's own lines, and the nodes that a run has drained and not given back."""
+    found = [line.partition(f": {OURS}") for line in lines]
+    own = [line for line, ours, _ in found if not ours]
+    return own, [node for node, ours, _ in found if ours]
 
 
 def _brief(queue: Sequence[str]) -> list[str]:
@@ -205,9 +226,7 @@ async def _problems(hosts: Sequence[Host]) -> list[str]:
 
 
 async def _sinfo(controller: Host) -> list[str]:
-    reply = (await run_on_hosts([controller], "timeout 10 sinfo 2>&1", seconds=_SECONDS))[
-        controller.name
-    ]
+    reply = (await run_on_hosts([controller], _SINFO, seconds=_SECONDS))[controller.name]
     if isinstance(reply, ContactError):
         return [str(reply)]
     return reply.stdout.strip().splitlines() or ["it printed nothing"]
