@@ -30,11 +30,11 @@ find_withdrawal() {
 }
 
 service() { # out, back, unchanged or failed
-    (
-        read -r number _ time <"$work/withdraw"
-        export SLURMSTACK_SERVICE="$1"
-        run_script "$time" "$number"
-    )
+    # No shell of its own: killed, this one must leave nothing that holds its lock.
+    read -r service_number _ service_time <"$work/withdraw"
+    SLURMSTACK_SERVICE=$1 SLURMSTACK_PROCESS=$$
+    export SLURMSTACK_SERVICE SLURMSTACK_PROCESS
+    run_script "$service_time" "$service_number"
 }
 
 withdraw() {
