@@ -13,6 +13,7 @@ from typing import Any
 from pulumi import automation
 
 from operations.refused import Refused
+from operations.stack_file import StackFile
 from settings import Settings
 from settings.load import from_config
 
@@ -54,13 +55,35 @@ def settings(stack: str | None, project: Path) -> tuple[Settings, Path, str]:
     """
     workspace = _workspace(project)
     name = stack or selected(workspace)
-    try:
-        config = workspace.get_all_config(name)
-    except automation.CommandError as error:
-        raise NoSuchStack(f"stack {name} cannot be read: {_reason(error)}") from error
-    values = {key: item.value for key, item in config.items()}
-    read = from_config(values, workspace.project_settings().name, name)
+    read = from_config(_config(workspace, name), workspace.project_settings().name, name)
     return read, Path(workspace.work_dir), name
+
+
+def edited(file: StackFile, stack: str, project: Path) -> Settings:
+    """The settings as they would be with an edited file, which is not written yet.
+
+    Raises:
+        NoSuchStack: the stack's secrets cannot be opened.
+        SettingsError: with all mistakes at once.
+    """
+    workspace = _workspace(project)
+    values = file.over(_config(workspace, stack))
+    return from_config(values, workspace.project_settings().name, stack)
+
+
+def prefix(project: Path) -> str:
+    """What the keys of the stack's file begin with: the project's name."""
+    name: str = _workspace(project).project_settings().name
+    return name
+
+
+def _config(workspace: automation.LocalWorkspace, stack: str) -> dict[str, str]:
+    """Key → value, secrets opened."""
+    try:
+        config = workspace.get_all_config(stack)
+    except automation.CommandError as error:
+        raise NoSuchStack(f"stack {stack} cannot be read: {_reason(error)}") from error
+    return {key: item.value for key, item in config.items()}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ never hides the others: each has its own result or its own `ContactError`.
 import asyncio
 import base64
 import hashlib
+import shlex
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -98,13 +99,7 @@ async def run_on_hosts(
     spoken to only after it has shown its pinned key, and its bastion too.
     """
     async with AsyncExitStack() as stack:
-        try:
-            agent = await asyncssh.connect_agent(agent_path or "")
-            keys = list(await agent.get_keys())
-            agent_problem = "" if keys else "the SSH agent holds no key"
-            stack.callback(agent.close)
-        except (OSError, asyncssh.Error, ValueError) as error:
-            keys, agent_problem = [], f"no SSH agent: {error or 'SSH_AUTH_SOCK is not set'}"
+        keys, agent_problem = await _agent_keys(stack, agent_path)
         contact = _Contact(stack, keys, agent_problem)
         limit = asyncio.Semaphore(connections)
 
@@ -118,6 +113,36 @@ async def run_on_hosts(
 
         replies = await asyncio.gather(*(ask(host) for host in hosts))
     return {host.name: reply for host, reply in zip(hosts, replies, strict=True)}
+
+
+async def follow_on_hosts(
+    hosts: Sequence[Host], script: str, show: Callable[[Host, str], None]
+) -> None:
+    """Runs `script` on all `hosts` at once and shows each line that it prints, as it comes, until
+    it ends or the caller does. The script should end with its stdin.
+
+    Raises:
+        ContactError: a host cannot be asked, or its connection broke.
+    """
+    async with AsyncExitStack() as stack:
+        keys, agent_problem = await _agent_keys(stack)
+        contact = _Contact(stack, keys, agent_problem)
+        async with asyncio.TaskGroup() as group:
+            for host in hosts:
+                group.create_task(contact.follow(host, script, show))
+
+
+async def _agent_keys(
+    stack: AsyncExitStack, agent_path: str | None = None
+) -> tuple[list[asyncssh.SSHKeyPair], str]:
+    """The SSH agent's keys, and what is wrong with it where it has none."""
+    try:
+        agent = await asyncssh.connect_agent(agent_path or "")
+        keys = list(await agent.get_keys())
+        stack.callback(agent.close)
+    except (OSError, asyncssh.Error, ValueError) as error:
+        return [], f"no SSH agent: {error or 'SSH_AUTH_SOCK is not set'}"
+    return keys, "" if keys else "the SSH agent holds no key"
 
 
 class _PinnedClient(asyncssh.SSHClient):
@@ -169,6 +194,17 @@ class _Contact:
                 host, "run", str(error), f"see that {host.user}'s shell there runs commands (sh -s)"
             ) from None
         return Reply(stdout, str(done.stderr or ""), status)
+
+    async def follow(self, host: Host, script: str, show: Callable[[Host, str], None]) -> None:
+        connection = await self._connect(host)
+        async with connection:
+            try:
+                command = f"sh -c {shlex.quote(script)}"
+                process = await connection.create_process(command, errors="replace")
+                async for line in process.stdout:
+                    show(host, line.rstrip("\n"))
+            except (OSError, asyncssh.Error) as error:
+                raise ContactError(host, "run", f"connection broke: {error}", "run again") from None
 
     async def _through(self, host: Host) -> asyncssh.SSHClientConnection | None:
         if host.bastion is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from ClusterShell.NodeSet import NodeSet
 
@@ -106,6 +106,13 @@ def _numbers(item: str) -> Iterator[str]:
 def fold(hosts: Iterable[str]) -> str:
     """The shortest host list for these hosts, e.g. ``cn[01-64]``."""
     return str(NodeSet.fromlist(list(hosts)))
+
+
+def left_of(names: str, gone: Collection[str]) -> str:
+    """A host list without some of its names; as it was written where it has none of them, and
+    empty where it has no others."""
+    left = [name for name in expand(names) if name not in gone]
+    return names if len(left) == len(expand(names)) else fold(left)
 
 
 def pair(names: str, addresses: str) -> tuple[tuple[str, str], ...]:

@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from settings import mistakes
 from settings.accounting import read_password
 from settings.checks import cross_check
+from settings.excluded import put_aside
 from settings.hostlist import pair
 from settings.mistakes import unknown_key
 from settings.model import MungeKeySetting, Settings
@@ -136,6 +137,7 @@ def parse(
         parts[name] = _validated(info.annotation, value, path, problems)
     parts = {name: part for name, part in parts.items() if part is not None}
     problems += cross_check(parts, raw, project)
+    problems += put_aside(parts, f"{project}:excluded")
     if problems:
         raise SettingsError(sorted(problems, key=lambda problem: problem.path), stack)
     return Settings(**parts)

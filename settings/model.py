@@ -19,6 +19,7 @@ from settings.accounting import Accounting
 from settings.base import Model, SlurmObject, matching
 from settings.containers import Apptainer, EnrootPyxis
 from settings.drift_check import DriftCheck
+from settings.excluded import Reason
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
 from settings.guards import Guards
@@ -197,6 +198,8 @@ class NodeClass(SlurmObject):
 
     file: ClassVar[str] = NODE
 
+    #: What the verbs' host lists call it; nothing that is deployed knows it.
+    name: Name | None = None
     hosts: str
     #: Left out, each node is asked (``slurmd -C``) before planning.
     hardware: Hardware | None = None
@@ -306,6 +309,8 @@ class Settings(Model):
     identities: Identities = Identities()
     #: Host, or role@host → any word; a new one has the host's bundles, or that one, applied again.
     reapply: dict[Wished, Reapply] = Field(default_factory=dict)
+    #: Compute node → why it is out for a while: it is deployed as if it were not there.
+    excluded: dict[Name, Reason] = Field(default_factory=dict)
     drift_check: DriftCheck | None = None
     jwt: Jwt | None = None
     rest: Rest | None = None

@@ -124,6 +124,18 @@ def needs_of(file: str, name: str) -> tuple[Needs, tuple[str, ...]]:
     return Needs(defaults["needs"]), tuple(defaults.get("restart", "").split())
 
 
+@cache
+def _defaults() -> Mapping[str, Any]:
+    return tomllib.loads((Path(__file__).parent / "defaults.toml").read_text())
+
+
+def default(parameter: Parameter) -> str | None:
+    """Slurm's own default, as a slurmctld shows it; empty where there is none, None where it is
+    not known."""
+    known: str | None = _defaults().get(parameter.file, {}).get(parameter.name)
+    return known
+
+
 def restarted_by(daemon: Daemon, file: str = SLURM_CONF) -> tuple[str, ...]:
     """The parameters whose change restarts this daemon, since a reconfigure does not bring it
     there (scontrol(1), reconfigure: neither listening ports nor authentication)."""

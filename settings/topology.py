@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from settings.base import SlurmObject, matching
-from settings.hostlist import expand, fold
+from settings.hostlist import expand, left_of
 from settings.problems import Problem
 
 PartName = Annotated[
@@ -72,12 +72,12 @@ def without(topology: Topology, lost: Collection[str]) -> Topology:
     blocks = {
         name: Block(Nodes=left)
         for name, block in topology.blocks.items()
-        if (left := _left(block.Nodes, lost))
+        if (left := left_of(block.Nodes, lost))
     }
     switches, gone = dict(topology.switches), {*lost}
     while True:
         parts = {
-            name: _left(switch.Nodes or switch.Switches or "", gone)
+            name: left_of(switch.Nodes or switch.Switches or "", gone)
             for name, switch in switches.items()
         }
         empty = {name for name, left in parts.items() if not left}
@@ -90,12 +90,6 @@ def without(topology: Topology, lost: Collection[str]) -> Topology:
         for name, switch in switches.items()
     }
     return topology.model_copy(update={"switches": switches, "blocks": blocks})
-
-
-def _left(names: str, gone: Collection[str]) -> str:
-    """A host list without some of its names; as it was written where it has none of them."""
-    left = [name for name in expand(names) if name not in gone]
-    return names if len(left) == len(expand(names)) else fold(left)
 
 
 def problems(topology: Topology, compute: Sequence[str], path: str) -> Iterator[Problem]:

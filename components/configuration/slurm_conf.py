@@ -12,7 +12,7 @@ from components.keys.jwt_key_pair import auth_alt
 from settings import NodeClass, Settings
 from settings.checks.accounting import named_tres
 from settings.gres import node_gres
-from settings.hostlist import expand, fold
+from settings.hostlist import expand, left_of
 from settings.model import Hardware, Partition
 from settings.parameters import NODE, Daemon, restarted_by
 from settings.slurm_conf import Line, Section, lines
@@ -176,6 +176,4 @@ def _present(nodes: str, settings: Settings) -> str:
     """A partition's nodes without lost ones, which slurm.conf has no more; else as written."""
     if nodes == "ALL":
         return nodes
-    names = expand(nodes)
-    present = [name for name in names if name in settings.compute]
-    return nodes if len(present) == len(names) else fold(present)
+    return left_of(nodes, set(expand(nodes)) - settings.compute.keys())

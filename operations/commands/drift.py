@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from discovery.host_keys import hosts
 from operations import drift as looking
-from operations import drift_report, reapply
+from operations import drift_report
+from operations.cluster import Cluster
 from operations.console import Json, Project, Stack, errors_on_one_line, show, show_json
-from operations.stack import applied, settings
+from operations.hosts import chosen
+from operations.last_drift import keep
+from operations.stack import applied
 
 commands = typer.Typer()
 
@@ -42,10 +45,13 @@ def drift(
         if as_json and fix:
             raise looking.NotFixed("--json tells and --fix changes; first the one, then the other")
         kinds = () if what is None else looking.kinds(what)
-        read, folder, name = settings(stack, project)
-        names = None if nodes is None else reapply.chosen(nodes, read)
-        reached, held = hosts(read, folder), applied(name, folder)
+        cluster = Cluster.of(stack, project)
+        read, reached = cluster.settings, cluster.hosts
+        names = None if nodes is None else chosen(nodes, read)
+        held = applied(cluster.stack, cluster.project)
         report = looking.look(read, reached, held, names)
+        if names is None:
+            keep(cluster.place, Counter(one.node for one in report.findings))
         if fix and names is not None and report.unreachable:
             raise looking.NotFixed(
                 "nothing was changed: "
@@ -59,8 +65,7 @@ def drift(
     if not wanted:
         raise typer.Exit(report.exit_code)
     with errors_on_one_line():
-        failed = looking.fix(wanted, held, name, folder, yes)
-        if not failed:
-            report = looking.look(read, reached, applied(name, folder), names)
-            show(drift_report.table(report))
-    raise typer.Exit(1 if failed else report.exit_code)
+        looking.fix(wanted, held, cluster, yes)
+        report = looking.look(read, reached, applied(cluster.stack, cluster.project), names)
+        show(drift_report.table(report))
+    raise typer.Exit(report.exit_code)

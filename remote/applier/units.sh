@@ -142,7 +142,10 @@ apply_unit() {
         start)
             remember "started $unit"
             systemctl_step "unit $unit" "$time" start "$unit"; did "started $unit" ;;
-        restart) systemctl_step "unit $unit" "$time" restart "$unit"; did "restarted $unit" ;;
+        restart)
+            systemctl_step "unit $unit" "$time" restart "$unit"; did "restarted $unit"
+            # A way of its own to take up files tells others of them, too, which a restart does not.
+            ! is_due reload "$unit" || [ ! -e "$work/block/$number.reload" ] || reload_unit ;;
         reload) reload_unit ;;
     esac
     replace_state "keys/$unit" "$keys"

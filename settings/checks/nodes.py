@@ -29,8 +29,15 @@ def classes(draft: Draft) -> Iterator[Problem]:
     """Each compute node is a host, in one class and in no other role, and has what is asked."""
     named, roles = _named(draft.raw.get("hosts")), draft.roles
     owner: dict[str, int] = {}
+    called: dict[str, int] = {}
     for index, node_class in draft.classes:
         where = draft.path(f"nodes[{index}]")
+        name_of_class = node_class.name
+        if name_of_class in named:
+            yield Problem(f"{where}.name", "another name than a host's", str(name_of_class))
+        if name_of_class is not None and called.setdefault(name_of_class, index) != index:
+            other = f"{name_of_class}, already of [{called[name_of_class]}]"
+            yield Problem(f"{where}.name", "each name for one class", other)
         for name in node_class.names:
             if draft.hosts is not None and name not in named:
                 yield Problem(f"{where}.hosts", "hosts of slurmstack:hosts", name)

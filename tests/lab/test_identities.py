@@ -84,12 +84,12 @@ def test_a_machine_installed_anew_is_back_with_one_command(
     )
     lab.change(lambda it: it["ssh"].update(knownHosts=str(known)))
     job = lab.ssh("ctl", "sbatch --parsable -w cn01 --wrap 'sleep 120'").stdout.strip()
-    words = ("slurmstack", "reapply", "cn03", "--stack", lab.name, "--yes")
+    words = ("slurmstack", "node", "replace", "cn03", "--stack", lab.name, "--yes")
 
     refused = lab.run(*words, check=False)
     assert refused.returncode != 0
     assert re.search(
-        r"cn03 \(10\.\S+\) shows the host key SHA256:\S+; pinned is SHA256:", refused.stdout
+        r"cn03 \(10\.\S+\) shows the host key SHA256:\S+; pinned is SHA256:", refused.stderr
     )
     assert OTHER_KEY in known.read_text()
 
@@ -114,3 +114,28 @@ def test_a_declared_user_without_a_login_is_named(restored: RunningLab) -> None:
     )
     assert "declared users without a login there: " in (printed := restored.up())
     assert "nobodyhere" in printed
+
+
+def test_people_are_compared_before_anything_is_changed(restored: RunningLab) -> None:
+    lab = restored
+    lab.change(lambda it: it["slurm"].update(MessageTimeout=47))
+    before = lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout
+    for change, back, numbers in (
+        ("usermod -u 5901", "usermod -u 5001", "5901 5001"),
+        ("usermod -g 100", "usermod -g 5001", "5001 100"),
+    ):
+        lab.ssh("cn02", f"{change} alice")
+        refused = lab.up(check=False)
+        lab.ssh("cn02", f"{back} alice")
+        assert (
+            f"cn02: identities: user alice has the numbers {numbers} (uid, gid), "
+            "and 5001 5001 on ctl" in refused
+        )
+        assert "nothing was changed" in refused
+        assert lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout == before
+    lab.ssh("cn02", "userdel alice")  # no login there is no difference
+    try:
+        lab.up()
+    finally:
+        lab.ssh("cn02", "useradd -u 5001 -U -s /bin/bash alice")
+    assert lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout != before

@@ -22,6 +22,7 @@ from components import asked_again
 from components.assembly import Assembly, Deployed
 from components.cluster import COMPONENTS, SlurmCluster
 from components.controller import slurm_controller
+from components.guards import destroy_guard
 from components.keys.munge_key import read_credential
 from components.rollout import RolloutTurns
 from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL
@@ -163,7 +164,7 @@ def test_five_commands_a_node_and_two_for_the_munge_key() -> None:
     node, _ = deploy(slurm={})
     assert set(commands(node)) == {
         "ctl-node", "ctl-system", "ctl-munge-staged", "ctl-munge-key", "ctl-slurmctld", *OTHERS,
-        "ctl-guards", "ctl-nodes-fit",
+        "ctl-guards", "ctl-nodes-fit", "ctl-destroy-guard",
         "cn01-node", "cn01-system", "cn01-munge-staged", "cn01-munge-key", "cn01-slurmd",
         "cn02-node", "cn02-system", "cn02-munge-staged", "cn02-munge-key", "cn02-slurmd",
     }  # fmt: skip
@@ -217,6 +218,7 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(components.bundle_resource, "_command", command)
     # Here no node is down; what it waits for is seen in the lab.
     monkeypatch.setattr(slurm_controller, "unless_idle", all_of_them)
+    monkeypatch.setattr(destroy_guard, "unless_idle", all_of_them)
     # Nor has a rollout stopped (tests/engine/test_rollout.py).
     monkeypatch.setattr(
         RolloutTurns, "unless_stopped", lambda _, bundles: all_of_them(bundles, None)
@@ -251,6 +253,8 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     assert {"cn01-programs", "cn02-programs"} <= before("ctl-slurmctld")
     assert "ctl-slurmctld" in before("ctl-accounting") & before("ctl-slurmrestd")
     assert "ctl-rest-tls" in before("ctl-slurmrestd")
+    # Pulumi deletes the other way round: what asks for jobs is asked before anything goes.
+    assert direct["ctl-destroy-guard"] == set(direct) - {"ctl-destroy-guard", *OTHERS}
     for node, daemon in (("cn01", "slurmd"), ("in", "login")):
         own = {f"{node}-packages", f"{node}-munge-key", f"{node}-system"}
         assert {*own, "ctl-slurmctld"} <= before(f"{node}-{daemon}")
@@ -262,8 +266,12 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     "ctl-system": ("System::ctl", {"ctl-node", "in-storage"}),
     "ctl-programs": ("Programs::ctl", {"ctl-system"}),
     "munge-key": ("MungeKey::munge-key", set()),
-    "ctl-munge-key": ("MungeKey::munge-key", {"munge-key", "ctl-system"}),
-    "munge-credential": ("MungeKey::munge-key", {"ctl-munge-key"}),
+    "ctl-munge-staged": ("MungeKey::munge-key", {"munge-key", "ctl-system"}),
+    "munge-credential": ("MungeKey::munge-key", {"ctl-munge-staged"}),
+    "munge-switch": ("MungeKey::munge-key", {"munge-key", "ctl-munge-staged"}),
+    "ctl-munge-key": (
+        "MungeKey::munge-key", {"munge-key", "ctl-munge-staged", "munge-switch", "ctl-system"},
+    ),
     "ctl-guards": ("Guards::ctl", {"ctl-system"}),
     "ctl-package-host": ("PackageRepository::packages", {"ctl-node"}),
     "ctl-jwt": ("JwtKeyPair::jwt-key-pair", {"ctl-guards", "ctl-munge-key", "ctl-package-host"}),
@@ -287,13 +295,19 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     "in-storage": ("Storage::in", {"in-node"}),
     "in-system": ("System::in", {"in-node", "in-storage"}),
     "in-packages": ("PackageRepository::packages", {"in-node", "ctl-package-host"}),
-    "in-munge-key": ("MungeKey::munge-key", {"munge-key", "munge-credential", "in-system"}),
+    "in-munge-staged": ("MungeKey::munge-key", {"munge-key", "munge-credential", "in-system"}),
+    "in-munge-key": (
+        "MungeKey::munge-key", {"munge-key", "in-munge-staged", "munge-switch", "in-system"},
+    ),
     "in-login": ("LoginNode::in", {"in-munge-key", "in-packages", "ctl-slurmctld"}),
     "cn01-node": ("Node::cn01", set()),
     "cn01-system": ("System::cn01", {"cn01-node", "in-storage"}),
     "cn01-programs": ("Programs::cn01", {"cn01-system"}),
     "cn01-packages": ("PackageRepository::packages", {"cn01-node", "ctl-package-host"}),
-    "cn01-munge-key": ("MungeKey::munge-key", {"munge-key", "munge-credential", "cn01-system"}),
+    "cn01-munge-staged": ("MungeKey::munge-key", {"munge-key", "munge-credential", "cn01-system"}),
+    "cn01-munge-key": (
+        "MungeKey::munge-key", {"munge-key", "cn01-munge-staged", "munge-switch", "cn01-system"},
+    ),
     "cn01-slurmd": ("ComputeNode::cn01", {"cn01-munge-key", "cn01-packages", "ctl-slurmctld"}),
     "cn01-apptainer": ("Apptainer::apptainer", {"cn01-packages", "cn01-system"}),
 }  # fmt: skip
@@ -322,7 +336,11 @@ def test_resources_keep_their_urns_and_what_they_stand_on(monkeypatch: pytest.Mo
         for name, (parent, needs) in STANDS.items()
         if name.startswith("cn01")
     }
-    assert found == STANDS | second
+    stands = STANDS | second
+    # What is to be deleted first stands on every bundle there is.
+    bundles = set(stands) - {"munge-key", "slurmdbd-password", *OTHERS}
+    stands["ctl-destroy-guard"] = ("DestroyGuard::ctl", bundles)
+    assert found == stands
 
 
 def test_every_connection_is_pinned() -> None:

@@ -160,6 +160,18 @@ def test_one_mistake(accounting: dict[str, Any], path: str, says: str) -> None:
     assert "hunter2" not in str(found)
 
 
+@pytest.mark.parametrize("flags", ["NoReserve,DenyOnLimit", ["NoReserve", "DenyOnLimit"]])
+def test_flags_are_written_in_one_order(flags: Any) -> None:
+    """sacctmgr shows them in its own; another order is no change."""
+    assert read({"qos": {"high": {"Flags": flags}}}).qos["high"].Flags == "DenyOnLimit,NoReserve"
+
+
+@pytest.mark.parametrize("flags", [["NoReserve", 1], "No Reserve", {"NoReserve": True}, 7, "a,,b"])
+def test_flags_that_are_none(flags: Any) -> None:
+    found = mistakes({"accounting": {"qos": {"high": {"Flags": flags}}}})
+    assert "flags such as" in found[f"{ROOT}.qos.high.Flags"]
+
+
 def test_what_is_no_mistake() -> None:
     """sacctmgr(1): root is the account above all; the QOS normal is always there."""
     found = read(

@@ -251,7 +251,9 @@ def test_a_change_of_job_container_restarts_slurmd() -> None:
     assert key("/a") != key("/b")
 
 
-@pytest.mark.parametrize("path", ["/home", "/srv/my-data", "/a_b/c.d", "/.snapshots/a.b"])
+@pytest.mark.parametrize(
+    "path", ["/home", "/srv/my-data", "/a_b/c.d", "/.snapshots/a.b", "/X/y:z/", "/größe"]
+)
 def test_mount_units_are_named_as_systemd_names_them(path: str) -> None:
     done = subprocess.run(
         ["systemd-escape", "--path", "--suffix=mount", path],
@@ -355,6 +357,41 @@ def test_a_share_is_exported_to_those_who_mount_it() -> None:
     line, mounts = clients("ALL")
     assert line == f"/home 10.73.0.21{options} 10.73.0.22{options}"
     assert mounts == ["cn01", "cn02"]
+
+
+def test_exports_come_by_path_whatever_they_are_called() -> None:
+    """Renaming or sorting shares in the settings changes no exported file."""
+    first, second = ({"server": "ctl", "path": path} for path in ("/srv/a", "/srv/b"))
+
+    def lines(**shares: dict[str, Any]) -> list[str]:
+        text = storage_bundle("ctl", settings(storage=shares)).render()
+        return re.findall("^  (/srv/.) ", text, re.MULTILINE)
+
+    assert lines(x=first, y=second) == lines(x=second, y=first) == ["/srv/a", "/srv/b"]
+
+
+def test_a_port_of_a_node_restarts_its_slurmd_alone() -> None:
+    found = settings(nodes=[{"hosts": "cn01", "extra": {"Port": 7001}}, {"hosts": "cn02"}])
+    hardware = dict.fromkeys(found.compute, HARDWARE)
+    assert "\n  restart-key Port=7001\n" in compute_bundle("cn01", found, hardware).render()
+    assert "Port=7001" not in compute_bundle("cn02", found, hardware).render()
+
+
+@pytest.mark.parametrize(
+    "slurm",
+    [
+        {"ProctrackType": "proctrack/cgroup"},
+        {"JobAcctGatherType": "jobacct_gather/cgroup"},
+        {"TaskPlugin": "task/affinity,task/cgroup"},
+    ],
+)
+def test_each_plugin_that_asks_for_cgroups_gets_cgroup_conf(slurm: dict[str, str]) -> None:
+    none = {
+        "ProctrackType": "proctrack/linuxproc", "JobAcctGatherType": "jobacct_gather/linux",
+        "TaskPlugin": "task/none",
+    }  # fmt: skip
+    assert "/etc/slurm/cgroup.conf" not in files(slurm=none)
+    assert "/etc/slurm/cgroup.conf" in files(slurm={**none, **slurm})
 
 
 def test_health_is_checked_of_cores_and_memory() -> None:

@@ -1,4 +1,4 @@
-"""`slurmstack reapply`: which hosts, whose keys are pinned where, and what `pulumi up` is asked."""
+"""Host keys: whose are shown and pinned where; and what `pulumi up` is asked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from threading import Event, Thread
 import asyncssh
 import pytest
 
-from operations.reapply import NewKey, NotReapplied, chosen, new_keys, pin, up
+from operations.cluster import Cluster
+from operations.host_keys import NewKey, new_keys, pin, reached
+from operations.refused import Refused
+from operations.up import NotDone, up
 from remote.host import Host, fingerprint
 from remote.known_hosts import KnownHosts
 from settings import Settings, parse
@@ -37,24 +40,6 @@ SERVED = asyncssh.generate_private_key("ssh-ed25519")
 
 def settings(**changes: object) -> Settings:
     return parse({**lab(), "hosts": HOSTS, **changes})
-
-
-def test_hosts_are_chosen_by_a_host_list() -> None:
-    assert chosen("cn01,ctl", settings()) == ["cn01", "ctl"]
-
-
-@pytest.mark.parametrize(
-    ("names", "says"),
-    [
-        ("cn[01", "cn[01: expected "),
-        ("cn01,spare,cn09", "no host with a role in the settings: spare, cn09"),
-        ("cn[01-02]", "lost in the settings (remove lost: true first): cn02"),
-    ],
-)
-def test_hosts_that_cannot_be_chosen_are_named(names: str, says: str) -> None:
-    with pytest.raises(NotReapplied) as error:
-        chosen(names, settings())
-    assert str(error.value).startswith(says)
 
 
 @pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
@@ -84,7 +69,7 @@ def test_a_key_of_the_settings_is_for_a_person_to_change(tmp_path: Path) -> None
     typed = {**HOSTS, "cn01": {"address": "10.73.0.21", "hostKey": OLD}}
     (tmp_path / "known").write_text("")
     read = settings(hosts=typed, ssh={"knownHosts": "known"})
-    with pytest.raises(NotReapplied) as error:
+    with pytest.raises(Refused) as error:
         pin([NewKey(Host("cn01", "10.73.0.21", OLD), NEW)], read, tmp_path)
     assert str(error.value) == (
         "host keys stand in the settings (slurmstack:hosts.NAME.hostKey); correct there: "
@@ -134,7 +119,7 @@ def test_hosts_that_show_no_key_are_all_named(port: int) -> None:
         closed.bind(("127.0.0.1", 0))
         nobody = closed.getsockname()[1]
         hosts = [Host(name, "127.0.0.1", OLD, port=nobody) for name in ("a", "b")]
-        with pytest.raises(NotReapplied) as error:
+        with pytest.raises(Refused) as error:
             new_keys([*hosts, Host("c", "127.0.0.1", OLD, port=port)])
     first, second = str(error.value).splitlines()
     assert first.startswith(f"a: host key: 127.0.0.1:{nobody} shows none (")
@@ -150,8 +135,21 @@ def test_pulumi_up_takes_these_resources_alone(
     tool.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/words\nexit 7\n')
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert up(["urn:a", "urn:b"], "lab", tmp_path, yes) == 7
+    with pytest.raises(NotDone, match="pulumi up ended with 7"):
+        up(Cluster(settings(), tmp_path, "lab"), yes, ["urn:a", "urn:b"])
     assert (tmp_path / "words").read_text().split() == [
-        "up", "--stack", "lab", "--cwd", str(tmp_path), "--target", "urn:a", "--target", "urn:b",
+        "up", "--stack", "lab", "--cwd", str(tmp_path), "--suppress-outputs",
+        "--target", "urn:a", "--target", "urn:b",
         *(["--yes", "--skip-preview"] if yes else []),
     ]  # fmt: skip
+
+
+def test_a_host_has_the_pinned_key_or_none(tmp_path: Path) -> None:
+    (tmp_path / "known").write_text(f"10.73.0.21,cn01 {OLD}\n")
+    read = settings(ssh={"knownHosts": "known"})
+    known, unknown = reached(["cn01", "spare"], read, tmp_path)
+    assert (known.host_key, unknown.host_key) == (OLD, "")
+    assert "pinned is none" in str(NewKey(unknown, NEW))
+    behind = settings(ssh={"knownHosts": "known", "bastion": {"address": "10.0.0.1"}})
+    # Nobody but the bastion reaches it.
+    assert new_keys(reached(["cn01"], behind, tmp_path)) == []

@@ -1,0 +1,146 @@
+"""One operation at a time, and what a killed one leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from operations import operation as operations
+from operations.operation import Waits, operation, unfinished
+from operations.pulumi_lock import locks, refuse_if_locked
+from operations.refused import Refused
+
+PROJECT = Path(__file__).parents[3]
+HOLDS = """
+import sys
+from pathlib import Path
+from operations.operation import operation
+with operation(Path(sys.argv[1]), "node exclude cn02", "FINISH", "UNDO") as running:
+    running.did("drained cn02")
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def held(place: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(place)],
+        cwd=PROJECT,
+        env={**os.environ, "SUDO_USER": "anna"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def test_the_second_hears_of_the_first_and_a_killed_one_is_gone_on_with(tmp_path: Path) -> None:
+    first = held(tmp_path)
+    with pytest.raises(Refused) as refused, operation(tmp_path, "node add cn09", ""):
+        pass
+    who = f"node exclude cn02 (by anna@{socket.gethostname()}, pid {first.pid}, since 20"
+    assert who in str(refused.value)
+    assert "is being done" in str(refused.value)
+    assert operations.running(tmp_path)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+
+    assert not operations.running(tmp_path)
+    with pytest.raises(Refused) as refused, operation(tmp_path, "node add cn09", ""):
+        pass
+    assert f"unfinished: {who}" in str(refused.value)
+    assert "so far: drained cn02; finish it with `FINISH`, or take it back with `UNDO`" in str(
+        refused.value
+    )
+    with operation(tmp_path, "node exclude cn02", "FINISH") as again:
+        assert again.stands == ["drained cn02"]
+        again.did("stopped slurmd")
+    assert unfinished(tmp_path) is None
+    (line,) = (tmp_path / "history.jsonl").read_text().splitlines()
+    assert json.loads(line)["deeds"] == ["drained cn02", "stopped slurmd"]
+
+
+def test_what_takes_it_back_may_begin(tmp_path: Path) -> None:
+    first = held(tmp_path)
+    first.kill()
+    first.wait()
+    ends = ["node exclude cn02"]
+    with operation(tmp_path, "node return cn02", "", ends=ends):
+        pass
+    assert unfinished(tmp_path) is None
+
+
+def test_a_failure_leaves_what_stands_and_a_refusal_nothing(tmp_path: Path) -> None:
+    with pytest.raises(Refused), operation(tmp_path, "a", ""):
+        raise Refused("no")
+    assert unfinished(tmp_path) is None
+
+    def interrupted() -> None:
+        with operation(tmp_path, "a", "") as running:
+            running.did("one")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    left = unfinished(tmp_path)
+    assert left is not None
+    assert left.stands == ["one"]
+    with pytest.raises(Waits), operation(tmp_path, "a", "") as running:
+        raise Waits("jobs run", running.stands)
+    assert unfinished(tmp_path) is None
+
+
+def lock(tmp_path: Path, **more: object) -> None:
+    (tmp_path / "Pulumi.yaml").write_text(
+        f"name: slurmstack\nruntime: python\nbackend:\n  url: file://{tmp_path}/state\n"
+    )
+    folder = tmp_path / "state/.pulumi/locks/organization/slurmstack/prod"
+    folder.mkdir(parents=True)
+    said = {
+        "pid": 1,
+        "username": "anna",
+        "hostname": socket.gethostname(),
+        "timestamp": "T",
+        **more,
+    }
+    (folder / "1.json").write_text(json.dumps(said))
+
+
+def test_pulumis_lock_is_told_by_who_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    lock(tmp_path)
+    with pytest.raises(Refused, match=r"locked by anna@\S+ \(pid 1\) since T: wait for its end"):
+        refuse_if_locked("prod", tmp_path)
+    refuse_if_locked("other", tmp_path)
+
+
+def test_a_stale_lock_is_told_with_the_command_that_clears_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    lock(tmp_path, pid=gone.pid)
+    with pytest.raises(Refused, match="gone: clear it with `pulumi cancel --stack prod`"):
+        refuse_if_locked("prod", tmp_path)
+
+
+def test_of_another_host_nobody_here_can_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    lock(tmp_path, hostname="admin02", pid=2**22)
+    (held_by,) = locks("prod", tmp_path)
+    assert not held_by.stale
+    assert "anna@admin02" in held_by.told("prod")

@@ -1,0 +1,67 @@
+"""`slurmstack status` is one screen, however much there is to tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from operations.status import NodesAlike, Status, Thing
+from operations.status_text import lines
+
+NOW = "2026-11-25T21:00:00Z"
+AT = 1795640400.0  # date -u -d 2026-11-25T21:00:00Z +%s
+
+
+def found(many: int) -> Status:
+    """A cluster of which there is as much to tell as `many` says."""
+    status = Status("x", "prod", "sm02", NOW)
+    status.versions = {"slurmstack": "0.1.0", "slurm": "24.11.5", "slurmd": "24.11.5 on 64"}
+    status.daemons = dict.fromkeys(("slurmctld", "slurmdbd", "haproxy"), "active")
+    status.nodes = [
+        NodesAlike(f"cn{n:02}", 1, "drain+idle", f"reason {n} " * 9, "anna@admin01")
+        for n in range(many)
+    ]
+    status.excluded = {f"ex{n:02}": "memory " * 20 for n in range(many)}
+    status.jobs = {"running": 60, "pending": 1000}
+    status.waiting = {f"Reason{n}": n for n in range(many)}
+    status.keys = [Thing(f"key {n}", AT - 86400 * n, AT + 86400 * n) for n in range(1, many)]
+    status.dumps = [Thing(f"d{n}", AT - 3600 * n) for n in range(1, many)]
+    status.last = {
+        "what": "node drain " + "cn01," * many,
+        "by": "anna",
+        "time": NOW,
+        "result": "done",
+    }
+    status.drift = {"time": NOW, "by": "bob", "nodes": {f"cn{n:02}": n for n in range(1, many)}}
+    status.waits = [f"somebody should look at {n} " * 9 for n in range(many)]
+    return status
+
+
+@pytest.mark.parametrize("many", [0, 1, 2, 8, 9, 64, 256])
+def test_it_is_one_screen(many: int) -> None:
+    screen = lines(found(many))
+    assert max(map(len, screen)) <= 80
+    assert len(screen) <= 30
+    labels = [line.split()[0] for line in screen if not line.startswith(" ")]
+    wanted = ["cluster", "versions", "daemons", "nodes", "excluded", "jobs", "keys", "dumps"]
+    wanted += ["last", "drift", "waits"]
+    assert labels == [label for label in wanted if many or label != "excluded"]
+
+
+def test_what_does_not_fit_is_counted() -> None:
+    screen = "\n".join(lines(found(64)))
+    assert "and 57 more: slurmstack status --json" in screen
+
+
+def test_ages_and_ends() -> None:
+    status = found(0)
+    status.keys = [
+        Thing("munge", AT - 3 * 86400),
+        Thing("REST", AT - 7200, AT + 10 * 86400, "made anew"),
+        Thing("old", AT - 2 * 86400, AT - 60),
+    ]
+    status.dumps = [Thing("a", AT - 90000), Thing("b", AT - 300)]
+    screen = "\n".join(lines(status))
+    assert "munge: 3 d old, no end" in screen
+    assert "REST: 2 h old, ends 2026-12-05 (in 10 d), made anew" in screen
+    assert "old: 2 d old, ENDED 2026-11-25" in screen
+    assert "2 of the database, the newest 5 min old" in screen
