@@ -20,6 +20,7 @@ from pulumi.resource import DependencyResource
 from components import history
 from components.asked_again import ask_again
 from components.assembly import Deployed
+from components.compute import compute_node
 from components.controller import slurm_controller
 from components.inventory import was_applied
 from remote.answer import Answer
@@ -37,6 +38,11 @@ _LINES = 7
 _ERRORS, _COLUMNS, _INDENTED = 3, 100, 4
 _CUT_OFF = "was cut off, or its answer was; run again"
 _DAEMON = re.compile(r"(started|restarted|reloaded|stopped) (\S+)\.(service|socket|timer|mount)")
+#: sinfo's own lines, then a line for each node that our own drain has, with its reason.
+_SINFO = (
+    "timeout 10 sinfo 2>&1; timeout 10 sinfo --noheader --Node --format='%N: %E' 2>/dev/null | "
+    f"sort -u | grep -F ': {compute_node.OURS}'; true"
+)
 _FILE = re.compile(r"(wrote|removed|restored) /")
 
 
@@ -184,6 +190,10 @@ async def _tell(
     passed_over = standing.get("not begun", ())
     tried = [bundle for bundle in failed if bundle.node not in passed_over]
     problems, queue = await asyncio.gather(_problems(tried, hosts, seconds), _sinfo(controller))
+    queue, left = left_drained(queue)
+    left = [node for node in left if node not in {bundle.node for bundle in tried}]
+    for node in left:
+        ask_again(f"{node}-{compute_node.ROLE}")
     lines = done(answers)
     if failed:
         lines = [
@@ -199,6 +209,9 @@ async def _tell(
         lines = lines or ["nothing was to be done: all is as it was"]
         lines += queue if len(lines) + len(queue) <= _LINES else _brief(queue)
         follows = f"slurmstack inventory --stack {stack} (what each node holds)"
+    if left:
+        # Of a run that was killed, and whose change was taken back since.
+        lines.append(f"left drained: {fold(left)}; the next pulumi up gives back what is fit")
     text = "\n".join([*lines, f"next: {follows}"])
     if not failed:
         pulumi.log.info(text)
@@ -248,6 +261,13 @@ def _cut(text: str, rows: int) -> str:
     return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
+def left_drained(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """sinfo's own lines, and the nodes that a run has drained and not given back."""
+    found = [line.partition(f": {compute_node.OURS}") for line in lines]
+    own = [line for line, ours, _ in found if not ours]
+    return own, [node for node, ours, _ in found if ours]
+
+
 def _brief(queue: Sequence[str]) -> list[str]:
     """sinfo's lines without its header, and of those without time limits and availability."""
     words = [line.split() for line in queue[1:]]
@@ -295,9 +315,7 @@ async def _problems(
 
 
 async def _sinfo(controller: Host) -> list[str]:
-    reply = (await run_on_hosts([controller], "timeout 10 sinfo 2>&1", seconds=_SECONDS))[
-        controller.name
-    ]
+    reply = (await run_on_hosts([controller], _SINFO, seconds=_SECONDS))[controller.name]
     if isinstance(reply, ContactError):
         return [str(reply)]
     return reply.stdout.strip().splitlines() or ["it printed nothing"]

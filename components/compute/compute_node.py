@@ -28,6 +28,8 @@ from settings.parameters import needs_drain
 from templates.rendering import render
 
 ROLE = "slurmd"
+#: The reason of a drain that is ours to end.
+OURS = "slurmstack: the node is being changed"
 DEFAULTS = "/etc/default/slurmd"
 UNIT_CONF = "/etc/systemd/system/slurmd.service.d/slurmstack.conf"
 #: Both are read when slurmd stops, so that they need no restart.
@@ -125,6 +127,7 @@ def _service(node: str, settings: Settings, server: str) -> Withdrawal:
     script = render(
         "compute/service.sh",
         node=node,
+        ours=OURS,
         server=server,
         seconds=rollout.drain_timeout,
         written=written(rollout.drain_timeout),

@@ -105,9 +105,15 @@ take_lock() {
     mkdir -p "$run"
     true >>"$run/lock" || fail lock "cannot write $run" 'see that /run is mounted and writable'
     exec 9>>"$run/lock"
-    flock -w "$lock_wait" 9 || fail lock \
-        "held for more than $lock_wait s by $(cat "$run/holder" 2>/dev/null || echo another run)" \
-        'wait until it has ended and run again'
+    drained=''
+    until flock -w "$lock_wait" 9; do
+        # Once a node is drained, its run has its whole time again.
+        grep -qxF withdrawing "$run/holder" 2>/dev/null && { drained=yes; continue; }
+        [ -z "$drained" ] || { drained=''; continue; }
+        fail lock \
+            "held for more than $lock_wait s by $(cat "$run/holder" 2>/dev/null || echo another run)" \
+            'wait until it has ended and run again'
+    done
     lock_held=yes
     printf 'process %s\n' "$$" >"$run/holder"
     rm -rf "$work" # of a run that was killed

@@ -30,11 +30,11 @@ find_withdrawal() {
 }
 
 service() { # out, back, unchanged or failed
-    (
-        read -r number _ time <"$work/withdraw"
-        export SLURMSTACK_SERVICE="$1"
-        run_script "$time" "$number"
-    )
+    # No shell of its own: killed, this one must leave nothing that holds its lock.
+    read -r service_number _ service_time <"$work/withdraw"
+    SLURMSTACK_SERVICE=$1 SLURMSTACK_PROCESS=$$
+    export SLURMSTACK_SERVICE SLURMSTACK_PROCESS
+    run_script "$service_time" "$service_number"
 }
 
 withdraw() {
@@ -43,19 +43,21 @@ withdraw() {
     [ -s "$work/withdraw" ] || return 0
     read -r _ name _ <"$work/withdraw"
     # Of a run that was killed, or failed: given back when this one has done its work.
-    [ ! -e "$state/withdrawn" ] || withdrawn=yes
+    [ ! -e "$state/withdrawn" ] || withdrawn=before
     [ -s "$work/withdraw-for" ] || return 0
     step=state
     replace_state withdrawn "$work/withdraw-for"
-    withdrawn=yes
+    withdrawn=${withdrawn:-now}
     reasons=$(tr '\n' ' ' <"$work/withdraw-for")
     say "withdrawing for $reasons"
+    echo withdrawing >>"$run/holder" # it may take long: others wait
     service out || {
         status=$?
         show_output
         fail "withdraw $name" "refused (exit $status): $(last_line)" \
             'nothing was changed; do what it says and run again'
     }
+    sed -i '/^withdrawing$/d' "$run/holder"
     echo "withdrew for ${reasons% }" >>"$work/actions"
 }
 
@@ -72,10 +74,10 @@ give_back() {
     did "gave back"
 }
 
-# A run that fails says so to who was withdrawn, and whether anything has changed.
+# A run that fails says so, and whether nothing has changed since the node was withdrawn.
 after_failure() {
     [ -n "${withdrawn:-}" ] || return 0
-    if [ "$changed" = false ]; then
+    if [ "$withdrawn:$changed" = now:false ]; then
         service unchanged && rm -f "$state/withdrawn"
     else
         service failed

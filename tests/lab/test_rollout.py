@@ -133,8 +133,9 @@ def test_a_slurm_conf_that_nodes_do_not_take_up_goes_back_everywhere(
     lab = restored
     cancel(lab)
     before = lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout
-    long = submit(lab, "-w cn01")
-    waiting = submit(lab, "-w cn01 --exclusive", "PENDING")
+    # On the other node than the jobs of a moment, which would wait behind the one that waits.
+    long = submit(lab, "-w cn02")
+    waiting = submit(lab, "-w cn02 --exclusive", "PENDING")
     # Its slurmd runs, and cannot be started anew.
     binary = "$(readlink -f /usr/sbin/slurmd)"
     lab.ssh("cn02", f"chmod a-x {binary}")

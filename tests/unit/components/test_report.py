@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from components.compute.compute_node import OURS
 from components.inventory import digest, join, was_applied
 from components.report import _brief as brief
-from components.report import alike, done
+from components.report import alike, done, left_drained
 from remote.answer import Answer, FileState
 
 SHA = "ab" * 32
@@ -28,6 +29,16 @@ def test_daemons_by_name_and_the_rest_by_number_for_each_set_of_nodes() -> None:
         "cn[01-02]: started munge; restarted slurmd; 2 files; 1 package",
         "ctl: reloaded slurmctld; 1 file",
     ]
+
+
+def test_nodes_that_a_run_left_drained_are_told_from_others() -> None:
+    sinfo = [
+        "PARTITION AVAIL  TIMELIMIT  NODES  STATE NODELIST",
+        "main* up 1-00:00:00 2 drain cn01",
+    ]
+    reasons = [f"cn01: {OURS}", f"cn03: {OURS}: a job of one second failed"]
+    assert left_drained([*sinfo, *reasons]) == (sinfo, ["cn01", "cn03"])
+    assert left_drained(sinfo) == (sinfo, [])
 
 
 def test_a_role_that_did_nothing_of_this_kind_is_named() -> None:

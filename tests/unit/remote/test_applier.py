@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Unit
+from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Part, Unit, Withdrawal
 from remote.commands import APPLIER, INSTALL, UNINSTALL
 from tests.unit.remote.conftest import SHELLS
 from tests.unit.remote.machine import Machine
@@ -185,6 +185,44 @@ def test_second_run_waits_and_then_names_the_holder(machine: Machine) -> None:
     assert machine.path("/etc/other").read_text() == "x\n"
     for done in (process, waiting):
         done.communicate()
+
+
+def test_a_second_run_waits_as_long_as_a_node_is_drained(machine: Machine) -> None:
+    machine.system({"units": {"d.service": {"active": "active", "enabled": "enabled"}}})
+    held = machine.folder / "held"
+
+    def draining(content: str) -> str:
+        out = f"touch {held}; while [ -e {held} ]; do sleep 0.05; done"
+        parts: list[Part] = [
+            Withdrawal("drained", f'[ "$SLURMSTACK_SERVICE" != out ] || {{ {out}; }}'),
+            File("/etc/d.conf", content),
+            Unit("d.service", restart_on=("/etc/d.conf",), drain_on=("/etc/d.conf",)),
+        ]
+        return Bundle("cn01", "demo", parts).render()
+
+    def begin(bundle: str) -> subprocess.Popen[bytes]:
+        process = machine.start("apply")
+        assert process.stdin
+        process.stdin.write(bundle.encode())
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    assert machine.apply(draining("1\n")).status == 0
+    first = begin(draining("2\n"))
+    while not held.exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    machine.environment["SLURMSTACK_LOCK_WAIT"] = "5"
+    second = begin(Bundle("cn01", "other", [File("/etc/other", "x\n")]).render())
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(7)
+    held.unlink()
+    assert (first.wait(60), second.wait(60)) == (0, 0)
+    for process in (first, second):
+        process.communicate()
+    assert machine.path("/etc/other").read_text() == "x\n"
+    assert "withdrawing" not in str(machine.leftovers())
 
 
 def test_daemon_started_by_a_command_does_not_keep_the_lock(machine: Machine) -> None:
