@@ -144,7 +144,9 @@ def unit_name(path: str) -> str:
     """The unit of a mount point, as systemd-escape(1) --path names it."""
     name = path.strip("/")
     escaped = (
-        character if _stays(character, at) else f"\\x{ord(character):02x}"
+        character
+        if _stays(character, at)
+        else "".join(f"\\x{byte:02x}" for byte in character.encode())
         for at, character in enumerate(name.replace("/", "\0"))
     )
     return "".join(escaped).replace("\\x00", "-") + ".mount"

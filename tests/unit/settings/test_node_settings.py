@@ -228,8 +228,8 @@ def test_one_mistake(changes: dict[str, Any], path: str, says: str) -> None:
 def test_a_node_may_offer_all_of_its_memory() -> None:
     node_class = {"hosts": "cn[01-02]", "hardware": PI, "RealMemory": PI["RealMemory"]}
     parse({**lab(), "nodes": [node_class]})
-    node_class["RealMemory"] += 1
-    (problem,) = mistakes({"nodes": [node_class]}).values()
+    more = {**node_class, "RealMemory": PI["RealMemory"] + 1}
+    (problem,) = mistakes({"nodes": [more]}).values()
     assert problem == "expected at most the 3797 MiB; found 3798 MiB"
 
 
