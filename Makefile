@@ -6,8 +6,8 @@ NODES ?= ctl,login01,cn01,cn02
 LAB_STARTED := $(shell date +%s)
 export LAB NODES LAB_STARTED
 
-# Folders without a module are nothing to mypy.
-PYTHON_DIRS := __main__.py $(patsubst %/,%,$(sort $(dir $(wildcard */*.py))))
+# Folders without a module are nothing to mypy; mutants/ is a copy (`make mutate`).
+PYTHON_DIRS := __main__.py $(filter-out mutants,$(patsubst %/,%,$(sort $(dir $(wildcard */*.py)))))
 
 .DEFAULT_GOAL := help
 # Two targets at once would share .venv while it is made.
@@ -55,6 +55,12 @@ test-engine: venv ## Run the embedded engine's tests
 test-lab: venv ## Run the tests on real nodes, in labs of their own (root)
 	@.venv/bin/python -m pytest tests/lab
 
+.PHONY: mutate
+mutate: venv ## Break the code in every way there is and list what no unit test notices (hours; MUTANTS='settings.jwt*')
+	@.venv/bin/python -m pip --quiet install --target build/mutmut --upgrade mutmut
+	@PYTHONPATH=build/mutmut .venv/bin/python -m mutmut run $(if $(MUTANTS),'$(MUTANTS)')
+	@PYTHONPATH=build/mutmut .venv/bin/python -m mutmut results
+
 .PHONY: lint
 lint: venv ## Check style, types and shell scripts
 	@.venv/bin/ruff check $(PYTHON_DIRS)
@@ -81,5 +87,5 @@ bench: venv ## Measure deployment, preview and change times; print a table (root
 .PHONY: clean
 clean: ## Remove .venv and what tools left in the checkout (labs: lab-down first)
 	@if [ -d .lab ]; then echo "clean: labs are left: $$(ls .lab | xargs); make lab-down LAB=name first" >&2; exit 1; fi
-	@rm -rf .venv .slurmstack build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv .slurmstack build mutants *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,7 @@ from components.history import folder
 from components.report import outputs_before, report
 from discovery.facts import FactsError, hardware
 from discovery.host_keys import UnknownHostKey, hosts
+from discovery.identities import IdentityError, compare
 from settings import SettingsError, load
 
 # Pulumi's engine interrupts the program at the end of a failed run: Python would print a traceback.
@@ -27,7 +28,9 @@ try:
     settings = load()
     reached = hosts(settings, project)
     found = hardware(settings, reached, place / "facts.json", stack)
-except (SettingsError, UnknownHostKey, FactsError) as error:
+    if not pulumi.runtime.is_dry_run():
+        compare(settings, reached)
+except (SettingsError, UnknownHostKey, FactsError, IdentityError) as error:
     # A report for the operator, without a traceback.
     pulumi.log.error(str(error))
     sys.exit(_REPORTED)

@@ -25,11 +25,12 @@ class Fleet:
     host_key: str
     process: subprocess.Popen[str]
 
-    def commands(self) -> collections.Counter[str]:
-        """Address → commands that it was given since this was last asked."""
+    def commands(self, *dying: int) -> collections.Counter[str]:
+        """Address → commands that it was given since this was last asked; hosts of these numbers
+        die first."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write("\n")
+        self.process.stdin.write(f"{' '.join(map(str, dying))}\n")
         self.process.stdin.flush()
         return collections.Counter(json.loads(self.process.stdout.readline()))
 

@@ -27,8 +27,10 @@ class Measured:
     on_a_node: int | None = None
 
 
-def measure(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Measured:
-    """Run a command to its end.
+def measure(
+    command: Sequence[str], cwd: Path, environment: Mapping[str, str], ends: tuple[int, ...] = (0,)
+) -> Measured:
+    """Run a command to its end. `ends`: its good exit codes.
 
     Raises:
         RuntimeError: it failed; the message holds what it printed.
@@ -55,7 +57,7 @@ def measure(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -
         seconds = time.monotonic() - began
         done.set()
         watcher.join()
-    if process.returncode != 0:
+    if process.returncode not in ends:
         raise RuntimeError(f"{' '.join(command)} failed:\n{output}")
     return Measured(seconds, peak[0], output)
 

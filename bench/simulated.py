@@ -2,7 +2,8 @@
 to do, runs nothing, and counts. What is measured against it is the engine and the program.
 
 Run as ``python -m bench.simulated PORT HOST_KEY_FILE HOSTS``; it listens on loopback alone. For
-each line on its stdin it prints how many commands each address got since the last, as JSON.
+each line on its stdin it prints how many commands each address got since the last, as JSON; numbers
+on that line are hosts that die first.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import sys
 
 import asyncssh
 
+from remote.framing import BEGIN, END
+
 #: Role → what other roles need of its answer.
 _FACTS = {
     "munge-credential": {"credential": "MUNGE:c2ltdWxhdGVk:"},
@@ -28,6 +31,8 @@ _FACTS = {
     "slurmrestd": {"rest-ca": base64.b64encode(b"simulated").decode()},
 }
 _commands: collections.Counter[str] = collections.Counter()
+#: By the host's number.
+_listening: list[asyncssh.SSHAcceptor] = []
 
 
 class _AnyKey(asyncssh.SSHServer):
@@ -39,6 +44,8 @@ class _AnyKey(asyncssh.SSHServer):
 
 def answer(command: str, stdin: str) -> str:
     """What a node says to this command with this bundle."""
+    if command == "sh -s":
+        return compared(stdin)
     lines = stdin.splitlines()
     heads = {word[0]: word[1] for line in lines[:3] if len(word := line.split()) == 2}
     files = [line.split()[1] for line in lines if line.startswith(("file ", "file-base64 "))]
@@ -59,6 +66,22 @@ def answer(command: str, stdin: str) -> str:
     )
 
 
+def compared(script: str) -> str:
+    """What a node says of which nothing differs (operations/drift.py)."""
+    applier, _, rest = script.partition("(set -- compare\n")[2].partition(") <<'end-of-bundles-")
+    found = [
+        "time 2026-01-31T12:00:00Z",
+        "node simulated",
+        *re.findall(r"^role \S+$", rest, re.M),
+        END,
+        "fact machine-id simulated",
+        "fact state 6",
+        f"fact applier {hashlib.sha256(applier.encode()).hexdigest()}",
+        "fact munge MUNGE:c2ltdWxhdGVk:",
+    ]
+    return "\n".join([BEGIN, BEGIN, *found, END])
+
+
 async def _serve(process: asyncssh.SSHServerProcess[str]) -> None:
     _commands[process.get_extra_info("sockname")[0]] += 1
     stdin = await process.stdin.read()
@@ -72,22 +95,26 @@ def address(number: int) -> str:
 
 
 def _report() -> None:
-    if not sys.stdin.readline():
+    line = sys.stdin.readline()
+    if not line:
         asyncio.get_running_loop().remove_reader(sys.stdin)
         return
+    for number in line.split():
+        _listening[int(number)].close()
     print(json.dumps(_commands), flush=True)
     _commands.clear()
 
 
 async def _main(port: int, key: str, hosts: int) -> None:
     for number in range(hosts):
-        await asyncssh.listen(
+        listening = await asyncssh.listen(
             address(number),
             port,
             server_factory=_AnyKey,
             server_host_keys=[key],
             process_factory=_serve,
         )
+        _listening.append(listening)
     asyncio.get_running_loop().add_reader(sys.stdin, _report)
     print("listening", flush=True)
     await asyncio.Event().wait()

@@ -6,7 +6,9 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
+import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +22,43 @@ from bench.measure import Measured, measure
 from bench.simulated import address
 
 PULUMI = PROJECT / ".venv" / "bin" / "pulumi"
+SLURMSTACK = PULUMI.with_name("slurmstack")
 Step = tuple[str, Measured]
 Pulumi = Callable[..., Measured]
 
 
 @contextmanager
-def _stack(stack: str) -> Iterator[tuple[Pulumi, Path, Path]]:
-    """A stack with a state folder of its own: its `pulumi`, settings file, and a folder."""
+def _agent(folder: Path) -> Iterator[str]:
+    """An SSH agent with a key of its own; its socket."""
+    socket, key = folder / "agent", folder / "key"
+    for left in folder.glob("key*"):
+        left.unlink()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
+        try:
+            while not socket.exists():
+                time.sleep(0.01)
+            words = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
+            subprocess.run(["ssh-add", "-q", key], env=words, check=True)
+            yield str(socket)
+        finally:
+            agent.terminate()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stack:
+    """A stack with a state folder of its own."""
+
+    pulumi: Pulumi
+    #: `slurmstack drift`, given the exit codes that it may have.
+    drift: Callable[..., Measured]
+    #: Its settings.
+    file: Path
+    folder: Path
+
+
+@contextmanager
+def _stack(stack: str) -> Iterator[_Stack]:
     file = PROJECT / f"Pulumi.{stack}.yaml"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -43,9 +75,14 @@ def _stack(stack: str) -> Iterator[tuple[Pulumi, Path, Path]]:
             words = [str(PULUMI), *arguments, "--stack", stack, "--non-interactive"]
             return measure(words, PROJECT, environment)
 
+        def drift(*ends: int) -> Measured:
+            with _agent(folder) as agent:
+                words = [str(SLURMSTACK), "drift", "--stack", stack]
+                return measure(words, PROJECT, {**environment, "SSH_AUTH_SOCK": agent}, ends)
+
         try:
             measure([str(PULUMI), "stack", "init", stack], PROJECT, environment)
-            yield pulumi, file, folder
+            yield _Stack(pulumi, drift, file, folder)
         finally:
             file.unlink(missing_ok=True)
 
@@ -58,14 +95,11 @@ def _write(file: Path, config: dict[str, Any]) -> None:
 
 def simulated(nodes: int) -> list[Step]:
     """A stack with every component on, whose nodes only answer and count."""
-    with (
-        _stack(f"bench-{nodes}") as (pulumi, file, folder),
-        fleet(nodes + 3, folder) as hosts,
-    ):
+    with _stack(f"bench-{nodes}") as stack, fleet(nodes + 3, stack.folder) as hosts:
 
-        def counted(*arguments: str) -> Measured:
-            hosts.commands()
-            result = pulumi(*arguments)
+        def counted(run: Callable[[], Measured], *dying: int) -> Measured:
+            hosts.commands(*dying)
+            result = run()
             sent = hosts.commands()
             others = [count for place, count in sent.items() if place != address(0)]
             return dataclasses.replace(
@@ -76,18 +110,28 @@ def simulated(nodes: int) -> list[Step]:
             )
 
         def set_to(count: int, timeout: int) -> None:
-            _write(file, settings(count, hosts.port, hosts.host_key, timeout))
+            _write(stack.file, settings(count, hosts.port, hosts.host_key, timeout))
+
+        def pulumi(*arguments: str) -> Measured:
+            return counted(lambda: stack.pulumi(*arguments))
 
         set_to(nodes, 30)
-        return list(_steps(counted, set_to, nodes))
+        # Of the controller, the login node and nodes + 1 compute nodes.
+        dead = range(2, nodes + 3, 10)
+        return [
+            *_steps(pulumi, set_to, nodes),
+            ("drift", counted(lambda: stack.drift(0))),
+            ("drift, a tenth dead", counted(lambda: stack.drift(1), *dead)),
+        ]
 
 
 def production() -> list[Step]:
     """The plan of Pulumi.prod.yaml, which reaches no host."""
-    with _stack("bench-prod") as (pulumi, file, _):
-        shutil.copy(PRODUCTION, file)
+    with _stack("bench-prod") as stack:
+        shutil.copy(PRODUCTION, stack.file)
         preview = ("preview", "--suppress-outputs")
-        return [("first preview", pulumi(*preview)), ("the same again", pulumi(*preview))]
+        again = stack.pulumi(*preview), stack.pulumi(*preview)
+        return [("first preview", again[0]), ("the same again", again[1])]
 
 
 def _steps(pulumi: Pulumi, set_to: Callable[[int, int], None], nodes: int) -> Iterator[Step]:

@@ -1,7 +1,9 @@
-"""Commands whose output was no answer, to be run again by the next ``pulumi up``.
+"""Commands that the next ``pulumi up`` is to run again, whatever has changed.
 
 The state holds what a command printed, and nothing runs it again while its inputs stay as they are:
-what could not be read would be read again for ever. So such commands are counted in a file beside
+what could not be read would be read again for ever. And of an update that failed it holds the
+inputs of before: settings that go back to these are no change, though the node has gone part of
+the way. So such commands are counted in a file beside
 the program, and the count, in a comment, is a change of their inputs. Where the file is lost, the
 command runs once more.
 """

@@ -11,6 +11,7 @@ from pulumi_command import remote as command
 from components.asked_again import ask_again, counted
 from components.assembly import Assembly, Deployed
 from components.failure import dependency, recovered
+from components.planned import leave
 from remote.answer import Answer, AnswerError, parse_answer
 from remote.bundle import Bundle, BundleError
 from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL, applier
@@ -69,7 +70,7 @@ def deploy(
     """
     reapply = assembly.settings.wish(node, role)
     text: pulumi.Output[Any] = pulumi.Output.from_input(bundle).apply(
-        lambda value: _text(value, reapply)
+        lambda value: _text(value, reapply, secret)
     )
     stdin: pulumi.Output[Any] = pulumi.Output.secret(text) if secret else text
     return _command(assembly, node, role, APPLY, REMOVE, stdin, parent, depends_on, secret)
@@ -143,12 +144,14 @@ def _command(
     return deployed
 
 
-def _text(bundle: Bundle, reapply: str | None) -> str:
+def _text(bundle: Bundle, reapply: str | None, secret: bool) -> str:
     try:
-        return bundle.render(reapply)
+        text = bundle.render(reapply)
     except BundleError as error:
         # A report for the operator, without a traceback.
         raise pulumi.RunError(str(error)) from None
+    leave(bundle, text, secret)
+    return text
 
 
 def read_answer(stdout: str, name: str, node: str, role: str) -> Answer:

@@ -17,6 +17,7 @@ from components.configuration.programs import Programs
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
 from components.failure import recovered
+from components.guards.destroy_guard import DestroyGuard
 from components.guards.guards import Guards
 from components.host.applier import Node
 from components.host.drift_check import DriftCheck
@@ -54,6 +55,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     LoginNode,
     Apptainer,
     DriftCheck,
+    DestroyGuard,
 )
 
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pulumi
+from pulumi.resource import DependencyResource
 
 from components import history
+from components.asked_again import ask_again
 from components.assembly import Deployed
 from components.controller import slurm_controller
 from components.inventory import was_applied
 from remote.answer import Answer
-from remote.commands import FIND_APPLIER, MISSING_APPLIER
+from remote.commands import FIND_APPLIER, MISSING_APPLIER, RUN_OF, runs
 from remote.contact import ContactError, run_on_hosts
 from remote.host import Host
 from settings import Settings
@@ -30,6 +33,9 @@ from settings.hostlist import fold
 _SECONDS = 15.0
 #: Lines of what was done and of sinfo, so that the report stays on one screen with the outputs.
 _LINES = 7
+#: Lines of what failed; columns of a terminal, and those that Pulumi indents the first line by.
+_ERRORS, _COLUMNS, _INDENTED = 3, 100, 4
+_CUT_OFF = "was cut off, or its answer was; run again"
 _DAEMON = re.compile(r"(started|restarted|reloaded|stopped) (\S+)\.(service|socket|timer|mount)")
 _FILE = re.compile(r"(wrote|removed|restored) /")
 
@@ -131,6 +137,7 @@ def report(
         place: the stack's folder beside the program.
     """
 
+    began = time.monotonic()
     controller = settings.roles.controller
 
     async def tell(told: list[Any]) -> Any:
@@ -140,8 +147,9 @@ def report(
         ]
         failed = not_applied(deployed, told[0])
         standing = stands(deployed, told[0], settings.compute, stopped) if stopped else {}
+        seconds = time.monotonic() - began
         _note(place, applied, failed)
-        await _tell(applied, failed, standing, hosts, hosts[controller])
+        await _tell(applied, failed, standing, hosts, hosts[controller], seconds)
         if any(bundle.role == slurm_controller.ROLE for bundle in failed):
             # With --continue-on-error the engine would go on to what is no longer in the settings,
             # and take slurmd from a node that slurmctld still has, and its jobs with it.
@@ -170,32 +178,74 @@ async def _tell(
     standing: Mapping[str, Sequence[str]],
     hosts: Mapping[str, Host],
     controller: Host,
+    seconds: float,
 ) -> None:
     stack = pulumi.get_stack()
     passed_over = standing.get("not begun", ())
-    nodes = [
-        node for node in dict.fromkeys(bundle.node for bundle in failed) if node not in passed_over
-    ]
-    problems, queue = await asyncio.gather(
-        _problems([hosts[node] for node in nodes]), _sinfo(controller)
-    )
-    # Beside what Pulumi reports of the first that failed: a block of their own takes more lines.
-    place = failed[0].resource if failed else None
-    for problem in problems:
-        pulumi.log.error(problem, place)
+    tried = [bundle for bundle in failed if bundle.node not in passed_over]
+    problems, queue = await asyncio.gather(_problems(tried, hosts, seconds), _sinfo(controller))
     lines = done(answers)
     if failed:
-        # A line for each: there are the errors and the outputs on the same screen.
-        lines = [f"done: {' | '.join(lines) or 'nothing'}", f"sinfo: {'; '.join(_brief(queue))}"]
+        lines = [
+            *alike(problems, {host.name: host.address for host in hosts.values()}),
+            _cut(f"done: {' | '.join(lines) or 'nothing'}", 1),
+            _cut(f"sinfo: {'; '.join(_brief(queue))}", 1),
+        ]
         if passed_over:
             words = [f"{what} {fold(names)}" for what, names in standing.items() if names]
-            lines.insert(0, f"rollout stopped: {' | '.join(words)}")
+            lines.insert(-2, _cut(f"rollout stopped: {' | '.join(words)}", 1))
         follows = f"do what the errors say, then pulumi up --stack {stack}"
     else:
         lines = lines or ["nothing was to be done: all is as it was"]
         lines += queue if len(lines) + len(queue) <= _LINES else _brief(queue)
         follows = f"slurmstack inventory --stack {stack} (what each node holds)"
-    pulumi.log.info("\n".join([*lines, f"next: {follows}"]), place)
+    text = "\n".join([*lines, f"next: {follows}"])
+    if not failed:
+        pulumi.log.info(text)
+        return
+    # Of what has a place, the SDK sends a message some turns of the loop later, and does not wait
+    # for it when the program ends.
+    others = asyncio.all_tasks()
+    pulumi.log.info(text, _last_place())
+    await asyncio.gather(*(asyncio.all_tasks() - others))
+
+
+def _last_place() -> pulumi.Resource:
+    """A name under which Pulumi lists what is told. Pulumi's blocks follow one another as their
+    resources were first heard of: of this one, now, after all that have failed."""
+    place = DependencyResource("")
+    place._name, place._type = "report", "slurmstack:components:Report"
+    place.__dict__["urn"] = pulumi.create_urn(place._name, place._type)
+    return place
+
+
+def alike(problems: Sequence[tuple[str, str]], addresses: Mapping[str, str]) -> list[str]:
+    """Lines for what failed on which nodes, no more than a screen has beside all else.
+
+    Args:
+        problems: node, and what was found there with the remedy.
+        addresses: node → address. Texts that differ in these alone are one.
+    """
+    where: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for node, text in problems:
+        same = re.sub(rf"(?<![\w.-]){re.escape(node)}(?![\w.-])", "NODE", text)
+        where[same.replace(addresses.get(node, "\0"), "ADDRESS")].append((node, text))
+    groups = sorted(where.items(), key=lambda group: -len(group[1]))
+    shown = groups if len(groups) <= _ERRORS else groups[: _ERRORS - 1]
+    lines = []
+    for same, some in shown:
+        text = some[0][1] if len(some) == 1 else same
+        lines.append(_cut(f"{fold([node for node, _ in some])}: {text}", _ERRORS // len(shown)))
+    left = list(dict.fromkeys(node for _, some in groups[len(shown) :] for node, _ in some))
+    if left:
+        lines.append(_cut(f"{len(groups) - len(shown)} further errors, on {fold(left)}: above", 1))
+    return lines
+
+
+def _cut(text: str, rows: int) -> str:
+    """A text that takes no more rows of a terminal than that."""
+    room = rows * _COLUMNS - _INDENTED
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 def _brief(queue: Sequence[str]) -> list[str]:
@@ -206,16 +256,42 @@ def _brief(queue: Sequence[str]) -> list[str]:
     return [f"{part} {count} {state} {nodes}" for part, _up, _limit, count, state, nodes in words]
 
 
-async def _problems(hosts: Sequence[Host]) -> list[str]:
-    """Of those that cannot be reached, or have no applier: what was found, and the remedy."""
-    replies = await run_on_hosts(hosts, FIND_APPLIER, seconds=_SECONDS)
-    return [
-        str(reply)
-        if isinstance(reply, ContactError)
-        else f"{name}: {MISSING_APPLIER}".replace(" NODE ", f" {name} ")
-        for name, reply in replies.items()
-        if isinstance(reply, ContactError) or reply.status != 0
-    ]
+async def _problems(
+    failed: Sequence[Deployed], hosts: Mapping[str, Host], seconds: float
+) -> list[tuple[str, str]]:
+    """Node, and what was found there with the remedy: what its applier has said within the last
+    seconds, or why there was none to say anything.
+
+    Pulumi keeps the inputs of before with a failed update. Where the node has gone part of the
+    way, a setting that goes back would be no change, and nothing would put the node right: what
+    was begun is asked again by the next run, whatever it says then.
+    """
+    roles: dict[str, list[str]] = defaultdict(list)
+    for bundle in failed:
+        roles[bundle.node].append(bundle.role)
+    script = f"{FIND_APPLIER} || exit 1\n{runs(seconds)}"
+    replies = await run_on_hosts([hosts[node] for node in roles], script, seconds=_SECONDS)
+    problems = []
+    for name, reply in replies.items():
+        if isinstance(reply, ContactError):
+            problems.append((name, f"{reply.step}: {reply.found}; {reply.remedy}"))
+            begun = roles[name]  # the connection may have broken on the way
+        elif reply.status != 0:
+            problems.append((name, MISSING_APPLIER.replace(" NODE ", f" {name} ")))
+            begun = []
+        else:
+            said = dict(
+                line.removeprefix(RUN_OF).split(":", 1) for line in reply.stdout.splitlines()
+            )
+            words = {role: said[role] for role in roles[name] if role in said}
+            begun = [role for role, text in words.items() if ": guard " not in text]
+            problems += [
+                (name, text.removeprefix(f"slurmstack: {name}: ") or f"{role}: {_CUT_OFF}")
+                for role, text in words.items()
+            ]
+        for role in begun:
+            ask_again(f"{name}-{role}")
+    return problems
 
 
 async def _sinfo(controller: Host) -> list[str]:

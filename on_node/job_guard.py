@@ -12,6 +12,7 @@ present configuration already, it shall not suffer from the next.
     hold FILE      right before slurmctld takes FILE up: no job starts meanwhile where the change
                    would end it, and those that have started since are looked at
     release        afterwards, whatever became of it
+    destroy        before the whole cluster is taken back: ends with 1 while any job runs or waits
 """
 
 from __future__ import annotations
@@ -20,19 +21,25 @@ import grp
 import os
 import pwd
 import re
+import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from on_node import slurm_state
 from on_node.slurm_state import UNLIMITED, Config, Job, Node, Partition
 
 SLURM_CONF = "/etc/slurm/slurm.conf"
+TOPOLOGY_CONF = "/etc/slurm/topology.conf"
 #: Nodes that `hold` has drained; gone with the next boot of the host, like the run itself.
 HELD = Path("/run/slurmstack/held-nodes")
 REASON = "slurmstack: slurm.conf is being changed"
 #: Jobs that one message names of each kind.
 _NAMED = 12
+#: Seconds within which slurmctld has saved what has changed (SAVE_MAX_WAIT in state_save.c is 5).
+_SAVED = 15
 
 #: What a change does → the jobs that suffer it.
 Harm = dict[str, list[Job]]
@@ -59,6 +66,12 @@ def _suffers(job: Job, old: Config, new: Config, groups: Groups) -> Iterator[str
         # A node that does not answer has nothing left to lose.
         if name not in new.nodes and not (name in old.nodes and not old.nodes[name].answers):
             yield f"node {name} leaves the cluster"
+    for name, number in job.licenses:
+        if name not in new.licenses:
+            # Slurm strikes it from the job: one that waits then starts without.
+            yield f"license {name} goes"
+        elif job.waits and number > new.licenses[name]:
+            yield f"there are {new.licenses[name]} licenses {name}, {number} are wanted at once"
     if gone:
         return
     if job.waits:
@@ -98,7 +111,19 @@ def _loses(job: Job, old: Config, new: Config) -> Iterator[str]:
 
 
 def overcommitted(jobs: Sequence[Job], config: Config) -> Iterator[tuple[str, list[Job]]]:
-    """Nodes that have less than their jobs hold together, and these jobs."""
+    """Nodes and licenses of which there is less than jobs hold together, and these jobs."""
+    for license_, total in config.licenses.items():
+        wanted = {
+            job.id: number
+            for job in jobs
+            for name, number in job.licenses
+            if name == license_ and not job.waits
+        }
+        if (sum_held := sum(wanted.values())) > total:
+            yield (
+                f"there are {total} licenses {license_}, {sum_held} are held",
+                [job for job in jobs if job.id in wanted],
+            )
     for name, node in config.nodes.items():
         there = [(job, job.held[name]) for job in jobs if name in job.held]
         # Suspended jobs leave their CPUs to others, and keep their memory.
@@ -150,10 +175,22 @@ def _can_start(job: Job, partition: Partition, config: Config, groups: Groups) -
     if not set(job.demanded) <= {node.name for node in there}:
         return False
     fit = [node for node in there if _offers(node, job)]
-    if len(fit) < job.node_count or not _has_features(fit, job.features):
-        return False
-    return all(
-        sum(node.count(what, kind) for node in fit) >= n for what, kind, n in job.gres_of_job
+    # A job's nodes have one switch above them all (topology.conf(5)).
+    return any(
+        _suffice([node for node in fit if node.name in joined], job)
+        for joined in config.apart or (frozenset(config.nodes),)
+        if set(job.demanded) <= joined
+    )
+
+
+def _suffice(nodes: Sequence[Node], job: Job) -> bool:
+    return (
+        len(nodes) >= job.node_count
+        and _has_features(nodes, job.features)
+        and all(
+            sum(node.count(what, kind) for node in nodes) >= number
+            for what, kind, number in job.gres_of_job
+        )
     )
 
 
@@ -226,13 +263,34 @@ def lost_reservations(reservations: Sequence[Mapping[str, str]], new: Config) ->
             yield f"reservation {name} has {','.join(gone)}, which leave the cluster"
 
 
-def report(suffering: Mapping[str, Sequence[Job]], reservations: Sequence[str] = ()) -> str:
+def too_many(count: int, old: Config, new: Config) -> Iterator[str]:
+    """More jobs than slurmctld takes up again: it passes over the others, and their nodes end them
+    as unknown (job_mgr_load_job_state in slurmctld/job_mgr.c).
+
+    Args:
+        count: the jobs that slurmctld keeps.
+        old: what it runs by.
+        new: what it is to run by.
+    """
+    if count >= new.max_jobs and new.max_jobs < old.max_jobs:
+        yield (
+            f"slurmctld keeps {count} jobs, finished ones among them (MinJobAge); with a "
+            f"MaxJobCount of {new.max_jobs} it would forget some, and end those that run: choose "
+            f"one above {count}"
+        )
+
+
+def report(
+    suffering: Mapping[str, Sequence[Job]],
+    reservations: Sequence[str] = (),
+    further: Sequence[str] = (),
+) -> str:
     """One line: what happens to which jobs, and what to do about it."""
-    parts = list(reservations)
+    if not suffering and not reservations:
+        return "; ".join(further)
+    parts = [*further, *reservations]
     for what, jobs in suffering.items():
-        named = ", ".join(_named(job) for job in jobs[:_NAMED])
-        more = f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else ""
-        parts.append(f"{what}: job{'s' if len(jobs) > 1 else ''} {named}{more}")
+        parts.append(f"{what}: job{'s' if len(jobs) > 1 else ''} {_list(jobs)}")
     ids = " ".join(dict.fromkeys(job.id for jobs in suffering.values() for job in jobs))
     ways = [
         "let these jobs end (scontrol update NodeName=NODE State=DRAIN Reason=TEXT, or scontrol "
@@ -247,6 +305,11 @@ def report(suffering: Mapping[str, Sequence[Job]], reservations: Sequence[str] =
         ]
     ways.append("allow it with slurmstack:guards.allowJobLoss: true")
     return f"jobs would end or stay behind: {'; '.join(parts)}. Either {', or '.join(ways)}"
+
+
+def _list(jobs: Sequence[Job]) -> str:
+    more = f" and {len(jobs) - _NAMED} more" if len(jobs) > _NAMED else ""
+    return ", ".join(_named(job) for job in jobs[:_NAMED]) + more
 
 
 def _named(job: Job) -> str:
@@ -277,11 +340,17 @@ def check(bundle: str, alone: Sequence[str]) -> str | None:
         return None
     new = slurm_state.config_of_text(text, slurm_state.expand)
     last = slurm_state.config_of_text(present.read_text(), slurm_state.expand)
+    now = _text(TOPOLOGY_CONF) or ""
+    to_be = slurm_state.file_of_bundle(bundle, TOPOLOGY_CONF) or ""
+    last = replace(last, apart=slurm_state.apart(now, slurm_state.expand))
+    new = replace(new, apart=slurm_state.apart(to_be, slurm_state.expand))
     changes = [*_parameters(last, new, alone), *_files(bundle, alone)]
-    if not changes and last.nodes == new.nodes and last.partitions == new.partitions:
+    if not changes and _compared(last) == _compared(new):
         return None
     try:
-        jobs, old = slurm_state.jobs(), slurm_state.running()
+        shown, old = slurm_state.shown_jobs(), replace(slurm_state.running(), apart=last.apart)
+        jobs = _jobs(shown, old, new)
+        further = [*too_many(slurm_state.count_of_jobs(shown), old, new)]
         reservations = [*lost_reservations(slurm_state.reservations(), new)]
     except RuntimeError as error:
         return (
@@ -290,7 +359,30 @@ def check(bundle: str, alone: Sequence[str]) -> str | None:
             "of jobs with slurmstack:guards.allowJobLoss: true"
         )
     suffering = all_harm(jobs, old, new, changes, groups_of)
-    return report(suffering, reservations) if suffering or reservations else None
+    against = report(suffering, reservations, further)
+    return against or None
+
+
+def _compared(config: Config) -> tuple[object, ...]:
+    return config.nodes, config.partitions, config.licenses, config.max_jobs, config.apart
+
+
+def _jobs(shown: str, old: Config, new: Config) -> list[Job]:
+    """The jobs that wait or have nodes; if a partition goes, with all that they may run in."""
+    jobs = slurm_state.jobs_of_scontrol(shown, slurm_state.expand)
+    state = Path(old.parameters.get("statesavelocation", "/nowhere")) / "job_state"
+    if old.partitions.keys() <= new.partitions.keys() or not state.exists():
+        return jobs
+    # slurmctld saves what changes within seconds.
+    last, until = max((job.started for job in jobs), default=0), time.monotonic() + _SAVED
+    while state.stat().st_mtime <= last + 1 and time.monotonic() < until:
+        time.sleep(0.5)
+    return slurm_state.with_all_partitions(jobs, state.read_bytes())
+
+
+def _text(path: str) -> str | None:
+    file = Path(path)
+    return file.read_text() if file.exists() else None
 
 
 def _parameters(last: Config, new: Config, alone: Sequence[str]) -> Iterator[str]:
@@ -302,9 +394,7 @@ def _parameters(last: Config, new: Config, alone: Sequence[str]) -> Iterator[str
 
 def _files(bundle: str, alone: Sequence[str]) -> Iterator[str]:
     for path in (name for name in alone if name.startswith("/")):
-        present = Path(path)
-        now = present.read_text() if present.exists() else None
-        if now != slurm_state.file_of_bundle(bundle, path):
+        if _text(path) != slurm_state.file_of_bundle(bundle, path):
             yield f"{path} changes"
 
 
@@ -341,7 +431,8 @@ def hold(file: str) -> str | None:
             HELD.parent.mkdir(parents=True, exist_ok=True)
             HELD.write_text(",".join(free) + "\n")
             _update(free, "State=DRAIN", f"Reason={REASON}")
-        suffering = all_harm(slurm_state.jobs(), old, new, [], groups_of)
+        jobs = _jobs(slurm_state.shown_jobs(), old, new)
+        suffering = all_harm(jobs, old, new, [], groups_of)
     except RuntimeError as error:
         # It was asked before anything changed; that it answers no more is the caller's to see.
         print(f"slurmctld does not say which jobs there are: {error}", file=sys.stderr)
@@ -375,12 +466,57 @@ def _update(names: Sequence[str], *what: str) -> None:
     slurm_state.command("scontrol", "update", f"NodeName={','.join(names)}", *what)
 
 
+def destroy() -> str | None:
+    """What is to be said against taking the cluster back; None where nothing is."""
+    try:
+        jobs = slurm_state.jobs()
+    except RuntimeError as error:
+        # Whoever has disabled it has said that this host holds no jobs any more (it moves, say).
+        if _is_disabled("slurmctld.service"):
+            return None
+        return (
+            f"the cluster is to be taken back, and slurmctld does not say which jobs there are "
+            f"({error}). Either start it (systemctl start slurmctld), or, if no job is left, "
+            "disable it (systemctl disable --now slurmctld), or allow the loss of jobs with "
+            "slurmstack:guards.allowJobLoss: true and pulumi up first"
+        )
+    if not jobs:
+        return None
+    at_work = [job for job in jobs if not job.waits]
+    waiting = [job for job in jobs if job.waits]
+    parts = [
+        f"{len(some)} {what} ({_list(some)})"
+        for what, some in (("running", at_work), ("waiting", waiting))
+        if some
+    ]
+    return (
+        f"jobs would be lost with the cluster: {', '.join(parts)}. Either let them end (scontrol "
+        "update PartitionName=NAME State=DRAIN keeps new ones out meanwhile), or cancel them "
+        "(scancel JOB…), or allow their loss with slurmstack:guards.allowJobLoss: true and "
+        "pulumi up, then pulumi destroy"
+    )
+
+
+def _is_disabled(unit: str) -> bool:
+    """Whether it neither runs nor starts with the host."""
+    for verb in ("is-active", "is-enabled"):
+        words = ["systemctl", verb, "--quiet", unit]
+        if subprocess.run(words, timeout=20, check=False).returncode == 0:
+            return False
+    return True
+
+
 def main(words: Sequence[str]) -> int:
-    if words == ["release"]:
+    verb, *rest = words
+    against = None
+    if verb == "release":
         release()
-        return 0
-    verb, path, *alone = words
-    against = check(Path(path).read_text(), alone) if verb == "check" else hold(path)
+    elif verb == "destroy":
+        against = destroy()
+    elif verb == "check":
+        against = check(Path(rest[0]).read_text(), rest[1:])
+    else:
+        against = hold(rest[0])
     if against is not None:
         print(against, file=sys.stderr)
     return 0 if against is None else 1

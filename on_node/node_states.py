@@ -4,6 +4,9 @@ has against a node ends with its cause.
     before FILE    notes, before slurm.conf becomes FILE's text, who is fit and what people decided
     after FILE     puts back what a change has overwritten, sets partition states that the settings
                    changed; FILE is the slurm.conf that is in place
+    started FILE   notes when each slurmd was started, right before it is to take FILE up
+    back FILE SECONDS NUMBER   waits until the nodes that were fit have come back with FILE, all but
+                   NUMBER of them; names those that have not
     fit FILE SECONDS   waits until each node of FILE is fit, or not fit by a person's word; names
                    those that are not
 
@@ -49,6 +52,9 @@ class State:
     reason: str = ""
     #: Who gave the reason.
     by: str = ""
+    #: When its slurmd was started, by the node's clock. It is another process with each slurm.conf.
+    #: A slurmctld that has just read slurm.conf does not know it before the node registers.
+    started: str = ""
 
     @property
     def misfit(self) -> bool:
@@ -81,6 +87,7 @@ def states(shown: str) -> dict[str, State]:
         state = re.search(r"^\s*State=(\S+)", block, re.MULTILINE)
         if not name or not state:
             continue
+        started = re.search(r"SlurmdStartTime=(\d\S+)", block)
         reason = re.search(r"^\s*Reason=(.*?)(?: \[([^@\]]*)@[^\]]*\])?\s*$", block, re.MULTILINE)
         nodes[name[1]] = State(
             name[1],
@@ -88,6 +95,7 @@ def states(shown: str) -> dict[str, State]:
             "*" not in state[1] and "NOT_RESPONDING" not in state[1],
             reason[1] if reason else "",
             (reason[2] or "") if reason else "",
+            started[1] if started else "",
         )
     return nodes
 
@@ -163,6 +171,43 @@ def settle(decisions: Mapping[str, str], patience: float) -> None:
         if not waiting or time.monotonic() > end:
             return
         time.sleep(1)
+
+
+def started() -> None:
+    """Note which slurmd each node has; of a slurmctld that does not answer, nothing."""
+    try:
+        now = states(slurm_state.command("scontrol", "show", "node"))
+    except RuntimeError:
+        now = {}
+    _remember({**_recall(), "started": {name: state.started for name, state in now.items()}})
+
+
+def back(file: str, patience: float, may_fail: int) -> list[str]:
+    """The nodes that have not come back with slurm.conf, where they are more than may be."""
+    wanted = slurm_state.config_of_text(Path(file).read_text(), slurm_state.expand).nodes
+    memory = _recall()
+    fit_before = {str(name) for name in _list(memory.get("fit"))}
+    noted = memory.get("started")
+    end = time.monotonic() + patience
+    while True:
+        now = states(slurm_state.command("scontrol", "show", "node"))
+        behind = missing(fit_before & {*wanted}, now, noted if isinstance(noted, dict) else {})
+        if len(behind) <= may_fail:
+            return []
+        if time.monotonic() > end:
+            return behind
+        time.sleep(0.5)
+
+
+def missing(
+    names: Iterable[str], now: Mapping[str, State], started: Mapping[str, object]
+) -> list[str]:
+    """Those that do not answer, have not registered, or have the slurmd that they had."""
+    return sorted(
+        name
+        for name in names
+        if name in now and (not now[name].answers or now[name].started in ("", started.get(name)))
+    )
 
 
 def fit(file: str, patience: float) -> list[str]:
@@ -252,6 +297,18 @@ def main(words: Sequence[str]) -> int:
         if verb == "after":
             after(file)
             return 0
+        if verb == "started":
+            started()
+            return 0
+        if verb == "back":
+            behind = back(file, float(rest[0]), int(rest[1]))
+            if behind:
+                print(
+                    f"{','.join(behind)} did not come back with the new slurm.conf (journalctl -u "
+                    "slurmd there); correct the settings and run again",
+                    file=sys.stderr,
+                )
+            return 1 if behind else 0
         wrong = fit(file, float(rest[0]))
     except RuntimeError as error:
         wrong = [str(error)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 #: Folds out a host list; scontrol does it on a host, without asking a daemon.
 Expand = Callable[[str], "tuple[str, ...]"]
@@ -20,6 +21,13 @@ WAITING = frozenset(
 )
 #: States of a job that has nodes and can lose something. One that is COMPLETING has ended.
 ACTIVE = frozenset(("RUNNING", "SUSPENDED", "CONFIGURING", "SIGNALING", "STAGE_OUT", "STOPPED"))
+
+
+#: What is read above a job's partitions in job_state: its record so far, and its nodes with their
+#: bitmap, are shorter.
+_RECORD, _LIST = 2**16, 2**13
+#: A job's nodes, right before its partitions; 24.11 and later: their number and bitmap, too.
+_NODES = re.compile(rb"\0\0..([^\0]+)\0(.{8}\0\0..0x[0-9A-F]*\0)?\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -69,6 +77,18 @@ class Config:
     partitions: Mapping[str, Partition]
     #: Lower-case name → value of the parameters that are not a node's or a partition's.
     parameters: Mapping[str, str] = field(default_factory=dict)
+    #: Sets of nodes that no switch joins to the others, by topology.conf; none: all are joined.
+    apart: tuple[frozenset[str], ...] = ()
+
+    @property
+    def licenses(self) -> dict[str, int]:
+        """Name → number, of those that slurm.conf has."""
+        return dict(_licenses(self.parameters.get("licenses", "")))
+
+    @property
+    def max_jobs(self) -> int:
+        """MaxJobCount."""
+        return _integer(self.parameters.get("maxjobcount"), 10000)
 
 
 @dataclass(frozen=True)
@@ -103,6 +123,13 @@ class Job:
     #: GRES demanded of all its nodes together.
     gres_of_job: tuple[tuple[str, str, int], ...] = ()
     held: Mapping[str, Held] = field(default_factory=dict)
+    #: (name, number) of each that it needs all the time.
+    licenses: tuple[tuple[str, int], ...] = ()
+    #: Its number, and its nodes, as Slurm writes them.
+    number: int = 0
+    node_list: str = ""
+    #: Seconds since the epoch; 0 where it has not started.
+    started: float = 0
 
     @property
     def waits(self) -> bool:
@@ -149,7 +176,74 @@ def jobs() -> list[Job]:
     Raises:
         RuntimeError: slurmctld does not answer.
     """
-    return jobs_of_scontrol(command("scontrol", "--oneliner", "--details", "show", "job"), expand)
+    return jobs_of_scontrol(shown_jobs(), expand)
+
+
+def shown_jobs() -> str:
+    """A line for each job that slurmctld keeps, finished ones among them.
+
+    Raises:
+        RuntimeError: slurmctld does not answer.
+    """
+    return command("scontrol", "--oneliner", "--details", "show", "job")
+
+
+def count_of_jobs(shown: str) -> int:
+    """How many MaxJobCount counts: each task of an array, and finished jobs as well."""
+    count = 0
+    for line in shown.splitlines():
+        if line.startswith("JobId="):
+            tasks = re.search(r" ArrayTaskId=([\d,:-]+)", line)
+            count += len(_tasks(tasks[1])) if tasks else 1
+    return count
+
+
+def _tasks(text: str) -> set[int]:
+    """Of an array's tasks, such as ``1-5,8`` or ``0-10:2``."""
+    tasks: set[int] = set()
+    for first, last, step in re.findall(r"(\d+)(?:-(\d+))?(?::(\d+))?", text):
+        tasks |= {*range(int(first), int(last or first) + 1, int(step or 1))}
+    return tasks
+
+
+def with_all_partitions(jobs: Sequence[Job], state: bytes) -> list[Job]:
+    """Jobs that have nodes, with all partitions that they were submitted to.
+
+    slurmctld tells clients only of the one in which a job runs, but ends the job when any of the
+    others goes (get_part_list in slurmctld/partition_mgr.c). Its job_state has them, that one
+    first, right after the job's nodes, of which 24.11 and later write number and bitmap as well
+    (job_record_pack in common/job_record.c). A string is written behind its length, and ends with
+    a zero byte.
+
+    Args:
+        jobs: as clients are told.
+        state: what the file job_state holds.
+    """
+    alike: dict[tuple[bytes, bytes], list[Job]] = {}
+    for job in jobs:
+        if not job.waits and job.partitions:
+            where = job.node_list.encode(), job.partitions[0].encode()
+            alike.setdefault(where, []).append(job)
+    firsts = b"|".join(sorted({re.escape(first) for _, first in alike}))
+    of_job: dict[str, tuple[str, ...]] = {}
+    for found in re.finditer(rb"\0\0..((" + firsts + rb"),[^\0]+)\0", state, re.DOTALL):
+        above = state[max(0, found.start() - _RECORD) : found.start()]
+        nodes = _NODES.search(above[-_LIST:])
+        some = alike.get((nodes[1], found[2]), []) if nodes else []
+        # In 24.11 and later, each job's number is followed by its state, farther up in its record.
+        if nodes and nodes[2]:
+            some = sorted(some, key=lambda job: _last_number(above, job.number))[-1:]
+        of_job |= {job.id: tuple(found[1].decode(errors="replace").split(",")) for job in some}
+    return [replace(job, partitions=of_job.get(job.id, job.partitions)) for job in jobs]
+
+
+def _last_number(text: bytes, number: int) -> int:
+    """Where the number of a job that runs (1) or is suspended (2) is last; -1 where it is not."""
+    packed, at = number.to_bytes(4, "big"), len(text)
+    while (at := text.rfind(packed, 0, at + 3)) >= 0:
+        if text[at + 7 : at + 8] in (b"\1", b"\2"):
+            return at
+    return -1
 
 
 def reservations() -> list[dict[str, str]]:
@@ -201,6 +295,27 @@ def config_of_text(text: str, expand: Expand) -> Config:
             values = {name.lower(): value for name, value in fields(line).items()}
             partitions[values["partitionname"]] = _partition(values, tuple(nodes), expand)
     return Config(nodes, partitions, parameters)
+
+
+def apart(topology: str, expand: Expand) -> tuple[frozenset[str], ...]:
+    """What a topology.conf of switches leaves apart; nothing where one switch is above all."""
+    below: dict[str, frozenset[str]] = {}
+    children: dict[str, tuple[str, ...]] = {}
+    for line in lines_of(topology):
+        values = {name.lower(): value for name, value in fields(line).items()}
+        if "switchname" in values:
+            name = values["switchname"]
+            below[name] = frozenset(expand(values["nodes"]) if "nodes" in values else ())
+            children[name] = expand(values["switches"]) if "switches" in values else ()
+
+    def nodes(name: str) -> frozenset[str]:
+        return below.get(name, frozenset()).union(
+            *(nodes(child) for child in children.get(name, ()))
+        )
+
+    joined = {child for some in children.values() for child in some}
+    tops = tuple(nodes(name) for name in below if name not in joined)
+    return tops if len(tops) > 1 else ()
 
 
 def lines_of(text: str) -> list[str]:
@@ -284,6 +399,10 @@ def _job(values: Mapping[str, str], state: str, line: str, expand: Expand) -> Jo
         gres_per_node=_gres_demanded(values.get("TresPerNode", "")),
         gres_of_job=_gres_demanded(values.get("TresPerJob", "")),
         held=held,
+        licenses=_licenses(values.get("Licenses", "")),
+        number=_integer(values.get("JobId")),
+        node_list=nodes,
+        started=_instant(values.get("StartTime", "")) if state in ACTIVE else 0,
     )  # fmt: skip
 
 
@@ -347,6 +466,14 @@ def seconds(text: str) -> float:
     return (first or 0) * 60 + (second or 0)
 
 
+def _instant(text: str) -> float:
+    """A point in time as scontrol prints it, in local time."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return 0
+
+
 def megabytes(text: str) -> int:
     """Memory as scontrol prints it (``100M``, ``1.50G``), in MiB."""
     match = re.fullmatch(r"([\d.]+)([KMGTP]?)", text)
@@ -375,6 +502,19 @@ def _gres(text: str) -> list[tuple[str, str, int]]:
         kinds = words[1:-1] if number else words[1:]
         entries.append((words[0], ":".join(kinds), count))
     return entries
+
+
+def _licenses(text: str) -> tuple[tuple[str, int], ...]:
+    """Licenses such as ``matlab:2,fluent``; of alternatives (``|``) none is needed all the time,
+    and those of a server (``@``) are no business of slurm.conf's."""
+    if text in _NOTHING or "|" in text:
+        return ()
+    entries = (re.split(r"[:=*]", entry, maxsplit=1) for entry in text.split(","))
+    return tuple(
+        (name, _integer(number[0], 1) if number else 1)
+        for name, *number in entries
+        if name and "@" not in name
+    )
 
 
 def _gres_held(text: str) -> tuple[tuple[str, str, int, bool], ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from components.host.precheck import Devices, gpus, precheck
+from discovery.identities import differing, people
 from remote.contact import ContactError, run_on_hosts, wait_for
 from remote.host import Host
 from settings import Settings
@@ -42,9 +43,9 @@ def check(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, HostReport
     """Host → what was found there. A host that cannot be reached is a failure of its own."""
     present = [host for host in hosts.values() if not host.lost]
     began = time.time()
-    people = _people(settings)
+    users = people(settings)
     replies = wait_for(
-        run_on_hosts(present, lambda host: precheck(host.name, settings, people), seconds=_SECONDS)
+        run_on_hosts(present, lambda host: precheck(host.name, settings, users), seconds=_SECONDS)
     )
     ended = time.time()
     reports: dict[str, HostReport] = {}
@@ -103,29 +104,29 @@ def _disagreements(reports: Mapping[str, HostReport], settings: Settings) -> Non
     head = reports.get(settings.roles.controller)
     if head is None or not head.values:
         return
-    people = _people(settings)
-    missing = [name for name in people if name not in head.users]
+    declared_people = people(settings)
+    missing = [name for name in declared_people if name not in head.users]
     if missing:
         head.warns.append(
             f"no login of declared users: {', '.join(missing)}; Slurm refuses their jobs"
         )
     declared = {name for name, identity in settings.identities if identity.uid is not None}
-    for name, report in reports.items():
-        for user in [*(name for name, _ in settings.identities), *people]:
-            here, there = report.users.get(user), head.users.get(user)
-            # The numbers of the settings were compared on the node itself.
-            if user in declared or None in (here, there) or here == there:
-                continue
-            text = f"user {user} has the number {here}, and {there} on {settings.roles.controller}"
-            if user in people:
-                report.fails.append(f"{text}: their jobs run as somebody else; give it one number")
-            else:
-                report.warns.append(text)
-
-
-def _people(settings: Settings) -> list[str]:
-    """The declared users of accounting, who are people of the site."""
-    return sorted(settings.accounting.users) if settings.accounting is not None else []
+    controller = settings.roles.controller
+    numbers = {
+        name: {user: str(number) for user, number in report.users.items()}
+        for name, report in reports.items()
+    }
+    for name, user in differing(numbers, controller):
+        # The numbers of the settings were compared on the node itself.
+        if user in declared:
+            continue
+        here, there = numbers[name][user], numbers[controller][user]
+        text = f"user {user} has the number {here}, and {there} on {controller}"
+        if user in declared_people:
+            text = f"{text}: their jobs run as somebody else; give it one number"
+            reports[name].fails.append(text)
+        else:
+            reports[name].warns.append(text)
 
 
 def _warnings(report: HostReport, name: str, settings: Settings) -> None:

@@ -21,15 +21,17 @@ from components.controller.slurm_controller import SLURM_CONF
 from components.host.applier import ROLE as APPLIER_ROLE
 from components.keys import jwt_key_pair
 from components.rest.slurmrestd import TLS
+from on_node.slurm_state import file_of_bundle
 from operations.cluster import Cluster
 from operations.refused import Refused
 from operations.replace import wish
 from operations.stack import Applied
 from operations.up import up
 from remote.answer import Answer, AnswerError, parse_answer
-from remote.commands import APPLIER, APPLIER_PATH
+from remote.commands import APPLIER, APPLIER_PATH, STATE_PATH
 from remote.comparison import Difference, answered, read_comparison
 from remote.contact import ContactError, Reply, run_on_hosts, wait_for
+from remote.framing import END
 from remote.host import Host
 from settings import Settings
 from templates.rendering import render
@@ -44,7 +46,7 @@ _SERVED = "/run/slurm/conf"
 #: Below these, whatever lies beside files of ours was put there by hand; so does it among a unit's
 #: drop-ins.
 _OURS = ("/etc/slurm", "/etc/slurmstack", "/usr/local/lib/slurmstack")
-_DROP_INS = re.compile(r"/etc/systemd/system/[^/]+\.d")
+_DROP_INS = re.compile(r"/etc/systemd/system/([^/]+)\.d")
 #: Made on the host by programs of bundles, so that no bundle names them.
 _MADE_FOLDERS = (jwt_key_pair.FOLDER, TLS)
 _MADE = (jwt_key_pair.JWKS, jwt_key_pair.HS256, APPLIER_PATH)
@@ -134,7 +136,7 @@ def look(
     for host in heads:
         if host.name in answers:
             head = judge(host.name, of_host[host.name], answers[host.name], report)
-            _served(told, head, report, controller)
+            _served(told, head, of_host[host.name], report, controller)
     report.findings.sort(key=lambda one: (one.kind, one.name, one.found, one.node))
     return report
 
@@ -143,12 +145,24 @@ def _ask(hosts: Sequence[Host], text: object, report: Report) -> dict[str, str]:
     replies = wait_for(
         run_on_hosts(hosts, text, seconds=SECONDS, connections=CONNECTIONS)  # type: ignore[arg-type]
     )
+    return sort_replies(replies, report)
+
+
+def sort_replies(replies: Mapping[str, Reply | ContactError], report: Report) -> dict[str, str]:
+    """What hosts answered; why others did not goes into the report."""
+    answers: dict[str, str] = {}
     for name, reply in replies.items():
         if isinstance(reply, ContactError):
             # A machine that was installed anew shows another key, as does one that is not ours.
             again = f"; then slurmstack node replace {name}" if reply.step == "host key" else ""
             report.unreachable[name] = f"{reply.step}: {reply.found}; {reply.remedy}{again}"
-    return {name: reply.stdout for name, reply in replies.items() if isinstance(reply, Reply)}
+            continue
+        refusals = re.findall(r"^slurmstack: [^:]+: (.*)", reply.stderr, re.M)
+        if refusals and f"\n{END}\n" not in reply.stdout:
+            report.unreachable[name] = refusals[-1]
+        else:
+            answers[name] = reply.stdout
+    return answers
 
 
 def script(
@@ -165,6 +179,7 @@ def script(
     more = render(
         "drift/node.sh",
         applier=APPLIER_PATH,
+        state=STATE_PATH,
         served=_SERVED,
         controller=credentials is not None,
         credentials=credentials or {},
@@ -229,10 +244,7 @@ def judge(node: str, held: Sequence[Applied], text: str, report: Report) -> dict
         elif word == "served":
             facts[f"served {second}"] = first
         elif word == "hand-made":
-            found = "is no role's and no package's"
-            findings.append(
-                Finding(node, "hand-made", value, found, command=f"rm {value}", where=node)
-            )
+            findings.append(_hand_made(node, value))
         elif word == "not-decoded":
             found = f"its credential is not decoded on {node}: {second}"
             findings.append(_munge(first, found))
@@ -252,6 +264,14 @@ def judge(node: str, held: Sequence[Applied], text: str, report: Report) -> dict
         findings.append(Finding(node, "file", APPLIER_PATH, found, role=APPLIER_ROLE))
     report.findings += findings
     return facts
+
+
+def _hand_made(node: str, path: str) -> Finding:
+    command = f"rm {path}"
+    if match := _DROP_INS.match(path):
+        command += f"; systemctl daemon-reload; systemctl restart {match[1]}"
+    found = "is no role's and no package's"
+    return Finding(node, "hand-made", path, found, command=command, where=node)
 
 
 def _munge(node: str, found: str) -> Finding:
@@ -307,16 +327,27 @@ def _answer(one: Applied) -> Answer:
 
 
 def _served(
-    told: Mapping[str, Mapping[str, str]], head: Mapping[str, str], report: Report, controller: str
+    told: Mapping[str, Mapping[str, str]],
+    head: Mapping[str, str],
+    held: Sequence[Applied],
+    report: Report,
+    controller: str,
 ) -> None:
-    """Whether the daemons of other hosts run by the controller's files."""
+    """Whether the daemons of other hosts run by the controller's files: as they were deployed, even
+    where somebody has changed one there; a file that is no bundle's, as it is there."""
+    wanted = {key: sha for key, sha in head.items() if key.startswith("served ")}
+    for key in wanted:
+        path = f"{Path(SLURM_CONF).parent}/{key.partition(' ')[2]}"
+        for one in held:
+            text = file_of_bundle(one.text, path)
+            if text is not None:
+                wanted[key] = hashlib.sha256(text.encode()).hexdigest()
     for node, facts in told.items():
         for key, sha in facts.items():
-            word, _, file = key.partition(" ")
-            if word == "served" and head.get(key, sha) != sha:
+            if key.startswith("served ") and wanted.get(key, sha) != sha:
                 report.findings.append(
                     Finding(
-                        node, "served", file, "is not what the controller serves",
+                        node, "served", key.partition(" ")[2], "is not what the controller serves",
                         command="scontrol reconfigure", where=controller,
                     )
                 )  # fmt: skip

@@ -391,7 +391,8 @@ class Unit(_Part):
     """A systemd unit and what makes it restart or reload.
 
     `enabled`, `running`: True, False, or None for "leave as it is". `restart_on`, `reload_on`:
-    paths of this bundle, or `package:NAME`. `reload`: shell text instead of `systemctl reload`.
+    paths of this bundle, or `package:NAME`. `reload`: shell text instead of `systemctl reload`; it
+    runs after a restart, too, if it is due, as it tells others of the files.
     `restart_keys`: lines that, when they differ from those last applied, ask for a restart where a
     reload would have done (or nothing was to be done). `drain_on`, `drain_keys`: the same for the
     bundle's `Withdrawal`: what must not change while the unit is at work.

@@ -35,10 +35,13 @@ _DIRECTORY = "/usr/local/lib/slurmstack"
 
 APPLIER_PATH = f"{_DIRECTORY}/apply"
 
-INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n);mkdir -p $d; cd $d&&\
+STATE_PATH = "/var/lib/slurmstack"
+"""Where the applier keeps what it knows of each role."""
+
+INSTALL = f"""d=${{SLURMSTACK_ROOT-}}{_DIRECTORY}; n=$(uname -n);mkdir -p $d;cd $d&&\
 cat >.new&&tail -n1 .new|grep -q '^# end'&&chmod 755 .new&&sync .new&&mv -f .new apply&&\
-s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; connect as \
-root, free space" >&2; exit 1; }}
+s=$(sha256sum apply)||{{ rm -f .new; echo "slurmstack: $n: install: $d not written; be root, free \
+space" >&2;exit 1; }}
 echo "
 {BEGIN}
 time $(date -u +%FT%TZ)
@@ -69,6 +72,19 @@ provider quotes that with every error, whatever the cause."""
 
 FIND_APPLIER = f"[ -x {APPLIER_PATH} ]"
 """Fails where the applier is missing."""
+
+
+def runs(seconds: float) -> str:
+    """Prints a line `RECORD:WORDS` for each role that the applier has begun to apply within the
+    last seconds: the error that it ended with, or nothing (it went well, or was cut off)."""
+    return (
+        "find /run/slurmstack -maxdepth 1 -name 'run-*' "
+        f"-newermt '{round(seconds) + 2} seconds ago' -exec grep -H '' {{}} + 2>/dev/null\ntrue"
+    )
+
+
+RUN_OF = "/run/slurmstack/run-"
+"""What a record is called, the role left out."""
 
 REMOVE = f"[ ! -x {APPLIER_PATH} ]||exec {APPLIER_PATH} remove"
 """Takes back the role of the bundle on stdin. On a node without applier there is nothing to do."""

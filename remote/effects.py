@@ -313,7 +313,7 @@ def _while_running(
     reloading = set(unit.reload_on) & set(changed)
     if restarting:
         yield ToUnit(unit.name, Deed.RESTARTED, tuple(sorted(restarting)), sure)
-    elif reloading:
+    if reloading and (not restarting or unit.reload is not None):
         yield ToUnit(unit.name, Deed.RELOADED, tuple(sorted(reloading)), sure)
 
 

@@ -12,6 +12,7 @@ from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.configuration.served_files import OWN_FILES, SCRIPTS, SERVED_SCRIPTS, task_prolog
 from components.host import host_baseline
+from components.host.lua import lua_is_read
 from remote.bundle import Bundle, Check, Directory, File, Part
 from settings import Settings
 from settings.hostlist import expand
@@ -72,9 +73,14 @@ def programs_bundle(node: str, settings: Settings) -> Bundle:
 
 def controller_parts(settings: Settings) -> list[Part]:
     """What slurmctld reads beside slurm.conf, and serves."""
+    beside = _beside_slurm_conf(settings)
+    lua = tuple(path for name, path in beside.items() if name in LUA)
     return [
-        File(path, script_text(settings.scripts[name]), mode="0644" if name in LUA else "0755")
-        for name, path in _beside_slurm_conf(settings).items()
+        *(
+            File(path, script_text(settings.scripts[name]), mode="0644" if name in LUA else "0755")
+            for name, path in beside.items()
+        ),
+        *([lua_is_read(lua)] if lua else []),
     ]
 
 

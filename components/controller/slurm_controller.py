@@ -22,12 +22,15 @@ from components.packages.slurm_packages import slurm_package, slurm_packages, tr
 from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, Unit, Validate
 from settings import Settings
 from settings.model import Hardware
+from settings.rollout import number_of
 from templates.rendering import render
 
 ROLE = "slurmctld"
 SLURM_CONF = "/etc/slurm/slurm.conf"
 #: Seconds that a slurmctld may take to read slurm.conf: it takes less than one for 1,000 nodes.
 _READING = 60
+#: Seconds that nodes may take to come back with a new slurm.conf.
+_RETURN = 60
 
 
 class SlurmController(HostRole):
@@ -99,10 +102,10 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 "slurmctld.service",
                 restart_on=(trigger(settings, "slurmctld"),),
                 reload_on=(*files, *enroot_pyxis.served(settings), *programs.served(settings)),
-                reload=guards.keep_jobs(settings) + render("controller/reconfigure.sh"),
+                reload=guards.keep_jobs(settings) + _reload(settings),
                 restart_keys=restart_keys(settings, "slurmctld"),
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
-                timeout=400,
+                timeout=400 + _RETURN,
             ),
             Check(
                 "controller-answers",
@@ -112,6 +115,14 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             *enroot_pyxis.checks(settings),
         ],
     )
+
+
+def _reload(settings: Settings) -> str:
+    """How slurmctld and the nodes take up changed files."""
+    may_fail = number_of(settings.rollout.may_fail, len(settings.compute))
+    back = guards.program("node_states", "back", SLURM_CONF, str(_RETURN), str(may_fail))
+    note = guards.program("node_states", "started", SLURM_CONF)
+    return render("controller/reload.sh", note=note, back=back)
 
 
 def _login_nodes_resolve(settings: Settings) -> list[Part]:

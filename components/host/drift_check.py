@@ -13,7 +13,7 @@ from components.controller.slurm_controller import SLURM_CONF
 from components.guards import guards
 from components.host import applier
 from remote.bundle import Bundle, Directory, File, Unit
-from remote.commands import APPLIER_PATH
+from remote.commands import APPLIER_PATH, STATE_PATH
 from settings import Settings
 from templates.rendering import render
 
@@ -52,7 +52,11 @@ def drift_check_bundle(node: str, settings: Settings) -> Bundle:
             File(
                 PROGRAM,
                 render(
-                    "host/drift-check.sh", applier=APPLIER_PATH, folder=METRICS, cluster=cluster
+                    "host/drift-check.sh",
+                    applier=APPLIER_PATH,
+                    state=STATE_PATH,
+                    folder=METRICS,
+                    cluster=cluster,
                 ),
                 mode="0755",
             ),

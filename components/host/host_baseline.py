@@ -9,8 +9,9 @@ from __future__ import annotations
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.host import applier, storage
+from components.host.lua import lua_is_read
 from components.host.precheck import guard
-from components.host.storage import mounts
+from components.host.storage import mounts, mounts_stay
 from remote.bundle import Bundle, Check, Directory, File, Package, Part
 from settings import Settings
 from templates.rendering import render
@@ -34,7 +35,11 @@ class System(HostRole):
 
 def system_bundle(node: str, settings: Settings) -> Bundle:
     """What every host gets; modules and limits only where users work."""
-    parts: list[Part] = [guard(node, settings), *mounts(node, settings)]
+    parts: list[Part] = [
+        guard(node, settings),
+        mounts_stay(node, ROLE, settings),
+        *mounts(node, settings),
+    ]
     if node in settings.compute or node in settings.login:
         parts += [*_limits(settings), *_modules(settings)]
     return Bundle(node, ROLE, parts)
@@ -76,6 +81,11 @@ def _modules(settings: Settings) -> list[Part]:
             for name in sorted(defaults)
         ),
     ]
+    files = tuple(
+        part.path for part in parts if isinstance(part, File) and part.path.endswith(".lua")
+    )
+    if files:
+        parts.append(lua_is_read(files))
     if modules.tree:
         names = sorted(modules.tree)
         parts.append(Check("modules-load", render("host/modules-load.sh", names=names)))

@@ -61,8 +61,10 @@ def storage_bundle(node: str, settings: Settings) -> Bundle:
         ROLE,
         [
             guard(node, settings),
+            *_exports_stay(settings),
             Guard("folders-above", render("host/folders-above.sh", node=node, folders=above)),
             Package("nfs-kernel-server"),
+            Package("iproute2"),
             *(
                 Directory(share.path, owner=share.owner, mode=share.mode)
                 for share in shares.values()
@@ -78,6 +80,45 @@ def storage_bundle(node: str, settings: Settings) -> Bundle:
             ),
         ],
     )
+
+
+def _exports_stay(settings: Settings) -> list[Part]:
+    """What is exported now stays so while clients have it mounted: when the list changes, and when
+    the server goes."""
+    if settings.guards.allow_job_loss:
+        return []
+    return [
+        Guard("exports-stay", render("host/exports-stay.sh", exports=EXPORTS, goes=False)),
+        Guard(
+            "exports-unused",
+            render("host/exports-stay.sh", exports=EXPORTS, goes=True),
+            when="remove",
+        ),
+    ]
+
+
+def mounts_stay(node: str, role: str, settings: Settings) -> Guard:
+    """Mounts that jobs or state need are not taken away. It is there with shares and without: the
+    last one may go.
+
+    Args:
+        node: the host.
+        role: the bundle that has the mounts.
+        settings: the stack's.
+    """
+    state = []
+    if node == settings.roles.controller:
+        state.append((settings.slurm.StateSaveLocation, "slurmctld"))
+        if settings.accounting is not None:
+            state.append(("/var/lib/mysql", "mariadb"))
+    script = render(
+        "host/mounts-stay.sh",
+        node=node,
+        role=role,
+        jobs=not settings.guards.allow_job_loss,
+        state=state,
+    )
+    return Guard("mounts-stay", script)
 
 
 def mounts(node: str, settings: Settings) -> list[Part]:

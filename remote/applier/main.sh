@@ -37,6 +37,7 @@ main() {
     trap 'fail "${step:-start}" "stopped by a signal at a clean point" "run again to finish"' INT TERM
     take_lock
     parse
+    echo 2>/dev/null >"$run/run-$role" || : # for who asks at the end whether it was begun
     printf 'process %s (%s of role %s)\n' "$$" "$verb" "$role" >"$run/holder"
     read_other_roles
     case $verb in apply) apply ;; remove) remove ;; esac

@@ -30,7 +30,7 @@ find_due() {
         }
         FILENAME ~ /pending$/ { done[$2] = FNR; next }
         FILENAME ~ /command$/ && due("command:" $2, $3) { print "command", $2 }
-        FILENAME ~ /unit$/ && due("unit:" $2, $5) { print "restart", $2; next }
+        FILENAME ~ /unit$/ && due("unit:" $2, $5) { print "restart", $2 }
         FILENAME ~ /unit$/ && due("unit:" $2, $6) { print "reload", $2 }
         END { if (unit_file > done["daemon-reload"] + 0) print "daemon-reload" }' \
         "$state/pending" "$work/command" "$work/unit" >"$work/due"

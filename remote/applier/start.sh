@@ -37,8 +37,10 @@ say() { printf '%s\n' "$node: $role: $*" >&2 2>/dev/null || :; }
 
 did() { changed=true; printf '%s\n' "$*" >>"$work/actions"; say "$*"; }
 
-fail() { # step, what was found, remedy
-    printf 'slurmstack: %s: %s: %s; %s\n' "$node" "$1" "$2" "$3" >&3
+fail() { # step, what was found, remedy; kept for whoever asks at the end of the whole run
+    said=$(printf 'slurmstack: %s: %s: %s; %s' "$node" "$1" "$2" "$3")
+    printf '%s\n' "$said" >&3
+    [ -z "$state" ] || printf '%s\n' "$said" 2>/dev/null >"$run/run-$role" || :
     exit 1
 }
 

@@ -60,6 +60,12 @@ put_back() { # beside: unit, time; sets returned
         must_write mv -fT "$temporary" "$root$path"
         returned="$returned $path"
     done <"$work/put-back"
+    [ -z "$returned" ] || [ "${reload:-}:${status:-}" != yes:3 ] || {
+        # It has taken them up already: what has returned is taken up the same way.
+        number=$(unit=$unit awk '$2 == ENVIRON["unit"] { print $1 }' "$work/unit")
+        (export SLURMSTACK_RETURNED=yes; run_script "$time" "$number.reload") ||
+            returned="$returned, which could not be taken up again ($(last_line))"
+    }
     [ -z "$returned" ] || bounded 20 systemctl is-active -q "$unit" || {
         bounded 20 systemctl reset-failed "$unit" >/dev/null 2>&1
         bounded "$time" systemctl restart "$unit" >/dev/null 2>&1 || :
@@ -136,7 +142,10 @@ apply_unit() {
         start)
             remember "started $unit"
             systemctl_step "unit $unit" "$time" start "$unit"; did "started $unit" ;;
-        restart) systemctl_step "unit $unit" "$time" restart "$unit"; did "restarted $unit" ;;
+        restart)
+            systemctl_step "unit $unit" "$time" restart "$unit"; did "restarted $unit"
+            # A way of its own to take up files tells others of them, too, which a restart does not.
+            ! is_due reload "$unit" || [ ! -e "$work/block/$number.reload" ] || reload_unit ;;
         reload) reload_unit ;;
     esac
     replace_state "keys/$unit" "$keys"
@@ -181,7 +190,7 @@ keys_changed() {
 
 reload_unit() {
     if [ -e "$work/block/$number.reload" ]; then
-        run_script "$time" "$number.reload" || { status=$?; unit_failure "reload $(why "$status" "$time")"; }
+        run_script "$time" "$number.reload" || { status=$? reload=yes; unit_failure "reload $(why "$status" "$time")"; }
         show_output
     else
         systemctl_step "unit $unit" "$time" reload "$unit"

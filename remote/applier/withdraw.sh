@@ -19,13 +19,13 @@ find_withdrawal() {
         # A unit that asks for it no more.
         [ "$on" != - ] || [ -e "$work/block/$number.drain" ] || continue
         echo "$on" | tr ',' '\n' | sort -u | comm -12 - "$work/changing" >>"$work/withdraw-for"
-        touch "$work/block/$number.drain"
-        sort -u "$work/block/$number.drain" >"$work/drain-keys"
-        if [ -e "$state/keys/$unit.drain" ]; then
-            comm -3 "$work/drain-keys" "$state/keys/$unit.drain" | tr -d '\t' >>"$work/withdraw-for"
-        else
-            sort -u "$state/keys/$unit" | comm -23 "$work/drain-keys" - >>"$work/withdraw-for"
-        fi
+        # A line that was a restart-key before, or is one now, says nothing new.
+        cat "$work/block/$number.keys" "$work/block/$number.drain" 2>/dev/null | sort -u >"$work/keys-now"
+        cat "$state/keys/$unit" "$state/keys/$unit.drain" 2>/dev/null | sort -u >"$work/keys-before"
+        {
+            sort -u "$work/block/$number.drain" 2>/dev/null | comm -23 - "$work/keys-before"
+            sort -u "$state/keys/$unit.drain" 2>/dev/null | comm -23 - "$work/keys-now"
+        } >>"$work/withdraw-for"
     done <"$work/drain"
 }
 

@@ -329,7 +329,7 @@ class Real:
             env=self._env,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         if check and done.returncode:
             raise AssertionError(f"pulumi {' '.join(arguments)}:\n{done.stdout}{done.stderr}")

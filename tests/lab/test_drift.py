@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.conftest import RunningLab
+from tests.lab.conftest import RunningLab, await_that
 from tests.lab.test_cluster import invocation, state_of, submit
 
 pytestmark = pytest.mark.lab
@@ -59,17 +59,110 @@ def test_a_clean_cluster_has_no_drift_and_nothing_is_changed_by_looking(lab: Run
         assert changed.stdout == "", node
 
 
+def test_a_machine_that_was_installed_anew(lab: RunningLab) -> None:
+    lab.ssh("login01", "mv /var/lib/slurmstack /root/kept; mv /usr/local/lib/slurmstack /root/lib")
+    try:
+        (one,) = found(lab, "login01")
+    finally:
+        lab.ssh(
+            "login01", "mv /root/kept /var/lib/slurmstack; mv /root/lib /usr/local/lib/slurmstack"
+        )
+    assert (one["kind"], one["command"]) == ("machine", "slurmstack node replace login01")
+    lab.ssh(
+        "login01", "cp -p /etc/machine-id /root/id; echo 0123456789abcdef0123456789abcdef >/root/x"
+    )
+    lab.ssh("login01", "cat /root/x >/etc/machine-id")
+    try:
+        (one,) = found(lab, "login01")
+    finally:
+        lab.ssh("login01", "cat /root/id >/etc/machine-id")
+    assert "is another machine: its id is 0123456789abcdef" in one["found"]
+    assert found(lab, "login01", code=0) == []
+
+
+def test_a_host_with_another_key_is_named_and_nothing_is_sent(lab: RunningLab) -> None:
+    known = lab.lab.known_hosts
+    before = known.read_text()
+    own = [line for line in before.splitlines() if lab.address("cn02") in line.split()[0]]
+    other = [line for line in before.splitlines() if lab.address("cn01") in line.split()[0]]
+    lines = before.replace(own[0].split()[2], other[0].split()[2])
+    known.write_text(lines)
+    try:
+        told = json.loads(drift(lab, "--json", code=1))
+        refused = drift(lab, "cn02", "--fix", "--yes", code=1)
+    finally:
+        known.write_text(before)
+    assert list(told["unreachable"]) == ["cn02"]
+    assert sorted(told["compared"]) == ["cn01", "ctl", "login01"]
+    assert "nothing was sent" in told["unreachable"]["cn02"]
+    assert told["unreachable"]["cn02"].endswith("slurmstack node replace cn02")
+    assert refused.count("\n") == 1
+    assert refused.startswith("slurmstack: nothing was changed: cn02: host key: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("cn99",), "cn99"),
+        (("",), "names at least one host"),
+        (("--fix", "--what", "daemons"), "--what daemons: expected some of packages"),
+        (("--fix", "--what", ""), "--what names nothing"),
+    ],
+)
+def test_what_cannot_be_is_one_line(lab: RunningLab, words: tuple[str, ...], said: str) -> None:
+    before = lab.settings.read_text()
+    refused = drift(lab, *words, code=1)
+    assert refused.startswith("slurmstack: ")
+    assert refused.count("\n") == 1
+    assert said in refused
+    assert lab.settings.read_text() == before
+
+
+def test_each_host_looks_by_itself_where_that_is_wanted(restored: RunningLab) -> None:
+    lab = restored
+    lab.set(driftCheck={})
+    lab.up()
+
+    def look(node: str) -> tuple[str, str]:
+        lab.ssh(node, "systemctl start slurmstack-drift.service")
+        shown = "journalctl -u slurmstack-drift.service -o cat -n 4 --no-pager"
+        metrics = "cat /var/lib/slurmstack-metrics/slurmstack_drift.prom"
+        return lab.ssh(node, shown).stdout, lab.ssh(node, metrics).stdout
+
+    for node in ("ctl", "cn01"):
+        lab.ssh(node, "systemctl is-active slurmstack-drift.timer")
+        said, metrics = look(node)
+        assert "nothing differs from what was applied" in said
+        assert 'slurmstack_drift_differences{role="munge-key",kind=""} 0\n' in metrics
+        assert "slurmstack_drift_unknown_roles 0\n" in metrics
+    assert 'differences{role="cluster",kind=""} 0' in look("ctl")[1]
+    lab.ssh("cn01", "echo '# by hand' >>/etc/default/slurmd")
+    lab.ssh("ctl", "scontrol update NodeName=cn01 Weight=77")
+    said, metrics = look("cn01")
+    assert "slurmd: file /etc/default/slurmd content" in said.replace("  ", " ")
+    assert 'slurmstack_drift_differences{role="slurmd",kind="file"} 1\n' in metrics
+    said, metrics = look("ctl")
+    assert "Weight 77, not 10" in said
+    assert 'slurmstack_drift_differences{role="cluster",kind="node"} 1\n' in metrics
+    for node in NODES:
+        secret = lab.ssh(node, "head -c 40 /etc/munge/munge.key").stdout
+        kept = "grep -rlF -e {} /var/lib/slurmstack/*/applied /var/lib/slurmstack-metrics; true"
+        assert lab.ssh(node, kept.format(secret)).stdout == ""
+    lab.ssh("ctl", "scontrol update NodeName=cn01 Weight=10")
+    drift(lab, "--fix", "cn01", "--yes", code=0)
+
+
 @contextmanager
 def running(lab: RunningLab) -> Iterator[str]:
     """A job on cn01, which still runs in the end, never started anew."""
     job = submit(lab, "sleep 900", "-w cn01", "-N1")
-    lab.ssh(
-        "ctl", f"timeout 60 sh -c 'until squeue -h -j {job} -t R | grep -q .; do sleep 1; done'"
-    )
-    yield job
-    assert state_of(lab, job) == "RUNNING"
-    assert "Restarts=0" in lab.ssh("ctl", f"scontrol show job {job}").stdout
-    lab.ssh("ctl", f"scancel {job}")
+    try:
+        await_that(lambda: state_of(lab, job) == "RUNNING")
+        yield job
+        assert state_of(lab, job) == "RUNNING"
+        assert "Restarts=0" in lab.ssh("ctl", f"scontrol show job {job}").stdout
+    finally:
+        lab.ssh("ctl", f"scancel {job}")
 
 
 #: Node → what is done there by hand.
@@ -181,63 +274,4 @@ def test_every_kind_is_named_and_put_right_and_a_job_goes_on(restored: RunningLa
         assert found(lab, code=0) == []
         assert lab.ssh("ctl", "systemctl is-active slurmctld").stdout == "active\n"
         assert invocation(lab, "ctl", "slurmctld") == controller  # reconfigured, not restarted
-        assert "changed" not in lab.pulumi("preview", "--expect-no-changes").stdout
-
-
-def test_a_machine_that_was_installed_anew(lab: RunningLab) -> None:
-    lab.ssh("login01", "mv /var/lib/slurmstack /root/kept; mv /usr/local/lib/slurmstack /root/lib")
-    try:
-        (one,) = found(lab, "login01")
-    finally:
-        lab.ssh(
-            "login01", "mv /root/kept /var/lib/slurmstack; mv /root/lib /usr/local/lib/slurmstack"
-        )
-    assert (one["kind"], one["command"]) == ("machine", "slurmstack node replace login01")
-    lab.ssh(
-        "login01", "cp -p /etc/machine-id /root/id; echo 0123456789abcdef0123456789abcdef >/root/x"
-    )
-    lab.ssh("login01", "cat /root/x >/etc/machine-id")
-    try:
-        (one,) = found(lab, "login01")
-    finally:
-        lab.ssh("login01", "cat /root/id >/etc/machine-id")
-    assert "is another machine: its id is 0123456789abcdef" in one["found"]
-    assert found(lab, "login01", code=0) == []
-
-
-def test_a_host_with_another_key_is_named_and_nothing_is_sent(lab: RunningLab) -> None:
-    known = lab.lab.known_hosts
-    before = known.read_text()
-    own = [line for line in before.splitlines() if lab.address("cn02") in line.split()[0]]
-    other = [line for line in before.splitlines() if lab.address("cn01") in line.split()[0]]
-    lines = before.replace(own[0].split()[2], other[0].split()[2])
-    known.write_text(lines)
-    try:
-        told = json.loads(drift(lab, "--json", code=1))
-        refused = drift(lab, "cn02", "--fix", "--yes", code=1)
-    finally:
-        known.write_text(before)
-    assert list(told["unreachable"]) == ["cn02"]
-    assert sorted(told["compared"]) == ["cn01", "ctl", "login01"]
-    assert "nothing was sent" in told["unreachable"]["cn02"]
-    assert told["unreachable"]["cn02"].endswith("slurmstack node replace cn02")
-    assert refused.count("\n") == 1
-    assert refused.startswith("slurmstack: nothing was changed: cn02: host key: ")
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("cn99",), "cn99"),
-        (("",), "names at least one host"),
-        (("--fix", "--what", "daemons"), "--what daemons: expected some of packages"),
-        (("--fix", "--what", ""), "--what names nothing"),
-    ],
-)
-def test_what_cannot_be_is_one_line(lab: RunningLab, words: tuple[str, ...], said: str) -> None:
-    before = lab.settings.read_text()
-    refused = drift(lab, *words, code=1)
-    assert refused.startswith("slurmstack: ")
-    assert refused.count("\n") == 1
-    assert said in refused
-    assert lab.settings.read_text() == before
+        lab.pulumi("preview", "--expect-no-changes")

@@ -305,3 +305,126 @@ def hardware(lab: RunningLab, name: str) -> dict[str, int]:
     found = dict(word.split("=", 1) for word in words if "=" in word)
     names = ("CPUs", "Boards", "SocketsPerBoard", "CoresPerSocket", "ThreadsPerCore")
     return {**{key: int(found[key]) for key in names}, "RealMemory": 2 * int(found["RealMemory"])}
+
+
+def test_what_scontrol_does_not_tell_of_jobs(clean: RunningLab) -> None:
+    lab = clean
+    # slurmctld names the partition in which it runs, and would end it when the other one goes.
+    several = submit(lab, "-p main,gpu -w cn02 --mem=100")
+    said = refused(lab, without_gpu_partition)
+    assert f"partition gpu goes: job {several} (root, main,gpu, running on cn02)" in said
+    # It would forget what is above, and its nodes would end it as unknown.
+    said = refused(lab, lambda it: it["slurm"].update(MaxJobCount=1))
+    assert re.search(r"slurmctld keeps \d+ jobs.*MaxJobCount of 1", said), said
+    # A waiting job of two nodes, which no switch is to join any more.
+    across = submit(lab, "-H -N 2 --mem=100", "PENDING")
+    said = refused(lab, lambda it: it["topology"]["switches"].pop("top"))
+    assert f"no partition is left in which these can start: job {across} " in said
+    lab.ssh("ctl", f"scancel {across}")
+
+    lab.change(having_licenses("matlab:3"))
+    lab.up()
+    holds = submit(lab, "-L matlab:2 -w cn01 --mem=100")
+    wants = submit(lab, "-H -L matlab:3 --mem=100", "PENDING")
+    for value, what in {
+        "fluent:3": rf"license matlab goes: jobs {holds} .*, {wants} ",
+        "matlab:2": rf"there are 2 licenses matlab, 3 are wanted at once: job {wants} ",
+        "matlab:1": rf"there are 1 licenses matlab, 2 are held: job {holds} ",
+    }.items():
+        assert re.search(what, refused(lab, having_licenses(value)))
+    assert state_of(lab, several) == state_of(lab, holds) == "RUNNING"
+
+
+def having_licenses(value: str) -> Change:
+    def change(config: dict[str, Any]) -> None:
+        config["slurm"]["extra"]["Licenses"] = value
+
+    return change
+
+
+def test_the_cluster_is_not_taken_back_while_jobs_are_there(clean: RunningLab) -> None:
+    lab = clean
+    running = submit(lab, "-w cn01 --mem=100")
+    waiting = submit(lab, "-H", "PENDING")
+    before = standing(lab)
+    said = destroy(lab, check=False)
+    assert "slurmstack: ctl: guard jobs-end: refused" in said
+    assert rf"1 running ({running} (root, main, running on cn01))" in said
+    assert rf"1 waiting ({waiting} (root, main, pending))" in said
+    assert "nothing was changed" in said
+    # On no node, be it in the controller's way or not.
+    assert standing(lab) == before
+    assert state_of(lab, running) == "RUNNING"
+    # One that does not answer has not said that there are no jobs.
+    lab.ssh("ctl", f"scancel {waiting}; systemctl stop slurmctld")
+    said = destroy(lab, check=False)
+    assert "slurmctld does not say which jobs there are" in said
+    lab.ssh("ctl", "systemctl start slurmctld")
+    await_that(lambda: "is UP" in lab.ssh("ctl", "scontrol ping", check=False).stdout)
+    assert standing(lab) == before
+    cancel(lab)
+    destroy(lab)
+    assert set(standing(lab).values()) == {""}
+    lab.up()
+    assert submit(lab, "-w cn01 --mem=100")
+
+
+def destroy(lab: RunningLab, check: bool = True) -> str:
+    done = lab.pulumi("destroy", "--yes", "--skip-preview", check=check)
+    assert check or done.returncode != 0
+    return done.stdout + done.stderr
+
+
+def standing(lab: RunningLab) -> dict[str, str]:
+    """Daemons that run and roles that are held, node by node."""
+    ask = (
+        "systemctl list-units --no-legend --plain --state=active 'slurm*' munge* sackd*"
+        " | grep -o '^[^ ]*'; ls /var/lib/slurmstack 2>/dev/null"
+    )
+    return {
+        name: lab.ssh(name, ask, check=False).stdout for name in ("ctl", "login01", "cn01", "cn02")
+    }
+
+
+def test_a_mount_does_not_go_from_under_jobs_and_state(clean: RunningLab) -> None:
+    """No NFS here: a tmpfs stands for the share, its unit and the record of it are as they would
+    be."""
+    lab = clean
+    unit = "/etc/systemd/system/{}.mount"
+    mount = (
+        "mkdir -p {0} && mount -t tmpfs none {0} && echo Where={0} >{1} && "
+        "echo path {1} >>/var/lib/slurmstack/system/manifest"
+    )
+    state = "/var/spool/slurmctld"
+    lab.ssh("cn01", mount.format("/scratch", unit.format("scratch")))
+    lab.ssh(
+        "ctl",
+        f"systemctl stop slurmctld; rm -rf /tmp/state; cp -a {state} /tmp/state; "
+        f"{mount.format(state, unit.format('state'))}; cp -a /tmp/state/. {state}; "
+        f"chown slurm:slurm {state}; systemctl start slurmctld",
+    )
+    try:
+        await_that(lambda: node(lab, "cn01").startswith("idle"))
+        job = submit(lab, "-w cn01 --mem=100")
+        # The roles' texts change, and have no share.
+        said = refused(lab, lambda it: it.update(precheck={"freeDisk": 100}))
+        assert (
+            "cn01: guard mounts-stay: refused (exit 1): /scratch would be something "
+            f"else, and jobs run here that may have files there: {job}." in said
+        )
+        assert f"{state} would be something else, and slurmctld has its state there" in said
+        lab.ssh("cn01", "mountpoint -q /scratch")
+        assert state_of(lab, job) == "RUNNING"
+        cancel(lab)
+    finally:
+        lab.ssh("cn01", "umount /scratch")
+        lab.ssh(
+            "ctl",
+            f"systemctl stop slurmctld; cp -a {state}/. /tmp/state; umount {state}; "
+            f"cp -a /tmp/state/. {state}; systemctl start slurmctld",
+        )
+        for name in ("cn01", "ctl"):
+            # The next role's text takes the rest back.
+            lab.ssh(name, "sed -i '/scratch.mount/d; /state.mount/d' "
+                    "/var/lib/slurmstack/system/manifest; rm -f /etc/systemd/system/scratch.mount "
+                    "/etc/systemd/system/state.mount")  # fmt: skip

@@ -114,3 +114,28 @@ def test_a_declared_user_without_a_login_is_named(restored: RunningLab) -> None:
     )
     assert "declared users without a login there: " in (printed := restored.up())
     assert "nobodyhere" in printed
+
+
+def test_people_are_compared_before_anything_is_changed(restored: RunningLab) -> None:
+    lab = restored
+    lab.change(lambda it: it["slurm"].update(MessageTimeout=47))
+    before = lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout
+    for change, back, numbers in (
+        ("usermod -u 5901", "usermod -u 5001", "5901 5001"),
+        ("usermod -g 100", "usermod -g 5001", "5001 100"),
+    ):
+        lab.ssh("cn02", f"{change} alice")
+        refused = lab.up(check=False)
+        lab.ssh("cn02", f"{back} alice")
+        assert (
+            f"cn02: identities: user alice has the numbers {numbers} (uid, gid), "
+            "and 5001 5001 on ctl" in refused
+        )
+        assert "nothing was changed" in refused
+        assert lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout == before
+    lab.ssh("cn02", "userdel alice")  # no login there is no difference
+    try:
+        lab.up()
+    finally:
+        lab.ssh("cn02", "useradd -u 5001 -U -s /bin/bash alice")
+    assert lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout != before

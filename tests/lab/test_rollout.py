@@ -118,3 +118,47 @@ def test_a_drain_of_a_run_that_was_killed_is_ended_by_the_next(draining: Running
     lab.up()
     assert "LimitNOFILE=16388" in slurmd(lab, "cn01")
     assert node(lab, "cn01") == "idle|none|Unknown"
+
+
+#: Waits for a job of a second, again and again: how long each took in seconds, and how it ended.
+JOBS = (
+    "cd /; while [ -e /run/watched ]; do a=$(date +%s%N); srun -Q -w cn01 -n1 true; r=$?; "
+    "echo $((($(date +%s%N) - a) / 1000000)) $r; done"
+)
+
+
+def test_a_slurm_conf_that_nodes_do_not_take_up_goes_back_everywhere(
+    restored: RunningLab,
+) -> None:
+    lab = restored
+    cancel(lab)
+    before = lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout
+    long = submit(lab, "-w cn01")
+    waiting = submit(lab, "-w cn01 --exclusive", "PENDING")
+    # Its slurmd runs, and cannot be started anew.
+    binary = "$(readlink -f /usr/sbin/slurmd)"
+    lab.ssh("cn02", f"chmod a-x {binary}")
+    lab.ssh("ctl", f"touch /run/watched; nohup sh -c '{JOBS}' >/run/jobs 2>&1 </dev/null &")
+    try:
+        lab.set(rollout={"mayFail": 0})
+        lab.change(lambda it: it["slurm"].update(MessageTimeout=49))
+        said = lab.up(check=False)
+    finally:
+        lab.ssh("cn02", f"chmod a+x {binary}")
+        lab.ssh("ctl", "rm -f /run/watched")
+    assert "slurmstack: ctl: unit slurmctld.service: reload exit 3: cn02 did not come back" in said
+    assert "put back the last version of /etc/slurm/slurm.conf" in said, said
+    assert lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout == before
+    for name in ("ctl", "cn01", "cn02"):
+        shown = lab.ssh(name, "scontrol show config | grep -E '^(MessageTimeout|HASH_VAL)'").stdout
+        assert "= 49" not in shown, name
+        assert "Match" in shown, name
+    assert (state_of(lab, long), state_of(lab, waiting)) == ("RUNNING", "PENDING")
+    ran = [line.split() for line in lab.ssh("ctl", "cat /run/jobs").stdout.splitlines()]
+    assert len(ran) > 10
+    assert {status for _, status in ran} == {"0"}
+    assert max(int(milliseconds) for milliseconds, _ in ran) < 10_000, ran
+    # What held it up is gone: the same change is taken.
+    lab.up()
+    assert "= 49 " in lab.ssh("cn02", "scontrol show config | grep ^MessageTimeout").stdout
+    cancel(lab)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from components.configuration.served_files import gres_conf
+from components.host.lua import lua_is_read
 from lab import machine
 from settings import parse
 from settings.gres import Gres, node_gres
@@ -161,3 +162,15 @@ def test_slurmd_takes_what_people_write(lab: RunningLab) -> None:
         for one in gres:
             wanted[one.Name] = wanted.get(one.Name, 0) + (one.count or 0)
         assert found == wanted, (head, answer)
+
+
+def test_what_is_no_lua_is_named_before_it_is_in_place(lab: RunningLab) -> None:
+    """By the compiler of the nodes, which have it with Lmod; its words are the error's."""
+    script = lua_is_read(("/m/a.lua", "/m/b.lua")).script
+    place = "mkdir -p /tmp/staged/m && echo 'help(\"x\")' >/tmp/staged/m/a.lua && cp /tmp/staged/m/"
+    run = f"SLURMSTACK_STAGED=/tmp/staged sh -s 2>&1 <<'END'\n{script}\nEND"
+    lab.ssh("cn01", f"{place}a.lua /tmp/staged/m/b.lua && {run}")
+    said = lab.ssh("cn01", f"echo 'help(' >/tmp/staged/m/b.lua; {run}", check=False)
+    lab.ssh("cn01", "rm -r /tmp/staged")
+    assert said.returncode == 1
+    assert "/m/b.lua:2: unexpected symbol near <eof>" in said.stdout

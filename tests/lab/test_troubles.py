@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import RunningLab
+from tests.lab.conftest import RunningLab, lab_command
 from tests.lab.test_cluster import Edit, add_cn03, edit, parameter
 
 __all__ = ["edit"]
@@ -67,3 +68,53 @@ def test_a_node_in_trouble(lab: RunningLab, edit: Edit, trouble: str) -> None:
     assert parameter(lab, "ctl", "MessageTimeout") == f"{timeout} sec"
     lab.pulumi("up", "--yes", "--skip-preview")
     assert lab.ssh("ctl", "srun -w cn03 hostname").stdout.strip() == "cn03"
+
+
+def test_a_setting_that_goes_back_after_a_failure_reaches_the_node(restored: RunningLab) -> None:
+    """Pulumi keeps the inputs of before with a failed update: to it, these are no change."""
+    lab = restored
+    before = lab.settings.read_text()
+    file = "/etc/systemd/system/slurmd.service.d/slurmstack.conf"
+
+    def limit() -> str:
+        shown = lab.ssh("cn02", f"grep NOFILE {file}; systemctl show -p LimitNOFILE slurmd").stdout
+        return shown.replace("LimitNOFILE=", "")
+
+    good = limit()
+    # What fails comes last, after the files and the daemon.
+    lab.ssh("cn02", "chmod -x /usr/bin/sinfo")
+    try:
+        lab.change(lambda it: it["limits"].update(nofile=16001))
+        assert "cn02: check node-is-idle" in lab.up(check=False)
+        assert limit() == "16001\n16001\n"
+    finally:
+        lab.ssh("cn02", "chmod +x /usr/bin/sinfo")
+    lab.settings.write_text(before)
+    lab.up()
+    assert limit() == good
+    lab.pulumi("up", "--yes", "--expect-no-changes")
+
+
+def test_a_first_deployment_whose_programs_do_not_reach_the_controller(
+    machines: RunningLab, tmp_path: Path
+) -> None:
+    """slurmctld does not start on a slurm.conf that names a program which is not there."""
+    lab = machines
+    script = tmp_path / "prolog-slurmctld.sh"
+    script.write_text("#!/bin/sh\ntrue\n")
+    lab.change(lambda it: it.update(scripts={"PrologSlurmctld": str(script)}))
+    lab.ssh("ctl", "mkdir -p /etc/slurmstack && touch /etc/slurmstack/scripts")
+    failed = lab_command(lab.name, "up", check=False)
+    said = failed.stdout + failed.stderr
+    assert failed.returncode != 0
+    assert "slurmstack: ctl: " in said
+    assert "/etc/slurmstack/scripts" in said
+    assert "Traceback" not in said
+    # Nothing was begun that needs them, and nothing half-done is in the way.
+    for node, unit in (("ctl", "slurmctld"), ("cn01", "slurmd"), ("login01", "sackd")):
+        assert lab.ssh(node, f"command -v {unit}", check=False).returncode != 0, node
+    lab.ssh("ctl", "rm /etc/slurmstack/scripts")
+    lab_command(lab.name, "up")
+    shown = lab.ssh("ctl", "scontrol show config").stdout
+    assert "PrologSlurmctld" in shown
+    assert lab.ssh("ctl", "srun -w cn01 hostname").stdout.strip() == "cn01"

@@ -95,7 +95,7 @@ class Sandbox:
     def run(self, *argv: str, stdin: str = "", **env: str) -> Outcome:
         done = subprocess.run(
             [str(self.pulumi), *argv], cwd=self.project, env=self.env | env, input=stdin,
-            capture_output=True, text=True, timeout=120, check=False,
+            capture_output=True, text=True, timeout=300, check=False,
         )  # fmt: skip
         return Outcome(done.returncode, done.stdout, done.stderr)
 

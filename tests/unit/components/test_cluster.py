@@ -22,6 +22,7 @@ from components import asked_again
 from components.assembly import Assembly, Deployed
 from components.cluster import COMPONENTS, SlurmCluster
 from components.controller import slurm_controller
+from components.guards import destroy_guard
 from components.keys.munge_key import read_credential
 from components.rollout import RolloutTurns
 from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL
@@ -163,7 +164,7 @@ def test_five_commands_a_node_and_two_for_the_munge_key() -> None:
     node, _ = deploy(slurm={})
     assert set(commands(node)) == {
         "ctl-node", "ctl-system", "ctl-munge-staged", "ctl-munge-key", "ctl-slurmctld", *OTHERS,
-        "ctl-guards", "ctl-nodes-fit",
+        "ctl-guards", "ctl-nodes-fit", "ctl-destroy-guard",
         "cn01-node", "cn01-system", "cn01-munge-staged", "cn01-munge-key", "cn01-slurmd",
         "cn02-node", "cn02-system", "cn02-munge-staged", "cn02-munge-key", "cn02-slurmd",
     }  # fmt: skip
@@ -217,6 +218,7 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(components.bundle_resource, "_command", command)
     # Here no node is down; what it waits for is seen in the lab.
     monkeypatch.setattr(slurm_controller, "unless_idle", all_of_them)
+    monkeypatch.setattr(destroy_guard, "unless_idle", all_of_them)
     # Nor has a rollout stopped (tests/engine/test_rollout.py).
     monkeypatch.setattr(
         RolloutTurns, "unless_stopped", lambda _, bundles: all_of_them(bundles, None)
@@ -251,6 +253,8 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     assert {"cn01-programs", "cn02-programs"} <= before("ctl-slurmctld")
     assert "ctl-slurmctld" in before("ctl-accounting") & before("ctl-slurmrestd")
     assert "ctl-rest-tls" in before("ctl-slurmrestd")
+    # Pulumi deletes the other way round: what asks for jobs is asked before anything goes.
+    assert direct["ctl-destroy-guard"] == set(direct) - {"ctl-destroy-guard", *OTHERS}
     for node, daemon in (("cn01", "slurmd"), ("in", "login")):
         own = {f"{node}-packages", f"{node}-munge-key", f"{node}-system"}
         assert {*own, "ctl-slurmctld"} <= before(f"{node}-{daemon}")
@@ -262,8 +266,12 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     "ctl-system": ("System::ctl", {"ctl-node", "in-storage"}),
     "ctl-programs": ("Programs::ctl", {"ctl-system"}),
     "munge-key": ("MungeKey::munge-key", set()),
-    "ctl-munge-key": ("MungeKey::munge-key", {"munge-key", "ctl-system"}),
-    "munge-credential": ("MungeKey::munge-key", {"ctl-munge-key"}),
+    "ctl-munge-staged": ("MungeKey::munge-key", {"munge-key", "ctl-system"}),
+    "munge-credential": ("MungeKey::munge-key", {"ctl-munge-staged"}),
+    "munge-switch": ("MungeKey::munge-key", {"munge-key", "ctl-munge-staged"}),
+    "ctl-munge-key": (
+        "MungeKey::munge-key", {"munge-key", "ctl-munge-staged", "munge-switch", "ctl-system"},
+    ),
     "ctl-guards": ("Guards::ctl", {"ctl-system"}),
     "ctl-package-host": ("PackageRepository::packages", {"ctl-node"}),
     "ctl-jwt": ("JwtKeyPair::jwt-key-pair", {"ctl-guards", "ctl-munge-key", "ctl-package-host"}),
@@ -287,13 +295,19 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     "in-storage": ("Storage::in", {"in-node"}),
     "in-system": ("System::in", {"in-node", "in-storage"}),
     "in-packages": ("PackageRepository::packages", {"in-node", "ctl-package-host"}),
-    "in-munge-key": ("MungeKey::munge-key", {"munge-key", "munge-credential", "in-system"}),
+    "in-munge-staged": ("MungeKey::munge-key", {"munge-key", "munge-credential", "in-system"}),
+    "in-munge-key": (
+        "MungeKey::munge-key", {"munge-key", "in-munge-staged", "munge-switch", "in-system"},
+    ),
     "in-login": ("LoginNode::in", {"in-munge-key", "in-packages", "ctl-slurmctld"}),
     "cn01-node": ("Node::cn01", set()),
     "cn01-system": ("System::cn01", {"cn01-node", "in-storage"}),
     "cn01-programs": ("Programs::cn01", {"cn01-system"}),
     "cn01-packages": ("PackageRepository::packages", {"cn01-node", "ctl-package-host"}),
-    "cn01-munge-key": ("MungeKey::munge-key", {"munge-key", "munge-credential", "cn01-system"}),
+    "cn01-munge-staged": ("MungeKey::munge-key", {"munge-key", "munge-credential", "cn01-system"}),
+    "cn01-munge-key": (
+        "MungeKey::munge-key", {"munge-key", "cn01-munge-staged", "munge-switch", "cn01-system"},
+    ),
     "cn01-slurmd": ("ComputeNode::cn01", {"cn01-munge-key", "cn01-packages", "ctl-slurmctld"}),
     "cn01-apptainer": ("Apptainer::apptainer", {"cn01-packages", "cn01-system"}),
 }  # fmt: skip
@@ -322,7 +336,11 @@ def test_resources_keep_their_urns_and_what_they_stand_on(monkeypatch: pytest.Mo
         for name, (parent, needs) in STANDS.items()
         if name.startswith("cn01")
     }
-    assert found == STANDS | second
+    stands = STANDS | second
+    # What is to be deleted first stands on every bundle there is.
+    bundles = set(stands) - {"munge-key", "slurmdbd-password", *OTHERS}
+    stands["ctl-destroy-guard"] = ("DestroyGuard::ctl", bundles)
+    assert found == stands
 
 
 def test_every_connection_is_pinned() -> None:
@@ -436,6 +454,17 @@ def test_what_holds_a_secret_is_shut_to_others() -> None:
     assert found == SHUT
 
 
+def test_what_is_asked_again_is_noted_beside_the_program() -> None:
+    """Each stack has its own file; `slurmstack` and a later version find it there."""
+    deploy()  # of the stack lab
+    project = Path(__file__).parents[3]
+    assert asked_again._file() == project / ".slurmstack/lab/asked-again.json"
+
+
+def test_a_new_key_gets_a_new_credential_and_nothing_else_does() -> None:
+    assert commands(deploy()[0])["munge-credential"]["triggers"] == [SHA]
+
+
 def test_an_existing_key_makes_none() -> None:
     node, _ = deploy(mungeKey=base64.b64encode(KEY).decode())
     assert not [args for args in node.made.values() if "random" in args.typ]
@@ -527,11 +556,12 @@ def test_the_inventory_names_the_key_that_signs() -> None:
 def test_a_connection_is_the_hosts_and_its_bastions() -> None:
     jump = Host("jump", "10.1.1.1", "ssh-ed25519 JUMP", port=2222, user="hop", dial_error_limit=5)
     host = Host(
-        "cn01", "10.73.0.21", HOST_KEY, port=22, user="root", bastion=jump,
+        "cn01", "10.73.0.21", HOST_KEY, port=2022, user="admin", bastion=jump,
         dial_error_limit=7, per_dial_timeout=11,
     )  # fmt: skip
     args = components.bundle_resource.connection(host)
-    assert (args.host, args.host_key, args.port, args.user) == ("10.73.0.21", HOST_KEY, 22, "root")
+    assert (args.host, args.port, args.user) == ("10.73.0.21", 2022, "admin")
+    assert args.host_key == HOST_KEY
     assert (args.dial_error_limit, args.per_dial_timeout) == (7, 11)
     proxy: Any = args.proxy
     assert (proxy.host, proxy.host_key, proxy.port, proxy.user, proxy.dial_error_limit) == (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from components.inventory import digest, join, was_applied
 from components.report import _brief as brief
-from components.report import done
+from components.report import alike, done
 from remote.answer import Answer, FileState
 
 SHA = "ab" * 32
@@ -83,6 +83,13 @@ def test_two_things_are_two_and_one_is_one() -> None:
     assert done([answer("ctl", role, "ran z") for role in ("x", "y")]) == ["ctl: applied x, y"]
 
 
+def test_all_that_was_installed_counts() -> None:
+    told = done([answer("ctl", "x", "installed a", "installed b c", "reloaded d.timer")])
+    assert told == ["ctl: reloaded d; 3 packages"]
+    both = done([answer("ctl", "x", "restarted a.service", "restarted b.socket")])
+    assert both == ["ctl: restarted a, b"]
+
+
 def test_a_field_that_the_program_learns_later_is_no_other_answer() -> None:
     """Else the first run of a new version would report every role of every node."""
 
@@ -102,3 +109,38 @@ def test_a_lost_node_is_listed_as_such_and_keys_are_those_of_their_files() -> No
     assert held["cn01"]["keys"] == {"munge": SHA, "jwt": "kid"}
     assert held["cn01"]["roles"] == ["a", "m"]
     assert held["cn01"]["packages"] == {"p": "1"}
+
+
+SIXTY_FOUR = [f"dgx{number:02}" for number in range(1, 65)]
+ADDRESSES = {name: f"10.0.1.{number}" for number, name in enumerate(SIXTY_FOUR, 1)}
+
+
+def rows(lines: list[str]) -> int:
+    """Rows of a terminal of 100 columns, on which Pulumi indents each line by four."""
+    return sum(-(-(4 + len(line)) // 100) for line in lines)
+
+
+def test_nodes_that_fail_alike_are_one_error() -> None:
+    problems = [
+        (name, f"connect: {ADDRESSES[name]}:22 does not answer; see that {name} is up")
+        for name in SIXTY_FOUR
+    ]
+    assert alike(problems, ADDRESSES) == [
+        "dgx[01-64]: connect: ADDRESS:22 does not answer; see that NODE is up"
+    ]
+    # One alone is told in its own words.
+    assert alike(problems[:1], ADDRESSES) == [
+        "dgx01: connect: 10.0.1.1:22 does not answer; see that dgx01 is up"
+    ]
+
+
+def test_what_many_nodes_say_stays_on_the_screen() -> None:
+    long = "check x: " + "found " * 60 + "; do it"
+    assert rows(alike([("dgx01", long)], ADDRESSES)) == 3
+    different = [(name, f"{long} {number}") for number, name in enumerate(SIXTY_FOUR)]
+    told = alike(different, ADDRESSES)
+    assert rows(told) == len(told) == 3
+    assert told[-1] == "62 further errors, on dgx[03-64]: above"
+    # What most have comes first; a node may have several.
+    mixed = [("dgx64", "b"), *((name, "a") for name in SIXTY_FOUR[1:])]
+    assert alike(mixed, ADDRESSES) == ["dgx[02-64]: a", "dgx64: b"]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from components.configuration.slurm_conf import slurm_conf
 from components.keys.jwt_key_pair import jwt_bundle, trusted_lines
@@ -18,7 +22,7 @@ from remote.bundle import Bundle, Check, Command, File, Unit, Validate
 from settings import Settings, parse
 from tests.unit.components.test_cluster import bare, commands, deploy, is_secret, plain
 from tests.unit.settings.test_jwt import public
-from tests.unit.settings.test_rest import GOOD, KEY, pem, with_certificate
+from tests.unit.settings.test_rest import DAY, GOOD, KEY, NOW, certificate, pem, with_certificate
 
 SHELLCHECK = Path(sys.executable).parent / "shellcheck"
 ON: dict[str, Any] = {"jwt": {}, "rest": {}}
@@ -184,3 +188,24 @@ def test_foreign_keys_are_one_a_line() -> None:
 
 def test_no_ca_with_a_certificate_of_the_settings() -> None:
     assert ca_pem(Answer(node="ctl", role="slurmrestd")) is None
+
+
+def test_the_ca_that_the_controller_made_is_told_in_pem() -> None:
+    der = x509.load_pem_x509_certificate(GOOD.encode()).public_bytes(Encoding.DER)
+    facts = {"rest-ca": base64.b64encode(der).decode()}
+    assert ca_pem(Answer(node="ctl", role="slurmrestd", facts=facts)) == GOOD
+
+
+@pytest.mark.parametrize(("days", "warns"), [(29, True), (31, False)])
+def test_a_certificate_is_warned_of_a_month_before_it_expires(
+    days: int, warns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", lambda text, *_: warnings.append(text))
+    end = NOW + days * DAY
+    deploy(**with_certificate(certificate(KEY, ["10.73.0.10"], end=end)))
+    text = (
+        f"the certificate of slurmstack:rest expires on {end:%Y-%m-%d}: put a new one into the "
+        "settings before"
+    )
+    assert warnings == ([text] if warns else [])

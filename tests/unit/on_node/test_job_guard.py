@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from on_node import job_guard, slurm_state
@@ -171,6 +174,96 @@ def test_constraints(wanted: str, met: bool) -> None:
         for name, features in {"a": ["dgx", "ib"], "b": ["big"]}.items()
     ]
     assert job_guard._has_features(nodes, wanted) is met
+
+
+@pytest.mark.parametrize(
+    ("licenses", "left"),
+    [
+        ("matlab:4,fluent", {}),
+        ("matlab:3", {}),
+        ("fluent", {"license matlab goes": ["2", "5"]}),
+        ("matlab:2", {
+            "there are 2 licenses matlab, 3 are wanted at once": ["5"],
+        }),
+        ("matlab:1", {
+            "there are 1 licenses matlab, 3 are wanted at once": ["5"],
+            "there are 1 licenses matlab, 2 are held": ["2"],
+        }),
+    ],
+)  # fmt: skip
+def test_licenses_that_jobs_hold_or_want(licenses: str, left: dict[str, list[str]]) -> None:
+    running = RUNNING.replace("MinCPUsNode=2", "Licenses=matlab:2,flexlm@there:1 MinCPUsNode=2")
+    waiting = ACROSS.replace("SUSPENDED", "PENDING").replace(
+        "NumNodes=2", "NumNodes=2 Licenses=matlab:3"
+    )
+    now = replace(old(), parameters={"licenses": "matlab:4,fluent:1"})
+    new = slurm_state.config_of_text(f"Licenses={licenses}\n{CONF}", expand)
+    found = job_guard.all_harm(read(running, waiting), now, new, [], lambda user: frozenset())
+    assert {what: [job.id for job in jobs] for what, jobs in found.items()} == left
+
+
+def test_nodes_that_no_switch_joins_take_no_job_together() -> None:
+    top = "SwitchName=s1 Nodes=cn01\nSwitchName=s2 Nodes=cn0[2-3]\nSwitchName=top Switches=s[1-2]\n"
+    assert slurm_state.apart(top, expand) == ()
+    assert slurm_state.apart("BlockName=b1 Nodes=cn01\n", expand) == ()
+    apart = slurm_state.apart(top.replace("s[1-2]", "s1"), expand)
+    assert [*map(set, apart)] == [{"cn02", "cn03"}, {"cn01"}]
+    across = ACROSS.replace("SUSPENDED", "PENDING").replace("NodeList=cn[01-02]", "NodeList=")
+    new = replace(slurm_state.config_of_text(CONF, expand), apart=apart)
+
+    def left(*jobs: str) -> list[list[str]]:
+        found = job_guard.all_harm(read(*jobs), old(), new, [], lambda user: frozenset())
+        return [[job.id for job in jobs] for jobs in found.values()]
+
+    # Two nodes there are on one side; with the one that it demands, there are not.
+    assert left(across) == []
+    assert left(across.replace("ReqNodeList=(null)", "ReqNodeList=cn01")) == [["5"]]
+    assert left(across.replace("NumNodes=2", "NumNodes=3")) == [["5"]]
+    # One that runs keeps its nodes.
+    assert left(ACROSS) == []
+
+
+def test_a_max_job_count_with_which_slurmctld_would_forget_jobs() -> None:
+    finished = RUNNING.replace("RUNNING", "COMPLETED")
+    count = slurm_state.count_of_jobs("\n".join([finished, WAITING, ACROSS]))
+    assert count == 5
+    assert slurm_state.count_of_jobs(WAITING.replace("=1-3 ", "=0-10:5,20%2 ")) == 4
+
+    def against(limit: str) -> list[str]:
+        new = slurm_state.config_of_text(f"MaxJobCount={limit}\n{CONF}", expand)
+        return [*job_guard.too_many(count, old(), new)]
+
+    assert against("6") == []
+    assert "keeps 5 jobs" in against("5")[0]
+    # What it runs by already is its own business.
+    few = replace(old(), parameters={"maxjobcount": "4"})
+    assert [*job_guard.too_many(count, few, few)] == []
+
+
+#: What scontrol said when slurmctld 24.11 wrote the file job_state beside this one.
+SUBMITTED = "\n".join(
+    f"JobId={number} JobName=wrap UserId=root(0) JobState=RUNNING Partition=main NodeList={node} "
+    for number, node in ((8, "cn01"), (9, "cn02"), (10, "cn01"))
+)
+#: Of a state as 23.11 writes it: nodes, and at once the partitions.
+OF_23_11 = b"\0\0\0\4\0\0\0\5cn02\0\0\0\0\x0amain,gpu2\0\0\0\0\5wrap\0"
+
+
+def test_a_running_job_counts_in_all_partitions_that_it_was_submitted_to() -> None:
+    state = Path(__file__).with_name("job_state").read_bytes()
+    jobs = slurm_state.with_all_partitions(read(SUBMITTED), state)
+    assert {job.id: job.partitions for job in jobs} == {
+        "8": ("main", "gpu"), "9": ("main", "gpu"), "10": ("main",),
+    }  # fmt: skip
+    new = slurm_state.config_of_text(CONF.replace("PartitionName=gpu ", "PartitionName=g "), expand)
+    found = job_guard.all_harm(jobs, old(), new, [], lambda user: frozenset())
+    assert {what: [job.id for job in some] for what, some in found.items()} == {
+        "partition gpu goes": ["8", "9"]
+    }
+    assert [job.partitions for job in slurm_state.with_all_partitions(read(SUBMITTED), OF_23_11)] == [
+        ("main",), ("main", "gpu2"), ("main",)
+    ]  # fmt: skip
+    assert slurm_state.with_all_partitions(read(WAITING), state) == read(WAITING)
 
 
 def test_reservations_of_what_goes() -> None:

@@ -105,3 +105,29 @@ def test_a_persons_reason_outlasts_slurmctlds() -> None:
     assert noted(mine, {"cn01": state("IDLE")}) == {}
     assert noted({}, {"cn01": state("IDLE+DRAIN", LOW, "slurm")}) == {}
     assert noted(mine, {"cn01": state("DOWN", "other", "ann")}) == {"cn01": "other"}
+
+
+def test_a_node_has_come_back_when_another_slurmd_answers() -> None:
+    shown = """NodeName=cn01 Arch=x86_64
+   State=IDLE ThreadsPerCore=1
+   BootTime=2026-11-25T20:00:00 SlurmdStartTime=2026-11-25T22:00:01
+
+NodeName=cn02 Arch=x86_64
+   State=MIXED ThreadsPerCore=1
+   BootTime=2026-11-25T20:00:00 SlurmdStartTime=2026-11-25T21:00:00
+
+NodeName=cn03 Arch=x86_64
+   State=IDLE* ThreadsPerCore=1
+   BootTime=2026-11-25T20:00:00 SlurmdStartTime=2026-11-25T22:00:01
+"""
+    shown += """
+NodeName=cn04 Arch=x86_64
+   State=IDLE ThreadsPerCore=1
+   BootTime=None SlurmdStartTime=None
+"""
+    noted = dict.fromkeys(("cn01", "cn02", "cn03", "cn04"), "2026-11-25T21:00:00")
+    now = node_states.states(shown)
+    every = ["cn04", "cn03", "cn02", "cn01", "gone"]
+    assert node_states.missing(every, now, noted) == ["cn02", "cn03", "cn04"]
+    # Where nothing was noted, an answer is all that can be had.
+    assert node_states.missing(["cn01", "cn02", "cn03"], now, {}) == ["cn03"]

@@ -15,6 +15,8 @@ from operations import drift, drift_report
 from operations.drift import Finding, NotFixed, Report, chosen, judge, script
 from operations.stack import Applied
 from remote.bundle import Bundle, Directory, File
+from remote.contact import ContactError, Reply
+from remote.host import Host
 from settings import parse
 from tests.unit.components.test_cluster import bare
 
@@ -83,13 +85,20 @@ def test_another_applier() -> None:
 
 
 def test_what_else_a_host_says() -> None:
-    more = "hand-made /etc/slurm/slurm.conf\nfailed slurmctld is down\n"
+    more = "hand-made /etc/slurm/slurm.conf\nhand-made /etc/systemd/system/a.service.d/b\n"
+    more += "failed slurmctld is down\n"
     more += "differs accounting qos high\tis not as declared\tsacctmgr modify\n"
     more += "not-decoded cn02 Invalid credential\n"
     report = Report()
     judge("cn01", HELD, f"node cn01\nslurmstack-answer end\n{FACTS}{more}", report)
     assert [(one.node, one.kind, one.command) for one in report.findings] == [
         ("cn01", "hand-made", "rm /etc/slurm/slurm.conf"),
+        (
+            "cn01",
+            "hand-made",
+            "rm /etc/systemd/system/a.service.d/b; systemctl daemon-reload; "
+            "systemctl restart a.service",
+        ),
         ("cn01", "accounting", "sacctmgr modify"),
         ("cn02", "munge", "timedatectl; systemctl restart munge"),
     ]
@@ -177,3 +186,35 @@ def test_a_folder_is_ours_where_only_ours_can_lie() -> None:
         "/etc/systemd/system/slurmd.service.d",
         "/usr/local/lib/slurmstack",
     ]
+
+
+def test_what_daemons_were_served_is_held_against_what_was_deployed() -> None:
+    deployed = Bundle("ctl", "slurmctld", [File("/etc/slurm/slurm.conf", "a\n")]).render()
+    right, by_hand = (hashlib.sha256(text).hexdigest() for text in (b"a\n", b"b\n"))
+    head = {"served slurm.conf": by_hand, "served cgroup.conf": "1"}
+    told = {
+        "cn01": {"served slurm.conf": right, "served cgroup.conf": "1", "served x.conf": "3"},
+        "cn02": {"served slurm.conf": by_hand, "served cgroup.conf": "2"},
+    }
+    report = Report()
+    drift._served(told, head, [Applied("u", "ctl", "slurmctld", deployed, "")], report, "ctl")
+    assert [(one.node, one.name, one.where) for one in report.findings] == [
+        ("cn02", "slurm.conf", "ctl"),
+        ("cn02", "cgroup.conf", "ctl"),
+    ]
+
+
+def test_a_host_that_cannot_compare_is_told_with_its_own_words() -> None:
+    refusal = "slurmstack: cn01: start: runs as admin, not as root; connect as root\n"
+    host = Host("cn02", "192.0.2.2", "")
+    replies: dict[str, Reply | ContactError] = {
+        "cn01": Reply("fact state 1\n", f"some words\n{refusal}", 0),
+        "cn02": ContactError(host, "host key", "shows another", "compare it"),
+        "cn03": Reply("time x\nnode cn03\nslurmstack-answer end\nfact state 1", refusal, 0),
+    }
+    report = Report()
+    assert list(drift.sort_replies(replies, report)) == ["cn03"]
+    assert report.unreachable == {
+        "cn01": "start: runs as admin, not as root; connect as root",
+        "cn02": "host key: shows another; compare it; then slurmstack node replace cn02",
+    }

@@ -199,5 +199,7 @@ class Machine:
         found += [str(path) for path in (self.root / "usr/sbin").iterdir()]
         work = self.root / "run/slurmstack"
         if work.exists():
-            found += [str(path) for path in work.iterdir() if path.name != "lock"]
+            # That a role was begun stays noted, and what it said at last.
+            names = (path for path in work.iterdir() if not path.name.startswith("run-"))
+            found += [str(path) for path in names if path.name != "lock"]
         return found

@@ -409,3 +409,14 @@ def test_nothing_to_do_is_fast(machine: Machine) -> None:
     log.unlink()
     assert machine.apply(bundle).answer.changed is False
     assert len(log.read_text().splitlines()) < 80
+
+
+def test_that_a_role_was_begun_is_noted_and_what_it_said_at_last(machine: Machine) -> None:
+    """`pulumi up` asks for it at its end: the engine tells the program of a failure, not why."""
+    refusing = demo(more=(Guard("no", "echo 'not now'; exit 1"),))
+    failed = machine.apply(refusing)
+    note = machine.path("/run/slurmstack/run-demo")
+    assert note.read_text() == failed.stderr.splitlines()[-1] + "\n"
+    assert "guard no: refused (exit 1): not now" in note.read_text()
+    machine.apply(demo())
+    assert note.read_text() == "\n"

@@ -49,6 +49,7 @@ def bundles(draw: st.DrawFn) -> Bundle:
             running=None if name == SITES_OWN else draw(st.booleans()),
             restart_on=draw(on),
             reload_on=draw(on),
+            reload=draw(st.sampled_from([None, "true"])),
             restart_keys=tuple(draw(st.sets(st.sampled_from(["K=1", "K=2", "L=1"])))),
         )
         for name in sorted(draw(st.sets(st.sampled_from(UNITS))))
@@ -87,6 +88,25 @@ def demo(*parts: Part) -> Bundle:
     demo(
         File("/etc/a", "x\n"),
         Unit(SITES_OWN, running=None, reload_on=("/etc/a",), restart_keys=("K=1",)),
+    ),
+)
+@example(
+    demo(File("/etc/a", "x\n"), Unit("one.service", reload_on=("/etc/a",), reload="true")),
+    demo(
+        File("/etc/a", "y\n"),
+        Unit("one.service", reload_on=("/etc/a",), reload="true", restart_keys=("K=1",)),
+    ),
+)
+@example(
+    demo(Package("pone", "1.0"), Unit("one.service")),
+    demo(
+        Package("pone", "2.0"),
+        Unit(
+            "one.service",
+            restart_on=("package:pone",),
+            reload_on=("package:pone",),
+            reload="true",
+        ),
     ),
 )
 @example(

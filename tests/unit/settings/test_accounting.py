@@ -56,6 +56,16 @@ def test_short_forms() -> None:
         ({"accounts": {"root": {}}}, "accounts.root", f"{ROOT}.cluster"),
         ({"accounts": {"a": {"Parent": "b"}}}, "accounts.a.Parent", "found b"),
         (
+            {"accounts": {"a": {"Parent": "a"}}},
+            "accounts.a.Parent",
+            "expected a tree of accounts; found a in a",
+        ),
+        (
+            {"accounts": {"a": {}}, "users": {"al": {"Accounts": ["a"], "QOS": ["x"]}}},
+            "users.al.QOS",
+            "unknown key",
+        ),
+        (
             {"accounts": {"a": {"Parent": "b"}, "b": {"Parent": "a"}}},
             "accounts.b.Parent",
             "found b in a in b",
@@ -148,6 +158,36 @@ def test_one_mistake(accounting: dict[str, Any], path: str, says: str) -> None:
     found = mistakes({"accounting": accounting})
     assert says in found[f"{ROOT}.{path}"]
     assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize("flags", ["NoReserve,DenyOnLimit", ["NoReserve", "DenyOnLimit"]])
+def test_flags_are_written_in_one_order(flags: Any) -> None:
+    """sacctmgr shows them in its own; another order is no change."""
+    assert read({"qos": {"high": {"Flags": flags}}}).qos["high"].Flags == "DenyOnLimit,NoReserve"
+
+
+@pytest.mark.parametrize("flags", [["NoReserve", 1], "No Reserve", {"NoReserve": True}, 7, "a,,b"])
+def test_flags_that_are_none(flags: Any) -> None:
+    found = mistakes({"accounting": {"qos": {"high": {"Flags": flags}}}})
+    assert "flags such as" in found[f"{ROOT}.qos.high.Flags"]
+
+
+def test_what_is_no_mistake() -> None:
+    """sacctmgr(1): root is the account above all; the QOS normal is always there."""
+    found = read(
+        {
+            "accounts": {"a": {"Parent": "root", "QOS": ["normal"]}, "b": {"Parent": "a"}},
+            "users": {"_al.b-c": {"Accounts": ["b"]}},
+            "mariadb": {
+                "extra": {"event_scheduler": False, "log-bin": True, "long_query_time": 2.5}
+            },
+        }
+    )
+    assert found.mariadb.extra == {
+        "event_scheduler": "OFF",
+        "log-bin": "ON",
+        "long_query_time": "2.5",
+    }
 
 
 def test_users_with_capitals_where_slurmdbd_keeps_them() -> None:

@@ -43,6 +43,11 @@ def test_a_node_that_declares_nothing_has_what_it_said() -> None:
     assert gpus.files == tuple(f"/dev/nvidia{i}" for i in range(8))
     assert [one.text for one in discovered(gpus)] == ["gpu:h100:8"]
     assert discovered(Gpus(pci=("10de:2330",))) == ()
+    (one,) = discovered(Gpus(files=("/dev/nvidia3",), models=("NVIDIA L40S",)))
+    assert (one.Name, one.Type, one.File) == ("gpu", "l40s", "/dev/nvidia3")
+    (two,) = discovered(Gpus(files=("/dev/nvidia0", "/dev/nvidia3"), models=("NVIDIA L40S",) * 2))
+    assert (two.Name, two.Type, two.File) == ("gpu", "l40s", "/dev/nvidia[0,3]")
+    assert two.devices == ("/dev/nvidia0", "/dev/nvidia3")
 
 
 def test_a_passthrough_configuration() -> None:

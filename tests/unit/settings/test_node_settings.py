@@ -104,6 +104,23 @@ NODE = "slurmstack:nodes[0]"
             "slurmstack:topology.BlockSizes",
             "a power of two times 1",
         ),
+        # topology.conf(5): the base block size, then powers of two times it.
+        *(
+            (
+                {
+                    "topology": {
+                        "plugin": "block",
+                        "blocks": {"a": {"Nodes": "cn[01-02]"}},
+                        "BlockSizes": sizes,
+                    }
+                },
+                "slurmstack:topology.BlockSizes",
+                f"a power of two times {before} after it (topology.conf(5)); found {found}",
+            )
+            for sizes, before, found in (
+                ([1, 1], 1, 1), ([2, 3], 2, 3), ([2, 5], 2, 5), ([2, 12], 2, 12), ([2, 4, 4], 4, 4),
+            )
+        ),
         (
             {
                 "topology": {
@@ -206,6 +223,14 @@ def test_one_mistake(changes: dict[str, Any], path: str, says: str) -> None:
     found = mistakes({"hosts": HOSTS, **changes})
     where = next((where for where in found if where.startswith(path)), "")
     assert says in found.get(where, ""), found
+
+
+def test_a_node_may_offer_all_of_its_memory() -> None:
+    node_class = {"hosts": "cn[01-02]", "hardware": PI, "RealMemory": PI["RealMemory"]}
+    parse({**lab(), "nodes": [node_class]})
+    node_class["RealMemory"] += 1
+    (problem,) = mistakes({"nodes": [node_class]}).values()
+    assert problem == "expected at most the 3797 MiB; found 3798 MiB"
 
 
 def test_said_in_two_places() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from settings import parse
+from settings import SettingsError, parse
 from settings.parameters import (
     NEWEST,
     OLDEST,
@@ -109,6 +109,21 @@ def test_a_known_release_takes_what_it_has() -> None:
     parse({**lab(), "slurm": slurm, "packages": {"version": "25.11.0-1"}})
     insisted = {"extra": {"MetricsType!": "metrics/openmetrics"}}
     parse({**lab(), "slurm": insisted, "packages": {"version": "24.11.5-4"}})
+
+
+def test_words_and_plugins_that_a_release_is_the_first_to_have() -> None:
+    def taken(version: str, **slurm: Any) -> None:
+        parse({**lab(), "slurm": slurm, "packages": {"version": version}})
+
+    taken("24.05.1-1", PrologFlags="Contain,RunInJob")
+    taken("24.11.0-1", DebugFlags="+ConMgr,Gres")
+    taken("25.05.0-1", TopologyPlugin="topology/flat")
+    with pytest.raises(SettingsError, match=r"no RunInJob with Slurm 23\.11"):
+        taken("23.11.4-1", PrologFlags="Contain,RunInJob")
+    with pytest.raises(SettingsError, match=r"no \+ConMgr with Slurm 24\.05"):
+        taken("24.05.1-1", DebugFlags="Gres,+ConMgr")
+    with pytest.raises(SettingsError, match=r"a plugin that Slurm 24\.11 has: job_submit/"):
+        taken("24.11.5-4", extra={"JobSubmitPlugins": ["cray_aries", "lua"]})
 
 
 def test_plugins_that_are_in_some_releases() -> None:

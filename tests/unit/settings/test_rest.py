@@ -139,6 +139,11 @@ def with_certificate(text: str, key: str | None = None, **rest: Any) -> dict[str
             "slurmstack:rest.renewDays",
             "less than certificateDays, 20; found 30",
         ),
+        (
+            JWT | {"rest": {"certificateDays": 30, "renewDays": 30}},
+            "slurmstack:rest.renewDays",
+            "less than certificateDays, 30; found 30",
+        ),
         (JWT | {"rest": {"limits": {"boddy": 1}}}, "slurmstack:rest.limits.boddy", "unknown key"),
         (
             JWT | {"rest": {"serverName": "a b"}},
@@ -168,4 +173,8 @@ def test_one_mistake(changes: dict[str, Any], path: str, says: str) -> None:
 def test_a_certificate_that_fits(names: list[str], rest: dict[str, Any]) -> None:
     settings = parse({**lab(), **with_certificate(certificate(KEY, names), **rest)})
     assert settings.rest_tls_key is not None
+    # The key follows it in one file.
+    assert settings.rest is not None
+    assert settings.rest.certificate is not None
+    assert settings.rest.certificate.endswith("-----END CERTIFICATE-----\n")
     assert pem(KEY).splitlines()[1] not in repr(settings)

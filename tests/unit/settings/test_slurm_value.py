@@ -160,6 +160,8 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
      "quiet, fatal"),
     ({"accounting": {"mariadb": {"extra": {"sql_mode": "a # b"}}}},
      "accounting.mariadb.extra.sql_mode", "without #"),
+    ({"cgroup": {"AllowedRAMSpace": "95,5"}}, "cgroup.AllowedRAMSpace", "a number, such as"),
+    ({"cgroup": {"AllowedRAMSpace": "-1"}}, "cgroup.AllowedRAMSpace", "a number, such as"),
     ({"mpi": {"conf": {"PMIxEnv": "A=1\nB=2"}}}, "mpi.conf.PMIxEnv", "on one line"),
     ({"topology": {"plugin": "tree", "switches": {"a\nSwitchName=b": {"Nodes": "cn[01-02]"}}}},
      "topology.switches.a\nSwitchName=b", "without blanks"),

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 from typing import Any
 
+import pulumi
 import pytest
 from slurmutils import slurmdbdconfig
 
+from components.accounting.accounting_objects import (
+    _warn_of_missing_logins as warn_of_missing_logins,
+)
 from components.accounting.accounting_objects import accounting_bundle, objects_text
 from components.accounting.slurmdbd import (
     CLIENT_CONF,
@@ -19,7 +25,8 @@ from components.accounting.slurmdbd import (
 )
 from components.configuration.slurm_conf import slurm_conf
 from components.controller.slurm_controller import controller_bundle
-from remote.bundle import File, Unit
+from remote.answer import Answer
+from remote.bundle import Check, File, Unit
 from settings import Settings, parse
 from settings.gres import Gpus
 from tests.unit.components.configuration.test_slurm_conf import DGX, read_back, rendered
@@ -84,6 +91,13 @@ def test_slurmdbd_authenticates_as_slurm_conf_says() -> None:
     assert "AuthInfo=ttl=60" in conf
     assert "AuthAltTypes=auth/jwt" in conf
     assert "AuthAltParameters=jwks=/etc/slurm/slurm.jwks,jwt_key=/etc/slurm/jwt.key" in conf
+
+
+def test_what_both_files_must_have_alike_is_said_once() -> None:
+    slurm = {"extra": {"HashPlugin": "hash/sha3"}}
+    assert "HashPlugin=hash/sha3\n" in rendered(slurm=slurm)
+    assert "HashPlugin=hash/sha3\n" in slurmdbd_conf(settings(slurm=slurm), PASSWORD)
+    assert "HashPlugin" not in slurmdbd_conf(settings(slurm={}), PASSWORD)
 
 
 def test_slurmdbd_verifies_tokens_and_makes_none() -> None:
@@ -253,6 +267,45 @@ def test_the_password_is_in_slurmdbd_conf_alone() -> None:
     ]
     assert {CLIENT_CONF, MARIADB_CONF} <= {file.path for file in files}
     assert PASSWORD not in accounting_bundle("ctl", held).render()
+
+
+def test_users_without_a_login_are_named(tmp_path: Path) -> None:
+    """The names of this machine stand for those of the controller's."""
+    users = {name: {"Accounts": ["a"]} for name in ("root", "no-such-b", "no-such-a")}
+    held = settings({"accounts": {"a": {}}, "users": users})
+    (check,) = [part for part in accounting_bundle("ctl", held).parts if isinstance(part, Check)]
+
+    def facts(script: str) -> str:
+        place = tmp_path / "facts"
+        place.write_text("")
+        environment = {"PATH": "/usr/bin:/bin", "SLURMSTACK_FACTS": str(place)}
+        subprocess.run(["sh"], input=script, env=environment, text=True, check=True)
+        return place.read_text()
+
+    assert facts(check.script) == "users-without-login no-such-a no-such-b\n"
+    # Each name has 20 s where a directory service does not answer.
+    assert check.timeout >= 60
+    only = settings({"accounts": {"a": {}}, "users": {"root": {"Accounts": ["a"]}}})
+    (check,) = [part for part in accounting_bundle("ctl", only).parts if isinstance(part, Check)]
+    assert facts(check.script) == ""
+    nobody = accounting_bundle("ctl", settings({"accounts": {"a": {}}}))
+    assert not [part for part in nobody.parts if isinstance(part, Check)]
+
+
+@pytest.mark.parametrize("time", ["2026-01-02T03:04:05Z", None])
+def test_users_without_a_login_are_a_warning_that_says_when_it_was_looked(
+    time: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(pulumi.log, "warn", warnings.append)
+    warn_of_missing_logins(Answer(node="ctl", role="accounting", time=time))
+    assert warnings == []
+    facts = {"users-without-login": "al dora"}
+    warn_of_missing_logins(Answer(node="ctl", role="accounting", time=time, facts=facts))
+    assert warnings == [
+        f"ctl: declared users without a login there: al dora (at {time or 'the last change'}); "
+        "Slurm refuses their jobs until they have one"
+    ]
 
 
 @pytest.mark.parametrize("existing", [None, PASSWORD])

@@ -77,10 +77,11 @@ def test_stand_ins_are_numbered_through_a_node() -> None:
 def test_what_detects_gpus_is_said_once_whatever_stands_before() -> None:
     nic = {"Name": "nic", "Count": 2, "AutoDetect": "off"}
     gpu = {"Type": "h100", "Count": 8, "AutoDetect": "nvml"}
-    assert gres_lines(files(**nodes(nic, gpu))) == [
-        "NodeName=cn[01-02] AutoDetect=nvml",
-        "NodeName=cn[01-02] Name=nic Count=2",
-    ]
+    for both in ((nic, gpu), (gpu, nic)):
+        assert gres_lines(files(**nodes(*both))) == [
+            "NodeName=cn[01-02] AutoDetect=nvml",
+            "NodeName=cn[01-02] Name=nic Count=2",
+        ]
 
 
 def test_gpus_by_file_and_shards_of_them() -> None:
@@ -121,6 +122,32 @@ def read_gres(lines: list[str]) -> list[tuple[str, int]]:
 
 def gres_lines(found: dict[str, str]) -> list[str]:
     return [line for line in found["/etc/slurm/gres.conf"].splitlines() if line[:1] != "#"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "line"),
+    [
+        # gres.conf(5): the number of files is the count; a count beside them is of shared devices.
+        ({"File": "/dev/nvidia[0-1]", "Count": 2}, "Name=gpu File=/dev/nvidia[0-1]"),
+        (
+            {"MultipleFiles": "/dev/a,/dev/b", "Count": 1},
+            "Name=gpu Count=1 MultipleFiles=/dev/a,/dev/b",
+        ),
+        ({"Name": "nic", "Count": "2K"}, "Name=nic Count=2K"),
+        (
+            {"Name": "nic", "Count": 1, "standIn": True},
+            "Name=nic Count=1 Flags=CountOnly  # a stand-in: no device",
+        ),
+        ({"Name": "nic", "Count": 1, "Flags": ["CountOnly"]}, "Name=nic Count=1 Flags=CountOnly"),
+        (
+            {"File": "/dev/nvidia0", "Cores": "0-1", "Links": "-1"},
+            "Name=gpu File=/dev/nvidia0 Cores=0-1 Links=-1",
+        ),
+        ({"Type": "x", "pci": ["10de:2684"]}, "Name=gpu Type=x File=/dev/nvidia0"),
+    ],
+)
+def test_a_line_of_gres_conf(resource: dict[str, Any], line: str) -> None:
+    assert gres_lines(files(**nodes(resource))) == [f"NodeName=cn[01-02] {line}"]
 
 
 def test_stand_ins_are_files_on_the_node() -> None:
@@ -224,7 +251,9 @@ def test_a_change_of_job_container_restarts_slurmd() -> None:
     assert key("/a") != key("/b")
 
 
-@pytest.mark.parametrize("path", ["/home", "/srv/my-data", "/a_b/c.d", "/.snapshots/a.b"])
+@pytest.mark.parametrize(
+    "path", ["/home", "/srv/my-data", "/a_b/c.d", "/.snapshots/a.b", "/X/y:z/", "/größe"]
+)
 def test_mount_units_are_named_as_systemd_names_them(path: str) -> None:
     done = subprocess.run(
         ["systemd-escape", "--path", "--suffix=mount", path],
@@ -330,6 +359,41 @@ def test_a_share_is_exported_to_those_who_mount_it() -> None:
     assert mounts == ["cn01", "cn02"]
 
 
+def test_exports_come_by_path_whatever_they_are_called() -> None:
+    """Renaming or sorting shares in the settings changes no exported file."""
+    first, second = ({"server": "ctl", "path": path} for path in ("/srv/a", "/srv/b"))
+
+    def lines(**shares: dict[str, Any]) -> list[str]:
+        text = storage_bundle("ctl", settings(storage=shares)).render()
+        return re.findall("^  (/srv/.) ", text, re.MULTILINE)
+
+    assert lines(x=first, y=second) == lines(x=second, y=first) == ["/srv/a", "/srv/b"]
+
+
+def test_a_port_of_a_node_restarts_its_slurmd_alone() -> None:
+    found = settings(nodes=[{"hosts": "cn01", "extra": {"Port": 7001}}, {"hosts": "cn02"}])
+    hardware = dict.fromkeys(found.compute, HARDWARE)
+    assert "\n  restart-key Port=7001\n" in compute_bundle("cn01", found, hardware).render()
+    assert "Port=7001" not in compute_bundle("cn02", found, hardware).render()
+
+
+@pytest.mark.parametrize(
+    "slurm",
+    [
+        {"ProctrackType": "proctrack/cgroup"},
+        {"JobAcctGatherType": "jobacct_gather/cgroup"},
+        {"TaskPlugin": "task/affinity,task/cgroup"},
+    ],
+)
+def test_each_plugin_that_asks_for_cgroups_gets_cgroup_conf(slurm: dict[str, str]) -> None:
+    none = {
+        "ProctrackType": "proctrack/linuxproc", "JobAcctGatherType": "jobacct_gather/linux",
+        "TaskPlugin": "task/none",
+    }  # fmt: skip
+    assert "/etc/slurm/cgroup.conf" not in files(slurm=none)
+    assert "/etc/slurm/cgroup.conf" in files(slurm={**none, **slurm})
+
+
 def test_health_is_checked_of_cores_and_memory() -> None:
     """Memory: what jobs are offered at the least, what the machine has at the most."""
     hardware = Hardware(
@@ -391,6 +455,23 @@ def test_lost_nodes_leave_the_fabric() -> None:
         "cn02": {"address": "10.73.0.22", "lost": True},
     }
     found = files(hosts=lost, topology={"plugin": "tree", "switches": switches})
+    assert found["/etc/slurm/topology.conf"].splitlines()[1:] == [
+        "SwitchName=leaf1 Nodes=cn01",
+        "SwitchName=top Switches=leaf1",
+    ]
+    # A switch that goes takes no lost node of another switch back in.
+    switches = {
+        "leaf1": {"Nodes": "cn[01-02]"},
+        "leaf2": {"Nodes": "cn03"},
+        "row": {"Switches": "leaf2"},
+        "top": {"Switches": "leaf1,row"},
+    }
+    more = {**lost, "cn03": {"address": "10.73.0.23", "lost": True}}
+    found = files(
+        hosts=more,
+        nodes=[{"hosts": "cn[01-03]"}],
+        topology={"plugin": "tree", "switches": switches},
+    )
     assert found["/etc/slurm/topology.conf"].splitlines()[1:] == [
         "SwitchName=leaf1 Nodes=cn01",
         "SwitchName=top Switches=leaf1",

@@ -47,6 +47,7 @@ def test_slurmutils_reads_what_was_meant() -> None:
     conf = read_back(rendered())
     assert conf["clustername"] == "lab"
     assert conf["slurmctldhost"] == ["ctl(10.73.0.10)"]
+    assert conf["slurmuser"] == "slurm"
     assert conf["messagetimeout"] == 30
     node = conf["nodes"]["cn02"]
     assert node["nodeaddr"] == "10.73.0.22"
@@ -59,6 +60,20 @@ def test_configless_is_always_on() -> None:
     assert "SlurmctldParameters=idle_on_node_suspend,enable_configless" in rendered(slurm=slurm)
     slurm = {"SlurmctldParameters": "enable_configless"}
     assert "SlurmctldParameters=enable_configless\n" in rendered(slurm=slurm)
+
+
+@pytest.mark.parametrize(
+    ("flags", "line"),
+    [
+        (None, "ReconfigFlags=KeepPartState"),
+        ("KeepPowerSaveSettings", "ReconfigFlags=KeepPowerSaveSettings,KeepPartState"),
+        # slurm.conf(5): KeepPartInfo keeps more, the state with it.
+        ("KeepPartInfo", "ReconfigFlags=KeepPartInfo"),
+        ("KeepPartState", "ReconfigFlags=KeepPartState"),
+    ],
+)
+def test_a_partition_that_is_down_by_hand_stays_so(flags: str | None, line: str) -> None:
+    assert f"\n{line}\n" in rendered(slurm={"ReconfigFlags": flags} if flags else {})
 
 
 def test_sections_are_titled_and_sorted() -> None:

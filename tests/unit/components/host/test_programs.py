@@ -61,6 +61,15 @@ def test_scripts_reach_the_hosts_that_run_them(scripts: dict[str, str]) -> None:
             assert f"# {path.rpartition('/')[2]} of the site\n" in str(file.content)
 
 
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_script_ends_with_a_newline(tmp_path: Path, end: str) -> None:
+    script = tmp_path / "epilog"
+    script.write_text(f"#!/bin/sh\ntrue{end}")
+    found = settings(scripts={"TaskEpilog": str(script)})
+    (file,) = files(programs_bundle("cn01", found)).values()
+    assert file.content == "#!/bin/sh\ntrue\n"
+
+
 def test_what_slurmctld_serves_is_beside_slurm_conf(scripts: dict[str, str]) -> None:
     found = settings(scripts=scripts)
     bundle = controller_bundle("ctl", found, dict.fromkeys(found.compute, HARDWARE))

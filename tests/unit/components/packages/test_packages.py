@@ -37,6 +37,7 @@ from tests.unit.components.test_cluster import PACKAGES_KEY, bare, deploy, plain
 from tests.unit.settings.test_containers import APPTAINER, CONTAINERS, ENROOT, SHA, SOURCE
 
 SHELLCHECK = Path(sys.executable).parent / "shellcheck"
+REPOSITORY = {"sources": "Types: deb\nURIs: http://m.example\nSuites: ./", "key": PACKAGES_KEY}
 HARDWARE = Hardware(CPUs=2, SocketsPerBoard=1, CoresPerSocket=2, ThreadsPerCore=1, RealMemory=2000)
 
 
@@ -236,8 +237,7 @@ def test_nodes_trust_the_package_host_by_its_key_alone() -> None:
 
 def test_a_host_can_change_between_node_and_package_host() -> None:
     """Both roles stand on it for a moment, and a path belongs to one of them."""
-    repository = {"sources": "Types: deb\nURIs: http://m.example\nSuites: ./", "key": PACKAGES_KEY}
-    site = {"slurm": "repository", "version": "25.05.1-1", "repository": repository}
+    site = {"slurm": "repository", "version": "25.05.1-1", "repository": REPOSITORY}
     both = settings(packages=site, enrootPyxis=CONTAINERS)
     assert not files(host_bundle("ctl", both)).keys() & files(
         node_bundle("ctl", both, PACKAGES_KEY, "0")
@@ -245,8 +245,7 @@ def test_a_host_can_change_between_node_and_package_host() -> None:
 
 
 def test_the_sites_repository() -> None:
-    repository = {"sources": "Types: deb\nURIs: http://m.example\nSuites: ./", "key": PACKAGES_KEY}
-    site = settings(packages={"slurm": "repository", "repository": repository})
+    site = settings(packages={"slurm": "repository", "repository": REPOSITORY})
     text = files(node_bundle("cn01", site, None, None))
     assert (
         "Suites: ./\nSigned-By:\n -----BEGIN"
@@ -387,3 +386,21 @@ def test_nodes_learn_what_the_package_host_published() -> None:
     text = plain(node.made["cn01-packages"].inputs["stdin"])
     assert "published as 0123" in text
     assert "BEGIN PGP PUBLIC KEY BLOCK" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "served"),
+    [
+        ({}, False),
+        ({"packages": SOURCE}, True),
+        ({"enrootPyxis": CONTAINERS}, True),
+        ({"apptainer": {}}, False),
+        ({"apptainer": {"packages": [APPTAINER]}}, True),
+        ({"packages": {"slurm": "repository", "repository": REPOSITORY}}, False),
+    ],
+)
+def test_the_controller_serves_what_no_repository_has(
+    changes: dict[str, Any], served: bool
+) -> None:
+    node, _ = deploy(**changes)
+    assert ("ctl-package-host" in node.made) is served

@@ -1,0 +1,215 @@
+"""What the engine would do, as bundles: those that nodes hold, and those that they are to get.
+
+Old ones come from the state, and what is done to which from ``pulumi preview --json``, which both
+engines have; new ones are left for us by the program (``components.planned``), as engines hide what
+is a secret. Of secret ones only the sealed form is kept (``remote.effects.sealed``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pulumi import automation
+
+from components.planned import FOLDER, SEALED
+from operations.refused import Refused
+from remote.answer import Answer, AnswerError, parse_answer
+from remote.bundle import Bundle, BundleError
+from remote.effects import sealed
+from remote.reading import is_bundle, read
+
+_COMMAND = "command:remote:Command"
+#: What Pulumi has in the place of a secret value, and what such an object then holds.
+_SECRET, _PLAINTEXT = "4dabf18193072939515e22adb298388d", "plaintext"
+#: Seconds for a preview; one of 1,000 resources takes a quarter of a minute.
+_SECONDS = 600
+
+
+class NoPreview(Refused):
+    """The engine or the program could not say what would be done."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command on one node that is not as it was, or goes."""
+
+    urn: str
+    #: NODE-ROLE.
+    name: str
+    #: Pulumi's word: create, update, delete, replace.
+    op: str
+    parent: str = ""
+    #: None: there is none, or it is no bundle.
+    old: Bundle | None = None
+    new: Bundle | None = None
+    #: Inputs that differ: stdin, connection, …
+    inputs: tuple[str, ...] = ()
+    secret: bool = False
+    #: Whether the new bundle is known before others have been applied.
+    known: bool = True
+
+    @property
+    def digest(self) -> str:
+        """A hash of what it would send."""
+        sent = self.new.render() if self.new is not None else f"known: {self.known}"
+        words = [self.urn, self.op, *sorted(self.inputs), sent]
+        return sha256("\n".join(words).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class State:
+    """What stands in the state of the stack."""
+
+    #: Name of a command, NODE-ROLE → its bundle, sealed where it is a secret.
+    bundles: Mapping[str, Bundle]
+    #: The same → what the node answered last.
+    answers: Mapping[str, Answer]
+    #: A hash of everything in it that a deployment changes.
+    digest: str
+    #: Those that are secrets.
+    sealed: frozenset[str] = frozenset()
+    #: URN → parent's URN.
+    parents: Mapping[str, str] = field(default_factory=dict)
+
+
+def state(workspace: automation.LocalWorkspace, stack: str) -> State:
+    """The state of a stack, secrets opened and sealed again.
+
+    Raises:
+        NoPreview: it cannot be read.
+    """
+    try:
+        exported = workspace.export_stack(stack)
+    except automation.CommandError as error:
+        raise NoPreview(f"stack {stack}: its state cannot be read: {reason(str(error))}") from None
+    resources: list[dict[str, Any]] = (exported.deployment or {}).get("resources", [])
+    bundles, answers, secrets = {}, {}, set()
+    for resource in resources:
+        if resource["type"] != _COMMAND or resource.get("delete"):
+            continue
+        name = resource["urn"].rpartition("::")[2]
+        stdin = resource.get("inputs", {}).get("stdin")
+        bundle = _bundle(stdin)
+        if bundle is not None:
+            bundles[name] = bundle
+            if isinstance(stdin, dict):
+                secrets.add(name)
+        try:
+            answers[name] = parse_answer(str(_open(resource.get("outputs", {}).get("stdout", ""))))
+        except AnswerError:
+            continue
+    kept = [
+        {key: resource.get(key) for key in ("urn", "type", "id", "inputs", "outputs", "delete")}
+        for resource in resources
+    ]
+    digest = sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    parents = {resource["urn"]: resource.get("parent", "") for resource in resources}
+    return State(bundles, answers, digest, frozenset(secrets), parents)
+
+
+def steps(stack: str, project: Path, before: State, *options: str) -> list[Step]:
+    """What ``pulumi preview`` would do to nodes.
+
+    Args:
+        stack: its name.
+        project: its folder.
+        before: what stands in its state.
+        options: further ones of ``pulumi preview``.
+
+    Raises:
+        NoPreview: with what the program or the engine said.
+    """
+    words = ["pulumi", "preview", "--json", "--non-interactive", "--stack", stack, *options]
+    with tempfile.TemporaryDirectory(prefix="slurmstack-") as folder:
+        try:
+            done = subprocess.run(
+                words,
+                cwd=project,
+                env=os.environ | {FOLDER: folder},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise NoPreview(f"stack {stack}: preview not done after {_SECONDS} s") from None
+        told = _document(done.stdout)
+        if done.returncode != 0 or told is None:
+            raise NoPreview(f"stack {stack}: {_errors(told) or reason(done.stderr)}")
+        left = {path.name: read(path.read_text()) for path in Path(folder).iterdir()}
+    return list(_steps(told.get("steps", []), before, left))
+
+
+def _steps(
+    told: Iterable[Mapping[str, Any]], before: State, left: Mapping[str, Bundle]
+) -> Iterable[Step]:
+    for step in told:
+        urn = str(step["urn"])
+        if f"::{_COMMAND}::" not in urn and f"${_COMMAND}::" not in urn:
+            continue
+        name, op = urn.rpartition("::")[2], str(step["op"])
+        goes = op.startswith("delete")
+        old = before.bundles.get(name)
+        new = None if goes else left.get(name) or left.get(name + SEALED)
+        # The applier itself is no bundle, and its text is plain.
+        stdin = (step.get("newState") or {}).get("inputs", {}).get("stdin")
+        known = goes or new is not None or (old is None and stdin != "[secret]")
+        parent = (step.get("newState") or {}).get("parent") or before.parents.get(urn, "")
+        secret = name + SEALED in left or name in before.sealed or stdin == "[secret]"
+        inputs = tuple(step.get("diffReasons") or ())
+        yield Step(urn, name, op, str(parent), old, new, inputs, secret, known)
+
+
+def _bundle(stdin: Any) -> Bundle | None:
+    """The bundle in an input, sealed if that is a secret; None where it is none, or unknown."""
+    text = _open(stdin)
+    if not isinstance(text, str) or not is_bundle(text):
+        return None
+    try:
+        bundle = read(text)
+    except BundleError:
+        return None
+    return sealed(bundle) if isinstance(stdin, dict) else bundle
+
+
+def _open(value: Any) -> Any:
+    if isinstance(value, dict) and _SECRET in value:
+        return json.loads(value[_PLAINTEXT]) if _PLAINTEXT in value else None
+    return value
+
+
+def _document(stdout: str) -> dict[str, Any] | None:
+    """The JSON document in an output, before which an engine may have printed a word."""
+    start = stdout.find("{")
+    try:
+        document = json.JSONDecoder().raw_decode(stdout[start:])[0] if start >= 0 else None
+    except ValueError:
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _errors(told: Mapping[str, Any] | None) -> str:
+    """What the program or the engine reported as errors, the engine's own summary left out."""
+    found = [
+        str(it["message"]).removeprefix("error: ").strip()
+        for it in (told or {}).get("diagnostics", [])
+        if it.get("severity") == "error"
+    ]
+    own = [text for text in found if text not in ("preview failed", "update failed")]
+    return "; ".join(own or found)
+
+
+def reason(text: str) -> str:
+    """What a ``pulumi`` command printed as its error, on one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line.removeprefix("stderr:").strip() for line in lines if "error:" in line]
+    return errors[0].removeprefix("error:").strip() if errors else " ".join(lines)

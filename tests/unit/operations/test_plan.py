@@ -1,0 +1,223 @@
+"""The plan of a change out of old and new bundles, in words; the lab holds it against the deed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from components.accounting.slurmdbd import OBJECTS
+from operations.plan_text import markdown, text
+from operations.planned import Plan, plan
+from operations.preview import State, Step
+from operations.slurm_files import changes
+from remote.bundle import Bundle, Command, Directory, File, Guard, Package, Part, Unit
+from remote.effects import sealed
+from settings.parameters import Needs
+
+CONF = "/etc/slurm/slurm.conf"
+NODES = [f"cn{number:02}" for number in range(1, 9)]
+
+
+def slurmctld(conf: str, *keys: str) -> Bundle:
+    unit = Unit("slurmctld.service", reload_on=(CONF,), reload="scontrol reconfigure",
+                restart_keys=keys)  # fmt: skip
+    return Bundle("ctl", "slurmctld", [File(CONF, conf), unit])
+
+
+def slurmd(node: str, *keys: str, version: str = "24.11.5-4") -> Bundle:
+    unit = Unit("slurmd.service", restart_on=("package:slurmd",), restart_keys=keys)
+    return Bundle(node, "slurmd", [Package("slurmd", version), unit])
+
+
+def name_of(bundle: Bundle) -> str:
+    return f"{bundle.node}-{bundle.role}"
+
+
+def planned(
+    old: Sequence[Bundle], new: Sequence[Bundle], only: Sequence[str] | None = None
+) -> Plan:
+    """The plan of all that differs."""
+    before = {name_of(bundle): bundle for bundle in old}
+    after = {name_of(bundle): bundle for bundle in new}
+    steps = []
+    for name in dict.fromkeys([*before, *after]):
+        was, now = before.get(name), after.get(name)
+        if was is None or now is None or was.render() != now.render():
+            op = "create" if was is None else "delete" if now is None else "update"
+            steps.append(Step(f"urn::{name}", name, op, old=was, new=now, inputs=("stdin",)))
+    return plan("prod", steps, State(before, {}, ""), only)
+
+
+def said(it: Plan) -> str:
+    out = StringIO()
+    Console(file=out, width=200).print(text(it))
+    return "\n".join(" ".join(line.split()) for line in out.getvalue().splitlines())
+
+
+def conf(timeout: int = 60, gpus: int = 8, nodes: Sequence[str] = NODES, more: str = "") -> str:
+    lines = [f"NodeName={name} Gres=gpu:h100:{gpus if name < 'cn05' else 8}" for name in nodes]
+    return "\n".join([f"MessageTimeout={timeout}", *lines, more, ""])
+
+
+def test_parameters_of_all_and_of_some_nodes() -> None:
+    computes = [slurmd(name) for name in NODES]
+    it = planned([slurmctld(conf()), *computes], [slurmctld(conf(90, 4)), *computes])
+    assert said(it).splitlines()[2:4] == [
+        "cn[01-04] slurm.conf Gres gpu:h100:8 → gpu:h100:4: drain first, reconfigure",
+        "cn[01-08],ctl slurm.conf MessageTimeout 60 → 90: reconfigure, jobs keep running",
+    ]
+    assert "ctl slurmctld reconfigured (/etc/slurm/slurm.conf)" in said(it)
+    assert it.reconfigured == tuple(NODES)
+    assert [change.needs for change in it.changes] == [Needs.DRAIN, Needs.RECONFIGURE]
+
+
+def test_a_parameter_that_a_reconfigure_does_not_bring() -> None:
+    def cluster(value: str) -> list[Bundle]:
+        key = f"AuthInfo={value}"
+        return [slurmctld(conf(more=key), key), *(slurmd(name, key) for name in NODES)]
+
+    it = planned(cluster("a"), cluster("b"))
+    assert "slurm.conf AuthInfo a → b: restart of slurmctld, slurmd, jobs keep running" in said(it)
+    assert "cn[01-08] slurmd restarted (restart-key AuthInfo)" in said(it)
+    assert it.reconfigured == ()
+
+
+def test_what_the_applier_does_not_do_is_not_promised() -> None:
+    """The table asks for a restart of slurmd, and no key of the bundle brings one about."""
+    it = planned([slurmctld(conf(more="SlurmdPort=1")), slurmd("cn01")],
+                 [slurmctld(conf(more="SlurmdPort=2")), slurmd("cn01")])  # fmt: skip
+    assert "SlurmdPort 1 → 2: reconfigure, slurmctld, slurmd with the next restart" in said(it)
+
+
+def test_versions() -> None:
+    def database(version: str) -> Bundle:
+        unit = Unit("slurmdbd.service", restart_on=("package:slurmdbd",))
+        return Bundle("ctl", "slurmdbd", [Package("slurmdbd", version), unit])
+
+    old, new = "24.11.5-4", "25.05.1-1"
+    it = planned([database(old), *(slurmd(name, version=old) for name in NODES)],
+                 [database(new), *(slurmd(name, version=new) for name in NODES)])  # fmt: skip
+    assert f"cn[01-08] slurmd {old} → {new}: slurmd restarted" in said(it)
+    assert (
+        f"ctl slurmdbd {old} → {new}: dump the database first, slurmdbd restarted, conversion of "
+        "the database"
+    ) in said(it)
+    patch = planned([database(old)], [database("24.11.6-1")])
+    assert "24.11.6-1: slurmdbd restarted\n" in said(patch)
+
+
+def test_nodes_that_come_and_go() -> None:
+    old, new = NODES[:-1], NODES[1:]
+    it = planned([slurmctld(conf(nodes=old)), *map(slurmd, old)],
+                 [slurmctld(conf(nodes=new)), *map(slurmd, new)])  # fmt: skip
+    assert "cn08 node added: started: slurmd" in said(it)
+    assert "cn01 node removed: stopped: slurmd" in said(it)
+    assert "cn08 slurm.conf node cn08: reconfigure" in said(it)
+    assert {(d.nodes, d.deed) for d in it.daemons if d.unit == "slurmd.service"} == {
+        (("cn01",), "stopped"), (("cn08",), "started"),
+    }  # fmt: skip
+
+
+def test_accounting() -> None:
+    def objects(text: str) -> Bundle:
+        run = Command("accounting-objects", "reconcile", (OBJECTS,))
+        return Bundle("ctl", "accounting", [File(OBJECTS, text), run])
+
+    it = planned([objects("user alice\n  AdminLevel=None\nqos high\n  Priority=1\n")],
+                 [objects("qos high\n  Priority=2\nuser bob\n")])  # fmt: skip
+    assert [(change.what, change.old, change.new) for change in it.changes] == [
+        ("qos high Priority", "1", "2"),
+        ("user alice", None, "removed, where it was made here"),
+        ("user bob", None, "added"),
+    ]
+    assert it.daemons == ()
+
+
+def test_mounts_and_folders() -> None:
+    path, unit = "/etc/systemd/system/home.mount", Unit("home.mount", restart_on=())
+
+    def system(*parts: Part) -> Bundle:
+        return Bundle("cn01", "system", parts)
+
+    it = planned([system()], [system(File(path, "x\n"), Unit("home.mount", restart_on=(path,)))])
+    assert "cn01 home.mount: home.mount started" in said(it)
+    again = planned([system(unit)], [system(unit, Directory("/srv"))])
+    assert "cn01 role system: /srv: no daemon" in said(again)
+    quiet = planned([system(unit, Guard("g", "true"))], [system(unit, Guard("g", "false"))])
+    assert "cn01 role system: guard: no daemon" in said(quiet)
+    assert quiet.daemons == ()
+
+
+def test_a_secret_is_told_by_its_hash() -> None:
+    path = "/etc/munge/munge.key"
+
+    def key(text: str) -> Bundle:
+        unit = Unit("munge.service", restart_on=(path,))
+        return sealed(Bundle("cn01", "munge-key", [File(path, text, mode="0400"), unit]))
+
+    it = planned([key("one")], [key("hunter2")])
+    (line,) = (line for line in said(it).splitlines() if path in line and "new content" in line)
+    assert line == f"cn01 {path} new content, sha256 f52fbd32b2b3…: munge restarted"
+    assert "hunter2" not in said(it) + markdown(it) + str(it.as_dict())
+
+
+def test_what_is_known_only_in_the_run() -> None:
+    path = "/etc/munge/munge.key"
+    old = Bundle("cn01", "munge-key", [File(path, ""), Unit("munge.service", restart_on=(path,))])
+    step = Step("urn", "cn01-munge-key", "update", old=old, known=False, secret=True)
+    it = plan("prod", [step], State({"cn01-munge-key": old}, {}, ""))
+    assert "cn01 munge may be restarted" in said(it)
+    assert not it.daemons[0].sure
+
+
+def test_confined_to_some_nodes() -> None:
+    it = planned([slurmd(name) for name in NODES],
+                 [slurmd(name, "Port=1") for name in NODES], ["cn02", "cn07"])  # fmt: skip
+    assert it.nodes == ("cn02", "cn07")
+    assert it.targets == {"cn02": ("urn::cn02-slurmd",), "cn07": ("urn::cn07-slurmd",)}
+    assert [daemon.nodes for daemon in it.daemons] == [("cn02", "cn07")]
+
+
+def test_no_change() -> None:
+    it = planned([slurmd("cn01")], [slurmd("cn01")])
+    assert (said(it), it.any, it.as_dict()["changes"]) == ("stack prod: no change", False, [])
+
+
+def test_markdown_neither_ends_a_cell_nor_formats_it() -> None:
+    it = planned([slurmctld("MailProg=/a\n")], [slurmctld("MailProg=/a|b <c> `d` [e]\n")])
+    assert r"/a\|b \<c\> \`d\` \[e\]" in markdown(it)
+
+
+def test_brackets_are_no_markup_on_a_terminal() -> None:
+    it = planned([slurmctld("MailProg=/a\n")], [slurmctld("MailProg=[bold]x[/nonsense]\n")])
+    assert "[bold]x[/nonsense]" in said(it)
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "told"),
+    [
+        (CONF, "A=1\n", "A=1 # more\n", []),
+        (CONF, 'Epilog="a b"\n', 'Epilog="a c"\n', ['slurm.conf Epilog "a b" → "a c"']),
+        (CONF, "S=a=1,b=2\n", "S=a=1,b=3\n", ["slurm.conf S a=1,b=2 → a=1,b=3"]),
+        (
+            CONF, "NodeName=cn[1-2] \\\n  CPUs=1\n", "NodeName=cn1 CPUs=1\nNodeName=cn2 CPUs=2\n",
+            ["slurm.conf CPUs 1 → 2"],
+        ),
+        (
+            "/etc/slurm/gres.conf", "NodeName=cn[1-2] Name=gpu\n",
+            "NodeName=cn1 Name=gpu\nNodeName=cn2 Name=gpu Cores=0\n", ["gres.conf Cores 0"],
+        ),
+        (
+            "/etc/slurm/topology.conf", "SwitchName=a Nodes=cn1\n", "SwitchName=a Nodes=cn2\n",
+            ["topology.conf switch a Nodes cn1 → cn2"],
+        ),
+        ("/etc/slurm/cgroup.conf", "A=yes\n", None, ["cgroup.conf A yes → not set"]),
+    ],
+)  # fmt: skip
+def test_files_parameter_by_parameter(
+    path: str, old: str, new: str | None, told: list[str]
+) -> None:
+    assert [str(change) for change in changes(path, old, new)] == told
