@@ -86,5 +86,5 @@ class Cluster:
 
     def sinfo(self, names: list[str]) -> str:
         """What sinfo says of these nodes."""
-        words = f"timeout 20 sinfo -N -n {fold(names)} -o '%.12N %.9P %.12T %.10u %E'"
+        words = f"timeout 20 sinfo -N -n {fold(names)} -o '%.12N %.12T %.10u %E'"
         return self.ask(f"{words} | awk '!seen[$1]++'", "sinfo").rstrip()

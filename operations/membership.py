@@ -12,7 +12,7 @@ from dataclasses import replace
 from operations import drain
 from operations.cluster import Cluster
 from operations.host_keys import NewKey, new_keys, pin, reached
-from operations.operation import Waits, operation
+from operations.operation import Waits, operation, refuse_if_taken
 from operations.pulumi_lock import refuse_if_locked
 from operations.refused import Refused
 from operations.stack import edited
@@ -44,8 +44,9 @@ def exclude(
         NotDone: `pulumi up` failed or was declined; the same call goes on from there.
         Refused: nothing was changed.
     """
-    refuse_if_locked(cluster.stack, cluster.project)
     listed, file = fold(names), cluster.file()
+    what = f"node exclude {listed}"
+    _refuse_if_taken(cluster, what)
     place = f"--stack {cluster.stack}"
     finish = f"slurmstack node exclude {listed} --reason {reason!r} {place}"
     undo = f"slurmstack node return {listed} {place}"
@@ -53,7 +54,7 @@ def exclude(
     for name in present:
         file.set(reason, "excluded", name)
     edited(file, cluster.stack, cluster.project)
-    with operation(cluster.place, f"node exclude {listed}", finish, undo) as running:
+    with operation(cluster.place, what, finish, undo) as running:
         known = list(cluster.states(list(names)))
         if known:
             running.did(f"new jobs are kept from {fold(known)}")
@@ -80,15 +81,15 @@ def come_back(cluster: Cluster, names: Sequence[str], yes: bool = False) -> list
         NotDone: `pulumi up` failed or was declined; the same call goes on from there.
         Refused: nothing was changed.
     """
-    refuse_if_locked(cluster.stack, cluster.project)
     listed, file = fold(names), cluster.file()
+    what, ends = f"node return {listed}", [f"node exclude {listed}"]
+    _refuse_if_taken(cluster, what, ends)
     written = [name for name in names if name in cluster.settings.excluded]
     for name in written:
         file.drop("excluded", name)
     edited(file, cluster.stack, cluster.project)
     finish = f"slurmstack node return {listed} --stack {cluster.stack}"
-    ends = [f"node exclude {listed}"]
-    with operation(cluster.place, f"node return {listed}", finish, ends=ends) as running:
+    with operation(cluster.place, what, finish, ends=ends) as running:
         if written:
             running.did("settings: slurmstack:excluded taken out")
             file.save()
@@ -123,12 +124,14 @@ def add(
         Refused: the settings that it would make are none, or the hosts cannot be reached; nothing
             was changed.
     """
-    refuse_if_locked(cluster.stack, cluster.project)
     try:
         pairs = pair(names, addresses)
     except ValueError as error:
         raise Refused(f"{names} {addresses}: expected {error}") from None
     new = [name for name, _ in pairs]
+    listed, place = fold(new), f"--stack {cluster.stack}"
+    what = f"node add {listed}"
+    _refuse_if_taken(cluster, what)
     if like not in cluster.settings.compute:
         raise Refused(f"--like {like}: no compute node; there are {fold(cluster.settings.compute)}")
     file = cluster.file()
@@ -138,10 +141,9 @@ def add(
     changed = new_keys(reached(new, settings, cluster.project))
     if changed and not agreed(changed):
         return []
-    listed, place = fold(new), f"--stack {cluster.stack}"
     finish = f"slurmstack node add {names} --address {addresses} --like {like} {place}"
     undo = f"slurmstack node remove {listed} {place}"
-    with operation(cluster.place, f"node add {listed}", finish, undo) as running:
+    with operation(cluster.place, what, finish, undo) as running:
         pin(changed, settings, cluster.project)
         for key in changed:
             running.did(f"pinned the key that {key.host.name} shows")
@@ -210,8 +212,9 @@ def remove(cluster: Cluster, names: Sequence[str], yes: bool = False) -> list[st
         Refused: a class, a partition or a switch would have no node left, or the settings that it
             would make are none; nothing was changed.
     """
-    refuse_if_locked(cluster.stack, cluster.project)
     file, listed = cluster.file(), fold(names)
+    what, ends = f"node remove {listed}", [f"node add {listed}", f"node exclude {listed}"]
+    _refuse_if_taken(cluster, what, ends)
     for path in _lists(file):
         written = file.value(*path)
         if written is None or written == "ALL" or not set(expand(written)) & set(names):
@@ -228,8 +231,7 @@ def remove(cluster: Cluster, names: Sequence[str], yes: bool = False) -> list[st
     kept = _drop_hosts(file, set(names))
     settings = edited(file, cluster.stack, cluster.project)
     finish = f"slurmstack node remove {listed} --stack {cluster.stack}"
-    ends = [f"node add {listed}", f"node exclude {listed}"]
-    with operation(cluster.place, f"node remove {listed}", finish, ends=ends) as running:
+    with operation(cluster.place, what, finish, ends=ends) as running:
         running.did(f"settings: {listed} is in no class, partition or switch")
         file.save()
         if kept:
@@ -243,6 +245,12 @@ def remove(cluster: Cluster, names: Sequence[str], yes: bool = False) -> list[st
             )
         _plan(replace(cluster, settings=settings), yes)
         return running.stands
+
+
+def _refuse_if_taken(cluster: Cluster, what: str, ends: Sequence[str] = ()) -> None:
+    """By an operation of ours, or by Pulumi's lock."""
+    refuse_if_taken(cluster.place, what, ends)
+    refuse_if_locked(cluster.stack, cluster.project)
 
 
 def _drop_hosts(file: StackFile, gone: set[str]) -> str:

@@ -87,6 +87,29 @@ def running(place: Path) -> bool:
     return False
 
 
+def refuse_if_taken(place: Path, what: str, ends: Sequence[str] = ()) -> None:
+    """Say so before anything else is looked at; `operation` looks again, with the lock in hand.
+
+    Args:
+        place: the stack's folder beside the program.
+        what: the operation that is to begin.
+        ends: names of operations that it takes back: one of them may be unfinished.
+
+    Raises:
+        Refused: another one is being done, or one stands unfinished; nothing was changed.
+    """
+    if running(place):
+        raise _busy(place)
+    before = unfinished(place)
+    if before is not None and before.what not in (what, *ends):
+        raise Refused(before.left)
+
+
+def _busy(place: Path) -> Refused:
+    told = unfinished(place) or "another operation"
+    return Refused(f"{told} is being done; wait for its end, or end it there")
+
+
 @contextmanager
 def operation(
     place: Path, what: str, finish: str, undo: str = "", ends: Sequence[str] = ()
@@ -113,10 +136,7 @@ def operation(
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            other = unfinished(place)
-            raise Refused(
-                f"{other or 'another operation'} is being done; wait for its end, or end it there"
-            ) from None
+            raise _busy(place) from None
         before = unfinished(place)
         if before is not None and before.what not in (what, *ends):
             raise Refused(before.left)

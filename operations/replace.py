@@ -15,7 +15,7 @@ from components import history
 from operations import drain
 from operations.cluster import Cluster
 from operations.host_keys import NewKey, new_keys, pin, reached
-from operations.operation import operation
+from operations.operation import operation, refuse_if_taken
 from operations.pulumi_lock import refuse_if_locked
 from operations.stack import outputs
 from operations.stack_file import StackFile
@@ -49,13 +49,15 @@ def replace(
         Refused: nothing was changed.
         NotDone: `pulumi up` failed; the same call goes on from there.
     """
+    what = f"node replace {fold(names)}"
+    refuse_if_taken(cluster.place, what)
     refuse_if_locked(cluster.stack, cluster.project)
     changed = new_keys(reached(names, cluster.settings, cluster.project))
     if changed and not agreed(changed):
         return []
     file, listed = cluster.file(), fold(names)
     finish = f"slurmstack node replace {listed} --stack {cluster.stack}"
-    with operation(cluster.place, f"node replace {listed}", finish) as running:
+    with operation(cluster.place, what, finish) as running:
         pin(changed, cluster.settings, cluster.project)
         for key in changed:
             running.did(f"pinned the key that {key.host.name} shows")
