@@ -57,9 +57,12 @@ class Hosts:
         #: Whether a bundle of this node and role fails.
         self.fails: Callable[[str, str], bool] = lambda node, role: False
         self._folder = folder
-        # What is asked beside bundles: whether slurmd runs. It does.
-        (folder / "systemctl").write_text("#!/bin/sh\n")
-        (folder / "systemctl").chmod(0o755)
+        # What is asked beside bundles: whether slurmd runs, and whether credentials are understood.
+        for tool in ("systemctl", "unmunge"):
+            (folder / tool).write_text("#!/bin/sh\n")
+        (folder / "munge").write_text("#!/bin/sh\necho MUNGE:c2ltdWxhdGVk:\n")
+        for tool in ("systemctl", "unmunge", "munge"):
+            (folder / tool).chmod(0o755)
         self._key = asyncssh.generate_private_key("ssh-ed25519")
         self.host_key = self._key.export_public_key("openssh").decode().strip()
         self.port = 0
