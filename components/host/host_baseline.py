@@ -37,7 +37,7 @@ def system_bundle(node: str, settings: Settings) -> Bundle:
     """What every host gets; modules and limits only where users work."""
     parts: list[Part] = [
         guard(node, settings),
-        mounts_stay(node, ROLE, settings),
+        *mounts_stay(node, ROLE, settings),
         *mounts(node, settings),
     ]
     if node in settings.compute or node in settings.login:

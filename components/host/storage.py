@@ -97,9 +97,9 @@ def _exports_stay(settings: Settings) -> list[Part]:
     ]
 
 
-def mounts_stay(node: str, role: str, settings: Settings) -> Guard:
+def mounts_stay(node: str, role: str, settings: Settings) -> list[Part]:
     """Mounts that jobs or state need are not taken away. It is there with shares and without: the
-    last one may go.
+    last one may go. Nothing where the settings let jobs be lost, and no state lies.
 
     Args:
         node: the host.
@@ -111,6 +111,8 @@ def mounts_stay(node: str, role: str, settings: Settings) -> Guard:
         state.append((settings.slurm.StateSaveLocation, "slurmctld"))
         if settings.accounting is not None:
             state.append(("/var/lib/mysql", "mariadb"))
+    if not state and settings.guards.allow_job_loss:
+        return []
     script = render(
         "host/mounts-stay.sh",
         node=node,
@@ -118,7 +120,7 @@ def mounts_stay(node: str, role: str, settings: Settings) -> Guard:
         jobs=not settings.guards.allow_job_loss,
         state=state,
     )
-    return Guard("mounts-stay", script)
+    return [Guard("mounts-stay", script)]
 
 
 def mounts(node: str, settings: Settings) -> list[Part]:

@@ -104,7 +104,7 @@ def test_a_host_with_another_key_is_named_and_nothing_is_sent(lab: RunningLab) -
     ("words", "said"),
     [
         (("cn99",), "cn99"),
-        (("",), "names at least one host"),
+        (("",), "an empty host list"),
         (("--fix", "--what", "daemons"), "--what daemons: expected some of packages"),
         (("--fix", "--what", ""), "--what names nothing"),
     ],

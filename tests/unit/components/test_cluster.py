@@ -27,6 +27,7 @@ from components.keys.munge_key import read_credential
 from components.rollout import RolloutTurns
 from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL
 from remote.host import Host
+from remote.reading import is_bundle, read
 from settings import Settings, parse
 from settings.model import Hardware
 from tests.unit.settings.test_containers import CONTAINERS
@@ -341,6 +342,25 @@ def test_resources_keep_their_urns_and_what_they_stand_on(monkeypatch: pytest.Mo
     bundles = set(stands) - {"munge-key", "slurmdbd-password", *OTHERS}
     stands["ctl-destroy-guard"] = ("DestroyGuard::ctl", bundles)
     assert found == stands
+
+
+@pytest.mark.parametrize("guards", [{}, {"allowJobLoss": True}], ids=["guarded", "allowed"])
+@pytest.mark.parametrize("whole", [True, False], ids=["everything", "bare"])
+def test_every_script_is_read_by_the_shell(whole: bool, guards: dict[str, Any]) -> None:
+    """A part that is left out must leave no loop without a body."""
+    made, _ = deploy(**(everything() if whole else {}), guards=guards)
+    scripts = {
+        text
+        for inputs in commands(made).values()
+        if is_bundle(stdin := plain(inputs.get("stdin", "")))
+        for part in read(stdin).parts
+        for text in (getattr(part, "script", None), getattr(part, "probe", None))
+        if text
+    }
+    assert len(scripts) > 10
+    for text in scripts:
+        done = subprocess.run(["sh", "-n"], input=text, capture_output=True, text=True)
+        assert done.returncode == 0, f"{done.stderr}\n{text}"
 
 
 def test_every_connection_is_pinned() -> None:
