@@ -18,7 +18,10 @@ import sys
 
 import asyncssh
 
+from remote.bundle import File
+from remote.effects import digest
 from remote.framing import BEGIN, END
+from remote.reading import is_bundle, read
 
 #: Role → what other roles need of its answer.
 _FACTS = {
@@ -48,17 +51,18 @@ def answer(command: str, stdin: str) -> str:
         return compared(stdin)
     lines = stdin.splitlines()
     heads = {word[0]: word[1] for line in lines[:3] if len(word := line.split()) == 2}
-    files = [line.split()[1] for line in lines if line.startswith(("file ", "file-base64 "))]
+    files = (
+        [part for part in read(stdin).parts if isinstance(part, File)] if is_bundle(stdin) else []
+    )
     packages = [line.split()[1] for line in lines if line.startswith("package ")]
     units = [line.split()[1] for line in lines if line.startswith("unit ")]
     facts = re.findall(r"""^ *echo '(\S+) (\S+)' >>"\$SLURMSTACK_FACTS"$""", stdin, re.MULTILINE)
-    digest = hashlib.sha256(stdin.encode()).hexdigest()
     role = heads.get("role", "munge-credential" if "munge --no-input" in command else "node")
     return json.dumps(
         {
             "node": heads.get("node", "simulated"),
             "role": role,
-            "files": {path: {"sha256": digest} for path in files},
+            "files": {part.path: {"sha256": digest(part.content)} for part in files},
             "packages": dict.fromkeys(packages, "simulated"),
             "units": dict.fromkeys(units, "active"),
             "facts": {**dict(facts), **_FACTS.get(role, {})},

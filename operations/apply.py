@@ -13,8 +13,8 @@ from pulumi.automation import EngineEvent
 
 from operations import plan as plans
 from operations.plan import NoPlan, Planned
-from operations.preview import reason
 from operations.refused import Refused
+from operations.stack import reason
 from settings.hostlist import fold
 
 #: Seconds between two lines about the same role.

@@ -17,7 +17,7 @@ from operations.pulumi_lock import refuse_if_locked
 from operations.refused import Refused
 from operations.stack import edited
 from operations.stack_file import StackFile
-from operations.up import preview, up
+from operations.up import show_plan, up
 from settings.hostlist import expand, fold, left_of, pair
 
 #: What the reasons of drains begin with that `exclude` makes.
@@ -279,4 +279,4 @@ def _plan(cluster: Cluster, yes: bool) -> None:
     if yes:
         up(cluster, yes)
     else:
-        preview(cluster)
+        show_plan(cluster)

@@ -13,10 +13,10 @@ from pulumi import automation
 
 from discovery.host_keys import UnknownHostKey, hosts
 from operations import jobs_now, preview, stack
+from operations.hosts import chosen
 from operations.planned import VERSION, Plan, plan
 from operations.refused import Refused
 from settings import Settings
-from settings.hostlist import expand
 
 #: In a saved plan: what it is.
 _FORMAT = "slurmstack-plan"
@@ -51,15 +51,15 @@ def make(
             are asked for it all the same, by the program.
 
     Raises:
-        NoPlan: the host list names no host of the stack.
+        Refused: the host list names no host of the stack.
         NoPreview, NoSuchStack, SettingsError: there is nothing to be told.
     """
     read, folder, name = stack.settings(name, project)
-    chosen = None if only is None else _chosen(only, read)
+    names = None if only is None else tuple(chosen(only, read, read.hosts))
     workspace = automation.LocalWorkspace(work_dir=str(folder))
     before = preview.state(workspace, name)
     steps = preview.steps(name, folder, before)
-    made = plan(name, steps, before, chosen)
+    made = plan(name, steps, before, names)
     digests = {
         "settings": _of_settings(folder, name),
         "state": before.digest,
@@ -68,7 +68,7 @@ def make(
     made = replace(made, digests=digests)
     if not offline and made.any:
         made = _asked(made, read, folder, steps)
-    return Planned(made, read, folder, name, confined=chosen is not None)
+    return Planned(made, read, folder, name, confined=names is not None)
 
 
 def _asked(made: Plan, settings: Settings, project: Path, steps: Collection[preview.Step]) -> Plan:
@@ -84,17 +84,6 @@ def _asked(made: Plan, settings: Settings, project: Path, steps: Collection[prev
     except UnknownHostKey as error:
         return replace(made, unasked=str(error))
     return jobs_now.asked(made, reached, bundles)
-
-
-def _chosen(only: str, settings: Settings) -> tuple[str, ...]:
-    try:
-        names = expand(only)
-    except ValueError as error:
-        raise NoPlan(f"{only or 'an empty host list'}: expected {error}") from None
-    unknown = [host for host in names if host not in settings.hosts]
-    if unknown:
-        raise NoPlan(f"no such host in the settings: {', '.join(unknown)}")
-    return names
 
 
 def _of_settings(project: Path, name: str) -> str:

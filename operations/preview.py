@@ -21,14 +21,12 @@ from pulumi import automation
 
 from components.planned import FOLDER, SEALED
 from operations.refused import Refused
+from operations.stack import COMMAND, opened, reason, resources
 from remote.answer import Answer, AnswerError, parse_answer
 from remote.bundle import Bundle, BundleError
 from remote.effects import sealed
 from remote.reading import is_bundle, read
 
-_COMMAND = "command:remote:Command"
-#: What Pulumi has in the place of a secret value, and what such an object then holds.
-_SECRET, _PLAINTEXT = "4dabf18193072939515e22adb298388d", "plaintext"
 #: What a preview shows in the place of a secret, and of what others have to answer first.
 _HIDDEN = ("[secret]", "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
 #: Seconds for a preview; one of 1,000 resources takes a quarter of a minute.
@@ -86,16 +84,12 @@ def state(workspace: automation.LocalWorkspace, stack: str) -> State:
     """The state of a stack, secrets opened and sealed again.
 
     Raises:
-        NoPreview: it cannot be read.
+        NoSuchStack: it cannot be read.
     """
-    try:
-        exported = workspace.export_stack(stack)
-    except automation.CommandError as error:
-        raise NoPreview(f"stack {stack}: its state cannot be read: {reason(str(error))}") from None
-    resources: list[dict[str, Any]] = (exported.deployment or {}).get("resources", [])
+    held = resources(workspace, stack)
     bundles, answers, secrets = {}, {}, set()
-    for resource in resources:
-        if resource["type"] != _COMMAND or resource.get("delete"):
+    for resource in held:
+        if resource["type"] != COMMAND or resource.get("delete"):
             continue
         name = resource["urn"].rpartition("::")[2]
         stdin = resource.get("inputs", {}).get("stdin")
@@ -105,15 +99,15 @@ def state(workspace: automation.LocalWorkspace, stack: str) -> State:
             if isinstance(stdin, dict):
                 secrets.add(name)
         try:
-            answers[name] = parse_answer(str(_open(resource.get("outputs", {}).get("stdout", ""))))
+            answers[name] = parse_answer(opened(resource.get("outputs", {}).get("stdout", "")))
         except AnswerError:
             continue
     kept = [
         {key: resource.get(key) for key in ("urn", "type", "id", "inputs", "outputs", "delete")}
-        for resource in resources
+        for resource in held
     ]
     digest = sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-    parents = {resource["urn"]: resource.get("parent", "") for resource in resources}
+    parents = {resource["urn"]: resource.get("parent", "") for resource in held}
     return State(bundles, answers, digest, frozenset(secrets), parents)
 
 
@@ -163,7 +157,7 @@ def steps_of(
     """
     for step in told:
         urn = str(step["urn"])
-        if f"::{_COMMAND}::" not in urn and f"${_COMMAND}::" not in urn:
+        if f"::{COMMAND}::" not in urn and f"${COMMAND}::" not in urn:
             continue
         name, op = urn.rpartition("::")[2], str(step["op"])
         goes = op.startswith("delete")
@@ -180,20 +174,14 @@ def steps_of(
 
 def _bundle(stdin: Any) -> Bundle | None:
     """The bundle in an input, sealed if that is a secret; None where it is none, or unknown."""
-    text = _open(stdin)
-    if not isinstance(text, str) or not is_bundle(text):
+    text = opened(stdin)
+    if not is_bundle(text):
         return None
     try:
         bundle = read(text)
     except BundleError:
         return None
     return sealed(bundle) if isinstance(stdin, dict) else bundle
-
-
-def _open(value: Any) -> Any:
-    if isinstance(value, dict) and _SECRET in value:
-        return json.loads(value[_PLAINTEXT]) if _PLAINTEXT in value else None
-    return value
 
 
 def _document(stdout: str) -> dict[str, Any] | None:
@@ -215,10 +203,3 @@ def _errors(told: Mapping[str, Any] | None) -> str:
     ]
     own = [text for text in found if text not in ("preview failed", "update failed")]
     return "; ".join(own or found)
-
-
-def reason(text: str) -> str:
-    """What a ``pulumi`` command printed as its error, on one line."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line.removeprefix("stderr:").strip() for line in lines if "error:" in line]
-    return errors[0].removeprefix("error:").strip() if errors else " ".join(lines)

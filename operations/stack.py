@@ -17,6 +17,8 @@ from operations.stack_file import StackFile
 from settings import Settings
 from settings.load import from_config
 
+#: The type of the resources that are bundles.
+COMMAND = "command:remote:Command"
 #: How a bundle begins (remote/README.md).
 _BUNDLE = re.compile(r"slurmstack-bundle 1\nnode (\S+)\nrole (\S+)\n")
 
@@ -40,7 +42,7 @@ def outputs(stack: str | None, project: Path) -> dict[str, Any]:
     try:
         recorded = workspace.stack_outputs(name)
     except automation.CommandError as error:
-        raise NoSuchStack(f"stack {name} cannot be read: {_reason(error)}") from error
+        raise NoSuchStack(f"stack {name} cannot be read: {reason(str(error))}") from error
     if not recorded:
         raise NoSuchStack(f"stack {name} has no outputs yet; run pulumi up --stack {name}")
     return {key: output.value for key, output in recorded.items()}
@@ -82,7 +84,7 @@ def _config(workspace: automation.LocalWorkspace, stack: str) -> dict[str, str]:
     try:
         config = workspace.get_all_config(stack)
     except automation.CommandError as error:
-        raise NoSuchStack(f"stack {stack} cannot be read: {_reason(error)}") from error
+        raise NoSuchStack(f"stack {stack} cannot be read: {reason(str(error))}") from error
     return {key: item.value for key, item in config.items()}
 
 
@@ -106,28 +108,37 @@ def applied(stack: str | None, project: Path) -> list[Applied]:
         NoSuchStack: there is no such project or stack, or its secrets cannot be opened.
     """
     workspace = _workspace(project)
-    name = stack or selected(workspace)
-    try:
-        exported = workspace.export_stack(name)
-    except automation.CommandError as error:
-        raise NoSuchStack(f"stack {name} cannot be read: {_reason(error)}") from error
     found = []
-    for resource in (exported.deployment or {}).get("resources", []):
+    for resource in resources(workspace, stack or selected(workspace)):
         inputs, outputs = resource.get("inputs", {}), resource.get("outputs", {})
-        text = _revealed(inputs.get("stdin", ""))
-        if resource["type"] != "command:remote:Command" or not text:
+        text = opened(inputs.get("stdin", ""))
+        if resource["type"] != COMMAND or not text:
             continue
         if match := _BUNDLE.match(text):
             node, role = match.groups()
         else:
             node, role = resource["urn"].rpartition("::")[2].removesuffix("-node"), "node"
-        answer = _revealed(outputs.get("stdout", ""))
+        answer = opened(outputs.get("stdout", ""))
         found.append(Applied(resource["urn"], node, role, text, answer))
     return found
 
 
-def _revealed(value: Any) -> str:
-    """A property of an exported state; that of a secret is JSON in an object."""
+def resources(workspace: automation.LocalWorkspace, stack: str) -> list[dict[str, Any]]:
+    """The resources of the stack's state, in the order of their creation, with opened secrets.
+
+    Raises:
+        NoSuchStack: there is no such stack, or its secrets cannot be opened.
+    """
+    try:
+        exported = workspace.export_stack(stack)
+    except automation.CommandError as error:
+        raise NoSuchStack(f"stack {stack} cannot be read: {reason(str(error))}") from error
+    found: list[dict[str, Any]] = (exported.deployment or {}).get("resources", [])
+    return found
+
+
+def opened(value: Any) -> str:
+    """A text among the properties of a resource; that of a secret is JSON in an object."""
     if isinstance(value, dict):
         value = json.loads(value.get("plaintext", '""'))
     return value if isinstance(value, str) else ""
@@ -142,7 +153,7 @@ def selected(workspace: automation.LocalWorkspace) -> str:
     try:
         selected = workspace.stack()
     except automation.CommandError as error:
-        raise NoSuchStack(f"no stack can be read: {_reason(error)}") from error
+        raise NoSuchStack(f"no stack can be read: {reason(str(error))}") from error
     if selected is None:
         raise NoSuchStack("no stack is selected; name one with --stack, or pulumi stack select it")
     return selected.name.rpartition("/")[2]
@@ -160,8 +171,8 @@ def _workspace(project: Path) -> automation.LocalWorkspace:
     )
 
 
-def _reason(error: automation.CommandError) -> str:
-    """What the pulumi command printed as its error, without what the SDK puts around it."""
-    lines = [line.strip() for line in str(error).splitlines()]
+def reason(text: str) -> str:
+    """What a ``pulumi`` command printed as its error, without what the SDK puts around it."""
+    lines = [line.strip() for line in text.splitlines()]
     errors = [line.removeprefix("stderr:").strip() for line in lines if "error:" in line]
     return errors[0].removeprefix("error:").strip() if errors else " ".join(filter(None, lines))

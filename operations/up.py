@@ -1,4 +1,4 @@
-"""`pulumi preview` and `pulumi up` as the verbs call them, on the operator's terminal."""
+"""The plan and `pulumi up` as the verbs call them, on the operator's terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import subprocess
 import sys
 from collections.abc import Iterable
 
+from rich.console import Console
+
 from operations.cluster import Cluster
+from operations.plan import make
+from operations.plan_text import text
 from operations.refused import Refused
 
 
@@ -14,14 +18,14 @@ class NotDone(Refused):
     """`pulumi up` failed or was declined; the same verb goes on from there. Exit code 4."""
 
 
-def preview(cluster: Cluster) -> None:
-    """What `up` would do.
+def show_plan(cluster: Cluster) -> None:
+    """What `up` would do, in nodes and daemons, as `slurmstack plan` tells it.
 
     Raises:
-        Refused: it cannot be planned.
+        NoPreview: it cannot be planned.
     """
-    if _pulumi(cluster, "preview") != 0:
-        raise Refused("pulumi preview failed: see above")
+    # What programs read is on stdout, and it is the verb's.
+    Console(stderr=True).print(text(make(cluster.stack, cluster.project).plan))
 
 
 def up(cluster: Cluster, yes: bool, urns: Iterable[str] = ()) -> None:
@@ -37,14 +41,9 @@ def up(cluster: Cluster, yes: bool, urns: Iterable[str] = ()) -> None:
     """
     words = [word for urn in urns for word in ("--target", urn)]
     words += ["--yes", "--skip-preview"] if yes else []
-    code = _pulumi(cluster, "up", *words)
+    place = ("--stack", cluster.stack, "--cwd", str(cluster.project))
+    command = ["pulumi", "up", *place, "--suppress-outputs", *words]
+    sys.stdout.flush()
+    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
     if code != 0:
         raise NotDone(f"pulumi up ended with {code}: see above")
-
-
-def _pulumi(cluster: Cluster, verb: str, *words: str) -> int:
-    # What programs read is on stdout, and it is the verb's.
-    place = ("--stack", cluster.stack, "--cwd", str(cluster.project))
-    command = ["pulumi", verb, *place, "--suppress-outputs", *words]
-    sys.stdout.flush()
-    return subprocess.run(command, stdout=sys.stderr, check=False).returncode

@@ -8,7 +8,7 @@ the permit, and run together.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 from typing import Any, cast
 
@@ -25,6 +25,8 @@ from templates.rendering import render
 _NAME = "munge-switch"
 #: Seconds for what is asked of one host of each role.
 _SECONDS = 30.0
+#: Hosts of a role that are asked, since some may be down.
+_CANDIDATES = 4
 _CREDENTIAL = re.compile(r"^MUNGE:[A-Za-z0-9+/=]+:$", re.MULTILINE)
 _VERDICT = re.compile(r"^(\S+) (refused .*)$", re.MULTILINE)
 
@@ -102,13 +104,12 @@ class MungeSwitch:
         """
 
         async def ask(applied: list[bool]) -> Any:
-            switching = await self._switching()
+            took = {name for name, well in zip(switched, applied, strict=True) if well}
             hosts = {
-                role: self._assembly.hosts[name]
+                role: [self._assembly.hosts[name] for name in names if name in took][:_CANDIDATES]
                 for role, names in self._roles().items()
-                if (name := _first(names, dict(zip(switched, applied, strict=True))))
             }
-            wrong = await misunderstandings(hosts) if switching and len(hosts) > 1 else []
+            wrong = await misunderstandings(hosts) if await self._switching() else []
             if wrong:
                 raise pulumi.RunError("; ".join(wrong))
 
@@ -129,23 +130,29 @@ class MungeSwitch:
         }
 
 
-def _first(names: list[str], applied: Mapping[str, bool]) -> str | None:
-    return next((name for name in names if applied.get(name)), None)
+async def misunderstandings(hosts: Mapping[str, Sequence[Host]]) -> list[str]:
+    """Each pair of roles of which one does not decode the other's credential, and why.
 
-
-async def misunderstandings(hosts: Mapping[str, Host]) -> list[str]:
-    """Each pair of roles of which one does not decode the other's credential, and why."""
-    by_name = {host.name: (role, host) for role, host in hosts.items()}
-    present = [host for _, host in by_name.values()]
-    given = await run_on_hosts(present, "timeout 20 munge --no-input", seconds=_SECONDS)
+    Args:
+        hosts: role → hosts of it; the first that is there stands for it. Who is down, and so keeps
+            the key that it has, is told where that host is to be changed.
+    """
+    candidates = list({host.name: host for names in hosts.values() for host in names}.values())
+    given = await run_on_hosts(candidates, "timeout 20 munge --no-input", seconds=_SECONDS)
     wrong, made = [], {}
-    for name, reply in given.items():
-        credential = _CREDENTIAL.search(reply.stdout) if isinstance(reply, Reply) else None
-        if credential is not None:
-            made[name] = credential[0]
+    by_name: dict[str, tuple[str, Host]] = {}
+    for role, names in hosts.items():
+        host = next((host for host in names if isinstance(given[host.name], Reply)), None)
+        if host is None or host.name in by_name:
+            continue
+        by_name[host.name] = (role, host)
+        credential = _CREDENTIAL.search(cast("Reply", given[host.name]).stdout)
+        if credential is None:
+            wrong.append(
+                f"{host.name}: munge: gives no credential; see journalctl -u munge on {host.name}"
+            )
         else:
-            found = reply if isinstance(reply, ContactError) else f"{name}: munge: gives none"
-            wrong.append(f"{found} ({by_name[name][0]})")
+            made[host.name] = credential[0]
     asked = [by_name[name][1] for name in made]
     verdicts = await run_on_hosts(
         asked,

@@ -59,9 +59,12 @@ class Hosts:
         #: Whether a bundle of this node and role fails.
         self.fails: Callable[[str, str], bool] = lambda node, role: False
         self._folder = folder
-        # What is asked beside bundles: whether slurmd runs. It does.
-        (folder / "systemctl").write_text("#!/bin/sh\n")
-        (folder / "systemctl").chmod(0o755)
+        # What is asked beside bundles: whether slurmd runs, and whether credentials are understood.
+        for tool in ("systemctl", "unmunge"):
+            (folder / tool).write_text("#!/bin/sh\n")
+        (folder / "munge").write_text("#!/bin/sh\necho MUNGE:c2ltdWxhdGVk:\n")
+        for tool in ("systemctl", "unmunge", "munge"):
+            (folder / tool).chmod(0o755)
         self._key = asyncssh.generate_private_key("ssh-ed25519")
         self.host_key = self._key.export_public_key("openssh").decode().strip()
         self.port = 0
@@ -329,14 +332,18 @@ def test_more_failures_than_may_be_stop_the_batches_after(cluster: Cluster) -> N
     assert "failed cn[03,07] | not begun cn[10-12]" in said
 
 
-def test_keys_reach_nodes_that_a_rollout_passed_over(cluster: Cluster) -> None:
+def test_a_node_that_cannot_stage_a_key_keeps_all_at_the_old_one(cluster: Cluster) -> None:
     cluster.settings["limits"] = {}
     cluster.settings["mungeKey"] = "k" * 64
     cluster.hosts.fails = lambda node, role: node == "cn01" and role == "system"
     cluster.up(check=False)
     assert set(cluster.sent("system")) & ALL == {"cn01"}
-    # The node that failed is in trouble itself; the others have the key that the controller has.
-    assert set(cluster.sent("munge-key")) >= ALL - {"cn01"}
+    # Those that the rollout passed over stage the key all the same.
+    assert set(cluster.sent("munge-staged")) >= ALL - {"cn01"}
+    assert not cluster.sent("munge-key")
+    cluster.hosts.fails = lambda node, role: False
+    cluster.up()
+    assert set(cluster.sent("munge-key")) >= {*ALL, "ctl"}
 
 
 def test_a_dead_canary_within_the_allowed_number_stops_nobody(cluster: Cluster) -> None:

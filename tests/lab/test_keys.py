@@ -106,7 +106,7 @@ from operations.stack import settings
 read, folder, _ = settings(sys.argv[1], pathlib.Path())
 reached = hosts(read, folder)
 roles = {"controller": "ctl", "login": "login01", "compute": "cn01"}
-wrong = asyncio.run(misunderstandings({role: reached[name] for role, name in roles.items()}))
+wrong = asyncio.run(misunderstandings({role: [reached[name]] for role, name in roles.items()}))
 print(json.dumps(wrong))
 """
 
