@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs a command with an SSH agent that holds the key in $SLURMSTACK_SSH_KEY, and ends both together.
+# Runs a command with an SSH agent that holds the key in $SLURMSTACK_SSH_KEY. The agent ends at most
+# ten seconds after the command, however that ends.
 # The key is in no file, no command line and not in the command's environment.
 # Usage: sh docs/ci/with-ssh-key.sh COMMAND…
 set -eu
@@ -11,5 +12,5 @@ set -eu
 exec ssh-agent sh -c '
     printf "%s\n" "$SLURMSTACK_SSH_KEY" | ssh-add -q - || exit 1
     unset SLURMSTACK_SSH_KEY
-    "$@"
+    exec "$@"
 ' sh "$@"

@@ -72,7 +72,7 @@ class Ran:
 
 
 class Site:
-    """A repository whose main branch is deployed, and where its runners run."""
+    """A repository of a stack, and the runner of its pipelines."""
 
     def __init__(self, folder: Path, hosts: Machines) -> None:
         self.folder, self.hosts = folder, hosts
@@ -116,9 +116,14 @@ class Site:
                       ".venv/bin/pulumi stack init prod --non-interactive")  # fmt: skip
         shutil.copy(first / "Pulumi.prod.yaml", self._file)
         self.commit()
+
+    def deploy(self) -> None:
+        """The settings as they are, by a person."""
         words = ".venv/bin/pulumi up --yes --skip-preview --non-interactive --stack prod"
-        first = self.checkout()
-        self.run_here(first, f".venv/bin/python -m engine.choose && sh docs/ci/with-ssh-key.sh {words}")
+        folder = self.checkout()
+        choose = ".venv/bin/python -m engine.choose"
+        self.run_here(folder, f"{choose} && sh docs/ci/with-ssh-key.sh {words}")
+        assert ("ctl", "slurmctld") in self.sent()
 
     def commit(self, **changes: Any) -> None:
         """Settings as a person edits them."""
@@ -371,10 +376,15 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
 @pytest.fixture
 def site(tmp_path: Path, machines: Machines) -> Iterator[Site]:
     machines.drifted = ""
-    site = Site(tmp_path, machines)
-    assert ("ctl", "slurmctld") in site.sent()
-    yield site
+    machines.sent.clear()
+    yield Site(tmp_path, machines)
     machines.only = None
+
+
+@pytest.fixture
+def deployed(site: Site) -> Site:
+    site.deploy()
+    return site
 
 
 #: The change that is proposed, what is told of it, and whom it reaches.
@@ -383,7 +393,8 @@ ROW = "| cn\\[01-02\\],ctl | slurm.conf MessageTimeout"
 JOB = "42 alice running main"
 
 
-def test_github_actions(site: Site) -> None:
+def test_github_actions(deployed: Site) -> None:
+    site = deployed
     forge = Github(site)
     same = {"github.event.pull_request.head.repo.full_name": "site/cluster"}
     pull = {"github.event_name": "pull_request", "github.event.pull_request.number": "7"}
@@ -426,7 +437,8 @@ def test_github_actions(site: Site) -> None:
     site.searched("".join(ran.log + ran.summary for jobs in every for ran in jobs.values()))
 
 
-def test_gitlab_ci(site: Site) -> None:
+def test_gitlab_ci(deployed: Site) -> None:
+    site = deployed
     forge = Gitlab(site)
     try:
         request = {"CI_PIPELINE_SOURCE": "merge_request_event", "CI_MERGE_REQUEST_IID": "7"}
@@ -493,11 +505,10 @@ def test_the_key_is_held_by_an_agent_and_nothing_else(site: Site) -> None:
     agents = re.findall(r"^SSH_AGENT_PID=(\d+)", said, re.M)
     assert agents
     for agent in agents:
-        for _ in range(100):
-            if not Path(f"/proc/{agent}").exists():
-                break
+        ends = time.monotonic() + 30
+        while Path(f"/proc/{agent}").exists():
+            assert time.monotonic() < ends, "the agent ends with the command"
             time.sleep(0.05)
-        assert not Path(f"/proc/{agent}").exists(), "the agent ends with the command"
     code, said = site.shell(folder, "sh docs/ci/with-ssh-key.sh true", site.environment)
     assert (code, said.startswith("with-ssh-key: SLURMSTACK_SSH_KEY is empty")) == (1, True)
     code, _ = site.shell(folder, "sh docs/ci/with-ssh-key.sh sh -c 'exit 2'",
@@ -505,8 +516,9 @@ def test_the_key_is_held_by_an_agent_and_nothing_else(site: Site) -> None:
     assert code == 2
 
 
-def test_the_example_in_python(site: Site) -> None:
+def test_the_example_in_python(deployed: Site) -> None:
     """The block of docs/pipeline.md, as it stands there."""
+    site = deployed
     page = (PROJECT / "docs" / "pipeline.md").read_text()
     (example,) = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
     assert len(example.splitlines()) <= 30
