@@ -1,8 +1,8 @@
 """The pipelines of docs/ci, run as the files stand there, and the example of docs/pipeline.md.
 
 Stand-ins: simulated hosts; `gh`, which is GitHub's API here; an HTTP server, which is GitLab's; and
-for the runners, `Github` and `Gitlab` below, which do what those do with steps. `slurmstack` and the
-embedded engine are real.
+for the runners, `Github` and `Gitlab` below, which do what those do with steps. `slurmstack` and
+the embedded engine are real.
 """
 
 from __future__ import annotations
@@ -177,12 +177,16 @@ class Site:
 
     def _watch(self, process: subprocess.Popen[str]) -> None:
         while process.poll() is None:
-            for file in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    self.command_lines.add(file.read_bytes().replace(b"\0", b" ").decode())
-                except (OSError, UnicodeDecodeError):
-                    continue
+            self.look()
             time.sleep(0.02)
+
+    def look(self) -> None:
+        """Note all command lines of this moment."""
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                self.command_lines.add(file.read_bytes().replace(b"\0", b" ").decode())
+            except (OSError, UnicodeDecodeError):
+                continue
 
     def searched(self, log: str) -> None:
         """No secret was in a log or a command line."""
@@ -234,11 +238,12 @@ class Github:
         )
         gh.chmod(0o755)
 
-    def event(self, approved: bool = False, **known: str) -> dict[str, Ran]:
+    def event(self, of: Mapping[str, str], approved: bool = False) -> dict[str, Ran]:
         """All jobs that run for it, each in a fresh checkout."""
         # YAML 1.1 reads `on` as a boolean.
-        assert known["github.event_name"] in self.file[True]
-        known |= {
+        assert of["github.event_name"] in self.file[True]
+        known = {
+            **of,
             "github.repository": "site/cluster",
             "github.token": TOKEN,
             "vars.PULUMI_BACKEND_URL": self.site.backend,
@@ -319,6 +324,8 @@ class Gitlab:
             def do_POST(self) -> None:
                 form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
                 token = self.headers["PRIVATE-TOKEN"] or ""
+                # Who called is there still.
+                owner.site.look()
                 owner.notes.append((self.path, token, form["body"][0]))
                 self.send_response(201 if token == TOKEN else 401)
                 self.end_headers()
@@ -334,7 +341,7 @@ class Gitlab:
         self._thread.join()
         self._server.server_close()
 
-    def pipeline(self, play: bool = False, **variables: str) -> dict[str, Ran]:
+    def pipeline(self, variables: Mapping[str, str], play: bool = False) -> dict[str, Ran]:
         """All jobs that run in it, stage by stage; manual ones where somebody plays them."""
         known = {
             **self.site.secrets,
@@ -348,7 +355,9 @@ class Gitlab:
         }
         ran: dict[str, Ran] = {}
         jobs = {name: job for name, job in self.file.items() if "script" in job}
-        for name, job in sorted(jobs.items(), key=lambda it: self.file["stages"].index(it[1]["stage"])):
+        for name, job in sorted(
+            jobs.items(), key=lambda it: self.file["stages"].index(it[1]["stage"])
+        ):
             rule = next((rule for rule in job["rules"] if holds(rule["if"], known)), None)
             if rule is None or not all(one.well for one in ran.values()):
                 continue
@@ -399,12 +408,12 @@ def test_github_actions(deployed: Site) -> None:
     same = {"github.event.pull_request.head.repo.full_name": "site/cluster"}
     pull = {"github.event_name": "pull_request", "github.event.pull_request.number": "7"}
     fork = {"github.event.pull_request.head.repo.full_name": "else/cluster"}
-    assert forge.event(**pull, **fork) == {}
-    quiet = forge.event(**pull, **same)
+    assert forge.event(pull | fork) == {}
+    quiet = forge.event(pull | same)
     assert quiet["plan"].well, quiet["plan"].log
     assert forge.comment.read_text() == "### stack prod: no change\n"
     site.commit(**CHANGE)
-    proposed = forge.event(**pull, **same)
+    proposed = forge.event(pull | same)
     assert list(proposed) == ["plan"]
     assert proposed["plan"].well, proposed["plan"].log
     assert ROW in forge.comment.read_text()
@@ -412,24 +421,24 @@ def test_github_actions(deployed: Site) -> None:
     assert site.sent() == set(), "a plan sends nothing"
 
     push = {"github.event_name": "push"}
-    merged = forge.event(**push)
+    merged = forge.event(push)
     assert list(merged) == ["planned"], "apply waits for its reviewers"
     assert merged["planned"].well, merged["planned"].log
     assert ROW in merged["planned"].summary
     assert site.sent() == set()
-    approved = forge.event(approved=True, **push)
+    approved = forge.event(push, approved=True)
     assert approved["apply"].well, approved["apply"].log
     assert ("ctl", "slurmctld") in site.sent()
     assert "slurmctld" in approved["apply"].log
     # What was approved once is not done a second time, nor is what nobody planned.
-    again = forge.event(approved=True, **push)
+    again = forge.event(push, approved=True)
     assert list(again) == ["planned"]
     assert again["planned"].outputs == {"changes": "false"}
 
     night = {"github.event_name": "schedule"}
-    assert forge.event(**night)["drift"].well
+    assert forge.event(night)["drift"].well
     site.hosts.drifted = "ctl"
-    drifted = forge.event(**night)
+    drifted = forge.event(night)
     assert drifted["drift"].codes[-1] == 2, drifted["drift"].log
     for told in (drifted["drift"].log, drifted["drift"].summary):
         assert "/etc/slurm/slurm.conf" in told
@@ -443,7 +452,7 @@ def test_gitlab_ci(deployed: Site) -> None:
     try:
         request = {"CI_PIPELINE_SOURCE": "merge_request_event", "CI_MERGE_REQUEST_IID": "7"}
         site.commit(**CHANGE)
-        proposed = forge.pipeline(**request)
+        proposed = forge.pipeline(request)
         assert list(proposed) == ["plan"]
         assert proposed["plan"].well, proposed["plan"].log
         ((path, token, text),) = forge.notes
@@ -454,20 +463,21 @@ def test_gitlab_ci(deployed: Site) -> None:
         assert site.sent() == set(), "a plan sends nothing"
 
         push = {"CI_PIPELINE_SOURCE": "push", "CI_COMMIT_BRANCH": "main"}
-        assert forge.pipeline(**push | {"CI_COMMIT_BRANCH": "another"}) == {}
-        merged = forge.pipeline(**push)
+        assert forge.pipeline(push | {"CI_COMMIT_BRANCH": "another"}) == {}
+        merged = forge.pipeline(push)
         assert list(merged) == ["planned"], "apply waits for a person"
         assert merged["planned"].well, merged["planned"].log
         assert site.sent() == set()
-        played = forge.pipeline(play=True, **push)
+        played = forge.pipeline(push, play=True)
         assert played["apply"].well, played["apply"].log
         assert ("ctl", "slurmctld") in site.sent()
 
         night = {"CI_PIPELINE_SOURCE": "schedule", "CI_COMMIT_BRANCH": "main"}
-        assert list(quiet := forge.pipeline(**night)) == ["drift"]
+        quiet = forge.pipeline(night)
+        assert list(quiet) == ["drift"]
         assert quiet["drift"].well, quiet["drift"].log
         site.hosts.drifted = "ctl"
-        drifted = forge.pipeline(**night)
+        drifted = forge.pipeline(night)
         assert drifted["drift"].codes == [2], drifted["drift"].log
         assert "/etc/slurm/slurm.conf" in drifted["drift"].log
         every = (proposed, merged, played, quiet, drifted)
@@ -482,12 +492,12 @@ def test_a_plan_that_cannot_be_made_fails_and_says_nothing_of_a_change(
 ) -> None:
     site.commit(slurm={"MessageTimeot": 60})
     if forge is Github:
-        jobs = Github(site).event(approved=True, **{"github.event_name": "push"})
+        jobs = Github(site).event({"github.event_name": "push"}, approved=True)
     else:
         gitlab = Gitlab(site)
         try:
             push = {"CI_PIPELINE_SOURCE": "push", "CI_COMMIT_BRANCH": "main"}
-            jobs = gitlab.pipeline(play=True, **push)
+            jobs = gitlab.pipeline(push, play=True)
         finally:
             gitlab.end()
     assert list(jobs) == ["planned"]
@@ -525,7 +535,7 @@ def test_the_example_in_python(deployed: Site) -> None:
     site.commit(**CHANGE)
     folder = site.checkout()
     (folder / "roll_out.py").write_text(example)
-    prepare = 'sh lab/venv.sh && .venv/bin/python -m engine.choose && '
+    prepare = "sh lab/venv.sh && .venv/bin/python -m engine.choose && "
     run = f"{prepare}sh docs/ci/with-ssh-key.sh .venv/bin/python roll_out.py prod"
     said = site.run_here(folder, run)
     assert "MessageTimeout" in said

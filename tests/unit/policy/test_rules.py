@@ -38,7 +38,9 @@ def production() -> tuple[tuple[str, Json, frozenset[str]], ...]:
         (
             name,
             {key: _plain(value) for key, value in inputs.items()},
-            frozenset(k for k, v in inputs.items() if isinstance(v, dict) and _special_sig_key in v),
+            frozenset(
+                k for k, v in inputs.items() if isinstance(v, dict) and _special_sig_key in v
+            ),
         )
         for name, inputs in commands(node).items()
     )
@@ -147,7 +149,9 @@ def test_what_the_state_would_keep_readable(properties: Json, found: str) -> Non
 
 
 def test_what_is_no_secret() -> None:
-    text = "file /etc/x root:root 0644\n  file /etc/y root:root 0400\n  -----BEGIN CERTIFICATE-----\n"
+    text = (
+        "file /etc/x root:root 0644\n  file /etc/y root:root 0400\n  -----BEGIN CERTIFICATE-----\n"
+    )
     assert [*rules.cleartext({"stdin": text, "length": 3.0, "logging": None})] == []
 
 
@@ -172,13 +176,16 @@ def test_every_secret_setting_is_known() -> None:
 
 
 def test_the_rules_stand_without_the_program() -> None:
-    """What is edited in the program cannot loosen them, and the pack's environment has none of it."""
+    """What is edited in the program cannot loosen them; the pack's environment has none of it."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules); "
         "from policy import rules; new = {n.split('.')[0] for n in set(sys.modules) - before}; "
         "print(sorted(new - set(sys.stdlib_module_names)))"
     )
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code, str(PROJECT)], capture_output=True, text=True, check=True
+        [sys.executable, "-I", "-S", "-c", code, str(PROJECT)],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.strip() == "['policy']"
