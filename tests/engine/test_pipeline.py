@@ -543,9 +543,13 @@ def test_the_example_in_python(deployed: Site) -> None:
     said = site.run_here(folder, run)
     assert "no change" in said
     assert site.sent() == set()
+    environment = site.environment | site.secrets | {"PULUMI_BACKEND_URL": site.backend}
     site.hosts.drifted = "ctl"
-    code, said = site.shell(
-        folder, run, site.environment | site.secrets | {"PULUMI_BACKEND_URL": site.backend}
-    )
+    code, said = site.shell(folder, run, environment)
     assert code == 2, said
     assert "ctl: file /etc/slurm/slurm.conf" in said
+    site.commit(slurm={"MessageTimeot": 60})
+    shutil.copy(site.folder / "repository" / "Pulumi.prod.yaml", folder)
+    code, said = site.shell(folder, run, environment)
+    assert (code, "Traceback" in said) == (1, False), said
+    assert "MessageTimeout" in said
