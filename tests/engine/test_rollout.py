@@ -54,6 +54,8 @@ class Hosts:
 
     def __init__(self, folder: Path) -> None:
         self.sent: list[Sent] = []
+        #: Whose key alone is let in; None: everybody.
+        self.only: asyncssh.SSHKey | None = None
         #: Whether a bundle of this node and role fails.
         self.fails: Callable[[str, str], bool] = lambda node, role: False
         self._folder = folder
@@ -83,9 +85,17 @@ class Hosts:
         self._call(self._close(node))
 
     async def _listen(self, node: str) -> None:
-        class AnyKey(asyncssh.SSHServer):
+        owner = self
+
+        class Server(asyncssh.SSHServer):
             def begin_auth(self, username: str) -> bool:
-                return False
+                return owner.only is not None
+
+            def public_key_auth_supported(self) -> bool:
+                return True
+
+            def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+                return owner.only is not None and key.public_data == owner.only.public_data
 
         async def serve(process: asyncssh.SSHServerProcess[str]) -> None:
             began, command = time.monotonic(), process.command or ""
@@ -111,7 +121,7 @@ class Hosts:
         self._listeners[node] = await asyncssh.listen(
             address(NAMES.index(node)),
             self.port,
-            server_factory=AnyKey,
+            server_factory=Server,
             server_host_keys=[self._key],
             process_factory=serve,
         )

@@ -1,0 +1,1 @@
+"""A policy pack: rules that hold whoever edits the program or the settings (policy/README.md)."""
