@@ -232,7 +232,8 @@ def test_a_saved_plan_is_refused_when_something_moved(kept: RunningLab, tmp_path
         assert words in refused(str(file))
     file.write_text(json.dumps(saved))
     assert f"a plan of stack {lab.name}, not of other" in refused(str(file), "--stack", "other")
-    assert "no such host in the settings: cn99" in refused("--only", "cn99", "--stack", lab.name)
+    unknown = refused("--only", "cn99", "--stack", lab.name)
+    assert "cn99: no host with a role in the settings" in unknown
     assert "an empty host list" in refused("--only", "", "--stack", lab.name)
     file.write_text("{}")
     assert "is no plan" in refused(str(file))
