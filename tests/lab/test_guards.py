@@ -43,16 +43,16 @@ def state_of(lab: RunningLab, job: str) -> str:
 
 
 def node(lab: RunningLab, name: str) -> str:
-    """State, reason and who gave it; not whether it has just answered."""
+    """State, reason and who gave it; not whether it has just answered, or is planned for a job."""
     shown = lab.ssh("ctl", f"sinfo -h -N -n {name} -o '%T|%E|%u' | head -n 1").stdout
-    return shown.strip().replace("*", "")
+    return re.sub(r"[*-]+\|", "|", shown.strip(), count=1)
 
 
 def conf(lab: RunningLab) -> str:
     shown = lab.ssh(
         "ctl", "sha256sum /etc/slurm/*.conf; sinfo -h -N -o '%N %P %T %E' | sort"
     ).stdout
-    return shown.replace("*", "")
+    return re.sub(r"(?<=[a-z])[*-](?= )", "", shown)
 
 
 def refused(lab: RunningLab, change: Change) -> str:

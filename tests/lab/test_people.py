@@ -146,5 +146,5 @@ def test_no_other_errors_grow_in_the_log_of_slurmctld(lab: RunningLab) -> None:
     lines = lab.ssh("ctl", f"tail -n +{before + 1} {log}").stdout.splitlines()
     errors = [line for line in lines if "error:" in line]
     assert [line for line in errors if not KNOWN.search(line)] == []
-    # Not one of those either goes on by itself: two a reconfigure, one a srun.
-    assert len(errors) <= 9
+    # Not one of those either goes on by itself: two or three a reconfigure, one a srun.
+    assert len(errors) <= 12

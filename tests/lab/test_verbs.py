@@ -48,8 +48,10 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 @contextmanager
 def begun(lab: RunningLab, *words: str, user: str = "root") -> Iterator[subprocess.Popen[str]]:
     """A verb at work, with all that it starts in a group of its own, which is killed in the end."""
+    verb = [str(lab.lab.checkout / ".venv/bin/slurmstack"), *words, "--stack", lab.name]
     process = subprocess.Popen(
-        [lab.lab.checkout / ".venv/bin/slurmstack", *words, "--stack", lab.name],
+        # What a shell starts in the background ignores Ctrl-C, and so do its children.
+        ["env", "--default-signal=INT", *verb],
         cwd=lab.lab.checkout,
         env={**deploy.program_environment(lab.lab), "SUDO_USER": user},
         stdin=subprocess.DEVNULL,
