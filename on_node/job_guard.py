@@ -40,6 +40,9 @@ REASON = "slurmstack: slurm.conf is being changed"
 _NAMED = 12
 #: Seconds within which slurmctld has saved what has changed (SAVE_MAX_WAIT in state_save.c is 5).
 _SAVED = 15
+#: Seconds after the time that slurmctld tells of a start, by which that start is saved: the time is
+#: in whole seconds, and from before the start is made.
+_PACKED = 8
 
 #: What a change does → the jobs that suffer it.
 Harm = dict[str, list[Job]]
@@ -373,9 +376,12 @@ def _jobs(shown: str, old: Config, new: Config) -> list[Job]:
     state = Path(old.parameters.get("statesavelocation", "/nowhere")) / "job_state"
     if old.partitions.keys() <= new.partitions.keys() or not state.exists():
         return jobs
-    # slurmctld saves what changes within seconds.
+    # slurmctld saves what changes within seconds. A newer file alone does not tell: it may have
+    # been packed right before the start.
     last, until = max((job.started for job in jobs), default=0), time.monotonic() + _SAVED
-    while state.stat().st_mtime <= last + 1 and time.monotonic() < until:
+    while time.monotonic() < until and (
+        time.time() < last + _PACKED or state.stat().st_mtime <= last + 1
+    ):
         time.sleep(0.5)
     return slurm_state.with_all_partitions(jobs, state.read_bytes())
 

@@ -311,11 +311,6 @@ def test_what_scontrol_does_not_tell_of_jobs(clean: RunningLab) -> None:
     lab = clean
     # slurmctld names the partition in which it runs, and would end it when the other one goes.
     several = submit(lab, "-p main,gpu -w cn02 --mem=100")
-    # What is asked is slurmctld's saved state.
-    lab.ssh("ctl", f"scontrol update JobId={several} Comment=is-running")
-    location = lab.ssh("ctl", "scontrol show config | sed -n 's/^StateSaveLocation *= //p'").stdout
-    saved = f"grep -aq is-running {location.strip()}/job_state"
-    await_that(lambda: lab.ssh("ctl", saved, check=False).returncode == 0)
     said = refused(lab, without_gpu_partition)
     assert f"partition gpu goes: job {several} (root, main,gpu, running on cn02)" in said
     # It would forget what is above, and its nodes would end it as unknown.

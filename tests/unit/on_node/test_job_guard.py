@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -264,6 +265,45 @@ def test_a_running_job_counts_in_all_partitions_that_it_was_submitted_to() -> No
         ("main",), ("main", "gpu2"), ("main",)
     ]  # fmt: skip
     assert slurm_state.with_all_partitions(read(WAITING), state) == read(WAITING)
+
+
+class Clock:
+    """The module `time`, as a slurmctld goes by that saves what it has packed a moment before."""
+
+    def __init__(self, state: Path, started: float) -> None:
+        self.now, self.saves = started + 1.2, started + 5
+        self.state, self.recorded = state, state.read_bytes()
+        # Packed right before the start, written right after the second in which it was.
+        state.write_bytes(b"")
+        os.utime(state, (started + 1.1, started + 1.1))
+
+    def time(self) -> float:
+        return self.now
+
+    monotonic = time
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if self.now >= self.saves:
+            self.state.write_bytes(self.recorded)
+            os.utime(self.state, (self.saves, self.saves))
+
+
+def test_a_job_that_has_just_started_is_read_when_it_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "job_state"
+    state.write_bytes(Path(__file__).with_name("job_state").read_bytes())
+    shown = "\n".join(line + "StartTime=2026-01-31T12:00:00" for line in SUBMITTED.splitlines())
+    started = max(job.started for job in read(shown))
+    monkeypatch.setattr(slurm_state, "expand", expand)
+    monkeypatch.setattr(job_guard, "time", Clock(state, started))
+    was = replace(old(), parameters={"statesavelocation": str(tmp_path)})
+    new = slurm_state.config_of_text(CONF.replace("PartitionName=gpu ", "PartitionName=g "), expand)
+    found = job_guard.all_harm(
+        job_guard._jobs(shown, was, new), was, new, [], lambda user: frozenset()
+    )
+    assert [job.id for job in found["partition gpu goes"]] == ["8", "9"]
 
 
 def test_reservations_of_what_goes() -> None:
