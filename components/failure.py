@@ -7,8 +7,8 @@ in a traceback before the other nodes are done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TypeVar, cast
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, TypeVar, cast
 
 import pulumi
 from pulumi.resource import DependencyResource
@@ -53,6 +53,19 @@ def recovered(output: pulumi.Output[T], instead: pulumi.Input[T]) -> pulumi.Outp
     return output.recover(replace)
 
 
+def took(bundle: Deployed) -> pulumi.Output[bool]:
+    """Whether a bundle was taken, now or before; unknown where that cannot be told (--target)."""
+    return recovered(bundle.answer.apply(lambda _: True), False)
+
+
+def if_any(
+    resource: Coroutine[Any, Any, pulumi.Resource | None],
+) -> pulumi.Output[pulumi.Resource]:
+    """What turns out to be a resource or nothing, as ``depends_on`` takes it: it takes no notice of
+    None, which its type does not say."""
+    return cast("pulumi.Output[pulumi.Resource]", pulumi.Output.from_input(resource))
+
+
 def unless_idle(
     bundles: Iterable[Deployed], hosts: Mapping[str, Host]
 ) -> list[pulumi.Input[pulumi.Resource]]:
@@ -70,12 +83,10 @@ def _unless_idle(bundle: Deployed, host: Host) -> pulumi.Input[pulumi.Resource]:
     async def wait() -> pulumi.Resource | None:
         if pulumi.runtime.is_dry_run() or host.lost:
             return bundle.resource
-        applied = await recovered(bundle.answer.apply(lambda _: True), False).future()
-        if applied:
+        if await took(bundle).future():
             return bundle.resource
         reply = (await run_on_hosts([host], _SERVED, seconds=_SECONDS))[host.name]
         misses_it = not isinstance(reply, ContactError) and reply.status == 0
         return bundle.resource if misses_it else None
 
-    # depends_on takes no notice of None.
-    return cast("pulumi.Output[pulumi.Resource]", pulumi.Output.from_input(wait()))
+    return if_any(wait())

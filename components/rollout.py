@@ -21,7 +21,7 @@ from typing import Any, cast
 import pulumi
 
 from components.assembly import Deployed
-from components.failure import recovered
+from components.failure import if_any, recovered, took
 from components.inventory import TOGETHER, was_applied
 from remote.contact import ContactError, run_on_hosts
 from remote.host import Host
@@ -125,7 +125,7 @@ class RolloutTurns:
             self.stopped.add((node, role))
             return stopper.resource
 
-        return [_optional(pulumi.Output.from_input(wait()))]
+        return [if_any(wait())]
 
     def unless_stopped(self, bundles: Sequence[Deployed]) -> list[pulumi.Input[pulumi.Resource]]:
         """Bundles as ``depends_on`` takes them, but those that were passed over: what stands there
@@ -137,10 +137,10 @@ class RolloutTurns:
             return bundle.resource
 
         async def wait() -> pulumi.Resource | None:
-            await _took(bundle)
+            await took(bundle).future()
             return None if (bundle.node, bundle.role) in self.stopped else bundle.resource
 
-        return _optional(pulumi.Output.from_input(wait()))
+        return if_any(wait())
 
     async def _at_once(self, role: str) -> bool:
         if role not in self._together:
@@ -172,15 +172,15 @@ class RolloutTurns:
             if bundle.node in nodes.turns[turn - 1]
             and (bundle.node in known or bundle.node in self._by_name)
         ]
-        took = await asyncio.gather(*(_took(bundle) for bundle in bundles))
-        failed = [bundle for bundle, well in zip(bundles, took, strict=True) if well is False]
+        taken = await asyncio.gather(*(took(bundle).future() for bundle in bundles))
+        failed = [bundle for bundle, well in zip(bundles, taken, strict=True) if well is False]
         number = standing.failed + len(failed)
         stopper = failed[-1] if failed and number > nodes.may_fail else None
         if stopper is None and not standing.proven:
             dead = await asyncio.gather(*(self._was_dead(bundle) for bundle in failed))
             alive = [bundle for bundle, gone in zip(failed, dead, strict=True) if not gone]
             stopper = alive[0] if alive else None
-        return _Standing(number, standing.proven or True in took, stopper)
+        return _Standing(number, standing.proven or True in taken, stopper)
 
     async def _was_dead(self, failed: Deployed) -> bool:
         """Whether the node was out of reach before anything was changed on it."""
@@ -193,13 +193,3 @@ class RolloutTurns:
                     return False
         reply = (await run_on_hosts([self._hosts[node]], "true", seconds=_SECONDS))[node]
         return isinstance(reply, ContactError) and reply.step == "connect"
-
-
-async def _took(bundle: Deployed) -> bool | None:
-    """Whether a bundle was taken, now or before; None where that cannot be known (--target)."""
-    return await recovered(bundle.answer.apply(lambda _: True), False).future()
-
-
-def _optional(output: pulumi.Output[Any]) -> pulumi.Output[pulumi.Resource]:
-    """depends_on takes no notice of None."""
-    return cast("pulumi.Output[pulumi.Resource]", output)

@@ -17,7 +17,7 @@ from pulumi_command import remote as command
 
 from components.assembly import Assembly, Deployed
 from components.bundle_resource import connection
-from components.failure import dependency, recovered
+from components.failure import dependency, if_any, recovered, took
 from remote.contact import ContactError, Reply, run_on_hosts
 from remote.host import Host
 from templates.rendering import render
@@ -53,7 +53,11 @@ class MungeSwitch:
             staged: host → the key, staged there.
             parent: the component that the permit belongs to.
         """
-        self._assembly, self._path, self._sha256 = assembly, path, sha256
+        self._assembly = assembly
+        #: The hosts that have another key, as each said when it was applied last.
+        self._switching = pulumi.Output.all(assembly.last, sha256).apply(
+            lambda told: _with_another(told[0].get("inventory", {}), path, told[1])
+        )
         permit = command.Command(
             _NAME,
             connection=connection(assembly.hosts[assembly.controller]),
@@ -79,22 +83,10 @@ class MungeSwitch:
         async def wait() -> pulumi.Resource | None:
             if pulumi.runtime.is_dry_run() or self._assembly.hosts[bundle.node].lost:
                 return None
-            return bundle.resource if bundle.node in await self._switching() else None
+            switching = await self._switching.future() or set()
+            return bundle.resource if bundle.node in switching else None
 
-        # depends_on takes no notice of None.
-        return cast("pulumi.Output[pulumi.Resource]", pulumi.Output.from_input(wait()))
-
-    async def _switching(self) -> set[str]:
-        """The hosts that have another key, as each said when it was applied last."""
-        told: Any = await pulumi.Output.all(self._assembly.last, self._sha256).future()
-        if told is None:
-            return set()
-        last, sha256 = told
-        keys = {
-            node: held.get("files", {}).get(self._path)
-            for node, held in last.get("inventory", {}).items()
-        }
-        return {node for node, key in keys.items() if key not in (None, sha256)}
+        return if_any(wait())
 
     def check(self, switched: Mapping[str, Deployed]) -> None:
         """After a switch, have a host of each role decode what one of each other role has made.
@@ -103,22 +95,20 @@ class MungeSwitch:
             switched: host → the key that munged serves with there.
         """
 
-        async def ask(applied: list[bool]) -> Any:
-            took = {name for name, well in zip(switched, applied, strict=True) if well}
+        async def ask(told: list[Any]) -> Any:
+            switching, *applied = told
+            have = {name for name, well in zip(switched, applied, strict=True) if well}
             hosts = {
-                role: [self._assembly.hosts[name] for name in names if name in took][:_CANDIDATES]
+                role: [self._assembly.hosts[name] for name in names if name in have][:_CANDIDATES]
                 for role, names in self._roles().items()
             }
-            wrong = await misunderstandings(hosts) if await self._switching() else []
+            wrong = await misunderstandings(hosts) if switching else []
             if wrong:
                 raise pulumi.RunError("; ".join(wrong))
 
         if not pulumi.runtime.is_dry_run():
-            answers = [
-                recovered(bundle.answer.apply(lambda _: True), False)
-                for bundle in switched.values()
-            ]
-            whole: pulumi.Output[Any] = pulumi.Output.all(*answers)
+            taken = (took(bundle) for bundle in switched.values())
+            whole: pulumi.Output[Any] = pulumi.Output.all(self._switching, *taken)
             whole.apply(ask)
 
     def _roles(self) -> dict[str, list[str]]:
@@ -128,6 +118,11 @@ class MungeSwitch:
             "login": list(settings.login),
             "compute": list(settings.compute),
         }
+
+
+def _with_another(inventory: Mapping[str, Any], path: str, sha256: str) -> set[str]:
+    keys = {node: held.get("files", {}).get(path) for node, held in inventory.items()}
+    return {node for node, key in keys.items() if key not in (None, sha256)}
 
 
 async def misunderstandings(hosts: Mapping[str, Sequence[Host]]) -> list[str]:
