@@ -31,6 +31,7 @@ Hosts = Annotated[
 ]
 Reason = Annotated[str, typer.Option("--reason", "-r", help="Why: one line, for sinfo.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="pulumi up asks nothing.")]
+Follow = Annotated[bool, typer.Option("--yes", "-y", help="pulumi up follows, and asks not.")]
 Wait = Annotated[str, typer.Option("--wait", help="How long to wait for it, such as 2h.")]
 Key = Annotated[
     bool,
@@ -192,8 +193,7 @@ def exclude(
     """
     with errors_on_one_line():
         cluster = Cluster.of(stack, project)
-        known = {**cluster.settings.compute, **cluster.settings.excluded}
-        names = chosen(hosts, cluster.settings, known)
+        names = _with_excluded(hosts, cluster)
         text, patience = states.checked(reason), _seconds(wait)
         _run(
             "exclude",
@@ -216,8 +216,7 @@ def come_back(
     """Take excluded nodes back into the cluster."""
     with errors_on_one_line():
         cluster = Cluster.of(stack, project)
-        known = {**cluster.settings.compute, **cluster.settings.excluded}
-        names = chosen(hosts, cluster.settings, known)
+        names = _with_excluded(hosts, cluster)
         _run(
             "return",
             cluster,
@@ -262,9 +261,7 @@ def add(
     hosts: Annotated[str, typer.Argument(metavar="HOSTLIST", help="The new hosts: cn[65-66].")],
     address: Annotated[str, typer.Option(help="Their addresses, in step: 10.10.1.[65-66].")],
     like: Annotated[str, typer.Option(help="A node whose class, partitions, switch are theirs.")],
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="pulumi up follows, and asks not.")
-    ] = False,
+    yes: Follow = False,
     accept_new_host_key: Key = False,
     stack: Stack = None,
     project: Project = Path(),
@@ -286,9 +283,7 @@ def add(
 @commands.command()
 def remove(
     hosts: Hosts,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="pulumi up follows, and asks not.")
-    ] = False,
+    yes: Follow = False,
     stack: Stack = None,
     project: Project = Path(),
     as_json: Json = False,
@@ -296,10 +291,22 @@ def remove(
     """Take nodes out of the stack's file, comments kept, and show the plan."""
     with errors_on_one_line():
         cluster = Cluster.of(stack, project)
-        known = {**cluster.settings.compute, **cluster.settings.excluded}
-        names = chosen(hosts, cluster.settings, known)
-        work = lambda: membership.remove(cluster, names, yes)  # noqa: E731
-        _run("remove", cluster, names, work, as_json, noted=False)
+        names = _with_excluded(hosts, cluster)
+        _run(
+            "remove",
+            cluster,
+            names,
+            lambda: membership.remove(cluster, names, yes),
+            as_json,
+            noted=False,
+        )
+
+
+def _with_excluded(hosts: str, cluster: Cluster) -> list[str]:
+    """Of the compute nodes, and of those that are out for a while."""
+    return chosen(
+        hosts, cluster.settings, {**cluster.settings.compute, **cluster.settings.excluded}
+    )
 
 
 def _names(hosts: str) -> list[str]:
