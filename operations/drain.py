@@ -9,14 +9,17 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from components import history
 from on_node.node_states import State
 from operations.cluster import Cluster
 from operations.refused import Refused
 from settings.hostlist import fold
+
+T = TypeVar("T")
 
 _OWNER = re.compile(r" \(by ([^()]+)\)$")
 #: Seconds between two looks while something is waited for.
@@ -175,16 +178,18 @@ def jobs(cluster: Cluster, names: Sequence[str]) -> list[Job]:
 
 def await_jobs(cluster: Cluster, names: Sequence[str], seconds: float) -> list[Job]:
     """Wait for the end of these nodes' jobs; those that are left after this time."""
-    end = time.monotonic() + seconds
-    while (left := jobs(cluster, names)) and time.monotonic() < end:
-        time.sleep(min(_PAUSE, max(end - time.monotonic(), 0)))
-    return left
+    return _await_none(lambda: jobs(cluster, names), seconds)
 
 
 def await_use(cluster: Cluster, names: Sequence[str], seconds: float) -> list[str]:
     """Wait until nodes take jobs again; those that do not after this time."""
+    return _await_none(lambda: _not_back(known(cluster, names)), seconds)
+
+
+def _await_none(look: Callable[[], list[T]], seconds: float) -> list[T]:
+    """Look again until there is none, or until the time is over; those that are left."""
     end = time.monotonic() + seconds
-    while (left := _not_back(known(cluster, names))) and time.monotonic() < end:
+    while (left := look()) and time.monotonic() < end:
         time.sleep(min(_PAUSE, max(end - time.monotonic(), 0)))
     return left
 
