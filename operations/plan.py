@@ -14,7 +14,8 @@ from pulumi import automation
 from discovery.host_keys import UnknownHostKey, hosts
 from operations import jobs_now, preview, stack
 from operations.hosts import chosen
-from operations.planned import VERSION, Plan, plan
+from operations.planned import VERSION, Plan
+from operations.planning import plan
 from operations.refused import Refused
 from settings import Settings
 

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from components.accounting.slurmdbd import OBJECTS
 from operations.plan_text import markdown, text
-from operations.planned import Plan, plan
+from operations.planned import Plan
+from operations.planning import plan
 from operations.preview import State, Step, steps_of
 from operations.slurm_files import changes
 from remote.bundle import Bundle, Command, Directory, File, Guard, Package, Part, Unit, Withdrawal
