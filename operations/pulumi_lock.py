@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -26,7 +28,7 @@ class Lock:
     @property
     def stale(self) -> bool:
         """Its process was on this host and is gone. Of another host nobody here can say."""
-        return self.host == socket.gethostname() and not Path(f"/proc/{self.pid}").exists()
+        return self.host == socket.gethostname() and not _has_run(self.pid, self.since)
 
     def told(self, stack: str) -> str:
         """One line: who holds it, and what to do."""
@@ -35,6 +37,22 @@ class Lock:
         if self.stale:
             return f"{held} since {self.since}, a process that is gone: {clear}"
         return f"{held} since {self.since}: wait for its end; if it is gone there, {clear}"
+
+
+def _has_run(pid: int, since: str) -> bool:
+    """Whether the process runs and did then: a number is given again, after a reboot soon."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return False
+    if state in ("Z", "X"):  # proc_pid_stat(5): ended, not yet waited for
+        return False
+    (booted,) = re.findall(r"^btime (\d+)$", Path("/proc/stat").read_text(), re.MULTILINE)
+    started = int(booted) + int(fields[18]) / os.sysconf("SC_CLK_TCK")
+    try:
+        return started <= datetime.fromisoformat(since).timestamp() + 2  # btime is whole seconds
+    except ValueError:
+        return True
 
 
 def locks(stack: str, project: Path) -> list[Lock]:

@@ -10,7 +10,7 @@ import pytest
 
 from lab.names import Lab
 from templates.rendering import render
-from tests.lab.conftest import RunningLab
+from tests.lab.conftest import RunningLab, await_that
 
 pytestmark = pytest.mark.lab
 
@@ -141,6 +141,32 @@ def test_a_slurm_conf_that_clients_cannot_read_is_no_hang(lab: RunningLab) -> No
     assert "FooBar" in told
     assert "restarting it" not in told
     assert lab.ssh("ctl", "scontrol ping").stdout.count("is UP") == 1
+
+
+#: scontrol after whose first reconfiguration slurmctld crashes.
+_CRASHES = """#!/bin/sh
+/usr/bin/scontrol "$@" || exit
+[ "$1" = reconfigure ] && [ ! -e /run/crashing/crashed ] || exit 0
+touch /run/crashing/crashed
+systemctl kill --kill-whom=main --signal=ABRT slurmctld.service
+while systemctl is-active --quiet slurmctld.service; do sleep 0.1; done
+"""
+
+
+def test_a_slurmctld_that_crashes_when_it_has_answered_is_started_again(lab: RunningLab) -> None:
+    job = lab.ssh("ctl", "sbatch --parsable -D / -o /dev/null --wrap 'sleep 300'").stdout.strip()
+    running = f"squeue -h -j {job} -o '%T %S'"
+    await_that(lambda: lab.ssh("ctl", running).stdout.startswith("RUNNING"))
+    before = lab.ssh("ctl", running).stdout
+    lab.send("ctl", "mkdir /run/crashing && cat >/run/crashing/scontrol", _CRASHES.encode())
+    try:
+        lab.ssh("ctl", "chmod 0755 /run/crashing/scontrol")
+        script = render("controller/reconfigure.sh").encode()
+        told = lab.send("ctl", "PATH=/run/crashing:$PATH sh -s 2>&1", script).decode()
+        assert "slurmctld crashed" in told
+        assert lab.ssh("ctl", running).stdout == before
+    finally:
+        lab.ssh("ctl", f"rm -r /run/crashing; scancel {job}")
 
 
 def test_a_wanted_restart_meets_no_start_limit(lab: RunningLab) -> None:

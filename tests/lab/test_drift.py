@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -147,7 +148,7 @@ def test_each_host_looks_by_itself_where_that_is_wanted(restored: RunningLab) ->
     for node in NODES:
         secret = lab.ssh(node, "head -c 40 /etc/munge/munge.key").stdout
         kept = "grep -rlF -e {} /var/lib/slurmstack/*/applied /var/lib/slurmstack-metrics; true"
-        assert lab.ssh(node, kept.format(secret)).stdout == ""
+        assert lab.ssh(node, kept.format(shlex.quote(secret))).stdout == ""
     lab.ssh("ctl", "scontrol update NodeName=cn01 Weight=10")
     drift(lab, "--fix", "cn01", "--yes", code=0)
 

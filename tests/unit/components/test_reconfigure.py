@@ -26,6 +26,15 @@ case $1 in
     reconfigure) cat "$ETC/reconfigure"; [ ! -s "$ETC/reconfigure" ] ;;
 esac
 """
+#: systemctl, with a process that ended when another took slurm.conf up; `crash` is for one that took
+#: the other with it.
+_SYSTEMCTL = """#!/bin/sh
+case $* in
+    *MainPID*) echo 4194304 ;;
+    *ActiveState*) if [ -e "$ETC/crash" ]; then echo failed; else echo active; fi ;;
+    *) echo "$1" >>"$ETC/told"; [ "$1" != start ] || rm -f "$ETC/crash" ;;
+esac
+"""
 UP = "Slurmctld(primary) at ctl is UP\n"
 DOWN = "Slurmctld(primary) at ctl is DOWN\n"
 TIMED_OUT = "slurm_reconfigure error: Socket timed out on send/recv operation\n"
@@ -37,7 +46,7 @@ def run(folder: Path, conf: str, reconfigure: str, ping: str) -> tuple[int, str,
     tools = folder / "bin"
     tools.mkdir()
     (tools / "scontrol").write_text(_SCONTROL)
-    (tools / "systemctl").write_text(f'#!/bin/sh\necho "$1" >>{folder}/told\n')
+    (tools / "systemctl").write_text(_SYSTEMCTL)
     for tool in tools.iterdir():
         tool.chmod(0o755)
     (folder / "slurm.conf").write_text(conf)
@@ -82,3 +91,15 @@ def test_only_a_silent_slurmctld_is_restarted(
         asked = (tmp_path / "asked-by").read_text()
         assert asked == "ClusterName=c\nSlurmctldHost=ctl(10.0.0.1)\nAuthType=auth/munge\n"
     assert [path.name for path in tmp_path.glob("tmp.*")] == []
+
+
+def test_a_slurmctld_that_crashed_after_its_answer_is_started_and_asked_again(
+    tmp_path: Path,
+) -> None:
+    """Seen with 24.11.5: the process of before crashed, and systemd ended the new one with it."""
+    (tmp_path / "crash").touch()
+    returned, output, told = run(tmp_path, _CONF.replace("FooBar=1\n", ""), "", UP)
+    assert returned == 0
+    assert told.split() == ["reset-failed", "start"]
+    assert "slurmctld crashed" in output
+    assert "; restarting it" not in output  # reload.sh still looks whether the nodes came back

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -104,7 +105,7 @@ def lock(tmp_path: Path, **more: object) -> None:
         f"name: slurmstack\nruntime: python\nbackend:\n  url: file://{tmp_path}/state\n"
     )
     folder = tmp_path / "state/.pulumi/locks/organization/slurmstack/prod"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     said = {
         "pid": 1,
         "username": "anna",
@@ -130,10 +131,27 @@ def test_a_stale_lock_is_told_with_the_command_that_clears_it(
 ) -> None:
     monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
     gone = subprocess.Popen(["true"])
-    gone.wait()
+    os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
     lock(tmp_path, pid=gone.pid)
     with pytest.raises(Refused, match="gone: clear it with `pulumi cancel --stack prod`"):
+        refuse_if_locked("prod", tmp_path)  # nobody has waited for it yet
+    gone.wait()
+    with pytest.raises(Refused, match="gone: clear it with `pulumi cancel --stack prod`"):
         refuse_if_locked("prod", tmp_path)
+
+
+def test_a_process_that_started_after_the_lock_is_not_its_holder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The admin host was rebooted: another process has the number."""
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    now = datetime.now(UTC)
+    lock(tmp_path, pid=os.getpid(), timestamp=now.isoformat())
+    (held_by,) = locks("prod", tmp_path)
+    assert not held_by.stale
+    lock(tmp_path, pid=os.getpid(), timestamp=(now - timedelta(days=1)).isoformat())
+    (held_by,) = locks("prod", tmp_path)
+    assert held_by.stale
 
 
 def test_of_another_host_nobody_here_can_say(
