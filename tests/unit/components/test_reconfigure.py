@@ -26,8 +26,8 @@ case $1 in
     reconfigure) cat "$ETC/reconfigure"; [ ! -s "$ETC/reconfigure" ] ;;
 esac
 """
-#: systemctl, with a process that ended when another took slurm.conf up; `crash` is for one that took
-#: the other with it.
+#: systemctl, with a process that ended when another took slurm.conf up; `crash` is for one that
+#: took the other with it.
 _SYSTEMCTL = """#!/bin/sh
 case $* in
     *MainPID*) echo 4194304 ;;
