@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 # A check of a submission repeats; the search for new examples is for those who can look at them.
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("default", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_configure() -> None:
+    """Told to end, pytest still takes its labs down, as it does after Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """A process of pytest-xdist that is ended takes no lab down: whoever started it does."""
+    if hasattr(config, "workerinput"):
+        return
+    for folder in (CHECKOUT / ".lab").glob(f"test-{os.getpid()}*"):
+        words = [sys.executable, "-m", "lab", "--lab", folder.name, "down"]
+        subprocess.run(words, cwd=CHECKOUT, check=False)

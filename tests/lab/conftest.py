@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -24,11 +23,6 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 USERS = {"alice": 5001, "bob": 5002, "worker": 5003}
 
 
-def pytest_configure() -> None:
-    """Told to end, pytest still takes its labs down, as it does after Ctrl-C."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-
 def why_not() -> str | None:
     """Why this machine cannot boot a lab, or None if it can be tried."""
     if os.geteuid() != 0:
@@ -45,9 +39,10 @@ def why_not() -> str | None:
 
 
 def own_name(suffix: str = "") -> str:
-    """A lab's name that no other run of the tests has."""
+    """A lab's name that no other run of the tests has, by which that run takes it down in the end."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    return f"test-{os.getpid()}{worker}{suffix}"
+    run = os.getppid() if worker else os.getpid()
+    return f"test-{run}{worker}{suffix}"
 
 
 def environment(*further: str) -> dict[str, str]:
