@@ -39,7 +39,7 @@ def why_not() -> str | None:
 
 
 def own_name(suffix: str = "") -> str:
-    """A lab's name that no other run of the tests has, by which that run takes it down in the end."""
+    """A name that no other run of the tests has; its own run takes it down in the end by it."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     run = os.getppid() if worker else os.getpid()
     return f"test-{run}{worker}{suffix}"

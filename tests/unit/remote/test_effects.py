@@ -84,6 +84,7 @@ def demo(*parts: Part) -> Bundle:
     return Bundle("cn01", "demo", parts)
 
 
+@pytest.mark.slow
 @as_root
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(old=bundles(), new=bundles())
