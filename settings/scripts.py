@@ -108,6 +108,24 @@ def interpreter(text: str) -> str | None:
 
 
 @dataclass(frozen=True)
+class JobProgram:
+    """A program of this product's own that runs with jobs, beside what the site has there."""
+
+    parameter: Literal["Prolog", "Epilog"]
+    #: Whose it is; part of the file's name.
+    name: str
+    #: The same on every node; what differs from node to node it reads there.
+    text: str
+    #: Where it stands to the site's own: slurmd runs no further one after one that fails.
+    after_site: bool = False
+
+    @property
+    def file(self) -> str:
+        """Its file's name."""
+        return f"{self.parameter}-{self.name}"
+
+
+@dataclass(frozen=True)
 class Program:
     """A file that one of Slurm's names and that must be on its hosts before."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.configuration.job_programs import job_programs
 from components.configuration.served_files import OWN_FILES, SCRIPTS, SERVED_SCRIPTS, task_prolog
 from components.host import host_baseline
 from components.host.lua import lua_is_read
@@ -45,14 +46,16 @@ class Programs(HostRole):
 
 def programs_bundle(node: str, settings: Settings) -> Bundle:
     """What a host gets; no parts where Slurm's files name no program that runs there."""
-    placed = {
+    placed: dict[str, str] = {
         name: script_text(path)
         for name, path in settings.scripts.items()
         if name in PLACES and name not in SERVED_SCRIPTS and _runs_on(node, settings, PLACES[name])
     }
-    environment = task_prolog(settings) if _runs_on(node, settings, "compute") else None
-    if environment is not None:
-        placed["TaskProlog"] = environment
+    if _runs_on(node, settings, "compute"):
+        environment = task_prolog(settings)
+        if environment is not None:
+            placed["TaskProlog"] = environment
+        placed |= {program.file: program.text for program in job_programs(settings)}
     parts: list[Part] = []
     if placed:
         parts += [Directory(OWN_FILES), Directory(SCRIPTS)]

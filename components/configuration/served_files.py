@@ -10,12 +10,13 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from components.configuration.job_programs import in_order, job_programs
 from settings import Settings
 from settings.gres import SHARED, Gres
 from settings.hostlist import fold
 from settings.model import Hardware
 from settings.parameters import files_that_restart
-from settings.scripts import LUA
+from settings.scripts import LUA, SERVED
 from settings.slurm_conf import Line, Section
 from settings.slurm_value import file_text
 from settings.topology import without
@@ -83,13 +84,26 @@ def _scripts(settings: Settings) -> Iterator[Line]:
     if settings.slurm.RebootProgram is None and "RebootProgram" not in settings.scripts:
         yield Line(Section.NODES, "RebootProgram", REBOOT)
     extra = {name.lower() for name in settings.slurm.extra}
+    several = {program.parameter for program in job_programs(settings)}
+    for name in SERVED:
+        if name in several:
+            yield from (Line(Section.TASKS, name, value) for value in _job_programs(name, settings))
     for name in settings.scripts:
+        if name in several:
+            continue
         if name not in LUA:
             tasks = name in SERVED_SCRIPTS or name.startswith("Task")
             section = Section.TASKS if tasks else Section.NODES
             yield Line(section, name, SERVED_SCRIPTS.get(name, f"{SCRIPTS}/{name}"))
         elif LUA[name].lower() not in extra:
             yield Line(Section.TASKS, LUA[name], "lua")
+
+
+def _job_programs(parameter: str, settings: Settings) -> Iterator[str]:
+    """Prolog or Epilog: ours and the site's, in their order."""
+    ours = [program for program in job_programs(settings) if program.parameter == parameter]
+    placed = SERVED_SCRIPTS[parameter] if parameter in settings.scripts else None
+    return in_order(ours, SCRIPTS, placed or getattr(settings.slurm, parameter))
 
 
 def options(value: str | None) -> list[str]:

@@ -12,7 +12,13 @@ from components.bundle_resource import HostRole
 from components.configuration import programs
 from components.configuration.plugins import plugins_are_there
 from components.configuration.served_files import served_files
-from components.configuration.slurm_conf import every_line, restart_keys, slurm_conf, together
+from components.configuration.slurm_conf import (
+    every_line,
+    parameters,
+    restart_keys,
+    slurm_conf,
+    together,
+)
 from components.containers import enroot_pyxis
 from components.failure import unless_idle
 from components.guards import guards
@@ -23,6 +29,7 @@ from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, 
 from settings import Settings
 from settings.model import Hardware
 from settings.rollout import number_of
+from settings.scripts import SERVED
 from templates.rendering import render
 
 ROLE = "slurmctld"
@@ -93,6 +100,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                     "controller/slurm-conf-is-read.sh",
                     folder=str(PurePosixPath(SLURM_CONF).parent),
                     seconds=_READING,
+                    several=_several(settings),
                 ),
                 on=(*files, *enroot_pyxis.served(settings), *programs.served(settings)),
                 timeout=_READING + 30,
@@ -115,6 +123,12 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             *enroot_pyxis.checks(settings),
         ],
     )
+
+
+def _several(settings: Settings) -> list[str]:
+    """The parameters that slurm.conf has more than one line of, which not every release takes."""
+    names = [line.name for line in parameters(settings) if line.name in SERVED]
+    return [name for name in SERVED if names.count(name) > 1]
 
 
 def _reload(settings: Settings) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
+from components.configuration import job_programs
 from components.configuration.programs import programs_bundle
 from components.configuration.slurm_conf import slurm_conf
 from components.controller.slurm_controller import controller_bundle
-from remote.bundle import Bundle, Check, File, Unit
+from remote.bundle import Bundle, Check, File, Unit, Validate
 from settings import Settings, parse
-from settings.scripts import interpreter
+from settings.scripts import JobProgram, interpreter
 from tests.unit.components.test_cluster import HARDWARE, bare, commands, deploy, deploy_all, plain
 from tests.unit.components.test_cluster import Node as MockNode
 from tests.unit.settings.test_settings import mistakes
@@ -260,3 +261,68 @@ def test_mistakes(changes: dict[str, Any], path: str, says: str, tmp_path: Path)
         changes = {**changes, "scripts": placed}
     found = mistakes(changes)
     assert says in found.get(path, ""), found
+
+
+def ours(*parameters: Literal["Prolog", "Epilog"]) -> tuple[Any, ...]:
+    """Components that add programs: one before the site's own, one after them."""
+
+    def early(_: Settings) -> list[JobProgram]:
+        return [JobProgram(name, "early", f"#!/bin/sh\n# early {name}\n") for name in parameters]
+
+    def late(_: Settings) -> list[JobProgram]:
+        text = "#!/bin/sh\n# late {name}\n"
+        return [JobProgram(name, "late", text, after_site=True) for name in parameters]
+
+    return (late, early)
+
+
+def test_programs_of_ours_run_beside_those_of_the_site(
+    scripts: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_programs, "SOURCES", ours("Epilog"))
+    place = "/etc/slurmstack/scripts"
+    placed = {"Prolog": scripts["Prolog"], "Epilog": scripts["Epilog"]}
+    cases: tuple[tuple[dict[str, Any], str | None], ...] = (
+        ({"scripts": placed}, "slurmstack-epilog"),
+        ({"slurm": {"Epilog": "/opt/site/epilog.d/*"}}, "/opt/site/epilog.d/*"),
+        ({}, None),
+    )
+    for changes, site in cases:
+        found = settings(**changes)
+        early, late = f"{place}/Epilog-early", f"{place}/Epilog-late"
+        wanted = [f"Epilog={name}" for name in (early, site, late) if name]
+        assert [line for line in conf(found) if line.startswith("Epilog=")] == wanted
+        on_node, on_head = (files(programs_bundle(node, found)) for node in ("cn01", "ctl"))
+        assert (on_node[early].mode, on_node[early].lasting) == ("0755", True)
+        assert not {name for name in on_head if name.endswith(("-early", "-late"))}
+    assert "Prolog=slurmstack-prolog" in conf(settings(scripts=placed))
+
+
+@pytest.mark.parametrize(
+    ("version", "several", "good"),
+    [
+        ("slurm 23.11.4", True, False),
+        ("slurm-wlm 23.11.4", True, False),
+        ("slurm 24.05.0", True, True),
+        ("slurm-wlm 25.11.1", True, True),
+        ("slurm 23.11.4", False, True),
+    ],
+)
+def test_a_slurm_that_takes_one_program_is_not_given_two(
+    monkeypatch: pytest.MonkeyPatch, version: str, several: bool, good: bool, tmp_path: Path
+) -> None:
+    """Before slurm.conf is in place, by the slurmctld that is to read it."""
+    monkeypatch.setattr(job_programs, "SOURCES", ours("Prolog")[: 2 if several else 1])
+    found = settings()
+    bundle = controller_bundle("ctl", found, dict.fromkeys(found.compute, HARDWARE))
+    (reader,) = [
+        part for part in bundle.parts if isinstance(part, Validate) and part.name == "slurm-conf"
+    ]
+    part = reader.script.partition("SLURM_CONF=$conf timeout")[0]
+    part = part[part.index("words()") :]
+    said = subprocess.run(
+        ["sh", "-c", f"slurmctld() {{ echo '{version}'; }}\n{part}"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (said.returncode == 0) is good, said
+    assert ("takes one program for each of Prolog" in said.stdout) is not good
