@@ -11,7 +11,7 @@ from pulumi_command import remote as command
 from components.asked_again import ask_again, counted
 from components.assembly import Assembly, Deployed
 from components.failure import dependency, recovered
-from components.planned import leave
+from components.planned_bundles import leave
 from remote.answer import Answer, AnswerError, parse_answer
 from remote.bundle import Bundle, BundleError
 from remote.commands import APPLY, INSTALL, REMOVE, UNINSTALL, applier

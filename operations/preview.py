@@ -1,8 +1,8 @@
 """What the engine would do, as bundles: those that nodes hold, and those that they are to get.
 
 Old ones come from the state, and what is done to which from ``pulumi preview --json``, which both
-engines have; new ones are left for us by the program (``components.planned``), as engines hide what
-is a secret. Of secret ones only the sealed form is kept (``remote.effects.sealed``).
+engines have; new ones are left for us by the program (``components.planned_bundles``), as engines
+hide what is a secret. Of secret ones only the sealed form is kept (``remote.effects.sealed``).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 
 from pulumi import automation
 
-from components.planned import FOLDER, SEALED
+from components.planned_bundles import FOLDER, SEALED
 from operations.refused import Refused
 from operations.stack import COMMAND, opened, reason, resources
 from remote.answer import Answer, AnswerError, parse_answer
@@ -153,7 +153,8 @@ def steps_of(
     Args:
         told: its steps, as the engine printed them.
         before: what stands in the state.
-        left: the bundles that the program left (``components.planned``), by their files' names.
+        left: the bundles that the program left (``components.planned_bundles``), by their
+            files' names.
     """
     for step in told:
         urn = str(step["urn"])
