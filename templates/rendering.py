@@ -9,6 +9,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+FOLDER = Path(__file__).parent
 #: Pulumi shows a line of a changed file up to its 150th character.
 _LINE = 120
 
@@ -41,7 +42,7 @@ def lua(value: object) -> str:
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(FOLDER),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -55,7 +56,7 @@ def _environment() -> Environment:
 
 def program(path: str) -> str:
     """A program that lands on nodes as it stands in ``templates/``."""
-    return (Path(__file__).parent / path).read_text(encoding="utf-8")
+    return (FOLDER / path).read_text(encoding="utf-8")
 
 
 def render(template: str, **values: Any) -> str:

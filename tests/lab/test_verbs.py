@@ -389,13 +389,20 @@ def test_a_foreign_lock_and_a_full_disk_refuse_before_anything(lab: RunningLab) 
     assert lab.ssh("ctl", "scontrol show node | grep State").stdout == shown
 
 
-def test_status_is_one_screen(lab: RunningLab, job: str) -> None:
+def test_status_is_one_screen_and_a_page(lab: RunningLab, job: str, tmp_path: Path) -> None:
     node(lab, "drain", "cn02", "--reason", "fan is noisy")
     try:
+        done = slurmstack(lab, "report", str(tmp_path / "page.html"))
+        assert done.returncode == 0, done.stderr
         screen = slurmstack(lab, "status").stdout
         told = json.loads(slurmstack(lab, "status", "--json").stdout)
     finally:
         node(lab, "resume", "cn02")
+    page = (tmp_path / "page.html").read_text()
+    for shown in ("cn01: mixed", "cn02: drain+idle: fan is noisy", f"<td>{job}</td>", "leaf1",
+                  "key munge", "pulumi up"):  # fmt: skip
+        assert shown in page
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
     lines = screen.splitlines()
     assert len(lines) <= 30
     assert max(map(len, lines)) <= 80

@@ -1,0 +1,39 @@
+"""`slurmstack report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from operations.cluster import Cluster
+from operations.console import Project, Stack, errors_on_one_line
+from operations.refused import Refused
+from operations.report import page
+from operations.report import report as looked_at
+
+commands = typer.Typer()
+
+
+@commands.command()
+def report(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("report.html"),
+    stack: Stack = None,
+    project: Project = Path(),
+) -> None:
+    """One page of HTML: nodes, jobs, fabric, who holds which key and file, what changed when.
+
+    It is read without a network, and names no secret. Changes nothing on any host. Exit code 1
+    where slurmctld does not answer; the page is written all the same.
+    """
+    with errors_on_one_line():
+        found = looked_at(Cluster.of(stack, project))
+        new = file.with_name(f"{file.name}.new")
+        try:
+            new.write_text(page(found), encoding="utf-8")
+            new.replace(file)
+        except OSError as error:
+            raise Refused(f"{file}: {error.strerror}; name another place for the page") from error
+    typer.echo(f"{file}: {len(found.nodes)} nodes, as of {found.status.time}")
+    raise typer.Exit(0 if found.status.nodes else 1)

@@ -1,0 +1,121 @@
+"""`slurmstack report`: what is read from Slurm's answers, and a page that holds it all."""
+
+from __future__ import annotations
+
+import html.parser
+from dataclasses import replace
+
+import pytest
+
+from operations.past import Deed
+from operations.report import Group, Report, Share, fabric, holdings, jobs, nodes, page
+from settings import parse
+from tests.unit.operations.test_status_text import found as a_status
+from tests.unit.settings.test_settings import lab
+
+#: As `scontrol --oneliner show node` of Slurm 24.11.5 prints it, shortened by fields.
+NODES = """\
+node NodeName=cn01 Arch=x86_64 CPUAlloc=64 CPUEfctv=224 CPUTot=224 Gres=gpu:h100:8 \
+NodeAddr=cn01 NodeHostName=cn01 Version=24.11.5 RealMemory=2000000 AllocMem=512000 \
+State=MIXED ThreadsPerCore=2 SlurmdStartTime=2026-11-25T20:41:22 \
+CfgTRES=cpu=224,mem=2000000M,billing=224,gres/gpu=8,gres/gpu:h100=8 \
+AllocTRES=cpu=64,mem=500G,gres/gpu=3,gres/gpu:h100=3 CurrentWatts=0 AveWatts=0
+node NodeName=cn02 CPUAlloc=0 CPUTot=224 State=IDLE+DRAIN SlurmdStartTime=2026-11-25T20:41:22 \
+CfgTRES=cpu=224,gres/gpu=8 AllocTRES= CurrentWatts=0 \
+Reason=fan CPUTot=9 State=<b>up</b> (by anna@admin01) [root@2026-11-25T20:44:01]
+node NodeName=cn03 CPUAlloc=0 CPUTot=224 State=IDLE+NOT_RESPONDING CfgTRES=cpu=224 AllocTRES=
+node NodeName=cn04 CPUAlloc=0 CPUTot=224 State=DOWN* CfgTRES=cpu=224 Reason=Not responding \
+[slurm@2026-11-25T20:44:01]
+job 17|alice|science|main|2|1:02:03|2-00:00:00|cn[01-02]|gres/gpu:2|a|b<script>
+"""
+
+
+class Page(html.parser.HTMLParser):
+    """What a page shows, its elements, and what it refers to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text, self.tags, self.refers = "", [], []  # type: tuple[str, list[str], list[str]]
+        self.titles: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.refers += [str(value) for name, value in attrs if name in ("src", "href", "action")]
+        self.titles += [str(value) for name, value in attrs if name == "title"]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def a_report() -> Report:
+    status = replace(a_status(3), nodes=[])
+    status.drift = None
+    return Report(
+        status,
+        nodes=list(nodes(NODES)),
+        jobs=list(jobs(NODES)),
+        deeds=[Deed("2026-11-25T20:00:00Z", "pulumi up", "anna@admin01", "done", ["cn01: <i>"])],
+        holdings=holdings({"cn01": {"keys": {"munge": "a" * 64}}, "ctl": {}}),
+    )
+
+
+def test_nodes_are_read() -> None:
+    read = {node.name: node for node in nodes(NODES)}
+    assert {name: node.kind for name, node in read.items()} == {
+        "cn01": "busy", "cn02": "drained", "cn03": "silent", "cn04": "down",
+    }  # fmt: skip
+    assert (read["cn01"].cpus, read["cn01"].gpus) == (Share(64, 224), Share(3, 8))
+    assert (read["cn02"].cpus, read["cn02"].gpus) == (Share(0, 224), Share(0, 8))
+    assert read["cn02"].reason == "fan CPUTot=9 State=<b>up</b>"
+    assert read["cn02"].by == "anna@admin01"
+    assert a_report().gpus == Share(3, 16)
+
+
+def test_a_job_may_have_any_name() -> None:
+    (job,) = jobs(NODES)
+    assert (job.number, job.nodes, job.name) == ("17", "cn[01-02]", "a|b<script>")
+
+
+def test_holdings_that_differ_stand_first() -> None:
+    held = holdings(
+        {
+            "cn01": {"keys": {"munge": "a" * 64}, "files": {"/b": "1" * 64, "/a": "2" * 64}},
+            "cn02": {"keys": {"munge": "a" * 64}, "files": {"/b": "3" * 64, "/a": "2" * 64}},
+            "ctl": {"lost": True},
+        }
+    )
+    assert [(it.what, it.varies) for it in held] == [
+        ("key munge", False), ("/b", True), ("/a", False),
+    ]  # fmt: skip
+    assert held[0].by_hash == {"a" * 12: "cn[01-02]"}
+    assert held[1].by_hash == {"1" * 12: "cn01", "3" * 12: "cn02"}
+
+
+def test_the_fabric_is_a_tree_of_switches() -> None:
+    read = {node.name: node for node in nodes(NODES)}
+    switches = {
+        "spine": {"Switches": "leaf[1-2]"}, "leaf1": {"Nodes": "cn01"}, "leaf2": {"Nodes": "cn02"},
+    }  # fmt: skip
+    declared = parse(lab() | {"topology": {"plugin": "tree", "switches": switches}}, stack="lab")
+    (top,) = fabric(declared, read)
+    assert top.name == "spine"
+    assert [(it.name, [node.name for node in it.nodes]) for it in top.below] == [
+        ("leaf1", ["cn01"]), ("leaf2", ["cn02"]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_page_needs_nothing_else_and_runs_nothing(empty: bool) -> None:
+    report = Report(replace(a_status(0), drift=None)) if empty else a_report()
+    shown = Page(page(report))
+    assert shown.refers == []
+    assert not {"script", "link", "img", "iframe", "object", "form"} & set(shown.tags)
+    if not empty:
+        report.fabric = [Group("leaf1", report.nodes[:1])]
+        shown = Page(page(report))
+        for text in ("a|b<script>", "cn01: <i>", "fan CPUTot=9 State=<b>up</b>", "a" * 12, "leaf1"):
+            assert text in shown.text
+        assert "a" * 13 not in shown.text
+        assert any("anna@admin01" in title for title in shown.titles)
+        assert "3 of 16" in shown.text
