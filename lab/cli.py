@@ -63,6 +63,9 @@ def _parser() -> argparse.ArgumentParser:
     node_up = commands.add_parser("node-up", help="boot one more node, or one that was down")
     node_up.add_argument("node")
     node_up.add_argument("--fresh", action="store_true", help="with a new disk")
+    node_up.add_argument(
+        "--virtual", action="store_true", help="a new one with a kernel of its own (docs/lab.md)"
+    )
     node_up.set_defaults(run=_node_up)
 
     node_down = commands.add_parser("node-down", help="cut a node's power; its disk stays")
@@ -138,7 +141,8 @@ def _env(options: argparse.Namespace) -> int:
 
 def _node_up(options: argparse.Namespace) -> int:
     lab = lifecycle.require(options.lab)
-    lifecycle.node_up(lab, options.node, Progress(), fresh=options.fresh)
+    how = {"fresh": options.fresh, "virtual": options.virtual}
+    lifecycle.node_up(lab, options.node, Progress(), **how)
     return 0
 
 

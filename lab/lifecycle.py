@@ -12,11 +12,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lab import deploy, image, keys, machine, mirror, namespaces, network, packages, stack
+from lab import (
+    deploy,
+    image,
+    keys,
+    machine,
+    mirror,
+    namespaces,
+    network,
+    packages,
+    stack,
+    virtual_machine,
+)
 from lab.errors import LabError
 from lab.names import Lab, bridge_name, check_name, choose_subnet, host_part, lab_folder
 from lab.progress import Progress
 from lab.sources import acquire_options, find_mirrors
+from lab.system import SEARCH
 
 
 def checkout() -> Path:
@@ -90,8 +102,11 @@ def up(name: str, nodes: Sequence[str], progress: Progress) -> tuple[Lab, bool]:
         return lab, _boot(lab, sorted({*nodes, *lab.nodes()}, key=host_part), progress) or changed
 
 
-def node_up(lab: Lab, node: str, progress: Progress, *, fresh: bool = False) -> bool:
-    """Boot one node of a running lab, made first where it is new or to be made `fresh`."""
+def node_up(
+    lab: Lab, node: str, progress: Progress, *, fresh: bool = False, virtual: bool = False
+) -> bool:
+    """Boot one node of a running lab, made first where it is new or to be made `fresh`; `virtual`
+    makes a new one a virtual machine with a kernel of its own."""
     require_root()
     host_part(node)
     if network.owner(lab.bridge) != str(lab.checkout):
@@ -100,8 +115,15 @@ def node_up(lab: Lab, node: str, progress: Progress, *, fresh: bool = False) -> 
         if fresh:
             machine.remove(lab, node)
             (lab.node_folder(node) / "node.json").unlink(missing_ok=True)
-        base = image.build(lab, image.cache_folder(), acquire_options(), log_file(lab, "image"))
-        machine.make(lab, node, base)
+        cache, log = image.cache_folder(), log_file(lab, "image")
+        base = image.build(lab, cache, acquire_options(), log)
+        kernel = None
+        if virtual:
+            if shutil.which(virtual_machine.QEMU, path=SEARCH) is None:
+                progress.say(f"installing {virtual_machine.QEMU_PACKAGE}")
+                packages.install([virtual_machine.QEMU_PACKAGE], log_file(lab, "packages"))
+            kernel = virtual_machine.kernel(lab, cache, base, log)
+        machine.make(lab, node, base, kernel)
         return _boot(lab, [node], progress)
 
 

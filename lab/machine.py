@@ -1,7 +1,8 @@
-"""A node: an overlay over the image, booted by systemd-nspawn as a machine with its own systemd.
+"""A node: an overlay over the image, booted by systemd-nspawn as a machine with its own systemd, or
+as a virtual machine (`lab.virtual_machine`).
 
-A running node is found by the arguments of its systemd-nspawn process, never by a pid file, so
-that after a crash or a reboot no other process is taken for it.
+A running node is found by the arguments of its process, never by a pid file, so that after a crash
+or a reboot no other process is taken for it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import subprocess
 import uuid
 from pathlib import Path
 
-from lab import keys, mirror
+from lab import keys, mirror, virtual_machine
 from lab.errors import LabError
 from lab.names import USER, USER_ID, Lab, places
+from lab.network import tap_down
 from lab.system import booted_with_systemd, environment, is_alive, processes, run, wait_for
 
 # Of a busy machine, too.
@@ -30,7 +32,7 @@ _POWER_OFF = signal.SIGRTMIN + 4
 
 _NETWORK = """\
 [Match]
-Name=host0
+Name=host0 eth0
 
 [Network]
 Address={address}/24
@@ -42,8 +44,12 @@ IPv6AcceptRA=no
 _IN_CGROUPS = 'while [ "$1" != -- ]; do echo $$ >"$1/cgroup.procs"; shift; done; shift; exec "$@"'
 
 
-def make(lab: Lab, node: str, image: Path) -> bool:
-    """A node's disk over the image, with its name, address and keys; False if it has one."""
+def make(lab: Lab, node: str, image: Path, kernel: Path | None = None) -> bool:
+    """A node's disk over the image, with its name, address and keys; False if it has one.
+
+    Args:
+        kernel: for a virtual machine, the layer that holds it.
+    """
     folder = lab.node_folder(node)
     record = folder / "node.json"
     if record.exists():
@@ -68,7 +74,8 @@ def make(lab: Lab, node: str, image: Path) -> bool:
     for path in (home, *home.rglob("*")):
         os.chown(path, USER_ID, USER_ID)
     # Written last: without it the next run makes the disk anew.
-    record.write_text(json.dumps({"image": str(image)}) + "\n")
+    layers = {"image": str(image)} | ({"kernel": str(kernel)} if kernel is not None else {})
+    record.write_text(json.dumps(layers) + "\n")
     return True
 
 
@@ -78,14 +85,16 @@ def mount(lab: Lab, node: str) -> None:
     root = folder / "root"
     if os.path.ismount(root):
         return
-    image = Path(json.loads((folder / "node.json").read_text())["image"])
-    if not image.is_dir():
-        raise LabError(
-            f"{node}: its image {image} is gone: `make lab-down LAB={lab.name}`, then make lab"
-        )
+    layers = _layers(lab, node)
+    for layer in layers:
+        if not layer.is_dir():
+            raise LabError(
+                f"{node}: its image {layer} is gone: `make lab-down LAB={lab.name}`, then make lab"
+            )
     for part in ("root", "work", "upper"):
         (folder / part).mkdir(exist_ok=True)
-    options = f"lowerdir={image},upperdir={folder / 'upper'},workdir={folder / 'work'}"
+    lower = ":".join(map(str, layers))
+    options = f"lowerdir={lower},upperdir={folder / 'upper'},workdir={folder / 'work'}"
     try:
         run(["mount", "-t", "overlay", f"slurmstack-{lab.machine(node)}", "-o", options, root])
     except LabError as error:
@@ -116,6 +125,11 @@ def boot(lab: Lab, node: str) -> bool:
     _remove_cgroups(lab, node)
     mount(lab, node)
     folder = lab.node_folder(node)
+    kernel, *image = _layers(lab, node)
+    if image:
+        virtual_machine.boot(lab, node, folder / "root", kernel)
+        unmount(lab, node)
+        return True
     machine = lab.machine(node)
     command = ["systemd-nspawn", "--quiet", f"--directory={folder / 'root'}", "--boot"]
     command += ["--register=no", "--keep-unit", f"--machine={machine}", f"--hostname={node}"]
@@ -152,16 +166,17 @@ def wait_until_up(lab: Lab, node: str) -> str:
     Returns systemd's state, `running`, or another with the units that failed.
     """
     console = lab.node_folder(node) / "console.log"
+    patience = BOOT_SECONDS * (4 if _is_virtual(lab, node) else 1)
     wait_for(
         lambda: _greets(lab.address(node)) or not is_running(lab, node),
-        seconds=BOOT_SECONDS,
+        seconds=patience,
         what=f"{node}: its sshd did not answer at {lab.address(node)}; see {console}",
     )
     if not is_running(lab, node):
         lines = console.read_text(errors="replace").strip().splitlines()[-3:]
         raise LabError(f"{node}: the machine ended while booting: {' | '.join(lines)} ({console})")
     command = "systemctl is-system-running --wait || systemctl list-units --failed --plain --quiet"
-    answer = ssh(lab, node, command, timeout=BOOT_SECONDS, check=False)
+    answer = ssh(lab, node, command, timeout=patience, check=False)
     return " ".join((answer.stdout or answer.stderr).split())
 
 
@@ -178,6 +193,8 @@ def power_off(lab: Lab, node: str, *, hard: bool = False) -> bool:
     for supervisor in supervisors:
         inits = _children(supervisor)
         if not hard:
+            if not inits:  # a virtual machine
+                ssh(lab, node, "systemctl poweroff", check=False)
             _signal(inits, _POWER_OFF)
             _ended(supervisor, POWER_OFF_SECONDS)
         # A machine's processes end with its first one.
@@ -192,8 +209,10 @@ def power_off(lab: Lab, node: str, *, hard: bool = False) -> bool:
 
 def remove(lab: Lab, node: str) -> None:
     """Power off, and leave nothing of the node outside its folder."""
-    power_off(lab, node)
+    power_off(lab, node, hard=_is_virtual(lab, node))
     unmount(lab, node)
+    tap_down(lab, node)
+    virtual_machine.remove_disk(lab, node)
     runtime = Path("/run/systemd/nspawn")
     leftovers = [runtime / part / lab.machine(node) for part in ("propagate", "unix-export")]
     for leftover in leftovers:
@@ -202,10 +221,23 @@ def remove(lab: Lab, node: str) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
+def _layers(lab: Lab, node: str) -> list[Path]:
+    """What its disk lies over: a virtual machine's kernel, and the image."""
+    record = json.loads((lab.node_folder(node) / "node.json").read_text())
+    return [Path(record[name]) for name in ("kernel", "image") if name in record]
+
+
+def _is_virtual(lab: Lab, node: str) -> bool:
+    return (lab.node_folder(node) / "disk.img").exists()
+
+
 def _supervisors(lab: Lab, node: str) -> list[int]:
     # The shell that is about to become systemd-nspawn has the argument, too.
-    directory = f"--directory={lab.node_folder(node) / 'root'}"
-    return [pid for pid, words in processes() if directory in words and is_alive(pid)]
+    marks = {
+        f"--directory={lab.node_folder(node) / 'root'}",
+        f"file={lab.node_folder(node) / 'disk.img'},{virtual_machine.DRIVE}",
+    }
+    return [pid for pid, words in processes() if marks & {*words} and is_alive(pid)]
 
 
 def _children(pid: int) -> list[int]:

@@ -78,6 +78,24 @@ def down(lab: Lab) -> bool:
     return True
 
 
+def tap_up(lab: Lab, node: str) -> str:
+    """The interface that a virtual machine is plugged into, on the lab's bridge; its name."""
+    tap = _tap(lab, node)
+    if not _ip("link", "show", "dev", tap, check=False):
+        run(["ip", "tuntap", "add", "dev", tap, "mode", "tap"])
+    run(["ip", "link", "set", "dev", tap, "master", lab.bridge, "up"])
+    return tap
+
+
+def tap_down(lab: Lab, node: str) -> None:
+    """Remove it, where it is there."""
+    run(["ip", "link", "delete", "dev", _tap(lab, node)], check=False)
+
+
+def _tap(lab: Lab, node: str) -> str:
+    return f"slurm-{lab.subnet}-{lab.address(node).rpartition('.')[2]}"
+
+
 @contextlib.contextmanager
 def claiming() -> Iterator[None]:
     """One lab of this machine at a time chooses its subnet and makes its bridge."""

@@ -1,0 +1,120 @@
+"""Confinement by cgroup v2, as production has it, on a node with a kernel of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from lab import lifecycle, virtual_machine
+from lab.system import SEARCH
+from tests.lab.conftest import RunningLab, await_that, lab_command, own_name, why_not
+
+pytestmark = pytest.mark.lab
+
+#: What in the lab's settings is not about a controller and one compute node.
+LEFT_OUT = ("accounting", "jwt", "rest", "topology", "modules", "mpi", "jobContainer")
+#: Devices for two GPUs to be: slurmd keeps a job from a device by its number, whatever it is.
+DEVICES = "mknod -m 0666 /dev/nvidia0 c 1 7; mknod -m 0666 /dev/nvidia1 c 10 183"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[RunningLab]:
+    """A controller, and a compute node that is a virtual machine in software."""
+    reason = why_not() or virtual_machine.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    name = own_name("v")
+    try:
+        lab_command(name, "up", "--nodes", "ctl", "--machines-only")
+        lab_command(name, "node-up", "cn01", "--virtual")
+        running = RunningLab(lifecycle.require(name))
+        running.ssh("cn01", DEVICES)
+        _as_production(running)
+        lab_command(name, "up", "--nodes", "ctl,cn01")
+        yield running
+    finally:
+        lab_command(name, "down")
+        assert shutil.which(virtual_machine.QEMU, path=SEARCH)
+
+
+def _as_production(lab: RunningLab) -> None:
+    """The lab's settings with production's way to confine: what slurmstack sets by itself."""
+    content = yaml.safe_load(lab.settings.read_text())
+    config = {key.removeprefix("slurmstack:"): it for key, it in content["config"].items()}
+    for key in LEFT_OUT:
+        del config[key]
+    config["hosts"] = {name: lab.address(name) for name in ("ctl", "cn01")}
+    config["roles"] = {"controller": "ctl"}
+    config["partitions"] = {"main": {"Nodes": "ALL", "Default": True}}
+    gpus = {"Name": "gpu", "Type": "h100", "File": "/dev/nvidia[0-1]"}
+    config["nodes"] = [{"hosts": "cn01", "Gres": [gpus]}]
+    config["cgroup"] = dict.fromkeys(("ConstrainCores", "ConstrainRAMSpace", "ConstrainDevices"), True) | {"ConstrainSwapSpace": True}  # fmt: skip
+    config["slurm"] = {
+        "MessageTimeout": 60, "SelectTypeParameters": "CR_Core_Memory",
+        "JobAcctGatherType": "jobacct_gather/cgroup", "JobAcctGatherFrequency": "task=1",
+    }  # fmt: skip
+    content["config"] = {f"slurmstack:{key}": value for key, value in config.items()}
+    lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.fixture(autouse=True)
+def quiet(lab: RunningLab) -> Iterator[None]:
+    """No job is left of a test: the node has two cores."""
+    yield
+    lab.ssh("ctl", "squeue -h -o %A | xargs -r scancel --full")
+    await_that(lambda: lab.ssh("ctl", "squeue -h").stdout == "")
+
+
+def srun(lab: RunningLab, options: str, command: str, check: bool = True) -> str:
+    """A user's job; its output and errors."""
+    words = f"cd / && timeout 240 runuser -u alice -- srun {options} sh -c '{command}' 2>&1"
+    return lab.ssh("ctl", words, check=check).stdout
+
+
+def test_a_job_has_what_it_asked_for_and_no_more(lab: RunningLab) -> None:
+    config = lab.ssh("ctl", "scontrol show config").stdout
+    for plugin in ("proctrack/cgroup", "task/cgroup", "jobacct_gather/cgroup"):
+        assert plugin in config
+    # Cores.
+    assert srun(lab, "-n1 -c1 --mem=200", "nproc").split() == ["1"]
+    assert srun(lab, "-n1 -c2 --mem=200", "nproc").split() == ["2"]
+    # Devices: the one that was given, and not the other.
+    opened = "for n in 0 1; do head -c 1 /dev/nvidia$n >/dev/null 2>&1 && echo $n; done; true"
+    assert lab.ssh("cn01", opened).stdout.split() == ["0", "1"]
+    assert srun(lab, "-n1 --mem=200 --gres=gpu:1", opened).split() == ["0"]
+    assert srun(lab, "-n1 --mem=200 --gres=gpu:2", opened).split() == ["0", "1"]
+    assert srun(lab, "-n1 --mem=200", opened).split() == []
+    # All that a job has started ends with it, whatever it did to get away.
+    srun(lab, "-n1 --mem=200", 'setsid sleep 4711 >/dev/null 2>&1 & sleep 1; pgrep -f "sleep 4711"')
+    await_that(lambda: lab.ssh("cn01", "pgrep -f '^sleep 4711'", check=False).stdout == "")
+
+
+def test_what_a_job_uses_is_read_from_its_cgroup(lab: RunningLab) -> None:
+    holds = "head -c 150M /dev/zero | tail -c 150M | sleep 600"
+    job = lab.ssh(
+        "ctl", f"sbatch --parsable -n1 --mem=400 -D / -o /dev/null --wrap '{holds}'"
+    ).stdout.strip()
+    seen = f"sstat -n -P -a -j {job} --noconvert -o MaxRSS | grep -v '^$'"
+
+    def holds_it() -> bool:
+        shown = lab.ssh("ctl", seen, check=False).stdout.split()
+        return any(text.isdigit() and int(text) > 140 * 2**20 for text in shown)
+
+    await_that(holds_it)
+
+
+def test_a_job_that_takes_too_much_memory_is_killed_and_no_other(lab: RunningLab) -> None:
+    other = lab.ssh("ctl", "sbatch --parsable -n1 --mem=200 -D / -o /dev/null --wrap 'sleep 600'")
+    job = other.stdout.strip()
+    await_that(lambda: "RUNNING" in lab.ssh("ctl", f"squeue -h -j {job} -o %T").stdout)
+    eats = "head -c 500M /dev/zero | tail -c 500M | wc -c"
+    said = srun(lab, "-n1 --mem=100", eats, check=False)
+    assert "oom_kill event" in said or "OOM Killed" in said, said
+    assert "oom-kill" in lab.ssh("cn01", "dmesg").stdout
+    assert "RUNNING" in lab.ssh("ctl", f"squeue -h -j {job} -o %T").stdout
+    await_that(lambda: lab.ssh("ctl", "sinfo -h -n cn01 -o %T").stdout.strip() == "mixed")
+    # With room for it the same job ends well.
+    assert str(500 * 2**20) in srun(lab, "-n1 --mem=800", eats)
