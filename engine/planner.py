@@ -44,11 +44,10 @@ class Planner:
         old = self._find_old(urn, goal)
         new = self._new_state(urn, goal, old)
         targeted = self._scope.covers(new)
-        inputs = goal.inputs
-        if old is not None and goal.ignore_changes:
-            inputs = self._ignore_changes(urn, goal, old)
+        inputs = goal.inputs if old is None else self._ignore_changes(urn, goal, old)
         if goal.custom and targeted:
-            inputs = plan.check(new, inputs if urn not in plan.deletes else goal.inputs)
+            anew = urn in plan.deletes or self._scope.replaces(urn)
+            inputs = plan.check(new, goal.inputs if anew else inputs)
         elif goal.custom:
             inputs = old.inputs if old is not None else {}
         new.inputs = inputs

@@ -236,6 +236,16 @@ async def test_targets_reach_as_far(graph: Stack, real: Real, case: str) -> None
     assert normal_state(plain(graph)) == normal_state(real.export())
 
 
+async def test_what_is_made_anew_is_made_of_all_that_is_wished(graph: Stack, real: Real) -> None:
+    real.up()
+    take(graph, real.export())
+    CHANGES["ignored change"](graph.config["resources"])
+    CHANGES["options only"](graph.config["resources"])  # no protection any more
+    mine = await graph.up(replace=("**::c",))
+    assert_same(mine.events, real.operate("up", "--yes", "--skip-preview", "--replace", "**::c"))
+    assert normal_state(plain(graph)) == normal_state(real.export())
+
+
 async def test_going_on_after_an_error_is_the_same(graph: Stack, real: Real) -> None:
     graph.config["exports"] = {}
     graph.config["resources"] = [
