@@ -19,6 +19,7 @@ from components.controller.slurm_controller import SlurmController
 from components.failure import recovered
 from components.guards.destroy_guard import DestroyGuard
 from components.guards.guards import Guards
+from components.health.node_health import NodeHealth
 from components.host.applier import Node
 from components.host.drift_check import DriftCheck
 from components.host.host_baseline import System
@@ -41,6 +42,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     Node,
     Storage,
     System,
+    NodeHealth,
     Programs,
     MungeKey,
     Guards,

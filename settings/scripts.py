@@ -158,8 +158,8 @@ def named_programs(
         value = given(slurm, parameter)
         if parameter in JOB_CONTAINER:
             value = getattr(container, parameter, None)
-        if parameter == "HealthCheckProgram" and health is not None and health.package is None:
-            value = health.program
+        if parameter == "HealthCheckProgram" and health is not None:
+            value = health.program if health.by == "nhc" and not health.package else None
         if value:
             programs.append(Program(parameter, value, place))
     for name, parameter in LUA.items():

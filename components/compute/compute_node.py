@@ -16,7 +16,7 @@ from components.configuration.served_files import (
 from components.configuration.slurm_conf import restart_keys
 from components.containers import enroot_pyxis
 from components.controller import slurm_controller
-from components.health import nhc
+from components.health import nhc, with_jobs
 from components.keys import munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger
@@ -55,7 +55,7 @@ class ComputeNode(HostRole):
                 assembly,
                 compute_bundle(name, settings, hardware),
                 [
-                    *assembly.on(name, munge_key.ROLE, *package_repository.ROLES),
+                    *assembly.on(name, munge_key.ROLE, *package_repository.ROLES, with_jobs.ROLE),
                     *assembly.on(assembly.controller, slurm_controller.ROLE),
                 ],
             )
@@ -132,7 +132,7 @@ def _service(node: str, settings: Settings, server: str) -> Withdrawal:
         seconds=rollout.drain_timeout,
         written=written(rollout.drain_timeout),
         end_jobs=rollout.end_jobs,
-        health=health.program if health is not None else None,
+        health=health.command if health is not None else None,
     )
     return Withdrawal("node-drained", script, timeout=rollout.drain_timeout + 900)
 

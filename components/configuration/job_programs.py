@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from components.health.with_jobs import with_jobs
 from settings import Settings
 from settings.scripts import JobProgram
 
 #: What components add, in the order in which it is run.
-SOURCES: tuple[Callable[[Settings], Iterable[JobProgram]], ...] = ()
+SOURCES: tuple[Callable[[Settings], Iterable[JobProgram]], ...] = (with_jobs,)
 
 
 def job_programs(settings: Settings) -> tuple[JobProgram, ...]:

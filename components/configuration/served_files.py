@@ -74,7 +74,7 @@ def parameters(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
     yield from _scripts(settings)
     if settings.health_check is not None:
         check = settings.health_check
-        yield Line(Section.NODES, "HealthCheckProgram", check.program)
+        yield Line(Section.NODES, "HealthCheckProgram", check.command)
         yield Line(Section.NODES, "HealthCheckInterval", check.interval)
         yield Line(Section.NODES, "HealthCheckNodeState", list(check.node_state))
 

@@ -22,6 +22,7 @@ from components.configuration.slurm_conf import (
 from components.containers import enroot_pyxis
 from components.failure import unless_idle
 from components.guards import guards
+from components.health import with_jobs
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_package, slurm_packages, trigger
@@ -51,6 +52,7 @@ class SlurmController(HostRole):
             munge_key.ROLE,
             guards.ROLE,
             programs.ROLE,
+            with_jobs.ROLE,
             *package_repository.ROLES,
             jwt_key_pair.ROLE,
             slurmdbd.ROLE,
@@ -59,7 +61,7 @@ class SlurmController(HostRole):
         placed = [
             bundle
             for bundle in assembly.deployed
-            if bundle.role == programs.ROLE and bundle.node != name
+            if bundle.role in (programs.ROLE, with_jobs.ROLE) and bundle.node != name
         ]
         before = [*assembly.on(name, *roles), *unless_idle(placed, assembly.hosts)]
         controller = cls(name, assembly, bundle, before)

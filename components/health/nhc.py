@@ -17,7 +17,7 @@ CONF = "/etc/nhc/nhc.conf"
 def parts(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> list[Part]:
     """What a compute node gets of it."""
     check = settings.health_check
-    if check is None or node not in settings.compute:
+    if check is None or check.by != "nhc" or node not in settings.compute:
         return []
     package: list[Part] = [Package(check.package)] if check.package else []
     text = nhc_conf(node, settings, hardware[node])

@@ -12,6 +12,7 @@ from components.bundle_resource import HostRole
 from components.controller.slurm_controller import SLURM_CONF
 from components.guards import guards
 from components.host import applier
+from components.host.metrics import METRICS
 from remote.bundle import Bundle, Directory, File, Unit
 from remote.commands import APPLIER_PATH, STATE_PATH
 from settings import Settings
@@ -19,8 +20,6 @@ from templates.rendering import render
 
 ROLE = "drift-check"
 PROGRAM = "/usr/local/lib/slurmstack/drift-check"
-#: A folder of text files for node-exporter (`--collector.textfile.directory`).
-METRICS = "/var/lib/slurmstack-metrics"
 _SERVICE = "/etc/systemd/system/slurmstack-drift.service"
 _TIMER = "/etc/systemd/system/slurmstack-drift.timer"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from components.compute.compute_node import compute_bundle
 from components.configuration.served_files import served_files, task_prolog
 from components.configuration.slurm_conf import slurm_conf
 from components.health.nhc import nhc_conf
+from components.health.node_health import health_bundle
 from components.host.host_baseline import system_bundle
 from components.host.storage import storage_bundle, unit_name
 from remote.bundle import File, Guard
@@ -24,7 +26,7 @@ from settings.hostlist import expand
 from settings.model import Hardware
 from templates.rendering import render
 from tests.unit.components.configuration.test_slurm_conf import joined
-from tests.unit.settings.test_settings import PI, lab
+from tests.unit.settings.test_settings import PI, lab, mistakes
 
 HARDWARE = Hardware.model_validate(PI)
 HOSTS = {"ctl": "10.73.0.10", "cn[01-02]": "10.73.0.[21-22]", "login": "10.73.0.12"}
@@ -511,3 +513,43 @@ def test_slurmd_is_stopped_while_it_hands_over_to_a_new_process(tmp_path: Path) 
         assert time.monotonic() < end, "the new process was not told to end"
     main.write_text("0\n")  # as systemd has it when the unit's last process is gone
     assert stop.wait(timeout=20) == 0
+
+
+OWN = {"by": "slurmstack", "limits": {"freeDisk": {"/": 100}}, "mounts": ["/data"]}
+
+
+def test_our_own_checks_take_the_place_of_nhc() -> None:
+    found = settings(
+        **nodes({"Type": "h100", "Count": 8, "AutoDetect": "nvml"}),
+        healthCheck=OWN,
+        storage={"home": {**SHARES["home"], "clients": "cn01"}},
+        precheck={"infinibandPorts": 8, "infinibandRate": 400},
+    )
+    bundle = health_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE))
+    placed = {part.path: part.content for part in bundle.parts if isinstance(part, File)}
+    has = json.loads(placed["/etc/slurmstack/health.json"])
+    assert has["node"] == "cn01"
+    assert has["gpus"] == {"count": 8, "type": "h100", "more": False, "nvlinks": None}
+    assert has["infiniband"] == {"ports": 8, "rate": 400}
+    assert has["mounts"] == ["/data", "/home"]
+    assert has["disk"] == {"/": 100}
+    lines = slurm_conf(found, dict.fromkeys(found.compute, HARDWARE)).splitlines()
+    assert {
+        "HealthCheckProgram=/usr/local/lib/slurmstack/health-check",
+        "Prolog=/etc/slurmstack/scripts/Prolog-health",
+        "Epilog=/etc/slurmstack/scripts/Epilog-health",
+    } <= {*lines}
+    assert (
+        "nhc" not in compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE)).render()
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"by": "slurmstack", "rules": ["* || true"]}, "rules with by: nhc only"),
+        ({"limits": {"zombies": 1}, "epilog": False}, "epilog, limits with by: slurmstack only"),
+    ],
+)
+def test_what_belongs_to_the_other_program_is_refused(given: dict[str, Any], says: str) -> None:
+    assert says in mistakes({"healthCheck": given})["slurmstack:healthCheck"]

@@ -326,3 +326,13 @@ def test_a_slurm_that_takes_one_program_is_not_given_two(
     )  # fmt: skip
     assert (said.returncode == 0) is good, said
     assert ("takes one program for each of Prolog" in said.stdout) is not good
+
+
+def test_our_own_health_checks_are_on_compute_nodes_alone() -> None:
+    made, _ = deploy(slurm={}, healthCheck={"by": "slurmstack"})
+    found = {name for name in commands(made) if name.endswith("-health")}
+    assert found == {"cn01-health", "cn02-health"}
+    programs = plain(commands(made)["cn01-programs"]["stdin"])
+    assert "file /etc/slurmstack/scripts/Prolog-health root:root 0755 lasting\n" in programs
+    # NHC is what it was.
+    assert not [name for name in commands(deploy(slurm={}, healthCheck={})[0]) if "health" in name]
