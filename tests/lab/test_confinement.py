@@ -51,7 +51,7 @@ def _as_production(lab: RunningLab) -> None:
     config["partitions"] = {"main": {"Nodes": "ALL", "Default": True}}
     gpus = {"Name": "gpu", "Type": "h100", "File": "/dev/nvidia[0-1]"}
     config["nodes"] = [{"hosts": "cn01", "Gres": [gpus]}]
-    config["cgroup"] = dict.fromkeys(("ConstrainCores", "ConstrainRAMSpace", "ConstrainDevices"), True) | {"ConstrainSwapSpace": True}  # fmt: skip
+    config["cgroup"] = {"ConstrainSwapSpace": True}  # the others are so by default
     config["slurm"] = {
         "MessageTimeout": 60, "SelectTypeParameters": "CR_Core_Memory",
         "JobAcctGatherType": "jobacct_gather/cgroup", "JobAcctGatherFrequency": "task=1",
