@@ -23,6 +23,7 @@ from components.assembly import Deployed
 from components.compute import compute_node
 from components.controller import slurm_controller
 from components.inventory import was_applied
+from on_node import node_drain
 from remote.answer import Answer
 from remote.commands import FIND_APPLIER, MISSING_APPLIER, RUN_OF, runs
 from remote.contact import ContactError, run_on_hosts
@@ -38,10 +39,11 @@ _LINES = 7
 _ERRORS, _COLUMNS, _INDENTED = 3, 100, 4
 _CUT_OFF = "was cut off, or its answer was; run again"
 _DAEMON = re.compile(r"(started|restarted|reloaded|stopped) (\S+)\.(service|socket|timer|mount)")
-#: sinfo's own lines, then a line for each node that our own drain has, with its reason.
+#: sinfo's own lines, then a line for each node that a drain of ours has, with its reason.
+_OURS = (compute_node.OURS, node_drain.OURS)
 _SINFO = (
     "timeout 10 sinfo 2>&1; timeout 10 sinfo --noheader --Node --format='%N: %E' 2>/dev/null | "
-    f"sort -u | grep -F ': {compute_node.OURS}'; true"
+    f"sort -u | grep -F -e ': {compute_node.OURS}' -e ': {node_drain.OURS}'; true"
 )
 _FILE = re.compile(r"(wrote|removed|restored) /")
 
@@ -191,9 +193,18 @@ async def _tell(
     tried = [bundle for bundle in failed if bundle.node not in passed_over]
     problems, queue = await asyncio.gather(_problems(tried, hosts, seconds), _sinfo(controller))
     queue, left = left_drained(queue)
-    left = [node for node in left if node not in {bundle.node for bundle in tried}]
-    for node in left:
-        ask_again(f"{node}-{compute_node.ROLE}")
+    left = {
+        node: reason
+        for node, reason in left.items()
+        if (node if reason == compute_node.OURS else controller.name)
+        not in {bundle.node for bundle in tried}
+    }
+    for node, reason in left.items():
+        # Who has drained it gives it back.
+        own = reason == compute_node.OURS
+        ask_again(
+            f"{node}-{compute_node.ROLE}" if own else f"{controller.name}-{slurm_controller.ROLE}"
+        )
     lines = done(answers)
     if failed:
         lines = [
@@ -261,11 +272,19 @@ def _cut(text: str, rows: int) -> str:
     return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
-def left_drained(lines: Sequence[str]) -> tuple[list[str], list[str]]:
-    """sinfo's own lines, and the nodes that a run has drained and not given back."""
-    found = [line.partition(f": {compute_node.OURS}") for line in lines]
-    own = [line for line, ours, _ in found if not ours]
-    return own, [node for node, ours, _ in found if ours]
+def left_drained(lines: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """sinfo's own lines, and the nodes that a run has drained and not given back, with the reason
+    of that run."""
+    own, left = [], {}
+    for line in lines:
+        for reason in _OURS:
+            node, ours, _ = line.partition(f": {reason}")
+            if ours:
+                left[node] = reason
+                break
+        else:
+            own.append(line)
+    return own, left
 
 
 def _brief(queue: Sequence[str]) -> list[str]:

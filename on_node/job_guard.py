@@ -25,7 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from on_node import slurm_state
@@ -46,6 +46,23 @@ _PACKED = 8
 
 #: What a change does → the jobs that suffer it.
 Harm = dict[str, list[Job]]
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a bundle is to change, and the jobs that there are."""
+
+    #: What slurmctld runs by, and what it is to run by.
+    old: Config
+    new: Config
+    #: What else changes that no running job survives.
+    others: tuple[str, ...]
+    #: Those that wait or have nodes.
+    jobs: tuple[Job, ...]
+    #: How many slurmctld keeps, finished ones among them.
+    kept: int
+
+
 #: The groups of a user, as the host knows them.
 Groups = Callable[[str], "frozenset[str]"]
 
@@ -291,9 +308,7 @@ def report(
     """One line: what happens to which jobs, and what to do about it."""
     if not suffering and not reservations:
         return "; ".join(further)
-    parts = [*further, *reservations]
-    for what, jobs in suffering.items():
-        parts.append(f"{what}: job{'s' if len(jobs) > 1 else ''} {_list(jobs)}")
+    parts = [*further, *reservations, *told(suffering)]
     ids = " ".join(dict.fromkeys(job.id for jobs in suffering.values() for job in jobs))
     ways = [
         "let these jobs end (scontrol update NodeName=NODE State=DRAIN Reason=TEXT, or scontrol "
@@ -308,6 +323,14 @@ def report(
         ]
     ways.append("allow it with slurmstack:guards.allowJobLoss: true")
     return f"jobs would end or stay behind: {'; '.join(parts)}. Either {', or '.join(ways)}"
+
+
+def told(suffering: Mapping[str, Sequence[Job]]) -> list[str]:
+    """What happens to which jobs, one by one."""
+    return [
+        f"{what}: job{'s' if len(jobs) > 1 else ''} {_list(jobs)}"
+        for what, jobs in suffering.items()
+    ]
 
 
 def _list(jobs: Sequence[Job]) -> str:
@@ -335,8 +358,16 @@ def groups_of(user: str) -> frozenset[str]:
     return frozenset(names)
 
 
-def check(bundle: str, alone: Sequence[str]) -> str | None:
-    """What is to be said against the bundle's slurm.conf; None where nothing is."""
+def change(bundle: str, alone: Sequence[str]) -> Change | None:
+    """What the bundle changes that could be a matter for jobs; None where that is nothing.
+
+    Args:
+        bundle: its text.
+        alone: the parameters and files whose change no running job survives.
+
+    Raises:
+        RuntimeError: slurmctld does not answer.
+    """
     text = slurm_state.file_of_bundle(bundle, SLURM_CONF)
     present = Path(SLURM_CONF)
     if text is None or not present.exists():
@@ -347,23 +378,40 @@ def check(bundle: str, alone: Sequence[str]) -> str | None:
     to_be = slurm_state.file_of_bundle(bundle, TOPOLOGY_CONF) or ""
     last = replace(last, apart=slurm_state.apart(now, slurm_state.expand))
     new = replace(new, apart=slurm_state.apart(to_be, slurm_state.expand))
-    changes = [*_parameters(last, new, alone), *_files(bundle, alone)]
-    if not changes and _compared(last) == _compared(new):
+    others = (*_parameters(last, new, alone), *files(bundle, alone))
+    if not others and _compared(last) == _compared(new):
         return None
+    shown, old = slurm_state.shown_jobs(), replace(slurm_state.running(), apart=last.apart)
+    kept = slurm_state.count_of_jobs(shown)
+    return Change(old, new, others, tuple(_jobs(shown, old, new)), kept)
+
+
+def check(
+    bundle: str,
+    alone: Sequence[str],
+    concerned: Callable[[Change], Sequence[Job]] = lambda it: it.jobs,
+) -> str | None:
+    """What is to be said against the bundle's slurm.conf; None where nothing is.
+
+    Args:
+        bundle: its text.
+        alone: the parameters and files whose change no running job survives.
+        concerned: which of the jobs it is asked for.
+    """
     try:
-        shown, old = slurm_state.shown_jobs(), replace(slurm_state.running(), apart=last.apart)
-        jobs = _jobs(shown, old, new)
-        further = [*too_many(slurm_state.count_of_jobs(shown), old, new)]
-        reservations = [*lost_reservations(slurm_state.reservations(), new)]
+        found = change(bundle, alone)
+        if found is None:
+            return None
+        reservations = [*lost_reservations(slurm_state.reservations(), found.new)]
     except RuntimeError as error:
         return (
             "nodes or partitions are to change, and slurmctld does not say which jobs that "
             f"concerns ({error}). Either start it (systemctl start slurmctld), or allow the loss "
             "of jobs with slurmstack:guards.allowJobLoss: true"
         )
-    suffering = all_harm(jobs, old, new, changes, groups_of)
-    against = report(suffering, reservations, further)
-    return against or None
+    suffering = all_harm(concerned(found), found.old, found.new, found.others, groups_of)
+    further = [*too_many(found.kept, found.old, found.new)]
+    return report(suffering, reservations, further) or None
 
 
 def _compared(config: Config) -> tuple[object, ...]:
@@ -398,7 +446,8 @@ def _parameters(last: Config, new: Config, alone: Sequence[str]) -> Iterator[str
             yield f"{name} changes from {was or 'the default'} to {now or 'the default'}"
 
 
-def _files(bundle: str, alone: Sequence[str]) -> Iterator[str]:
+def files(bundle: str, alone: Sequence[str]) -> Iterator[str]:
+    """Which of the files the bundle changes."""
     for path in (name for name in alone if name.startswith("/")):
         if _text(path) != slurm_state.file_of_bundle(bundle, path):
             yield f"{path} changes"

@@ -185,18 +185,22 @@ def started() -> None:
 def back(file: str, patience: float, may_fail: int) -> list[str]:
     """The nodes that have not come back with slurm.conf, where they are more than may be."""
     wanted = slurm_state.config_of_text(Path(file).read_text(), slurm_state.expand).nodes
-    memory = _recall()
-    fit_before = {str(name) for name in _list(memory.get("fit"))}
-    noted = memory.get("started")
+    fit_before = {str(name) for name in _list(_recall().get("fit"))}
     end = time.monotonic() + patience
     while True:
         now = states(slurm_state.command("scontrol", "show", "node"))
-        behind = missing(fit_before & {*wanted}, now, noted if isinstance(noted, dict) else {})
-        if len(behind) <= may_fail:
+        left = behind(fit_before & {*wanted}, now)
+        if len(left) <= may_fail:
             return []
         if time.monotonic() > end:
-            return behind
+            return left
         time.sleep(0.5)
+
+
+def behind(names: Iterable[str], now: Mapping[str, State]) -> list[str]:
+    """Those that have not come back with the slurm.conf that slurmctld was last told to take up."""
+    noted = _recall().get("started")
+    return missing(names, now, noted if isinstance(noted, dict) else {})
 
 
 def missing(
@@ -301,14 +305,14 @@ def main(words: Sequence[str]) -> int:
             started()
             return 0
         if verb == "back":
-            behind = back(file, float(rest[0]), int(rest[1]))
-            if behind:
+            left = back(file, float(rest[0]), int(rest[1]))
+            if left:
                 print(
-                    f"{','.join(behind)} did not come back with the new slurm.conf (journalctl -u "
+                    f"{','.join(left)} did not come back with the new slurm.conf (journalctl -u "
                     "slurmd there); correct the settings and run again",
                     file=sys.stderr,
                 )
-            return 1 if behind else 0
+            return 1 if left else 0
         wrong = fit(file, float(rest[0]))
     except RuntimeError as error:
         wrong = [str(error)]

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from components.accounting.slurmdbd import OBJECTS
+from components.guards.guards import HAVE_A_GUARD
 from operations import slurm_files
 from operations.planned import KINDS, SLURMCTLD, Change, Daemon, Plan
 from operations.preview import State, Step
@@ -163,11 +164,33 @@ def _daemons(units: _Units) -> tuple[Daemon, ...]:
 def _drained(
     steps: Iterable[Step], told: Mapping[str, Effects], nodes: _Nodes
 ) -> dict[tuple[str, ...], tuple[str, ...]]:
-    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    because: dict[str, dict[str, None]] = defaultdict(dict)
     for step in steps:
-        if because := told[step.name].withdrawn_for:
-            alike[because].append(nodes.of(step))
-    return {tuple(sorted(names)): because for because, names in alike.items()}
+        if any(it.unit == SLURMCTLD for it in told[step.name].units):
+            # Of slurm.conf, what is not to change under jobs: of a node's line or of all nodes.
+            for it in _under_no_job(step, told[step.name]):
+                for node in (it.node,) if it.node else nodes.running("slurmd.service"):
+                    because[node][f"{it.file} {it.name}"] = None
+        else:
+            because[nodes.of(step)] |= dict.fromkeys(told[step.name].withdrawn_for)
+    alike: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for node, words in because.items():
+        if words:
+            alike[tuple(words)].append(node)
+    return {tuple(sorted(names)): words for words, names in alike.items()}
+
+
+def _under_no_job(step: Step, told: Effects) -> Iterator[slurm_files.ParameterChange]:
+    """What slurmctld's applier drains nodes for."""
+    for path in told.paths:
+        if path.path in told.withdrawn_for and slurm_files.known(path.path) and not step.secret:
+            for it in slurm_files.changes(path.path, _text(path.old), _text(path.new)):
+                if _not_under_jobs(it):
+                    yield it
+
+
+def _not_under_jobs(it: slurm_files.ParameterChange) -> bool:
+    return it.needs in (Needs.DRAIN, Needs.STOP) and it.name not in HAVE_A_GUARD
 
 
 def _reconfigured(told: Iterable[Effects], units: _Units, nodes: _Nodes) -> tuple[str, ...]:
@@ -246,7 +269,7 @@ def _of_role(
             yield _package(node, package.name, package.old, package.new, told, units)
     for path in told.paths:
         if slurm_files.known(path.path) and not step.secret:
-            yield from _parameters(node, path, units, nodes)
+            yield from _parameters(node, path, units, nodes, path.path in told.withdrawn_for)
         elif path.path == OBJECTS:
             yield from _objects(node, path)
         else:
@@ -320,8 +343,11 @@ def _file(node: str, path: PathChange, told: Effects) -> Change:
     return Change((node,), kind, path.path, None, new, needs, effect)
 
 
-def _parameters(node: str, path: PathChange, units: _Units, nodes: _Nodes) -> Iterator[Change]:
-    """Parameter by parameter, and what each needs by the table; of that, what will happen."""
+def _parameters(
+    node: str, path: PathChange, units: _Units, nodes: _Nodes, drains: bool
+) -> Iterator[Change]:
+    """Parameter by parameter, and what each needs by the table; of that, what will happen: nodes
+    are drained where the bundle does that for this file, else it is refused while jobs run."""
     for change in slurm_files.changes(path.path, _text(path.old), _text(path.new)):
         reached = (change.node,) if change.node else nodes.running(SLURMCTLD, *_SERVED)
         restarted = [
@@ -336,10 +362,9 @@ def _parameters(node: str, path: PathChange, units: _Units, nodes: _Nodes) -> It
         missed = [daemon for daemon in change.restart if daemon not in restarted
                   and nodes.running(f"{daemon}.service")]  # fmt: skip
         words = []
-        if change.needs is Needs.DRAIN:
-            words.append("drain first")
-        elif change.needs is Needs.STOP:
-            words.append("no job may be there")
+        if change.needs in (Needs.DRAIN, Needs.STOP):
+            drains_for = drains and _not_under_jobs(change)
+            words.append("drain first" if drains_for else "no job may be there")
         if restarted:
             words.append(f"restart of {', '.join(restarted)}")
         else:

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from on_node.slurm_state import fields, lines_of
 from settings.hostlist import expand
-from settings.parameters import Needs, files, needs_of
+from settings.parameters import Needs, files, needs_of, needs_of_change
 
 #: The folder of the files that the table is of.
 _FOLDER = PurePosixPath("/etc/slurm")
@@ -112,7 +112,6 @@ def _of_thing(
     before, after = old or {}, new or {}
     for name in dict.fromkeys([*before, *after]):
         if before.get(name) != after.get(name):
-            needs, restart = needs_of(table, name)
-            yield ParameterChange(
-                file, f"{called}{name}", before.get(name), after.get(name), needs, restart, node
-            )
+            values = before.get(name), after.get(name)
+            needs, restart = needs_of_change(table, name, *values)
+            yield ParameterChange(file, f"{called}{name}", *values, needs, restart, node)

@@ -120,10 +120,10 @@ class Withdrawal(_Part):
     (its ``drain_on`` and ``drain_keys``), and gives it back. One a bundle.
 
     ``$SLURMSTACK_SERVICE`` says which: ``out`` before anything is changed (a non-zero exit stops
-    the bundle), ``back`` when all is done and checked, ``unchanged`` or ``failed`` when the run
-    ends otherwise. A run that was killed says nothing: the next one gives back, with or without
-    ``out`` before; so the text has to find by itself what it left, and to end where the process
-    ``$SLURMSTACK_PROCESS``, its run, has.
+    the bundle, but 4, which says that it need not be), ``back`` when all is done and checked,
+    ``unchanged`` or ``failed`` when the run ends otherwise. A run that was killed says nothing: the
+    next one gives back, with or without ``out`` before; so the text has to find by itself what it
+    left, and to end where the process ``$SLURMSTACK_PROCESS``, its run, has.
     """
 
     kind: ClassVar[str] = "withdraw"

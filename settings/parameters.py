@@ -46,6 +46,9 @@ class Parameter:
     name: str
     kind: str
     needs: Needs
+    #: What a lower or a higher number needs, where that is something else.
+    lowered: Needs | None = None
+    raised: Needs | None = None
     #: Words of a closed list, or the type of plugin.
     of: tuple[str, ...] = ()
     #: Word of the list → the first release that has it, where 23.11 has not.
@@ -99,7 +102,8 @@ def table(file: str) -> Mapping[str, Parameter]:
         fields["restart"] = tuple(fields.get("restart", "").split())
         for key in ("since", "until"):
             fields[key] = release_of(fields[key]) if key in fields else None
-        fields["needs"] = Needs(fields["needs"])
+        for key in ("needs", "lowered", "raised"):
+            fields[key] = Needs(fields[key]) if key in fields else None
         parameters[name.lower()] = Parameter(file=file, name=name, **fields)
     return parameters
 
@@ -122,6 +126,19 @@ def needs_of(file: str, name: str) -> tuple[Needs, tuple[str, ...]]:
         return parameter.needs, parameter.restart
     defaults = _data()["files"][file]
     return Needs(defaults["needs"]), tuple(defaults.get("restart", "").split())
+
+
+def needs_of_change(
+    file: str, name: str, old: str | None, new: str | None
+) -> tuple[Needs, tuple[str, ...]]:
+    """As :func:`needs_of`, of one value in the place of another."""
+    needs, restart = needs_of(file, name)
+    parameter = find(file, name)
+    numbers = [int(value) for value in (old, new) if value is not None and value.isdigit()]
+    if parameter is not None and len(numbers) == 2:
+        way = parameter.lowered if numbers[1] < numbers[0] else parameter.raised
+        needs = way or needs
+    return needs, restart
 
 
 @cache

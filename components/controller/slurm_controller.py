@@ -114,6 +114,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 reload_on=(*files, *enroot_pyxis.served(settings), *programs.served(settings)),
                 reload=guards.keep_jobs(settings) + _reload(settings),
                 restart_keys=restart_keys(settings, "slurmctld"),
+                drain_on=guards.not_under_jobs(files) if guards.waits_for_jobs(settings) else (),
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
                 timeout=400 + _RETURN,
             ),

@@ -7,12 +7,22 @@ them. Beside the resource, the parts of other bundles that ask.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from pathlib import Path
 
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.host import host_baseline
-from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part
+from remote.bundle import (
+    Bundle,
+    Check,
+    Directory,
+    File,
+    Guard,
+    Package,
+    Part,
+    Withdrawal,
+)
 from settings import Settings
 from settings.parameters import files_without_jobs, without_jobs
 from templates.rendering import render
@@ -20,7 +30,7 @@ from templates.rendering import render
 ROLE = "guards"
 SLURM_CONF = "/etc/slurm/slurm.conf"
 #: What on_node/state_guard.py refuses, jobs or not.
-_HAVE_A_GUARD = ("ClusterName", "StateSaveLocation")
+HAVE_A_GUARD = ("ClusterName", "StateSaveLocation")
 _LIBRARY = "/usr/local/lib/slurmstack"
 _SOURCES = Path(__file__).parents[2] / "on_node"
 
@@ -71,17 +81,47 @@ def program(name: str, *words: str) -> str:
 def before_slurmctld_changes(settings: Settings) -> list[Part]:
     """Guards of slurmctld's bundle."""
     state = f'{program("state_guard", "slurmctld")} "$SLURMSTACK_BUNDLE"'
-    alone = (
-        *(name for name in without_jobs() if name not in _HAVE_A_GUARD),
-        *(f"/etc/slurm/{name}" for name in files_without_jobs()),
-    )
-    check = f'{program("job_guard", "check")} "$SLURMSTACK_BUNDLE" {shlex.join(alone)}'
+    asked = "node_drain" if waits_for_jobs(settings) else "job_guard"
+    check = f'{program(asked, "check")} "$SLURMSTACK_BUNDLE" {shlex.join(_alone())}'
     jobs = Guard("jobs-stay", check, timeout=120)
     return [
         Guard("state-stays", state, timeout=60),
         *([] if settings.guards.allow_job_loss else [jobs]),
         Guard("decisions-noted", program("node_states", "before", SLURM_CONF), timeout=60),
+        # Also where the settings let it drain no more: what an earlier run left is given back.
+        _drains(settings),
     ]
+
+
+def waits_for_jobs(settings: Settings) -> bool:
+    """Whether a slurm.conf that would end jobs waits for them, with their nodes drained."""
+    return settings.rollout.drain != "never" and not settings.guards.allow_job_loss
+
+
+def not_under_jobs(files: Collection[str]) -> tuple[str, ...]:
+    """Those of slurmctld's files of which something may not change under jobs."""
+    return tuple(path for path in files if path in (SLURM_CONF, *_alone()))
+
+
+def _drains(settings: Settings) -> Withdrawal:
+    """How nodes are drained before slurm.conf changes under them, and given back."""
+    rollout = settings.rollout
+    script = render(
+        "guards/nodes-drained.sh",
+        run=program("node_drain"),
+        seconds=rollout.drain_timeout,
+        end_jobs=rollout.end_jobs,
+        alone=shlex.join(_alone()),
+    )
+    return Withdrawal("nodes-drained", script, timeout=rollout.drain_timeout + 900)
+
+
+def _alone() -> tuple[str, ...]:
+    """The parameters and files whose change no running job survives."""
+    return (
+        *(name for name in without_jobs() if name not in HAVE_A_GUARD),
+        *(f"/etc/slurm/{name}" for name in files_without_jobs()),
+    )
 
 
 def before_slurmdbd_changes() -> list[Part]:

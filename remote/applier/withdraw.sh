@@ -32,8 +32,8 @@ find_withdrawal() {
 service() { # out, back, unchanged or failed
     # No shell of its own: killed, this one must leave nothing that holds its lock.
     read -r service_number _ service_time <"$work/withdraw"
-    SLURMSTACK_SERVICE=$1 SLURMSTACK_PROCESS=$$
-    export SLURMSTACK_SERVICE SLURMSTACK_PROCESS
+    SLURMSTACK_SERVICE=$1 SLURMSTACK_PROCESS=$$ SLURMSTACK_BUNDLE=$work/bundle
+    export SLURMSTACK_SERVICE SLURMSTACK_PROCESS SLURMSTACK_BUNDLE
     run_script "$service_time" "$service_number"
 }
 
@@ -51,8 +51,15 @@ withdraw() {
     reasons=$(tr '\n' ' ' <"$work/withdraw-for")
     say "withdrawing for $reasons"
     echo withdrawing >>"$run/holder" # it may take long: others wait
-    service out || {
-        status=$?
+    status=0
+    service out || status=$?
+    [ "$status" != 4 ] || {
+        # It need not.
+        sed -i '/^withdrawing$/d' "$run/holder"
+        [ "$withdrawn" = before ] || { withdrawn=''; must_write rm -f "$state/withdrawn"; }
+        return 0
+    }
+    [ "$status" = 0 ] || {
         show_output
         fail "withdraw $name" "refused (exit $status): $(last_line)" \
             'nothing was changed; do what it says and run again'

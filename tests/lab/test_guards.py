@@ -56,9 +56,10 @@ def conf(lab: RunningLab) -> str:
 
 
 def refused(lab: RunningLab, change: Change) -> str:
-    """What `up` says against a change; nothing is left behind of it."""
+    """What `up` says against a change that waits for nobody; nothing is left behind of it."""
     settings, before = lab.settings.read_text(), conf(lab)
     lab.change(change)
+    lab.set(rollout={"drain": "never"})
     said = lab.up(check=False)
     lab.settings.write_text(settings)
     assert "nothing was changed" in said

@@ -272,6 +272,11 @@ def test_jobs_are_named_and_what_guards_would_refuse(kept: RunningLab) -> None:
         await_that(lambda: f"{job} R" in lab.ssh("ctl", "squeue -h -o '%i %t'").stdout)
         lab.change(set_in("nodes", 0, "Gres", []))
         planned, _ = plan(lab)
+        assert {"nodes": "cn01", "because": ["slurm.conf Gres"]} in planned["drained"]
+        assert planned["refused"] == []
+        lab.set(rollout={"drain": "never"})
+        planned, _ = plan(lab)
+        assert planned["drained"] == []
         assert job in [it["id"] for it in planned["jobs"]]
         assert any(job in refusal for refusal in planned["refused"])
         done = lab.run("slurmstack", "apply", "--stack", lab.name, "--yes", check=False)

@@ -120,6 +120,79 @@ def test_a_drain_of_a_run_that_was_killed_is_ended_by_the_next(draining: Running
     assert node(lab, "cn01") == "idle|none|Unknown"
 
 
+def gpus(count: int) -> Callable[[dict[str, Any]], None]:
+    """A change of cn01's line of slurm.conf."""
+    return lambda it: it["nodes"][0]["Gres"][0].update(Count=count)
+
+
+def test_slurm_conf_waits_for_the_jobs_of_the_nodes_that_it_changes(restored: RunningLab) -> None:
+    lab = restored
+    cancel(lab)
+    before = lab.ssh("ctl", "sha256sum /etc/slurm/*.conf").stdout
+    long = submit(lab, "-w cn01 --gres=gpu:3 --mem=100")
+    others = {submit(lab, "-w cn02 --mem=100"): "RUNNING",
+              submit(lab, "-w cn02 --exclusive", "PENDING"): "PENDING"}  # fmt: skip
+
+    def alone() -> bool:
+        """Whether cn01 is drained by us, and no other."""
+        return OURS in node(lab, "cn01") and node(lab, "cn02") == "mixed|none|Unknown"
+
+    # The time is over: nothing has changed, and the node is as it was.
+    lab.set(rollout={"drainTimeout": 1})
+    lab.change(gpus(2))
+    said = lab.up(check=False)
+    assert "slurmstack: ctl: withdraw nodes-drained: refused" in said, said
+    assert f"node cn01 has 2 gres/gpu, not 4: job {long} (root, main, running on cn01)" in said
+    assert "nothing was changed" in said
+    assert node(lab, "cn01") == "mixed|none|Unknown"
+    assert lab.ssh("ctl", "sha256sum /etc/slurm/*.conf").stdout == before
+
+    # The run is killed while it waits. The settings go back: the next one gives the node back.
+    lab.set(rollout={"drainTimeout": 300})
+    thread, _ = in_background(lab, check=False)
+    await_that(alone)
+    lab.ssh("ctl", "read -r _ pid _ </run/slurmstack/holder; kill -KILL -- $pid")
+    thread.join()
+    assert alone()
+    lab.change(gpus(4))
+    lab.up()
+    assert node(lab, "cn01") == "mixed|none|Unknown"
+    assert state_of(lab, long) == "RUNNING"
+
+    # The job ends in time.
+    lab.change(gpus(2))
+    thread, said_then = in_background(lab, check=True)
+    await_that(alone)
+    late = submit(lab, "-w cn01 --gres=gpu:1 --mem=100", "PENDING")
+    lab.ssh("ctl", f"scancel {long}")
+    thread.join()
+    assert said_then
+    assert "gpu:h100:2" in lab.ssh("ctl", "sinfo -h -n cn01 -o %G").stdout
+    await_that(lambda: state_of(lab, late) == "RUNNING")
+    assert {job: state_of(lab, job) for job in others} == others
+    cancel(lab)
+
+
+def test_what_no_job_survives_waits_for_all_and_ends_them_where_it_may(
+    restored: RunningLab,
+) -> None:
+    lab = restored
+    cancel(lab)
+    job = submit(lab, "-w cn01 --mem=100")
+    lab.ssh("ctl", "scontrol update node=cn02 state=drain reason='of a person'")
+    try:
+        lab.set(rollout={"drainTimeout": 1, "endJobs": True})
+        lab.change(lambda it: it["slurm"].update(ProctrackType="proctrack/pgid"))
+        lab.up()
+        assert state_of(lab, job) == "CANCELLED"
+        shown = lab.ssh("cn01", "scontrol show config | grep ^ProctrackType").stdout
+        assert "proctrack/pgid" in shown
+        assert node(lab, "cn01") == "idle|none|Unknown"
+        assert node(lab, "cn02") == "drained|of a person|root"
+    finally:
+        lab.ssh("ctl", "scontrol update node=cn02 state=resume")
+
+
 #: Waits for a job of a second, again and again: how long each took in seconds, and how it ended.
 JOBS = (
     "cd /; while [ -e /run/watched ]; do a=$(date +%s%N); srun -Q -w cn01 -n1 true; r=$?; "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from remote.bundle import Command, Unit
 from remote.reading import is_bundle, read
-from settings.parameters import Needs, Parameter, files, needs_of, table
+from settings.parameters import Needs, files, needs_of, table
 from tests.unit.components.test_bundles import settings
 from tests.unit.components.test_cluster import commands, deploy, plain
 
@@ -26,8 +26,9 @@ and [`slurmstack plan`](plan.md) obey; a test holds the page against them. Write
 
 `nothing`: no daemon is touched. `reconfigure`: `scontrol reconfigure`, which starts the daemons
 anew and falls back to the running ones. `restart`: of the daemons named; jobs keep running.
-`drain`: no job may be there, on the node in whose line it stands, else on any; while one is, the
-change is refused and nothing is done. `stop`: everything stopped, and what daemons keep moved or
+`drain`: no job may be there that it would end, on the node in whose line it stands, else on any;
+such nodes are [drained first](rollouts.md#drained-first), or with `drain: never` the change is
+refused while one is. `stop`: everything stopped, and what daemons keep moved or
 made anew.
 """
 UNITS = """
@@ -38,7 +39,7 @@ started; one that leaves its bundle is stopped. A reload of slurmctld is `scontr
 which reaches slurmd and sackd, too. What stands here without a path is a parameter, or a file that
 slurmctld serves.
 
-| unit | role | restarted when these change | reloaded by | its node [drained](rollouts.md) for |
+| unit | role | restarted when these change | reloaded by | nodes [drained](rollouts.md) for |
 |---|---|---|---|---|"""
 COMMANDS = """
 ## Commands
@@ -63,13 +64,15 @@ def of_files() -> Iterator[str]:
     yield "\nParameters that need something else than the rest of their file:\n"
     yield "| file | parameter | a change needs | restarted with it |\n|---|---|---|---|"
     for file in files():
-        alike: dict[tuple[Needs, tuple[str, ...]], list[Parameter]] = defaultdict(list)
+        alike: dict[tuple[Needs, tuple[str, ...]], list[str]] = defaultdict(list)
         for it in table(file).values():
             if it.until is None and (it.needs, it.restart) != needs_of(file, ""):
-                alike[it.needs, it.restart].append(it)
+                alike[it.needs, it.restart].append(f"`{it.name}`")
+            for way, then in (("lowered", it.lowered), ("raised", it.raised)):
+                if then is not None:
+                    alike[then, it.restart].append(f"`{it.name}` {way}")
         for (needs, restart), those in sorted(alike.items(), key=lambda item: str(item[0])):
-            names = ", ".join(f"`{it.name}`" for it in those)
-            yield f"| `{file}` | {names} | {needs} | {', '.join(restart)} |"
+            yield f"| `{file}` | {', '.join(those)} | {needs} | {', '.join(restart)} |"
 
 
 def of_parts() -> Iterator[str]:

@@ -6,6 +6,7 @@ from components.compute.compute_node import OURS
 from components.inventory import digest, join, was_applied
 from components.report import _brief as brief
 from components.report import alike, done, left_drained
+from on_node import node_drain
 from remote.answer import Answer, FileState
 
 SHA = "ab" * 32
@@ -36,9 +37,11 @@ def test_nodes_that_a_run_left_drained_are_told_from_others() -> None:
         "PARTITION AVAIL  TIMELIMIT  NODES  STATE NODELIST",
         "main* up 1-00:00:00 2 drain cn01",
     ]
-    reasons = [f"cn01: {OURS}", f"cn03: {OURS}: a job of one second failed"]
-    assert left_drained([*sinfo, *reasons]) == (sinfo, ["cn01", "cn03"])
-    assert left_drained(sinfo) == (sinfo, [])
+    reasons = [f"cn01: {OURS}", f"cn03: {OURS}: a job of one second failed",
+               f"cn04: {node_drain.OURS}"]  # fmt: skip
+    left = {"cn01": OURS, "cn03": OURS, "cn04": node_drain.OURS}
+    assert left_drained([*sinfo, *reasons]) == (sinfo, left)
+    assert left_drained(sinfo) == (sinfo, {})
 
 
 def test_a_role_that_did_nothing_of_this_kind_is_named() -> None:

@@ -20,13 +20,14 @@ from remote.effects import sealed
 from settings.parameters import Needs
 
 CONF = "/etc/slurm/slurm.conf"
+CLUSTER = "ClusterName=c\n"
 NODES = [f"cn{number:02}" for number in range(1, 9)]
 
 
-def slurmctld(conf: str, *keys: str) -> Bundle:
+def slurmctld(conf: str, *keys: str, drains: bool = True) -> Bundle:
     unit = Unit("slurmctld.service", reload_on=(CONF,), reload="scontrol reconfigure",
-                restart_keys=keys)  # fmt: skip
-    return Bundle("ctl", "slurmctld", [File(CONF, conf), unit])
+                restart_keys=keys, drain_on=(CONF,) if drains else ())  # fmt: skip
+    return Bundle("ctl", "slurmctld", [File(CONF, conf), Withdrawal("drain", "true"), unit])
 
 
 def slurmd(node: str, *keys: str, version: str = "24.11.5-4") -> Bundle:
@@ -74,6 +75,34 @@ def test_parameters_of_all_and_of_some_nodes() -> None:
     assert "ctl slurmctld reconfigured (/etc/slurm/slurm.conf)" in said(it)
     assert it.reconfigured == tuple(NODES)
     assert [change.needs for change in it.changes] == [Needs.DRAIN, Needs.RECONFIGURE]
+    assert it.drained == {tuple(NODES[:4]): ("slurm.conf Gres",)}
+    assert "cn[01-04] drained first, given back afterwards (slurm.conf Gres)" in said(it)
+
+
+def test_nodes_that_slurm_conf_is_not_changed_under() -> None:
+    computes = [slurmd(name) for name in NODES]
+
+    def change(old: str, new: str, drains: bool = True) -> Plan:
+        was, to_be = (slurmctld(f"{CLUSTER}{it}\n", drains=drains) for it in (old, new))
+        return planned([was, *computes], [to_be, *computes])
+
+    # All nodes, where it is not a node's own.
+    it = change("ProctrackType=proctrack/linuxproc", "ProctrackType=proctrack/cgroup")
+    assert it.drained == {tuple(NODES): ("slurm.conf ProctrackType",)}
+    # Less of what jobs hold, not more.
+    less, more = "NodeName=cn03 RealMemory=900", "NodeName=cn03 RealMemory=1000"
+    it = change(more, less)
+    assert it.drained == {("cn03",): ("slurm.conf RealMemory",)}
+    assert "cn03 slurm.conf RealMemory 1000 → 900: drain first, reconfigure" in said(it)
+    assert change(less, more).drained == {}
+    kept = "NodeName=cn03 RealMemory=1000 MemSpecLimit="
+    assert [*change(f"{kept}5", f"{kept}6").drained] == [("cn03",)]
+    assert change(f"{kept}6", f"{kept}5").drained == {}
+    # One that nobody waits for is refused, as is where another state lies.
+    it = change(more, less, drains=False)
+    assert it.drained == {}
+    assert "no job may be there, reconfigure" in said(it)
+    assert change("StateSaveLocation=/a", "StateSaveLocation=/b").drained == {}
 
 
 def test_a_parameter_that_a_reconfigure_does_not_bring() -> None:
