@@ -28,7 +28,10 @@ from lab.errors import LabError
 from lab.names import Lab, bridge_name, check_name, choose_subnet, host_part, lab_folder
 from lab.progress import Progress
 from lab.sources import acquire_options, find_mirrors
-from lab.system import SEARCH
+from lab.system import SEARCH, allow_watchers
+
+#: Of inotify, for all labs of this machine together: some eighty nodes.
+WATCHERS = 512
 
 
 def checkout() -> Path:
@@ -233,6 +236,11 @@ def _install_packages(name: str, progress: Progress) -> bool:
 
 def _boot(lab: Lab, nodes: Sequence[str], progress: Progress) -> bool:
     keys.write_ssh_files(lab)
+    before = allow_watchers(WATCHERS)
+    if before is not None:
+        progress.say(
+            f"fs.inotify.max_user_instances {before} → {WATCHERS}, until this machine's restart"
+        )
     started = [node for node in nodes if machine.boot(lab, node)]
     if not started:
         running = ", ".join(f"{node} {lab.address(node)}" for node in nodes)

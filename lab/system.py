@@ -122,3 +122,18 @@ def is_alive(pid: int) -> bool:
 def booted_with_systemd() -> bool:
     """Whether systemd is this machine's init (sd_booted(3))."""
     return Path("/run/systemd/system").is_dir()
+
+
+def allow_watchers(wanted: int) -> int | None:
+    """Let root's programs together have this many inotify(7) instances, until the next restart of
+    this machine; how many it was before, or None where it was enough.
+
+    A systemd machine needs six, and ends without a word where there is none left: with the
+    kernel's 128 the twentieth does.
+    """
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    before = int(limit.read_text())
+    if before >= wanted:
+        return None
+    limit.write_text(f"{wanted}\n")
+    return before
