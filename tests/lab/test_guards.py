@@ -45,7 +45,8 @@ def state_of(lab: RunningLab, job: str) -> str:
 def node(lab: RunningLab, name: str) -> str:
     """State, reason and who gave it; not whether it has just answered, or is planned for a job."""
     shown = lab.ssh("ctl", f"sinfo -h -N -n {name} -o '%T|%E|%u' | head -n 1").stdout
-    return re.sub(r"[*-]+\|", "|", shown.strip(), count=1)
+    shown = re.sub(r"[*-]+\|", "|", shown.strip(), count=1)
+    return re.sub(r"^planned\|", "idle|", shown)
 
 
 def conf(lab: RunningLab) -> str:
