@@ -46,11 +46,6 @@ def measured(
     Raises:
         RuntimeError: a tool failed.
     """
-    network = lab.gateway.rpartition(".")[0]
-    text = _READY.format(first=_FIRST, last=_FIRST + count - 1, network=network)
-    machine.ssh(lab, _MACHINE, text)
-    names = [f"node{number:03}" for number in range(count)]
-    addresses = {name: f"{network}.{_FIRST + number}" for number, name in enumerate(names)}
     figures: Figures = defaultdict(lambda: defaultdict(list))
 
     def note(step: str, tool: str, took: Measured) -> None:
@@ -60,9 +55,18 @@ def measured(
     ours = dict(simulated(count))
     note(f"no-op, {count} nodes", OURS, ours["no-op up"])
     note(f"drift, or --check, {count} nodes", OURS, ours["slurmstack drift"])
+    addresses = listen(lab, count)
     for tool in tools():
         with site(tool, lab, addresses, key_of=_MACHINE) as peer:
-            peer.give(dict.fromkeys(names, works[_MACHINE]))
+            peer.give(dict.fromkeys(addresses, works[_MACHINE]))
             note(f"no-op, {count} nodes", tool.name, peer.run())
             note(f"drift, or --check, {count} nodes", tool.name, peer.check())
     return figures
+
+
+def listen(lab: Lab, count: int) -> dict[str, str]:
+    """Names of so many nodes → the addresses at which the one machine answers from now on."""
+    network = lab.gateway.rpartition(".")[0]
+    text = _READY.format(first=_FIRST, last=_FIRST + count - 1, network=network)
+    machine.ssh(lab, _MACHINE, text)
+    return {f"node{number:03}": f"{network}.{_FIRST + number}" for number in range(count)}

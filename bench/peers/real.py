@@ -103,7 +103,7 @@ class Race:
         self._note("no-op", OURS, self.ours.pulumi(*_UP, "--expect-no-changes"))
         for peer in self.peers:
             peer.give(self.before)
-            self._note("no-op", peer.tool.name, peer.run())
+            self._note("no-op", peer.tool.name, _unchanged(peer.run(), peer))
 
     def check(self) -> None:
         """What is other on the hosts than it should be; nothing is."""

@@ -119,17 +119,19 @@ def site(tool: Tool, lab: Lab, addresses: Mapping[str, str], key_of: str = "") -
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shutil.copy(lab.key, folder / "key")
-        known = lab.known_hosts.read_text()
+        known = folder / "known_hosts"
         if key_of:
             key = next(
                 line.split(" ", 1)[1]
-                for line in known.splitlines()
+                for line in lab.known_hosts.read_text().splitlines()
                 if line.split()[0].endswith(f",{key_of}")
             )
-            known = "".join(f"{address} {key}\n" for address in addresses.values())
-        (folder / "known_hosts").write_text(known)
+            known.write_text("".join(f"{address} {key}\n" for address in addresses.values()))
+        else:
+            # That of a node comes into it with the node.
+            known.symlink_to(lab.known_hosts)
         config = lab.ssh_config.read_text()
-        config = config.replace(str(lab.known_hosts), str(folder / "known_hosts"))
+        config = config.replace(str(lab.known_hosts), str(known))
         (folder / "ssh_config").write_text(config)
         try:
             yield Site(tool, folder, addresses)
