@@ -90,8 +90,11 @@ def _stack(stack: str) -> Iterator[_Stack]:
 
 def _write(file: Path, config: dict[str, Any]) -> None:
     """The stack's settings, beside what `stack init` put there."""
-    kept = yaml.safe_load(file.read_text()) if file.exists() else {}
-    file.write_text(yaml.safe_dump({**(kept or {}), "config": config}, sort_keys=False))
+    text = file.read_text() if file.exists() else ""
+    # By its first line, the settings that a lab made for itself are known, and go with it.
+    head = "".join(line for line in text.splitlines(keepends=True)[:1] if line.startswith("#"))
+    kept = yaml.safe_load(text) or {}
+    file.write_text(head + yaml.safe_dump({**kept, "config": config}, sort_keys=False))
 
 
 def simulated(nodes: int) -> list[Step]:
