@@ -101,9 +101,8 @@ def costs(engine: Engine, count: int) -> dict[str, Cost]:
             words = [*engine.command, "--non-interactive", *arguments]
             measured = measure(words, folder, environment)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
             written = (after.ru_oublock - before.ru_oublock) * 512 / 2**20
-            return Cost(measured.seconds, cpu, measured.peak_mib, written)
+            return Cost(measured.seconds, measured.cpu, measured.peak_mib, written)
 
         def change_to(content: str) -> None:
             kept = yaml.safe_load(settings.read_text())

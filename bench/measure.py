@@ -3,6 +3,7 @@ asked of nodes that count."""
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import threading
 import time
@@ -16,8 +17,9 @@ _INTERVAL = 0.25
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds, MiB of the process tree at its peak (proportional set size), and where the nodes
-    count them, SSH commands: in all, on the controller, and the most on another host."""
+    """Seconds, MiB of the process tree at its peak (proportional set size), seconds of processors
+    here, and where the nodes count them, SSH commands: in all, on the controller, and the most on
+    another host."""
 
     seconds: float
     peak_mib: float
@@ -25,6 +27,7 @@ class Measured:
     commands: int | None = None
     on_controller: int | None = None
     on_a_node: int | None = None
+    cpu: float = 0.0
 
 
 def measure(
@@ -35,7 +38,7 @@ def measure(
     Raises:
         RuntimeError: it failed; the message holds what it printed.
     """
-    began = time.monotonic()
+    began, used = time.monotonic(), _processors()
     with subprocess.Popen(
         command,
         cwd=cwd,
@@ -59,7 +62,13 @@ def measure(
         watcher.join()
     if process.returncode not in ends:
         raise RuntimeError(f"{' '.join(command)} failed:\n{output}")
-    return Measured(seconds, peak[0], output)
+    return Measured(seconds, peak[0], output, cpu=_processors() - used)
+
+
+def _processors() -> float:
+    """Seconds of the processors that all processes took that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _tree_mib(root: int) -> float:

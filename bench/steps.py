@@ -20,6 +20,7 @@ from bench.cluster import PRODUCTION, settings
 from bench.fleet import PROJECT, fleet
 from bench.measure import Measured, measure
 from bench.simulated import address
+from lab.names import Lab
 
 PULUMI = PROJECT / ".venv" / "bin" / "pulumi"
 SLURMSTACK = PULUMI.with_name("slurmstack")
@@ -50,8 +51,8 @@ class _Stack:
     """A stack with a state folder of its own."""
 
     pulumi: Pulumi
-    #: `slurmstack drift`, given the exit codes that it may have.
-    drift: Callable[..., Measured]
+    #: A verb of slurmstack with its arguments, and the exit codes that it may have.
+    slurmstack: Callable[..., Measured]
     #: Its settings.
     file: Path
     folder: Path
@@ -75,22 +76,25 @@ def _stack(stack: str) -> Iterator[_Stack]:
             words = [str(PULUMI), *arguments, "--stack", stack, "--non-interactive"]
             return measure(words, PROJECT, environment)
 
-        def drift(*ends: int) -> Measured:
+        def slurmstack(verb: str, *arguments: str, ends: tuple[int, ...] = (0,)) -> Measured:
             with _agent(folder) as agent:
-                words = [str(SLURMSTACK), "drift", "--stack", stack]
+                words = [str(SLURMSTACK), verb, "--stack", stack, *arguments]
                 return measure(words, PROJECT, {**environment, "SSH_AUTH_SOCK": agent}, ends)
 
         try:
             measure([str(PULUMI), "stack", "init", stack], PROJECT, environment)
-            yield _Stack(pulumi, drift, file, folder)
+            yield _Stack(pulumi, slurmstack, file, folder)
         finally:
             file.unlink(missing_ok=True)
 
 
 def _write(file: Path, config: dict[str, Any]) -> None:
     """The stack's settings, beside what `stack init` put there."""
-    kept = yaml.safe_load(file.read_text()) if file.exists() else {}
-    file.write_text(yaml.safe_dump({**(kept or {}), "config": config}, sort_keys=False))
+    text = file.read_text() if file.exists() else ""
+    # By its first line, the settings that a lab made for itself are known, and go with it.
+    head = "".join(line for line in text.splitlines(keepends=True)[:1] if line.startswith("#"))
+    kept = yaml.safe_load(text) or {}
+    file.write_text(head + yaml.safe_dump({**kept, "config": config}, sort_keys=False))
 
 
 def simulated(nodes: int) -> list[Step]:
@@ -120,8 +124,9 @@ def simulated(nodes: int) -> list[Step]:
         dead = range(2, nodes + 3, 10)
         return [
             *_steps(pulumi, set_to, nodes),
-            ("drift", counted(lambda: stack.drift(0))),
-            ("drift, a tenth dead", counted(lambda: stack.drift(1), *dead)),
+            *_verbs(lambda *words, **ends: counted(lambda: stack.slurmstack(*words, **ends))),
+            ("drift, a tenth dead", counted(lambda: stack.slurmstack("drift", ends=(1,)), *dead)),
+            ("status, a tenth dead", counted(lambda: stack.slurmstack("status", ends=(0, 1)))),
         ]
 
 
@@ -149,30 +154,59 @@ def on_the_lab() -> list[Step]:
     """The same on real nodes, in a lab of its own that is made and removed."""
     environment = {**os.environ, "LAB": "bench"}
     command = [str(PROJECT / ".venv/bin/python"), "-m", "lab", "--lab", "bench"]
-    file = PROJECT / "Pulumi.bench.yaml"
     try:
         made = measure([*command, "up"], PROJECT, environment)
         from lab import lifecycle
-        from lab.deploy import program_environment
 
-        running = lifecycle.require("bench")
-        variables = program_environment(running)
-
-        def pulumi(*arguments: str) -> Measured:
-            words = [str(PULUMI), *arguments, "--stack", "bench", "--non-interactive"]
-            return measure(words, PROJECT, variables)
+        real = OnLab(lifecycle.require("bench"))
 
         def set_to(count: int, timeout: int) -> None:
-            config = yaml.safe_load(file.read_text())["config"]
-            config["slurmstack:slurm"]["MessageTimeout"] = timeout
             if count > 2:
                 measure([*command, "node-up", "cn03"], PROJECT, environment)
-                config["slurmstack:hosts"]["cn03"] = running.address("cn03")
-                config["slurmstack:nodes"][1]["hosts"] = "cn[02-03]"
-                config["slurmstack:topology"]["switches"]["leaf2"]["Nodes"] = "cn[02-03]"
-            _write(file, config)
+            real.set_to(count, timeout)
 
         steps = [("make lab, image and packages in the cache", made)]
-        return steps + list(_steps(pulumi, set_to, 2))[1:]
+        steps += list(_steps(real.pulumi, set_to, 2))[1:]
+        return [*steps, *_verbs(real.slurmstack)]
     finally:
         measure([*command, "down"], PROJECT, environment)
+
+
+@dataclasses.dataclass(frozen=True)
+class OnLab:
+    """The stack of a lab, as `make lab` makes it."""
+
+    lab: Lab
+
+    def pulumi(self, *arguments: str) -> Measured:
+        words = [str(PULUMI), *arguments, "--stack", self.lab.name, "--non-interactive"]
+        return measure(words, PROJECT, self._environment())
+
+    def slurmstack(self, verb: str, *arguments: str, ends: tuple[int, ...] = (0,)) -> Measured:
+        words = [str(SLURMSTACK), verb, "--stack", self.lab.name, *arguments]
+        return measure(words, PROJECT, self._environment(), ends)
+
+    def _environment(self) -> dict[str, str]:
+        from lab.deploy import program_environment
+
+        return program_environment(self.lab)
+
+    def set_to(self, computes: int, timeout: int) -> None:
+        """Settings with two or three compute nodes, and slurm.conf's MessageTimeout in seconds."""
+        file = self.lab.stack_file
+        config = yaml.safe_load(file.read_text())["config"]
+        config["slurmstack:slurm"]["MessageTimeout"] = timeout
+        if computes > 2:
+            config["slurmstack:hosts"]["cn03"] = self.lab.address("cn03")
+            config["slurmstack:nodes"][1]["hosts"] = "cn[02-03]"
+            config["slurmstack:topology"]["switches"]["leaf2"]["Nodes"] = "cn[02-03]"
+        _write(file, config)
+
+
+def _verbs(slurmstack: Callable[..., Measured]) -> Iterator[Step]:
+    """What looks, where nothing is to be done."""
+    yield "slurmstack plan", slurmstack("plan", "--offline")
+    yield "slurmstack apply", slurmstack("apply", "--offline", "--yes")
+    yield "slurmstack drift", slurmstack("drift")
+    # Simulated nodes answer, but have no slurmctld, which it says by 1.
+    yield "slurmstack status", slurmstack("status", ends=(0, 1))
