@@ -4,6 +4,7 @@ the work that it is given."""
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,8 @@ class Tool:
     check: Sequence[str]
     #: What makes it ready for hosts that are bare, run before `run`.
     first: Sequence[str] = ()
+    #: What it prints where hosts failed, since not every tool says so by its exit code.
+    failed: str = r"(failed|unreachable)=[1-9]"
 
 
 def tools() -> list[Tool]:
@@ -61,7 +64,13 @@ def tools() -> list[Tool]:
             (*play, "--check", "--diff"),
             (ansible, "all", "-m", "ansible.builtin.raw", "-a", _PYTHON),
         ),
-        Tool("pyinfra", deploy.write, (*pyinfra, "-y", *program), (*pyinfra, "--dry", *program)),
+        Tool(
+            "pyinfra",
+            deploy.write,
+            (*pyinfra, "-y", *program),
+            (*pyinfra, "--dry", *program),
+            failed=r"Grand total +\d+ +\S+ +[1-9]",
+        ),
     ]
 
 
@@ -103,7 +112,10 @@ class Site:
             "ANSIBLE_LOCAL_TEMP": str(self.folder / "local"),
             "PATH": f"{PROGRAMS / 'bin'}:{os.environ['PATH']}",
         }
-        return measure(command, self.folder, environment)
+        took = measure(command, self.folder, environment)
+        if re.search(self.tool.failed, took.output):
+            raise RuntimeError(f"{self.tool.name} failed:\n{took.output}")
+        return took
 
 
 @contextmanager
