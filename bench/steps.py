@@ -37,9 +37,10 @@ def _agent(folder: Path) -> Iterator[str]:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
     with subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL) as agent:
         try:
-            while not socket.exists():
-                time.sleep(0.01)
             words = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
+            # 2: there is none to talk to yet (ssh-add(1)).
+            while subprocess.run(["ssh-add", "-l"], env=words, capture_output=True).returncode == 2:
+                time.sleep(0.01)
             subprocess.run(["ssh-add", "-q", key], env=words, check=True)
             yield str(socket)
         finally:

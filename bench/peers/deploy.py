@@ -27,8 +27,13 @@ def write(folder: Path, works: Mapping[str, Work], addresses: Mapping[str, str])
         works: host → what is to be on it.
         addresses: host → where it is reached.
     """
+    from bench.peers.work import handlers
+
+    # All hosts go through all of them, so that each is called everywhere before the next: a slurmd
+    # that is new finds a slurmctld that knows it.
+    order = [name for name, _ in handlers(works)]
     hosts = [
-        (host, {**_reached(folder, addresses[host]), "work": _data(folder, work)})
+        (host, {**_reached(folder, addresses[host]), "work": _data(folder, work), "order": order})
         for host, work in works.items()
     ]
     (folder / INVENTORY).write_text(f"hosts = {pformat(hosts, sort_dicts=False)}\n")
@@ -47,7 +52,7 @@ def _reached(folder: Path, address: str) -> dict[str, Any]:
 
 
 def _data(folder: Path, work: Work) -> dict[str, Any]:
-    from bench.peers.files import place, script
+    from bench.peers.files import place
 
     return {
         "groups": [(one.name, one.gid) for one in work.groups],
@@ -65,10 +70,7 @@ def _data(folder: Path, work: Work) -> dict[str, Any]:
         ],
         "links": [(one.path, one.target) for one in work.links],
         "absent": [one.path for one in work.absent],
-        "handlers": [
-            (one.name, one.kind, script(folder, one.what) if one.kind == "script" else one.what)
-            for one in work.handlers
-        ],
+        "handlers": [(one.name, one.kind, one.what) for one in work.handlers],
         "units": [(one.name, one.enabled, one.running) for one in work.units],
     }  # fmt: skip
 
@@ -113,21 +115,22 @@ def _deploy() -> None:
         files.link(path, target=target, force=True)
     for path in work["absent"]:
         files.file(path, present=False)
-    for name, kind, what in work["handlers"]:
+    own = {name: (kind, what) for name, kind, what in work["handlers"]}
+    for name in host.data.order:
+        kind, what = own.get(name, (name.partition(" ")[0], ""))
         changed = called.get(name, [])
-        if not changed:
-            continue
 
         def any_of(changed: list[Any] = changed) -> bool:
             return any(did_change() for did_change in changed)
 
         if kind == "systemd":
             systemd.daemon_reload(_if=any_of)
-        elif kind == "script":
-            server.script(what, _if=any_of)
+        elif kind in ("script", "run"):
+            server.shell([what], _env={"SLURMSTACK_FACTS": "/dev/null"}, _if=any_of)
         else:
+            service = name.partition(" ")[2]
             systemd.service(
-                what, restarted=kind == "restart", reloaded=kind == "reload", _if=any_of
+                service, restarted=kind == "restart", reloaded=kind == "reload", _if=any_of
             )
     for name, enabled, running in work["units"]:
         systemd.service(name, running=running, enabled=enabled)
