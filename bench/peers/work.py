@@ -7,7 +7,6 @@ drains, keys of restarts, and putting back what a daemon refuses. So the others 
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -40,6 +39,8 @@ class Handler:
     kind: Literal["script", "restart", "reload", "systemd"]
     #: The unit's name, or the script's text.
     what: str = field(repr=False, default="")
+    #: The place of the bundle that has it first, in the order in which bundles are applied.
+    place: int = field(compare=False, default=-1)
 
 
 @dataclass
@@ -67,8 +68,8 @@ class Work:
 def works(bundles: Iterable[Bundle]) -> dict[str, Work]:
     """Host → its work, from bundles in the order in which they are applied."""
     found: dict[str, Work] = defaultdict(lambda: Work(handlers=[Handler(SYSTEMD, "systemd")]))
-    for bundle in bundles:
-        _add(found[bundle.node], bundle)
+    for place, bundle in enumerate(bundles):
+        _add(found[bundle.node], bundle, place)
     for work in found.values():
         work.directories.sort(key=lambda part: part.path)
         for file in work.files:
@@ -77,7 +78,7 @@ def works(bundles: Iterable[Bundle]) -> dict[str, Work]:
     return dict(found)
 
 
-def _add(work: Work, bundle: Bundle) -> None:
+def _add(work: Work, bundle: Bundle, place: int) -> None:
     for part in bundle.parts:
         match part:
             case Group():
@@ -95,11 +96,17 @@ def _add(work: Work, bundle: Bundle) -> None:
             case Absent():
                 _once(work.absent, part)
             case Command(when="apply"):
-                _call(work, Handler(f"run {part.name}", "script", part.script), part.on)
+                _call(work, Handler(f"run {part.name}", "script", part.script, place), part.on)
             case Unit():
                 _once(work.units, part)
-                _call(work, Handler(f"restart {part.name}", "restart", part.name), part.restart_on)
-                _call(work, Handler(f"reload {part.name}", "reload", part.name), part.reload_on)
+                _call(
+                    work,
+                    Handler(f"restart {part.name}", "restart", part.name, place),
+                    part.restart_on,
+                )
+                _call(
+                    work, Handler(f"reload {part.name}", "reload", part.name, place), part.reload_on
+                )
 
 
 def _once(parts: list[_T], part: _T) -> None:
@@ -115,16 +122,12 @@ def _call(work: Work, handler: Handler, on: Iterable[str]) -> None:
         work.handlers.append(handler)
 
 
-def handlers(all_works: Mapping[str, Work]) -> Iterator[tuple[str, dict[str, Handler]]]:
-    """Each handler's name, in an order that keeps each host's own, with host → its handler."""
-    names = itertools.chain.from_iterable(work.handlers for work in all_works.values())
-    for name in dict.fromkeys(handler.name for handler in names):
-        yield (
-            name,
-            {
-                host: handler
-                for host, work in all_works.items()
-                for handler in work.handlers
-                if handler.name == name
-            },
-        )
+def handlers(works: Mapping[str, Work]) -> Iterator[tuple[str, dict[str, Handler]]]:
+    """Each handler's name with host → its handler, in the order in which the bundles that have them
+    are applied: slurmctld comes before the slurmd that it is to know."""
+    of_name: dict[str, dict[str, Handler]] = defaultdict(dict)
+    for host, work in works.items():
+        for handler in work.handlers:
+            of_name[handler.name][host] = handler
+    for name in sorted(of_name, key=lambda name: min(one.place for one in of_name[name].values())):
+        yield name, of_name[name]

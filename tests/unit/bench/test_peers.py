@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from bench.peers import deploy, playbook
-from bench.peers.work import Work, works
+from bench.peers.work import Work, handlers, works
 from remote.bundle import Absent, Bundle, Command, Directory, File, Group, Link, Package, Unit, User
 from remote.reading import read
 from tests import prod
@@ -63,7 +63,7 @@ def test_a_playbook_has_all_that_bundles_have(bundles: Any, tmp_path: Path) -> N
     for task in play["tasks"]:
         name = task.get("loop", "").removeprefix("{{ ").partition(" ")[0]
         notified[name] = task.get("notify", [])
-    handlers = {handler["name"] for handler in play["handlers"]}
+    known = {handler["name"] for handler in play["handlers"]}
 
     def named(host: Mapping[str, Any], over: str) -> set[str]:
         assert over in notified
@@ -108,7 +108,7 @@ def test_a_playbook_has_all_that_bundles_have(bundles: Any, tmp_path: Path) -> N
                                 else notified[called[key]]
                             )
                             assert f"{word} {part.name}" in calls
-                            assert f"{word} {part.name}" in handlers
+                            assert f"{word} {part.name}" in known
                 case Command(when="apply"):
                     for key in part.on:
                         assert f"run {part.name}" in notified[called[key]]
@@ -178,3 +178,15 @@ def test_a_secret_is_in_no_diff_of_a_playbook(tmp_path: Path) -> None:
         }  # fmt: skip
         if any(mode.endswith("0") for mode in modes):
             assert task["diff"] is False
+
+
+def test_slurmctld_knows_a_new_node_before_its_slurmd_starts() -> None:
+    controller = Unit("slurmctld.service", reload_on=("/etc/slurm/slurm.conf",))
+    node = Unit("slurmd.service", restart_on=("/etc/default/slurmd",))
+    bundles = [
+        Bundle("cn01", "system", [Package("lmod")]),
+        Bundle("ctl", "slurmctld", [controller]),
+        Bundle("cn01", "slurmd", [node]),
+    ]
+    names = [name for name, _ in handlers(works(bundles))]
+    assert names.index("reload slurmctld.service") < names.index("restart slurmd.service")
