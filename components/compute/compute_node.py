@@ -10,7 +10,7 @@ from components.bundle_resource import HostRole
 from components.configuration.served_files import (
     OWN_FILES,
     STAND_INS,
-    slurmd_restart_lines,
+    restart_lines,
     stand_ins,
 )
 from components.configuration.slurm_conf import restart_keys
@@ -75,7 +75,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
         trigger(settings, "slurmd"),
         *enroot_pyxis.restart_on(settings),
     )
-    keys = (*restart_keys(settings, "slurmd", node), *slurmd_restart_lines(settings))
+    keys = (*restart_keys(settings, "slurmd", node), *restart_lines(settings, "slurmd"))
     drain = settings.rollout.drain
     drained = {
         "never": (),

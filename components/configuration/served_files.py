@@ -15,7 +15,7 @@ from settings import Settings
 from settings.gres import SHARED, Gres
 from settings.hostlist import fold
 from settings.model import Hardware
-from settings.parameters import files_that_restart
+from settings.parameters import Daemon, files_that_restart, restarted_by
 from settings.scripts import LUA, SERVED
 from settings.slurm_conf import Line, Section
 from settings.slurm_value import file_text
@@ -257,13 +257,23 @@ def job_container_conf(settings: Settings) -> str | None:
     return render("configuration/parameters.conf", parameters=values)
 
 
-def slurmd_restart_lines(settings: Settings) -> tuple[str, ...]:
-    """A line for each file that slurmd reads when it starts and at no other time."""
+def restart_lines(settings: Settings, daemon: Daemon) -> tuple[str, ...]:
+    """A line for each file that this daemon reads when it starts and at no other time, and for each
+    parameter of gres.conf of which that is true."""
     files = _without_hardware(settings)
+    lines = {name: files[name] for name in files_that_restart(daemon) if name in files}
+    for name in restarted_by(daemon, "gres.conf"):
+        # By class: a node that comes to one brings slurmctld its own when it registers.
+        of_classes = [
+            (node_class.names[0], resource.Name, resource.type, value)
+            for node_class in settings.nodes
+            for resource in node_class.Gres or ()
+            if (value := getattr(resource, name, None)) is not None
+        ]
+        if of_classes:
+            lines[f"gres.conf {name}"] = repr(of_classes)
     return tuple(
-        f"{name}={hashlib.sha256(files[name].encode()).hexdigest()[:16]}"
-        for name in files_that_restart("slurmd")
-        if name in files
+        f"{name}={hashlib.sha256(text.encode()).hexdigest()[:16]}" for name, text in lines.items()
     )
 
 

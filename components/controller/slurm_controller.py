@@ -11,7 +11,7 @@ from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.configuration import programs
 from components.configuration.plugins import plugins_are_there
-from components.configuration.served_files import served_files
+from components.configuration.served_files import restart_lines, served_files
 from components.configuration.slurm_conf import (
     every_line,
     parameters,
@@ -113,7 +113,10 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                 restart_on=(trigger(settings, "slurmctld"),),
                 reload_on=(*files, *enroot_pyxis.served(settings), *programs.served(settings)),
                 reload=guards.keep_jobs(settings) + _reload(settings),
-                restart_keys=restart_keys(settings, "slurmctld"),
+                restart_keys=(
+                    *restart_keys(settings, "slurmctld"),
+                    *restart_lines(settings, "slurmctld"),
+                ),
                 drain_on=guards.not_under_jobs(files) if guards.waits_for_jobs(settings) else (),
                 # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
                 timeout=400 + _RETURN,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -235,4 +236,31 @@ def test_a_slurm_conf_that_nodes_do_not_take_up_goes_back_everywhere(
     # What held it up is gone: the same change is taken.
     lab.up()
     assert "= 49 " in lab.ssh("cn02", "scontrol show config | grep ^MessageTimeout").stdout
+    cancel(lab)
+
+
+def test_slurmctld_starts_with_what_was_last_where_it_cannot_start_with_the_new(
+    restored: RunningLab,
+) -> None:
+    """A parameter that a reconfigure does not bring there, and whose value no reader refuses."""
+    lab = restored
+    cancel(lab)
+    before = lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout
+    job = submit(lab, "-w cn02")
+    # Somebody else is there.
+    lab.ssh("ctl", "systemd-run --quiet --unit=elsewhere python3 -m http.server 6917")
+    try:
+        lab.change(lambda it: it["slurm"].update(SlurmctldPort=6917))
+        said = lab.up(check=False)
+    finally:
+        lab.ssh("ctl", "systemctl stop elsewhere")
+    assert "slurmstack: ctl: unit slurmctld.service: restart" in said, said
+    assert re.search(r"put back the last version of[^;]* /etc/slurm/slurm\.conf", said), said
+    assert lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout == before
+    assert "is UP" in lab.ssh("ctl", "scontrol ping").stdout
+    for name in ("ctl", "cn01", "cn02"):
+        shown = lab.ssh(name, "scontrol show config | grep -E '^(SlurmctldPort|HASH_VAL)'").stdout
+        assert "= 6817" in shown, name
+        assert "Match" in shown, name
+    assert state_of(lab, job) == "RUNNING"
     cancel(lab)

@@ -116,6 +116,20 @@ def test_a_parameter_that_a_reconfigure_does_not_bring() -> None:
     assert it.reconfigured == ()
 
 
+def test_cores_of_gpus_restart_slurmctld() -> None:
+    gres = "/etc/slurm/gres.conf"
+
+    def controller(cores: str) -> Bundle:
+        unit = Unit("slurmctld.service", reload_on=(gres,), reload="scontrol reconfigure",
+                    restart_keys=(f"gres.conf Cores={cores}",))  # fmt: skip
+        line = f"NodeName=cn01 Name=gpu File=/dev/nvidia0 Cores={cores}\n"
+        return Bundle("ctl", "slurmctld", [File(gres, line), unit])
+
+    it = planned([controller("0"), slurmd("cn01")], [controller("0-1"), slurmd("cn01")])
+    assert "cn01 gres.conf Cores 0 → 0-1: restart of slurmctld, jobs keep running" in said(it)
+    assert f"ctl slurmctld restarted (restart-key gres.conf Cores, {gres})" in said(it)
+
+
 def test_what_the_applier_does_not_do_is_not_promised() -> None:
     """The table asks for a restart of slurmd, and no key of the bundle brings one about."""
     it = planned([slurmctld(conf(more="SlurmdPort=1")), slurmd("cn01")],

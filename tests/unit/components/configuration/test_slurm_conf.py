@@ -173,6 +173,24 @@ def test_a_port_of_its_own_restarts_the_node() -> None:
     assert restart_keys(settings, "slurmd", "cn02") == common
 
 
+def test_cores_of_gpus_restart_slurmctld() -> None:
+    """gres.conf(5), Cores: slurmctld is to be restarted."""
+
+    def keys(cores: str | None, hosts: str = "cn[01-02]", daemon: Daemon = "slurmctld") -> set[str]:
+        gpu = {"Name": "gpu", "Type": "h100", "Count": 1, "standIn": True}
+        gpu |= {} if cores is None else {"Cores": cores}
+        nodes = [{"hosts": hosts, "Gres": [gpu]}]
+        return {*served_files.restart_lines(parse({**lab(), "nodes": nodes}), daemon)}
+
+    (key,) = keys("0-1")
+    assert key.startswith("gres.conf Cores=")
+    assert keys("0-1") != keys("0")
+    # A node that comes to the class is no reason, and slurmd knows its own.
+    assert keys("0-1", "cn01") == keys("0-1")
+    assert keys(None) == set()
+    assert keys("0-1", daemon="slurmd") == keys("0", daemon="slurmd")
+
+
 def test_a_parameter_may_be_there_several_times() -> None:
     first, second = (Line(Section.CLUSTER, "SlurmctldHost", name) for name in ("ctl2", "ctl1"))
     found = lines(SlurmConf(), [first, second])
