@@ -187,6 +187,17 @@ def _partition(cluster: Cluster, names: Sequence[str]) -> str | None:
     return None
 
 
+def waiting(place: Path) -> list[str]:
+    """For `slurmstack status`: the last run, where a test failed in it."""
+    found = []
+    for run in last(place)[-1:]:
+        if run.failed:
+            nodes = sorted({word.node for word in run.failed if word.node}) or run.nodes
+            tests = ", ".join(sorted({word.test for word in run.failed}))
+            found.append(f"{fold(nodes)}: {tests} failed at slurmstack validate, {run.time}")
+    return found
+
+
 def _gres(cluster: Cluster, names: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Node → the GRES to ask for and how many it has, where the settings declare GPUs."""
     found = {}

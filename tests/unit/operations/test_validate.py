@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from operations import documents, validate_text
-from operations.validate import Validation, Word, keep, last, slower, words
+from operations.validate import Validation, Word, keep, last, slower, waiting, words
 from templates.rendering import render
 
 PROJECT = Path(__file__).parents[3]
@@ -47,6 +47,14 @@ def test_only_the_last_runs_are_kept(tmp_path: Path) -> None:
     assert [it.words[0].figure for it in last(tmp_path)] == list(range(5, 25))
     (tmp_path / "validations.json").write_text("[{")
     assert last(tmp_path) == []
+
+
+def test_the_last_run_waits_for_somebody_where_it_failed(tmp_path: Path) -> None:
+    assert waiting(tmp_path) == []
+    keep(tmp_path, run(Word("srun", "cn02", "failed", "no")))
+    assert waiting(tmp_path) == ["cn02: srun failed at slurmstack validate, 2026-01-01T00:00:00Z"]
+    keep(tmp_path, run(Word("srun", "cn02", "proven")))
+    assert waiting(tmp_path) == []
 
 
 def test_nodes_of_one_word_stand_on_one_line() -> None:
