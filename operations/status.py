@@ -16,6 +16,7 @@ from components.keys import jwt_key_pair, munge_key
 from components.rest import slurmrestd
 from on_node import job_guard, node_states
 from operations import drain, last_drift, operation, pulumi_lock
+from operations import validate as validations
 from operations.cluster import Cluster
 from operations.past import past
 from operations.refused import Refused
@@ -200,6 +201,7 @@ def _beside_the_program(found: Status, cluster: Cluster) -> None:
     if left is not None:
         busy = operation.running(cluster.place)
         found.waits.append(f"being done: {left}" if busy else left.left)
+    found.waits += validations.waiting(cluster.place)
     found.waits += [
         lock.told(cluster.stack) for lock in pulumi_lock.locks(cluster.stack, cluster.project)
     ]
