@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from on_node.diagnosis.rule import LEVELS, Line, Matcher, Rule
 from on_node.diagnosis.rules import RULES
@@ -45,7 +45,7 @@ class Finding:
     lines: list[Line] = field(default_factory=list)
     count: int = 0
     #: The finding that it follows from.
-    follows: Optional[str] = None
+    follows: str | None = None
 
     @property
     def first(self) -> Line:
@@ -60,8 +60,8 @@ class Finding:
 class Culprit:
     """The first rank that failed; each part None where the evidence does not tell."""
 
-    rank: Optional[int] = None
-    node: Optional[str] = None
+    rank: int | None = None
+    node: str | None = None
     how: str = ""
 
 
@@ -73,7 +73,7 @@ class Diagnosis:
     culprit: Culprit
 
     @property
-    def cause(self) -> Optional[Finding]:
+    def cause(self) -> Finding | None:
         return self.findings[0] if self.findings else None
 
 
@@ -134,7 +134,7 @@ def _found(evidence: Sequence[Line]) -> list[Finding]:
     return list(by_rule.values())
 
 
-def _explanation(finding: Finding, found: Sequence[Finding]) -> Optional[str]:
+def _explanation(finding: Finding, found: Sequence[Finding]) -> str | None:
     """The rule that this one follows from, the strongest of several."""
     candidates = [
         it
@@ -211,7 +211,7 @@ def _culprit(found: Sequence[Finding], evidence: Sequence[Line]) -> Culprit:
     return Culprit()
 
 
-def _rank(text: str) -> Optional[int]:
+def _rank(text: str) -> int | None:
     for pattern in _RANK:
         match = pattern.match(text)
         if match:
@@ -219,7 +219,7 @@ def _rank(text: str) -> Optional[int]:
     return None
 
 
-def _node_of(rank: int, output: Sequence[Line]) -> Optional[str]:
+def _node_of(rank: int, output: Sequence[Line]) -> str | None:
     for line in output:
         match = _SRUN.search(line.text)
         if match and rank in _numbers(match[2]):
@@ -236,7 +236,7 @@ def _numbers(text: str) -> set[int]:
     return numbers
 
 
-def _of_torchrun(output: Sequence[Line]) -> Optional[Culprit]:
+def _of_torchrun(output: Sequence[Line]) -> Culprit | None:
     for index, line in enumerate(output):
         if not _ROOT_CAUSE.search(line.text):
             continue

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Optional
 
 #: Where a line of evidence is from.
 #: ``output``: what the job wrote. ``sacct``: what accounting and slurmctld hold of the job, as
@@ -64,7 +63,7 @@ class Matcher:
             source: re.compile("|".join(f"(?:{it})" for it in patterns), re.IGNORECASE)
             for source, patterns in rule.patterns.items()
         }
-        self._not: Optional[re.Pattern[str]] = (
+        self._not: re.Pattern[str] | None = (
             re.compile("|".join(f"(?:{it})" for it in rule.unless), re.IGNORECASE)
             if rule.unless
             else None
