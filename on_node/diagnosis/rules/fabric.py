@@ -20,7 +20,7 @@ FABRIC: tuple[Rule, ...] = (
             "output": (r"NET/IB ?: Got async (event|fatal event) ?: ?(port|local)",),
             "kernel": (
                 r"mlx5_core .*(Link down|Port: \d+ Link (DOWN|INIT))",
-                r"\bib\d+: link down",
+                r"\bib\w*: link down",
                 r"infiniband \w+: .*port \d+.*down",
             ),
             "node": (r"IbPortDown=", r"IbLinkDowned=\S*\+[1-9]"),
@@ -40,7 +40,9 @@ FABRIC: tuple[Rule, ...] = (
             "output": (
                 r"NET/IB[P]? ?: ?Got completion (from peer|with).*(error|status=) ?\d+",
                 r"IBV_WC_RETRY_EXC_ERR",
-                r"transport retry counter exceeded",
+                r"transport retry count(er)? exceeded",
+                r"UCX +ERROR .*(mlx5|ib|rc|dc).*(error|failed|unreachable)",
+                r"NET/OFI .*(Request completed with error|fi_\w+ failed|unreachable)",
             )
         },
         "cause",
@@ -179,6 +181,8 @@ FABRIC: tuple[Rule, ...] = (
                 r"Timed out waiting for clients",
                 r"connect\(\) timed out\. Original timeout",
                 r"wait timeout after \d+ms, keys:",
+                r"DEADLINE_EXCEEDED: Barrier timed out",
+                r"Timed out initializing process group",
             )
         },
         "exception",
@@ -241,7 +245,7 @@ FABRIC: tuple[Rule, ...] = (
         "NCCL was called in a way that it does not take",
         "Each rank needs a GPU of its own; NCCL_DEBUG=WARN says what is wrong.",
         _NCCL + ", Errors",
-        {"output": (r"ncclInvalidUsage", r"NCCL error.*invalid usage", r"ncclInternalError")},
+        {"output": (r"ncclInvalidUsage", r"NCCL error.*invalid (usage|argument)", r"ncclInternalError")},
         "exception",
         0.55,
     ),
@@ -261,7 +265,9 @@ FABRIC: tuple[Rule, ...] = (
                 r"monitoredBarrier.*timed out|failed to pass monitoredBarrier",
                 r"Timeout waiting for key: default_pg",
                 r"Some NCCL operations have failed or timed out",
-                r"NcclWatchdog.*timeout|HeartbeatMonitor.*stuck",
+                r"NcclWatchdog.*timeout|HeartbeatMonitor.*stuck|watchdog got stuck",
+                r"NCCL communicator was aborted on rank",
+                r"One or more tensors were submitted to be reduced.*Stalled",
             )
         },
         "symptom",
@@ -281,6 +287,8 @@ FABRIC: tuple[Rule, ...] = (
                 r"Broken pipe",
                 r"Failed to (check|recv|get).*TCPStore|Failed to recv, got 0 bytes",
                 r"Lost connection to (the )?(coordinator|store)",
+                r"heartbeat timeout.*task|tasks? .* (has|have) (died|disconnected)",
+                r"Horovod has been shut down",
             )
         },
         "symptom",

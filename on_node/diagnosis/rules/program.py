@@ -94,6 +94,7 @@ PROGRAM: tuple[Rule, ...] = (
         {
             "output": (
                 r"PytorchStreamReader failed",
+                r"storage has wrong size: expected",
                 r"unexpected EOF, expected \d+ more bytes",
                 r"Error\(s\) in loading state_dict",
                 r"SafetensorError|safetensors.*(corrupt|invalid|incomplete)",
@@ -172,6 +173,25 @@ PROGRAM: tuple[Rule, ...] = (
         0.75,
     ),
     Rule(
+        "bus-error",
+        "A program wrote to memory that could not be had (SIGBUS): /dev/shm is full, most often",
+        "df -h /dev/shm while it runs, in the container; NCCL and DataLoader workers share memory "
+        "there. A mapped file that was cut, or that its file system cannot read, does it, too.",
+        _SIGNALS + ": SIGBUS; shm_overview(7)",
+        {
+            "output": (
+                r"exitcode ?: -7\b",
+                r"Signal 7 \(SIGBUS\)",
+                r"(tasks? \S+: |^)Bus error",
+                r"Caught signal 7",
+                r"nonexistent physical address",
+            ),
+            "sacct": (r"ExitCode=\d+:7\b",),
+        },
+        "exception",
+        0.7,
+    ),
+    Rule(
         "python-exception",
         "The program ended with a Python exception of its own",
         "The line names it; the rank's traceback above shows the place.",
@@ -214,6 +234,7 @@ PROGRAM: tuple[Rule, ...] = (
                 r"exitcode ?: -9\b",
                 r"is killed by signal: Killed",
                 r"died with <Signals\.SIGKILL",
+                r"exits with return code = -9\b|terminated with code -9\b",
                 r"^(\S+: line \d+: +\d+ )?Killed\b",
                 r"srun: error: \S+: tasks? \S+: Killed",
                 r"A worker process managed by the executor was unexpectedly terminated",
