@@ -14,7 +14,7 @@ from on_node.diagnosis.rules import RULES
 _SHOWN = 3
 #: A longer line is cut: what tells of a failure stands at its beginning.
 _LENGTH = 2000
-#: What begins after ranks have waited in vain follows from that, unless the machine or Slurm says so.
+#: What begins after ranks have waited in vain follows from that, unless machine or Slurm say so.
 _WAITED = "collective-timeout"
 
 _MATCHERS = [Matcher(rule) for rule in sorted(RULES, key=lambda rule: rule.last)]
@@ -32,7 +32,8 @@ _WORTH = re.compile(
     r"invalid|exit|terminat|segfault|segmentation|corrupt|\bnan|\binf\b|infinite|finite|oom|memory|lost|full|enospc|"
     r"edquot|xid|nccl|cuda|cudnn|cublas|pmi|mpi_|assert|broken pipe|bus |in use|eaddrinuse|stale|"
     r"too many|due to|first task|step|marked a variable|different|duplicate|already|detected|"
-    r"reached|running collective|iteration|loss scale|srun|ibv_|rendezvous|interpreter|superblock",
+    r"reached|running collective|iteration|loss scale|srun|ibv_|rendezvous|interpreter|superblock|"
+    r"\b(?:host|rank) +: |nonexistent|heartbeat|deadline|disconnected",
     re.IGNORECASE,
 )
 
@@ -112,14 +113,15 @@ def _cut(line: Line) -> Line:
     return Line(line.source, line.text[:_LENGTH], line.node, line.place)
 
 
-def _idle(text: str) -> bool:
-    return _IDLE.search(text) is not None or _WORTH.search(text) is None
+def worth(text: str) -> bool:
+    """Whether a line of output could tell a rule anything."""
+    return _WORTH.search(text) is not None and _IDLE.search(text) is None
 
 
 def _found(evidence: Sequence[Line]) -> list[Finding]:
     by_rule: dict[str, Finding] = {}
     for line in evidence:
-        if line.source == "output" and _idle(line.text):
+        if line.source == "output" and not worth(line.text):
             continue
         taken = False
         for matcher in _BY_SOURCE.get(line.source, ()):

@@ -42,7 +42,7 @@ class Rule:
     patterns: dict[str, tuple[str, ...]]
     #: One of LEVELS.
     level: str = "cause"
-    #: How often it is the cause where its evidence is there: 0 to 1. A judgement, not a measurement.
+    #: How often it is the cause where its evidence is: 0 to 1. A judgement, not a measurement.
     confidence: float = 0.8
     #: Whose it is to mend: ``user``, ``operator``, or ``hardware``.
     owner: str = "user"

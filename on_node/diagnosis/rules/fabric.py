@@ -234,7 +234,7 @@ FABRIC: tuple[Rule, ...] = (
     Rule(
         "nccl-cuda-error",
         "A CUDA call of NCCL failed",
-        "NCCL_DEBUG=WARN says which; out of memory and a driver that is too old are the usual ones.",
+        "NCCL_DEBUG=WARN says which; no memory and a driver that is too old are the usual ones.",
         _NCCL + ", Errors",
         {"output": (r"unhandled cuda error", r"ncclUnhandledCudaError")},
         "exception",
@@ -245,7 +245,13 @@ FABRIC: tuple[Rule, ...] = (
         "NCCL was called in a way that it does not take",
         "Each rank needs a GPU of its own; NCCL_DEBUG=WARN says what is wrong.",
         _NCCL + ", Errors",
-        {"output": (r"ncclInvalidUsage", r"NCCL error.*invalid (usage|argument)", r"ncclInternalError")},
+        {
+            "output": (
+                r"ncclInvalidUsage",
+                r"NCCL error.*invalid (usage|argument)",
+                r"ncclInternalError",
+            )
+        },
         "exception",
         0.55,
     ),

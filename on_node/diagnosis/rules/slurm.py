@@ -95,7 +95,7 @@ SLURM: tuple[Rule, ...] = (
     Rule(
         "prolog",
         "The prolog failed on a node, so that the job could not begin there",
-        "The node is drained: run the prolog by hand there, mend, then slurmstack node resume NODE.",
+        "The node is drained: run the prolog by hand there, mend, slurmstack node resume NODE.",
         "slurm.conf(5), Prolog",
         {
             "output": (r"Job prolog failed|prolog (failed|error)",),

@@ -23,7 +23,7 @@ FIXTURES = {
 
 
 def test_every_rule_has_a_fixture() -> None:
-    assert [rule.id for rule in RULES] and {rule.id for rule in RULES} == FIXTURES.keys()
+    assert {rule.id for rule in RULES} == FIXTURES.keys()
     assert len({rule.id for rule in RULES}) == len(RULES) >= 40
 
 
@@ -55,7 +55,7 @@ def test_rules_are_well_formed() -> None:
         assert set(rule.explained_by) <= known - {rule.id}, rule.id
         assert 0 < rule.confidence < 1, rule.id
         assert rule.owner in ("user", "operator", "hardware"), rule.id
-        assert rule.says and rule.remedy and rule.source, rule.id
+        assert all((rule.says, rule.remedy, rule.source)), rule.id
 
 
 XIDS = ("13", "31", "48", "63", "74", "79", "94", "119")
