@@ -1,0 +1,34 @@
+"""`slurmstack diagnose`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from operations import diagnose as looking
+from operations.cluster import Cluster
+from operations.console import Json, Project, Stack, errors_on_one_line, show_json
+
+commands = typer.Typer()
+
+
+@commands.command()
+def diagnose(
+    job: Annotated[str, typer.Argument(metavar="JOBID", help="Such as 12 or 12_3.")],
+    stack: Stack = None,
+    project: Project = Path(),
+    as_json: Json = False,
+) -> None:
+    """Why a job failed: the cause with its evidence, what to do, and which rank failed first.
+
+    Asks the controller and all nodes of the job, changes nothing there, and keeps the report on
+    the controller. Exit code 0 whatever it finds, 1 where the controller cannot be asked.
+    """
+    with errors_on_one_line():
+        told = looking.diagnose(Cluster.of(stack, project), job)
+        if as_json:
+            show_json(told.report)
+        else:
+            typer.echo(f"{told.page}\nreport: {told.kept}")
