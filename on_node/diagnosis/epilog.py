@@ -23,6 +23,8 @@ from on_node.diagnosis import gather, report
 from on_node.diagnosis.rule import Line
 
 CONFIGURATION = "/etc/slurmstack/diagnosis.json"
+#: How often links had gone down when the last job ended here.
+COUNTED = "/run/slurmstack/links.json"
 METRICS = "/var/log/slurm/job_metrics.log"
 #: Bytes of the file of figures before it is put aside, and how many of them are kept.
 _ROTATE, _KEPT = 8 << 20, 4
@@ -38,8 +40,10 @@ def main(environment: Mapping[str, str]) -> int:
     node = environment.get("SLURMD_NODENAME") or socket.gethostname().split(".")[0]
     figures = metrics(environment, node)
     append(METRICS, json.dumps(figures, sort_keys=True))
+    links = gather.counters(COUNTED)
     if figures["failed"]:
         lines = evidence(environment, node, settings["slurmdLog"])
+        lines += [Line("node", text, node) for text in links]
         files = {"evidence.json": report.evidence(figures["job"], node, lines)}
         report.keep(figures["job"], figures["uid"], files)
         report.prune(settings["keepDays"], settings["keepMegabytes"])

@@ -6,6 +6,7 @@ choice; links and pipes that it leads to are then that user's, too.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -136,6 +137,36 @@ def _ports() -> Iterator[str]:
             # A port without a cable is none that went down.
             if "ACTIVE" not in state and "Disabled" not in physical and "Polling" not in physical:
                 yield f"IbPortDown={name} state={state.split()[-1]}"
+
+
+def counters(kept: str) -> list[str]:
+    """Ports and network devices whose links went down since this was asked last.
+
+    Args:
+        kept: the file that holds what was counted then.
+    """
+    now: dict[str, int] = {}
+    for port in sorted(Path("/sys/class/infiniband").glob("*/ports/*")):
+        _count(
+            now,
+            f"IbLinkDowned={port.parent.parent.name}/{port.name}",
+            port / "counters/link_downed",
+        )
+    for device in sorted(Path("/sys/class/net").glob("*/device")):
+        _count(now, f"NetLinkDowned={device.parent.name}", device.parent / "carrier_down_count")
+    before: dict[str, int] = {}
+    with suppress(OSError, ValueError):
+        before = json.loads(Path(kept).read_text())
+    with suppress(OSError):
+        Path(kept).parent.mkdir(exist_ok=True)
+        Path(kept).write_text(json.dumps(now))
+    more = {name: count - before[name] for name, count in now.items() if name in before}
+    return [f"{name}+{count}" for name, count in more.items() if count > 0]
+
+
+def _count(now: dict[str, int], name: str, path: Path) -> None:
+    with suppress(OSError, ValueError):
+        now[name] = int(path.read_text())
 
 
 def _gpus() -> Iterator[str]:

@@ -50,7 +50,9 @@ class Job:
 
     @property
     def failed(self) -> bool:
-        return self.state.split()[0] not in _WELL
+        # It waits, but for a person: Slurm put it back and held it.
+        held = "launch failed" in self.reason.replace("_", " ")
+        return held or self.state.split()[0] not in _WELL
 
     def lines(self) -> list[Line]:
         """As evidence."""
@@ -105,7 +107,11 @@ def _of_sacct(wanted: str) -> list[dict[str, str]]:
     ]
     # Of a job that was requeued, the last time that it ran; its steps follow it.
     firsts = [index for index, row in enumerate(rows) if "." not in row["JobID"]]
-    return rows[firsts[-1] :] if firsts else []
+    ran = [index for index in firsts if rows[index]["NodeList"] != "None assigned"]
+    if not firsts:
+        return []
+    begin = ran[-1] if ran else firsts[-1]
+    return rows[begin : next((index for index in firsts if index > begin), None)]
 
 
 def _joined(shown: dict[str, str], accounted: list[dict[str, str]]) -> Job:
@@ -116,6 +122,9 @@ def _joined(shown: dict[str, str], accounted: list[dict[str, str]]) -> Job:
     # slurmctld says by which user in accounting only.
     if state == "CANCELLED" and first.get("State", "").startswith(state):
         state = first["State"]
+    past = state == "PENDING" and bool(first)  # of one that was put back: when it ran
+    start = first.get("Start", "") if past else shown.get("StartTime") or first.get("Start", "")
+    end = first.get("End", "") if past else shown.get("EndTime") or first.get("End", "")
     number = int(shown.get("JobId") or first.get("JobIDRaw", "0"))
     work_dir = shown.get("WorkDir") or first.get("WorkDir", "")
     outputs = [shown.get(key) or first.get(key, "") for key in ("StdOut", "StdErr")]
@@ -132,8 +141,8 @@ def _joined(shown: dict[str, str], accounted: list[dict[str, str]]) -> Job:
         exit_code=shown.get("ExitCode") or first.get("ExitCode", ""),
         reason=shown.get("Reason") or first.get("Reason", ""),
         nodes=expanded(shown.get("NodeList") or first.get("NodeList", "")),
-        start=_time(shown.get("StartTime") or first.get("Start", "")),
-        end=0.0 if state in _WELL[1:] else _time(shown.get("EndTime") or first.get("End", "")),
+        start=_time(start),
+        end=_time(end) if past or state not in _WELL[1:] else 0.0,
         work_dir=work_dir,
         outputs=tuple(
             dict.fromkeys(_path(_filled_in(it, number), work_dir) for it in outputs if it)

@@ -23,7 +23,7 @@ FABRIC: tuple[Rule, ...] = (
                 r"\bib\w*: link down",
                 r"infiniband \w+: .*port \d+.*down",
             ),
-            "node": (r"IbPortDown=", r"IbLinkDowned=\S*\+[1-9]"),
+            "node": (r"IbPortDown=", r"(Ib|Net)LinkDowned=\S*\+[1-9]"),
         },
         "machine",
         0.88,
