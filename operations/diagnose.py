@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from on_node.diagnosis import report
+from on_node.diagnosis import command, report
 from on_node.diagnosis.job import JOB_ID, Job
 from on_node.diagnosis.judge import judge
 from on_node.diagnosis.rule import Line
@@ -62,6 +62,18 @@ def diagnose(cluster: Cluster, wanted: str) -> Told:
     found = report.as_dict(job, judge(lines), asked, missing, told["neighbours"])
     page = report.page(found)
     return Told(found, page, _keep(cluster, job, found, page))
+
+
+def of_logs(names: Sequence[str]) -> dict[str, Any]:
+    """What log files say that are here.
+
+    Raises:
+        Refused: one cannot be read.
+    """
+    try:
+        return command.of_logs(names)
+    except OSError as error:
+        raise Refused(str(error)) from None
 
 
 def _ask(cluster: Cluster, job: Job, lines: list[Line]) -> tuple[list[str], dict[str, str]]:

@@ -14,8 +14,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from on_node.diagnosis import gather, report
+from on_node.diagnosis import gather, logs, report
 from on_node.diagnosis.job import Job, JobError, job
 from on_node.diagnosis.judge import judge
 from on_node.diagnosis.rule import Line
@@ -25,10 +26,17 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="diagnose_training_failure.py", description="Why a job of yours failed."
     )
-    parser.add_argument("job", help="its number, such as 12 or 12_3")
+    parser.add_argument("job", nargs="?", help="its number, such as 12 or 12_3")
+    parser.add_argument(
+        "--log", action="append", default=[], metavar="FILE", help="judge log files instead"
+    )
     parser.add_argument("--json", action="store_true", help="all of it, for programs")
     parser.add_argument("--slurmd-log", default="/var/log/slurm/slurmd.log", help=argparse.SUPPRESS)
     asked = parser.parse_args(words)
+    if (asked.job is None) == (not asked.log):
+        parser.error("a job's number, or --log FILE")
+    if asked.log:
+        return _of_logs(asked.log, asked.json)
     try:
         found = job(asked.job)
         if os.getuid() not in (0, found.uid):
@@ -40,11 +48,35 @@ def main(words: Sequence[str]) -> int:
         print(f"diagnose_training_failure.py: {error}", file=sys.stderr)
         return 1
     told = diagnose(found, asked.slurmd_log)
-    print(json.dumps(told, indent=2) if asked.json else report.page(told), end="")
+    _print(told, asked.json)
     return 0
 
 
-def diagnose(found: Job, slurmd_log: str) -> dict[str, object]:
+def _print(told: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(told, indent=2) + "\n" if as_json else report.page(told), end="")
+
+
+def _of_logs(names: Sequence[str], as_json: bool) -> int:
+    try:
+        told = of_logs(names)
+    except OSError as error:
+        print(f"diagnose_training_failure.py: {error}", file=sys.stderr)
+        return 1
+    _print(told, as_json)
+    return 0
+
+
+def of_logs(names: Sequence[str]) -> dict[str, Any]:
+    """What log files say, of whatever job.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    lines = [line for name in names for line in logs.read(Path(name))]
+    return report.as_dict(names, judge(lines))
+
+
+def diagnose(found: Job, slurmd_log: str) -> dict[str, Any]:
     """What is to be had here."""
     node = socket.gethostname().split(".")[0]
     lines = [*found.lines(), *_kept(found)]

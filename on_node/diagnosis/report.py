@@ -27,7 +27,7 @@ _WIDTH = 96
 
 
 def as_dict(
-    job: Job,
+    job: Job | Sequence[str],
     found: Diagnosis,
     asked: Sequence[str] = (),
     missing: Mapping[str, str] | None = None,
@@ -36,18 +36,20 @@ def as_dict(
     """All of it.
 
     Args:
-        job: whose.
+        job: whose; or the names of log files, where no job is known.
         found: what the evidence says.
         asked: the nodes that evidence is from.
         missing: node → why there is none from it.
         neighbours: node → other jobs that failed there in the day before this one ended.
     """
+    failed = job.failed if isinstance(job, Job) else True
     return {
         "version": VERSION,
         "time": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "job": job.as_dict(),
-        "failed": job.failed,
-        "cause": found.cause.rule.id if found.cause and job.failed else None,
+        "job": job.as_dict() if isinstance(job, Job) else None,
+        "logs": [] if isinstance(job, Job) else list(job),
+        "failed": failed,
+        "cause": found.cause.rule.id if found.cause and failed else None,
         "findings": [_of_finding(it, found.findings) for it in found.findings],
         "first": {
             "rank": found.culprit.rank,
@@ -81,18 +83,22 @@ def _of_finding(finding: Finding, findings: Sequence[Finding]) -> dict[str, Any]
 def page(told: Mapping[str, Any]) -> str:
     """The same as text, of `as_dict`."""
     job, findings = told["job"], told["findings"]
-    lines = [
-        f"Job {job['id']} ({job['name']}) of {job['user']}: {job['state']}, "
-        f"exit {job['exit_code']}",
-        f"  {_when(job['start'])} to {_when(job['end'])} on {','.join(job['nodes']) or 'no node'}",
-        "",
-    ]
+    if job is None:
+        lines, outputs = [", ".join(told["logs"]), ""], told["logs"]
+    else:
+        nodes, outputs = ",".join(job["nodes"]) or "no node", job["outputs"]
+        lines = [
+            f"Job {job['id']} ({job['name']}) of {job['user']}: {job['state']}, "
+            f"exit {job['exit_code']}",
+            f"  {_when(job['start'])} to {_when(job['end'])} on {nodes}",
+            "",
+        ]
     if not told["failed"]:
         lines += ["It did not fail.", ""]
     elif not findings:
         lines += [
             "Cause: not known: no rule knows these lines.",
-            *_wrapped("see", "the last lines of " + (" and ".join(job["outputs"]) or "its output")),
+            *_wrapped("see", "the last lines of " + (" and ".join(outputs) or "its output")),
             "",
         ]
     else:

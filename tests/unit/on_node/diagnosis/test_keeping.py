@@ -8,7 +8,7 @@ import stat
 import time
 from pathlib import Path
 
-from on_node.diagnosis import epilog, gather, report
+from on_node.diagnosis import command, epilog, gather, report
 from on_node.diagnosis.job import Job
 from on_node.diagnosis.judge import judge
 from on_node.diagnosis.rule import Line
@@ -181,3 +181,19 @@ def test_a_job_that_slurm_put_back_and_held_failed() -> None:
     assert not a_job(state="PENDING", reason="Resources").failed
     assert a_job(state="PENDING", reason="launch_failed_requeued_held").failed
     assert a_job(state="CANCELLED by 0", reason="None").failed
+
+
+def test_a_log_from_elsewhere_is_judged_by_what_its_lines_look_like(tmp_path: Path) -> None:
+    log = tmp_path / "all.log"
+    log.write_text(
+        "[12345.678] NVRM: Xid (PCI:0000:44:00): 79, pid=1, GPU has fallen off the bus.\n"
+        "step 9\rstep 10\r[rank1]: RuntimeError: CUDA error: unknown error\n"
+        "8123 train gpu alice 8 TIMEOUT 0:0\n"
+    )
+    told = command.of_logs([str(log)])
+    assert told["cause"] == "xid-79"
+    assert {it["rule"] for it in told["findings"]} >= {"xid-79", "walltime"}
+    page = report.page(told)
+    assert page.startswith(f"{log}\n\nCause: XID 79")
+    log.write_bytes(b"epoch done\n" * 200_000 + b"OSError: [Errno 28] No space left on device\n")
+    assert command.of_logs([str(log)])["cause"] == "disk-full"
