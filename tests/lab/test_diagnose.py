@@ -83,11 +83,8 @@ def jobs(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             await_that(lambda job=job: ended(lab, job), 120)  # type: ignore[misc]
         lab.ssh("cn02", "touch /run/prolog-fails")
         found["prolog"] = submitted(lab, "true", "-w cn02")
-        await_that(
-            lambda: (
-                "launch_failed" in lab.ssh("ctl", f"squeue -h -j {found['prolog']} -o %r").stdout
-            )
-        )
+        held = f"squeue -h -j {found['prolog']} -o %r"
+        await_that(lambda: "launch" in lab.ssh("ctl", held).stdout)
         await_that(lambda: ended(lab, limited), 120)
         yield found
     finally:
