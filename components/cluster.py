@@ -16,6 +16,7 @@ from components.compute.nodes_fit import NodesFit
 from components.configuration.programs import Programs
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
+from components.diagnosis.job_diagnosis import JobDiagnosis
 from components.failure import recovered
 from components.guards.destroy_guard import DestroyGuard
 from components.guards.guards import Guards
@@ -57,6 +58,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     LoginNode,
     Apptainer,
     DriftCheck,
+    JobDiagnosis,
     DestroyGuard,
 )
 

@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -92,12 +93,15 @@ def of_parameters(file: str, config: str) -> Iterator[Difference]:
     if not whole:
         found = "slurmctld runs with another version of it"
         yield _differs("parameter", "slurm.conf", found, RECONFIGURE)
+    several: Counter[str] = Counter()
     for line in lines_of(file):
         name, separator, wanted = (part.strip() for part in line.partition("="))
         key = name.lower()
         if not separator or key in ("nodename", "partitionname"):
             continue
-        running = values.get(key, values.get(f"{key}[0]", ""))
+        # Prolog and Epilog are shown by number, in the order of their lines.
+        running = values.get(key, values.get(f"{key}[{several[key]}]", ""))
+        several[key] += 1
         if not running or (whole and key not in _SET_WHILE_RUNNING):
             continue
         if not same(key, wanted, running):

@@ -9,7 +9,6 @@ encoded, and says what slurmctld and slurmdbd run by (on_node/cluster_drift.py).
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from components.keys import jwt_key_pair
 from components.rest.slurmrestd import TLS
 from on_node.slurm_state import file_of_bundle
 from operations.cluster import Cluster
+from operations.on_node_program import program
 from operations.refused import Refused
 from operations.replace import wish
 from operations.stack import Applied
@@ -40,7 +40,6 @@ from templates.rendering import render
 SECONDS = 120.0
 #: All at once: what each does takes longer on the host than here.
 CONNECTIONS = 256
-_ON_NODE = Path(__file__).parents[1] / "on_node"
 #: Where slurmd and sackd keep what slurmctld served.
 _SERVED = "/run/slurm/conf"
 #: Below these, whatever lies beside files of ours was put there by hand; so does it among a unit's
@@ -187,7 +186,7 @@ def script(
         made=_MADE,
         slurm_conf=SLURM_CONF,
         reconcile=RECONCILE if settings.accounting is not None else "",
-        program=_program() if credentials is not None else "",
+        program=program("slurm_state", "cluster_drift") if credentials is not None else "",
     )
     return f"(set -- compare\n{APPLIER}) <<'{mark}'\n{text}{mark}\n{more}"
 
@@ -204,17 +203,6 @@ def _folders(bundles: Iterable[str]) -> list[str]:
             if _DROP_INS.fullmatch(folder) or f"{folder}/".startswith(tuple(f"{o}/" for o in _OURS))
         }
     return sorted(found - {*_MADE_FOLDERS})
-
-
-def _program() -> str:
-    """on_node/cluster_drift.py and what it imports, as one text that leaves no file behind."""
-    names = ("slurm_state", "cluster_drift")
-    sources = {name: (_ON_NODE / f"{name}.py").read_text(encoding="utf-8") for name in names}
-    return f"""import json, sys, types
-for name, text in json.loads({json.dumps(json.dumps(sources))}).items():
-    module = sys.modules["on_node." + name] = types.ModuleType("on_node." + name)
-    exec(compile(text, name + ".py", "exec"), module.__dict__)
-sys.exit(module.main(sys.argv[1:]))"""
 
 
 def judge(node: str, held: Sequence[Applied], text: str, report: Report) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, field_valid
 from settings.accounting import Accounting
 from settings.base import Model, SlurmObject, matching
 from settings.containers import Apptainer, EnrootPyxis
+from settings.diagnosis import Diagnosis
 from settings.drift_check import DriftCheck
 from settings.excluded import Reason
 from settings.gres import Gpus, discovered
@@ -312,6 +313,7 @@ class Settings(Model):
     #: Compute node → why it is out for a while: it is deployed as if it were not there.
     excluded: dict[Name, Reason] = Field(default_factory=dict)
     drift_check: DriftCheck | None = None
+    diagnosis: Diagnosis | None = None
     jwt: Jwt | None = None
     rest: Rest | None = None
     rest_tls_key: SecretStr | None = None

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from components.health.with_jobs import with_jobs
+from components.diagnosis import job_diagnosis
+from components.health import with_jobs as health
 from settings import Settings
 from settings.scripts import JobProgram
 
-#: What components add, in the order in which it is run.
-SOURCES: tuple[Callable[[Settings], Iterable[JobProgram]], ...] = (with_jobs,)
+#: What components add, in the order in which it is run: what tells of a failure is kept before
+#: anything tidies up.
+SOURCES: tuple[Callable[[Settings], Iterable[JobProgram]], ...] = (
+    job_diagnosis.with_jobs,
+    health.with_jobs,
+)
 
 
 def job_programs(settings: Settings) -> tuple[JobProgram, ...]:

@@ -162,3 +162,12 @@ def test_objects_of_accounting(tmp_path: Path) -> None:
     program.write_text("#!/bin/sh\necho slurmdbd does not answer >&2; exit 1\n")
     with pytest.raises(RuntimeError, match="slurmdbd does not answer"):
         told(cluster_drift.of_accounting(str(program)))
+
+
+def test_several_lines_of_one_parameter_are_compared_each() -> None:
+    file = "Epilog=/a\nEpilog=/b\n"
+    shown = "Epilog[0] = /a\nEpilog[1] = /b\nHASH_VAL = Different Ours=0x1 Slurmctld=0x2\n"
+    names = [name for name, _, _ in told(cluster_drift.of_parameters(file, shown))]
+    assert names == ["slurm.conf"]
+    other = told(cluster_drift.of_parameters(file, shown.replace("/b", "/c")))
+    assert ("Epilog", "/c, not /b", "scontrol reconfigure") in other

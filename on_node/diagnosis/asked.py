@@ -1,0 +1,124 @@
+"""What `slurmstack diagnose` asks of hosts: JSON on stdout.
+
+job JOBID LOG             on the controller: the job, slurmctld's lines, the nodes' reasons, and
+                          other jobs that failed on its nodes
+node JOB LOG              on a node of the job (JOB: as JSON): its evidence
+keep JOBID UID FILES DAYS MEGABYTES
+                          on the controller: a report (FILES: name → text, as JSON) is kept
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from on_node.diagnosis import gather, report
+from on_node.diagnosis.job import Job, JobError, expanded, job
+from on_node.diagnosis.rule import Line
+
+_FAILED = "FAILED,NODE_FAIL,OUT_OF_MEMORY,BOOT_FAIL"
+#: Of the jobs that failed, the last ones.
+_JOBS = 200
+
+
+def main(words: Sequence[str]) -> int:
+    verb, *rest = words
+    try:
+        if verb == "job":
+            answer = of_job(job(rest[0]), rest[1])
+        elif verb == "node":
+            answer = of_node(Job.of(json.loads(rest[0])), rest[1])
+        else:
+            place = report.keep(int(rest[0]), int(rest[1]), json.loads(rest[2]))
+            report.prune(float(rest[3]), float(rest[4]))
+            answer = {"kept": str(place)}
+    except JobError as error:
+        answer = {"error": str(error)}
+    json.dump(answer, sys.stdout)
+    return 0
+
+
+def of_job(found: Job, log: str) -> dict[str, Any]:
+    """What the controller has of it."""
+    node = socket.gethostname().split(".")[0]
+    lines = found.lines()
+    lines += gather.daemon("slurmctld", log, found.id, found.start, found.end, node)
+    # The log names nodes that went down without the job.
+    lines += [Line("node", text, name) for name, text in _reasons(found.nodes)]
+    return {
+        "job": found.as_dict(),
+        "lines": [[it.source, it.text, it.node, it.place] for it in lines],
+        "neighbours": _neighbours(found),
+    }
+
+
+def of_node(found: Job, log: str) -> dict[str, Any]:
+    """What a node has of it: what lies there now, and what its epilog kept."""
+    node = socket.gethostname().split(".")[0]
+    lines: list[Line] = []
+    for path in found.outputs:
+        lines += gather.output(path, found.uid, found.gid, node)
+    lines += gather.daemon("slurmd", log, found.id, found.start, found.end, node)
+    lines += gather.kernel(found.start, found.end, node)
+    lines += gather.node_facts([found.work_dir, "/tmp", "/dev/shm", "/"], found.id, node)
+    with suppress(OSError, ValueError, KeyError):
+        path_ = Path(report.FOLDER) / str(found.id) / "evidence.json"
+        known = {(line.source, line.text) for line in lines}
+        kept = [
+            line
+            for line in report.evidence_of(path_.read_text())
+            if (line.source, line.text) not in known
+        ]
+        lines += kept
+    return json.loads(report.evidence(found.id, node, lines, 4 << 20))  # type: ignore[no-any-return]
+
+
+def _reasons(nodes: Sequence[str]) -> list[tuple[str, str]]:
+    if not nodes:
+        return []
+    told = _said("scontrol", "-o", "show", "node", ",".join(nodes))
+    found = []
+    for line in told.splitlines():
+        name = re.match(r"NodeName=(\S+)", line)
+        reason = re.search(r" Reason=(.*?)(?: Comment=| Extra=|\s*$)", line)
+        if name and reason:
+            found.append((name[1], f"Reason={reason[1]}"))
+    return found
+
+
+def _neighbours(found: Job) -> dict[str, list[int]]:
+    """Node → other jobs that failed there in the day before this one ended."""
+    end = found.end or datetime.now().timestamp()
+    since, until = (
+        datetime.fromtimestamp(at).strftime("%Y-%m-%dT%H:%M:%S") for at in (end - 86400, end)
+    )
+    words = ["sacct", "-n", "-X", "-P", "-a", "-s", _FAILED, "-S", since, "-E", until]
+    if not found.nodes:
+        return {}
+    told = _said(*words, "-N", ",".join(found.nodes), "-o", "JobIDRaw,NodeList")
+    jobs = [row.partition("|") for row in told.splitlines()[-_JOBS:]]
+    nodes = {names: set(expanded(names)) for names in {names for _, _, names in jobs}}
+    neighbours: dict[str, list[int]] = {}
+    for number, _, names in jobs:
+        if number.isdigit() and int(number) != found.id:
+            for node in nodes[names] & set(found.nodes):
+                neighbours.setdefault(node, []).append(int(number))
+    return neighbours
+
+
+def _said(*words: str) -> str:
+    try:
+        done = subprocess.run(
+            words, capture_output=True, text=True, errors="replace", timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""

@@ -1,0 +1,128 @@
+"""Each rule fires on its own fixture and is named there, whatever else fires."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from on_node.diagnosis.judge import judge
+from on_node.diagnosis.rule import LEVELS, SOURCES
+from on_node.diagnosis.rules import RULES
+from tests.unit.on_node.diagnosis.cases import Case, case
+
+FIXTURES = {
+    name: case(name, text)
+    for name, text in re.findall(
+        r"^=== (\S+)\n(.*?)(?=^=== |\Z)",
+        (Path(__file__).parent / "fixtures.txt").read_text(),
+        re.M | re.S,
+    )
+}
+
+
+def test_every_rule_has_a_fixture() -> None:
+    assert {rule.id for rule in RULES} == FIXTURES.keys()
+    assert len({rule.id for rule in RULES}) == len(RULES) >= 40
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_a_rule_fires_and_no_other_wins(name: str) -> None:
+    found = judge(FIXTURES[name].lines)
+    assert found.cause is not None
+    told = [(it.rule.id, it.follows) for it in found.findings]
+    assert found.cause.rule.id == name, told
+    assert found.cause.follows is None, told
+
+
+@pytest.mark.parametrize("name", FIXTURES)
+def test_a_fixture_without_its_evidence_names_another_cause(name: str) -> None:
+    """What fires is the lines that the rule takes, not the rest of the fixture."""
+    fixture = FIXTURES[name]
+    of_rule = {
+        id(line) for it in judge(fixture.lines).findings if it.rule.id == name for line in it.lines
+    }
+    rest = judge([line for line in fixture.lines if id(line) not in of_rule])
+    assert rest.cause is None or rest.cause.rule.id != name
+
+
+def test_rules_are_well_formed() -> None:
+    known = {rule.id for rule in RULES}
+    for rule in RULES:
+        assert rule.level in LEVELS, rule.id
+        assert set(rule.patterns) <= set(SOURCES), rule.id
+        assert set(rule.explained_by) <= known - {rule.id}, rule.id
+        assert 0 < rule.confidence < 1, rule.id
+        assert rule.owner in ("user", "operator", "hardware"), rule.id
+        assert all((rule.says, rule.remedy, rule.source)), rule.id
+
+
+XIDS = ("13", "31", "48", "63", "74", "79", "94", "119")
+
+
+@pytest.mark.parametrize("number", XIDS)
+def test_an_xid_is_not_taken_for_another(number: str) -> None:
+    line = f"[kernel cn01]\nNVRM: Xid (PCI:0000:44:00): {number}, pid=1, text\n"
+    found = judge(case("", line).lines)
+    assert [it.rule.id for it in found.findings] == [f"xid-{number}"]
+    other = judge(case("", line.replace(f"{number},", f"{number}7,")).lines)
+    assert f"xid-{number}" not in [it.rule.id for it in other.findings]
+
+
+def culprit(text: str) -> tuple[object, object]:
+    found = judge(case("", text).lines).culprit
+    return found.rank, found.node
+
+
+def test_the_first_failing_rank_is_found() -> None:
+    """Rank 1 on cn02 raised; the others were killed by the watchdog, half an hour later."""
+    died_first = """[output]
+1: ValueError: step 7 has no data
+srun: error: cn02: task 1: Exited with exit code 1
+0: [rank0]:[E ProcessGroupNCCL.cpp:607] [Rank 0] Watchdog caught collective operation timeout: Work
+srun: error: cn01: task 0: Aborted (core dumped)
+"""
+    assert culprit(died_first) == (1, "cn02")
+    torchrun = """[output]
+[rank0]:[E ProcessGroupNCCL.cpp:607] [Rank 0] Watchdog caught collective operation timeout: WorkNC
+Root Cause (first observed failure):
+[0]:
+  time      : 2026-11-25_14:02:11
+  host      : cn07
+  rank      : 13 (local_rank: 5)
+  exitcode  : -9 (pid: 8156)
+"""
+    assert culprit(torchrun) == (13, "cn07")
+    terminated = """[output]
+srun: error: cn01: task 0: Terminated
+srun: error: cn03: task 2: Segmentation fault
+"""
+    assert culprit(terminated) == (2, "cn03")
+    assert culprit("[output]\nloss 0.3\n") == (None, None)
+
+
+def test_the_watchdog_follows_from_what_was_before_it() -> None:
+    timeout = (
+        "[rank0]:[E x] [Rank 0] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=1)"
+    )
+    memory = "[rank1]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
+
+    def named(*lines: str) -> dict[str, str | None]:
+        found = judge(case("", "[output]\n" + "\n".join(lines)).lines)
+        return {it.rule.id: it.follows for it in found.findings}
+
+    assert named(memory, timeout) == {"gpu-oom": None, "collective-timeout": "gpu-oom"}
+    # What begins after all had waited in vain is no reason for the waiting.
+    assert named(timeout, memory) == {
+        "collective-timeout": None, "gpu-oom": "collective-timeout",
+    }  # fmt: skip
+
+
+def test_a_log_without_a_failure_has_no_cause() -> None:
+    assert judge(case("", "[output]\nepoch 1 loss 0.3\nsaved\n").lines).cause is None
+
+
+def named(found: Case) -> str | None:
+    cause = judge(found.lines).cause
+    return cause.rule.id if cause else None
