@@ -29,6 +29,10 @@ from components.inventory import join
 from components.keys.jwt_key_pair import JwtKeyPair
 from components.keys.munge_key import MungeKey
 from components.login.login_node import LoginNode
+from components.monitoring.monitoring_tls import MonitoringTls
+from components.monitoring.node_exporter import NodeExporter
+from components.monitoring.prometheus import Monitoring
+from components.monitoring.slurm_exporter import SlurmExporter
 from components.packages.package_repository import PackageRepository
 from components.report import not_applied
 from components.rest.slurmrestd import SlurmRestd
@@ -59,6 +63,10 @@ COMPONENTS: tuple[type[Component], ...] = (
     Apptainer,
     DriftCheck,
     JobDiagnosis,
+    MonitoringTls,
+    NodeExporter,
+    SlurmExporter,
+    Monitoring,
     DestroyGuard,
 )
 

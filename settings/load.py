@@ -18,6 +18,8 @@ from settings.excluded import put_aside
 from settings.hostlist import pair
 from settings.mistakes import unknown_key
 from settings.model import MungeKeySetting, Settings
+from settings.monitoring import read_password as read_monitoring_password
+from settings.monitoring import read_secret
 from settings.parameters import nearest
 from settings.problems import Problem, SettingsError
 from settings.rest import read_key
@@ -41,6 +43,11 @@ _SECRET_KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
         "accounting_password",
         read_password,
         "16 to 64 letters, digits and ._~+/=:@%^*!?-",
+    ),
+    "monitoringPassword": (
+        "monitoring_password",
+        read_monitoring_password,
+        "12 to 72 characters of ASCII without blanks",
     ),
 }
 
@@ -133,6 +140,9 @@ def parse(
         if key in _SECRET_KEYS:
             _secret(key, raw[key], path, parts, problems)
             continue
+        if key == "monitoringSecrets":
+            _secrets(raw[key], path, parts, problems)
+            continue
         value = _hosts(raw[key], path, problems) if key == "hosts" else raw[key]
         parts[name] = _validated(info.annotation, value, path, problems)
     parts = {name: part for name, part in parts.items() if part is not None}
@@ -180,6 +190,20 @@ def _secret(
         parts[name] = read(str(value))
     except ValueError as error:
         problems.append(Problem(path, expected, str(error)))
+
+
+def _secrets(value: Any, path: str, parts: dict[str, Any], problems: list[Problem]) -> None:
+    """Read a table of secrets; what is wrong with one is said without quoting it."""
+    if not isinstance(value, Mapping):
+        problems.append(Problem(path, "a table of names and secrets", "something else"))
+        return
+    table = {}
+    for name, text in sorted(value.items()):
+        try:
+            table[name] = read_secret(str(name), text)
+        except ValueError as error:
+            problems.append(Problem(f"{path}.{name}", "a secret of one word", str(error)))
+    parts["monitoring_secrets"] = table
 
 
 def _hosts(value: Any, path: str, problems: list[Problem]) -> Any:

@@ -30,6 +30,7 @@ from settings.identities import Identities
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.jwt import Jwt
 from settings.modules import Modules
+from settings.monitoring import Monitoring
 from settings.packages import Packages
 from settings.parameters import NODE, PARTITION
 from settings.precheck import Precheck
@@ -173,6 +174,8 @@ class Roles(Model):
     controller: Name
     #: Host list: where users log in. May be left out.
     login: str | None = None
+    #: Where ``slurmstack:monitoring`` has its servers; left out, the controller.
+    monitoring: Name | None = None
 
     @field_validator("login")
     @classmethod
@@ -314,6 +317,11 @@ class Settings(Model):
     excluded: dict[Name, Reason] = Field(default_factory=dict)
     drift_check: DriftCheck | None = None
     diagnosis: Diagnosis | None = None
+    monitoring: Monitoring | None = None
+    #: A secret: the password of the pages, in place of the one that is made.
+    monitoring_password: SecretStr | None = None
+    #: Secrets: name → what receivers and remote writes are let in by.
+    monitoring_secrets: dict[str, SecretStr] = Field(default_factory=dict)
     jwt: Jwt | None = None
     rest: Rest | None = None
     rest_tls_key: SecretStr | None = None
@@ -357,9 +365,15 @@ class Settings(Model):
             *(expand(self.roles.login) if self.roles.login else ()),
             *(share.server for share in self.storage.values()),
             self.packages.host or self.roles.controller,
+            self.monitor,
             *(name for node_class in self.nodes for name in node_class.names),
         }
         return {name: host for name, host in self.hosts.items() if name in used}
+
+    @property
+    def monitor(self) -> str:
+        """The host that watches the others."""
+        return self.roles.monitoring or self.roles.controller
 
     def wish(self, node: str, role: str) -> str | None:
         """The word by which a role's bundle on a node is told from the same one before."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import datetime
-import textwrap
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
@@ -14,9 +12,9 @@ from components.assembly import Assembly
 from components.bundle_resource import deploy
 from components.configuration.slurm_conf import parameters, restart_keys
 from components.controller import slurm_controller
+from components.keys.certificate import Certificate, ca_pem, certificate_parts
 from components.keys.jwt_key_pair import TOKEN
 from components.packages.slurm_packages import slurm_packages, trigger
-from remote.answer import Answer
 from remote.bundle import (
     Bundle,
     Check,
@@ -25,12 +23,10 @@ from remote.bundle import (
     File,
     Group,
     Package,
-    Part,
     Unit,
     User,
     Validate,
 )
-from remote.host import is_ip
 from settings import Settings
 from settings.rest import Rest, expires, names
 from templates.rendering import render
@@ -40,15 +36,10 @@ TLS_ROLE = "rest-tls"
 USER = "slurmrestd"
 SOCKET = "/run/slurmrestd/slurmrestd.sock"
 TLS = "/etc/slurm/tls"
-#: The CA that is made on the controller, and what it signs: certificate and key in one file.
-CA = f"{TLS}/ca.crt"
-MADE_PEM = f"{TLS}/cluster.pem"
 #: Certificate and key of the settings, in one file.
 SITE_PEM = f"{TLS}/site.pem"
 HAPROXY_CONF = "/etc/haproxy/haproxy.cfg"
 UNIT_CONF = "/etc/systemd/system/slurmrestd.service.d/slurmstack.conf"
-CERTIFICATE = "/usr/local/lib/slurmstack/rest-certificate"
-TIMER = "slurmstack-rest-certificate"
 
 _WARN_BEFORE = datetime.timedelta(days=30)
 
@@ -74,7 +65,8 @@ class SlurmRestd(pulumi.ComponentResource):
             needs = [tls.resource]
         main = deploy(assembly, node, rest_bundle(settings), ROLE, self, needs)
         self.url = url(settings)
-        self.ca = main.answer.apply(ca_pem)
+        fact = certificate(settings).fact
+        self.ca = main.answer.apply(lambda answer: ca_pem(answer, fact))
         self.register_outputs({})
 
     @classmethod
@@ -102,15 +94,6 @@ def url(settings: Settings) -> str:
     assert rest is not None
     name = _names(settings)[0]
     return f"https://{f'[{name}]' if ':' in name else name}:{rest.port}"
-
-
-def ca_pem(answer: Answer) -> str | None:
-    """The CA made on the controller, as it said itself."""
-    der = answer.facts.get("rest-ca")
-    if der is None:
-        return None
-    body = "\n".join(textwrap.wrap(base64.b64encode(base64.b64decode(der)).decode(), 64))
-    return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
 
 
 def tls_bundle(settings: Settings) -> Bundle:
@@ -142,8 +125,8 @@ def rest_bundle(settings: Settings) -> Bundle:
     rest = settings.rest
     assert rest is not None
     node = settings.roles.controller
-    made = rest.certificate is None
-    pem = MADE_PEM if made else SITE_PEM
+    made = certificate(settings) if rest.certificate is None else None
+    pem = made.pem if made else SITE_PEM
     accounting = any(
         line.name == "AccountingStorageType" and line.value == "accounting_storage/slurmdbd"
         for line in parameters(settings)
@@ -173,7 +156,7 @@ def rest_bundle(settings: Settings) -> Bundle:
         pem=pem,
         user=USER,
         token=TOKEN,
-        verify=f"--cacert {CA}" if made else "--insecure",
+        verify=f"--cacert {made.ca}" if made else "--insecure",
     )
     identity = settings.identities.slurmrestd
     return Bundle(
@@ -189,7 +172,7 @@ def rest_bundle(settings: Settings) -> Bundle:
             File(UNIT_CONF, unit_conf),
             File(HAPROXY_CONF, haproxy),
             _validate(HAPROXY_CONF, pem),
-            *(_certificate(settings) if made else ()),
+            *([Directory("/etc/slurm"), *certificate_parts(made)] if made else ()),
             Unit(
                 "slurmrestd.service",
                 restart_on=(UNIT_CONF, trigger(settings, "slurmrestd")),
@@ -206,46 +189,21 @@ def _validate(path: str, pem: str) -> Validate:
     return Validate("haproxy", script, on=(path,))
 
 
-def _certificate(settings: Settings) -> list[Part]:
+def certificate(settings: Settings) -> Certificate:
+    """The certificate that is made where the settings bring none."""
     rest = settings.rest
     assert rest is not None
-    alternative = [f"IP:{name}" if is_ip(name) else f"DNS:{name}" for name in _names(settings)]
-    script = render(
-        "rest/rest-certificate.sh",
-        cluster=settings.cluster.name,
-        rest=rest,
+    return Certificate(
+        name="rest",
+        of="the REST API",
+        of_what="Slurm's REST API",
+        authority=f"slurmstack REST CA of cluster {settings.cluster.name}",
         folder=TLS,
-        ca=CA,
-        pem=MADE_PEM,
-        name=_names(settings)[0],
-        alternative_names=",".join(alternative),
+        names=tuple(_names(settings)),
+        days=rest.certificate_days,
+        renew_days=rest.renew_days,
+        told="haproxy",
     )
-    timer = f"/etc/systemd/system/{TIMER}.timer"
-    return [
-        Package("openssl"),
-        Directory("/etc/slurm"),
-        Directory(TLS),
-        File(CERTIFICATE, script, mode="0755"),
-        File(
-            f"/etc/systemd/system/{TIMER}.service",
-            render("rest/rest-certificate.service", script=CERTIFICATE),
-        ),
-        File(timer, render("rest/rest-certificate.timer")),
-        Command(
-            "rest-certificate",
-            f"exec {CERTIFICATE}\n",
-            on=(CERTIFICATE,),
-            timeout=120,
-            probe=f"exec {CERTIFICATE} check\n",
-            reloads=("haproxy.service",),
-        ),
-        Command(
-            "forget-certificate",
-            render("rest/forget.sh", folder=TLS, ca=CA, pem=MADE_PEM),
-            when="remove",
-        ),
-        Unit(f"{TIMER}.timer", restart_on=(timer,)),
-    ]
 
 
 def _names(settings: Settings) -> list[str]:

@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from settings.checks import accounting, hosts, jobs, nodes, packages, releases, scripts, tokens
+from settings.checks import (
+    accounting,
+    hosts,
+    jobs,
+    monitoring,
+    nodes,
+    packages,
+    releases,
+    scripts,
+    tokens,
+)
 from settings.checks.draft import Check, Draft
 from settings.problems import Problem
 
@@ -36,6 +46,8 @@ CHECKS: tuple[Check, ...] = (
     packages.sources,
     packages.pyxis_versions,
     packages.apptainer_starter,
+    monitoring.host,
+    monitoring.references,
 )
 
 

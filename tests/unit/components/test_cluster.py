@@ -37,6 +37,7 @@ from tests.unit.settings.test_settings import lab
 KEY = bytes(range(256)) * 4
 MADE = bytes(33 + number * 7 % 94 for number in range(1024))
 MADE_PASSWORD = "made-Z8sWq0xv3Tn5Kc1Lr7Hd"
+MADE_BY_NAME = {"munge-key": MADE.decode(), "monitoring-salt": "s" * 21}
 SHA = "ab" * 32
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGbM0S0Qe0nGJm3XTXpXh1XgFzqQ2J1mZb0v2p4M3b6N"
 PACKAGES_KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQENB\n-----END PGP PUBLIC KEY BLOCK-----\n"
@@ -75,7 +76,7 @@ class Node(pulumi.runtime.Mocks):
         if args.typ == "random:index/randomPassword:RandomPassword":
             outputs["result"] = {
                 _special_sig_key: _special_secret_sig,
-                "value": MADE.decode() if args.name == "munge-key" else MADE_PASSWORD,
+                "value": MADE_BY_NAME.get(args.name, MADE_PASSWORD),
             }
         if args.typ == "command:remote:Command":
             outputs["stdout"] = self.answer(args.name, args.inputs)
@@ -179,6 +180,7 @@ def everything() -> dict[str, Any]:
         "accounting": {}, "apptainer": {}, "enrootPyxis": CONTAINERS, **with_certificate(GOOD),
         "storage": {"home": {"server": "in", "path": "/srv/home"}},
         "jobContainer": {"BasePath": "/srv/tmp", "InitScript": "/usr/local/sbin/init"},
+        "monitoring": {},
     }  # fmt: skip
 
 
@@ -261,6 +263,9 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
         assert {*own, "ctl-slurmctld"} <= before(f"{node}-{daemon}")
 
 
+#: What pulumi-random makes for the pages of monitoring.
+MADE_ONES = {"monitoring-salt", "monitoring-password"}
+
 #: Resource → the component that it belongs to (its URN names both), and what must stand before it.
 STANDS: dict[str, tuple[str, set[str]]] = {
     "ctl-node": ("Node::ctl", set()),
@@ -311,6 +316,21 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     ),
     "cn01-slurmd": ("ComputeNode::cn01", {"cn01-munge-key", "cn01-packages", "ctl-slurmctld"}),
     "cn01-apptainer": ("Apptainer::apptainer", {"cn01-packages", "cn01-system"}),
+    "ctl-monitoring-tls": ("MonitoringTls::ctl", {"ctl-system"}),
+    "ctl-node-exporter": ("NodeExporter::ctl", {"ctl-system", "ctl-monitoring-tls"}),
+    "in-node-exporter": ("NodeExporter::in", {"in-system", "ctl-monitoring-tls"}),
+    "cn01-node-exporter": ("NodeExporter::cn01", {"cn01-system", "ctl-monitoring-tls"}),
+    "ctl-slurm-exporter": ("SlurmExporter::ctl", {"ctl-slurmctld", "ctl-node-exporter"}),
+    "monitoring-salt": ("Monitoring::ctl", set()),
+    "monitoring-password": ("Monitoring::ctl", set()),
+    "ctl-monitoring-secrets": (
+        "Monitoring::ctl",
+        {"monitoring-salt", "monitoring-password", "ctl-system", "ctl-monitoring-tls"},
+    ),
+    # Of exporters, it takes what is there: one that fails keeps no other from being watched.
+    "ctl-monitoring": (
+        "Monitoring::ctl", {"ctl-system", "ctl-monitoring-tls", "ctl-monitoring-secrets"},
+    ),
 }  # fmt: skip
 
 
@@ -339,7 +359,7 @@ def test_resources_keep_their_urns_and_what_they_stand_on(monkeypatch: pytest.Mo
     }
     stands = STANDS | second
     # What is to be deleted first stands on every bundle there is.
-    bundles = set(stands) - {"munge-key", "slurmdbd-password", *OTHERS}
+    bundles = set(stands) - {"munge-key", "slurmdbd-password", *MADE_ONES, *OTHERS}
     stands["ctl-destroy-guard"] = ("DestroyGuard::ctl", bundles)
     assert found == stands
 
@@ -453,6 +473,9 @@ def test_the_key_is_in_a_secret_stdin_alone(changes: dict[str, Any], key: bytes)
 #: Path → owner and mode, of all that holds a secret, or of the folder that keys are made in.
 SHUT = {
     "/etc/munge/munge.key": "munge:munge 0400",
+    "/etc/prometheus/slurmstack/secrets": "root:prometheus 0750",
+    "/etc/prometheus/slurmstack/secrets/pages": "prometheus:prometheus 0400",
+    "/etc/prometheus/slurmstack/web.yml": "prometheus:prometheus 0400",
     "/etc/slurm/jwt": "root:root 0700",
     "/etc/slurm/slurmdbd.conf": "slurm:slurm 0600",
     "/etc/slurm/tls/site.pem": "root:root 0400",
@@ -464,7 +487,7 @@ SHUT = {
 
 def test_what_holds_a_secret_is_shut_to_others() -> None:
     accounting = {"slurmdbd": {"PurgeJobAfter": 12, "ArchiveJobs": True}}
-    node, _ = deploy(accounting=accounting, **with_certificate(GOOD))
+    node, _ = deploy(accounting=accounting, monitoring={}, **with_certificate(GOOD))
     found = {}
     for inputs in commands(node).values():
         for line in plain(inputs.get("stdin", "")).splitlines():
@@ -552,7 +575,7 @@ def test_bundles_with_secrets_are_secrets_and_no_others() -> None:
     secret = {name for name, inputs in commands(node).items() if is_secret(inputs.get("stdin"))}
     hosts = ("ctl", "in", "cn01", "cn02")
     keys = {f"{host}-munge-{what}" for host in hosts for what in ("staged", "key")}
-    assert secret == {*keys, "ctl-slurmdbd", "ctl-rest-tls"}
+    assert secret == {*keys, "ctl-slurmdbd", "ctl-rest-tls", "ctl-monitoring-secrets"}
 
 
 def test_the_credential_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:

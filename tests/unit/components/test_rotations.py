@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
+from components.keys.certificate import Certificate
 from settings.jwt import Jwt
-from settings.rest import Rest
 from templates.rendering import render
 from tests.unit.remote.test_crash import COUNT, points
 
@@ -231,25 +231,23 @@ def test_keys_of_the_version_before_count_as_told(tmp_path: Path, pems: Path) ->
     assert place.take_told() == []
 
 
-def certificate_script(names: str) -> Callable[[Path], str]:
-    rest = Rest.model_validate({})
-
+def certificate_script(*names: str) -> Callable[[Path], str]:
     def text(folder: Path) -> str:
-        tls = folder / "jwt"
-        return render(
-            "rest/rest-certificate.sh", cluster="c", rest=rest, folder=tls, ca=tls / "ca.crt",
-            pem=tls / "cluster.pem", name="ctl", alternative_names=names,
+        certificate = Certificate(
+            name="rest", of="it", of_what="it", authority="its CA", folder=str(folder / "jwt"),
+            names=names, days=90, renew_days=30, told="haproxy",
         )  # fmt: skip
+        return render("keys/certificate.sh", certificate=certificate)
 
     return text
 
 
 def certificate_place(folder: Path) -> Place:
-    place = Place(folder, certificate_script("DNS:ctl"))
+    place = Place(folder, certificate_script("ctl"))
     done = place.run()
     assert done.returncode == 0, done.stderr
     assert place.take_told() == ["haproxy"]
-    place.render = certificate_script("DNS:ctl,DNS:other")
+    place.render = certificate_script("ctl", "other")
     return place
 
 
@@ -270,7 +268,7 @@ def assert_served(place: Place, where: str) -> None:
 @pytest.mark.parametrize("first", [True, False], ids=["with its CA", "anew"])
 def test_a_certificate_is_served_wherever_a_run_is_killed(tmp_path: Path, first: bool) -> None:
     where = tmp_path / "before"
-    before = Place(where, certificate_script("DNS:ctl")) if first else certificate_place(where)
+    before = Place(where, certificate_script("ctl")) if first else certificate_place(where)
     place = before.copy(tmp_path / "count")
     assert place.run().returncode == 0
     total = place.count()

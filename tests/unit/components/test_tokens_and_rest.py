@@ -15,8 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from components.configuration.slurm_conf import slurm_conf
+from components.keys.certificate import ca_pem
 from components.keys.jwt_key_pair import jwt_bundle, trusted_lines
-from components.rest.slurmrestd import ca_pem, rest_bundle, tls_bundle, url
+from components.rest.slurmrestd import rest_bundle, tls_bundle, url
 from remote.answer import Answer
 from remote.bundle import Bundle, Check, Command, File, Unit, Validate
 from settings import Settings, parse
@@ -187,13 +188,13 @@ def test_foreign_keys_are_one_a_line() -> None:
 
 
 def test_no_ca_with_a_certificate_of_the_settings() -> None:
-    assert ca_pem(Answer(node="ctl", role="slurmrestd")) is None
+    assert ca_pem(Answer(node="ctl", role="slurmrestd"), "rest-ca") is None
 
 
 def test_the_ca_that_the_controller_made_is_told_in_pem() -> None:
     der = x509.load_pem_x509_certificate(GOOD.encode()).public_bytes(Encoding.DER)
     facts = {"rest-ca": base64.b64encode(der).decode()}
-    assert ca_pem(Answer(node="ctl", role="slurmrestd", facts=facts)) == GOOD
+    assert ca_pem(Answer(node="ctl", role="slurmrestd", facts=facts), "rest-ca") == GOOD
 
 
 @pytest.mark.parametrize(("days", "warns"), [(29, True), (31, False)])

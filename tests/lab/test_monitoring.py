@@ -1,0 +1,266 @@
+"""Monitoring as its people meet it: pages behind TLS and a password, every host watched, an alert
+that is delivered once, and all of it gone with the setting."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shlex
+import ssl
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from lab.deploy import program_environment
+from tests.lab.conftest import CHECKOUT, RunningLab, await_that
+from tests.lab.rest_client import cluster
+
+pytestmark = pytest.mark.lab
+
+RULES = CHECKOUT / "tests/unit/components/monitoring/rules"
+#: Of the webhook, so that it is a secret that is seen nowhere.
+TOKEN = "aWebhooksOwnSecretWord"
+#: Writes each body that it is sent as a line.
+RECEIVER = """
+import http.server
+class Hook(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        with open("/run/hook.log", "ab") as log:
+            log.write(self.path.encode() + b" " + body.replace(b"\\n", b"") + b"\\n")
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("", 8099), Hook).serve_forever()
+"""
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Prometheus and Alertmanager of a lab, as a browser reaches them."""
+
+    lab: RunningLab
+    ca: str
+    password: str
+
+    def ask(self, url: str, password: str | None = None, ca: str | None = None) -> Any:
+        """The answer's JSON, or its status where that is none of success."""
+        request = urllib.request.Request(url)
+        if password is not None:
+            word = base64.b64encode(f"slurmstack:{password}".encode()).decode()
+            request.add_header("Authorization", f"Basic {word}")
+        context = ssl.create_default_context(cadata=ca or self.ca)
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=context) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    @property
+    def prometheus(self) -> str:
+        return f"https://{self.lab.address('ctl')}:9090"
+
+    @property
+    def alertmanager(self) -> str:
+        return f"https://{self.lab.address('ctl')}:9093"
+
+    def targets(self) -> dict[str, dict[str, str]]:
+        """Instance → labels, and health, of the hosts that are watched."""
+        found = self.ask(f"{self.prometheus}/api/v1/targets", self.password)
+        return {
+            one["labels"]["instance"]: {**one["labels"], "health": one["health"]}
+            for one in found["data"]["activeTargets"]
+            if one["labels"]["job"] == "node"
+        }
+
+    def series(self, query: str) -> list[dict[str, Any]]:
+        words = urllib.parse.urlencode({"query": query})
+        found = self.ask(f"{self.prometheus}/api/v1/query?{words}", self.password)
+        result: list[dict[str, Any]] = found["data"]["result"]
+        return result
+
+    def alerts(self) -> dict[str, dict[str, Any]]:
+        """Name → what Alertmanager says of it."""
+        found = self.ask(f"{self.alertmanager}/api/v2/alerts", self.password)
+        return {one["labels"]["alertname"]: one for one in found}
+
+    def told(self) -> str:
+        """All that the receiver was sent."""
+        return self.lab.ssh("ctl", "cat /run/hook.log 2>/dev/null", check=False).stdout
+
+
+@pytest.fixture(scope="module")
+def bare(lab: RunningLab) -> Iterator[str]:
+    """The settings without monitoring, to which the lab returns."""
+    before = lab.settings.read_text()
+    yield before
+    lab.ssh("ctl", "systemctl stop hook; rm -f /run/hook.log", check=False)
+    if lab.settings.read_text() != before:
+        lab.settings.write_text(before)
+        lab.up()
+
+
+@pytest.fixture(scope="module")
+def pages(lab: RunningLab, bare: str) -> Pages:
+    """The lab, watched, with a receiver on the controller."""
+    lab.ssh("ctl", f"systemd-run --quiet --unit=hook python3 -c {shlex.quote(RECEIVER)}")
+    subprocess.run(
+        ["pulumi", "config", "set", "--secret", "--path", "slurmstack:monitoringSecrets.hook",
+         "--stack", lab.name],
+        cwd=lab.lab.checkout, env=program_environment(lab.lab), text=True, check=True,
+        input=f"http://{lab.address('ctl')}:8099/{TOKEN}", capture_output=True, timeout=60,
+    )  # fmt: skip
+    lab.set(
+        monitoring={
+            "interval": 5,
+            "slurmInterval": 5,
+            "groupWait": 10,
+            # amtool reads them all; nothing is routed to the second.
+            "mail": {"smarthost": "127.0.0.1:25", "sender": "slurm@example.org"},
+            "receivers": {
+                "night": {"webhook": {"urlSecret": "hook"}},
+                "day": {
+                    "mail": ["ops@example.org"],
+                    "slack": {"channel": "#ops", "urlSecret": "hook"},
+                    "pagerDuty": {"routingKeySecret": "hook"},
+                },
+            },
+            "routes": [{"receiver": "night", "labels": {"severity": "critical"}}],
+        }
+    )
+    lab.up()
+    password = lab.ssh("ctl", "cat /etc/prometheus/slurmstack/secrets/pages").stdout
+    return Pages(lab, cluster(lab)["monitoringCa"], password)
+
+
+def test_every_host_is_watched_over_tls(lab: RunningLab, pages: Pages) -> None:
+    hosts = {"ctl", "login01", "cn01", "cn02"}
+    await_that(lambda: {it["health"] for it in pages.targets().values()} == {"up"}, 60)
+    targets = pages.targets()
+    assert set(targets) == hosts
+    assert {(it["cluster"], it["job"]) for it in targets.values()} == {("lab", "node")}
+    assert targets["cn01"]["class"] == "dgx"
+    assert (targets["cn01"]["role"], targets["login01"]["role"]) == ("compute", "login")
+
+
+def test_pages_and_exporters_are_shut_to_others(lab: RunningLab, pages: Pages) -> None:
+    for url in (f"{pages.prometheus}/api/v1/targets", f"{pages.alertmanager}/api/v2/alerts"):
+        assert pages.ask(url) == 401
+        assert pages.ask(url, "another-password") == 401
+        plain = url.replace("https", "http")
+        assert pages.ask(plain, pages.password) == 400
+    # An exporter has its own host's CA, and answers clients of the monitoring host's alone.
+    ca = lab.ssh("cn01", "cat /etc/prometheus/slurmstack/tls/ca.crt").stdout
+    url = f"https://{lab.address('cn01')}:9100/metrics"
+    with pytest.raises((ssl.SSLError, urllib.error.URLError, ConnectionError)):
+        pages.ask(url, ca=ca)
+    # The certificate of another node lets nobody in; the monitoring host's does.
+    ask = f"curl -s --insecure --cert /etc/prometheus/slurmstack/tls/cluster.pem {url} | wc -l"
+    assert lab.ssh("cn02", ask).stdout.strip() == "0"
+    assert int(lab.ssh("ctl", ask).stdout) > 100
+
+
+def test_no_secret_is_seen(lab: RunningLab, pages: Pages) -> None:
+    export = lab.pulumi("stack", "export").stdout
+    for secret in (TOKEN, pages.password):
+        assert secret not in export
+        assert secret not in lab.settings.read_text()
+        for node in ("ctl", "cn01"):
+            found = lab.ssh(node, f"grep -rlF -e {secret} /etc /var/lib /usr/local /tmp; true")
+            shut = [path for path in found.stdout.split() if "/secrets/" not in path]
+            assert shut == []
+    mode = lab.ssh("ctl", "stat -c '%a %U' /etc/prometheus/slurmstack/secrets/*").stdout
+    assert set(mode.splitlines()) == {"400 prometheus"}
+
+
+def test_what_slurm_says_is_seen(lab: RunningLab, pages: Pages) -> None:
+    lab.ssh("ctl", "scontrol update nodename=cn02 state=drain reason='the fan'")
+    try:
+        lab.ssh("ctl", "cd /tmp && sbatch --parsable --nodelist=cn01 --wrap 'exit 3'")
+        failed = 'slurm_jobs_failed_total{node="cn01",state="FAILED"}'
+        await_that(lambda: bool(pages.series(failed)), 60)
+        drained = 'slurm_node_drain_timestamp_seconds{node="cn02",reason="the fan",user="root"}'
+        await_that(lambda: bool(pages.series(drained)), 30)
+        (stand_ins,) = pages.series('slurm_node_gpus{node="cn01",state="idle",type="h100"}')
+        assert stand_ins["value"][1] == "4"
+        assert pages.series('slurm_nodes{state="IDLE",cluster="lab"}')
+        assert pages.series("slurm_job_wait_seconds_count")
+        hashes = {one["metric"]["sha256"] for one in pages.series("slurmstack_configuration_info")}
+        assert len(hashes) == 1
+        dates = pages.series("slurmstack_certificate_expires_timestamp_seconds")
+        assert {one["metric"]["instance"] for one in dates} == {"ctl", "login01", "cn01", "cn02"}
+    finally:
+        lab.ssh("ctl", "scontrol update nodename=cn02 state=resume")
+
+
+def test_slurmctld_is_asked_once_an_interval_whoever_asks(lab: RunningLab, pages: Pages) -> None:
+    def asked() -> int:
+        found = json.loads(lab.ssh("ctl", "sdiag --json").stdout)["statistics"]
+        return sum(
+            int(it["count"])
+            for it in found["rpcs_by_message_type"]
+            if it["message_type"] == "REQUEST_SHARE_INFO"
+        )
+
+    pem = "/etc/prometheus/slurmstack/tls/cluster.pem"
+    ask = f"curl -sk --cert {pem} https://{lab.address('ctl')}:9100/metrics >/dev/null"
+    before = asked()
+    began = float(lab.ssh("ctl", "cat /proc/uptime").stdout.split()[0])
+    lab.ssh("ctl", f"for i in $(seq 40); do {ask}; done")
+    took = float(lab.ssh("ctl", "cat /proc/uptime").stdout.split()[0]) - began
+    assert asked() - before <= took / 5 + 2
+
+
+def test_each_rule_fires_and_does_not(lab: RunningLab, pages: Pages) -> None:
+    """promtool runs the rules' own tests, here for certain."""
+    lab.ssh("ctl", "rm -rf /run/rules && mkdir /run/rules")
+    for test in sorted(RULES.glob("*.yml")):
+        deployed = f"rule_files: [/etc/prometheus/slurmstack/rules/{test.name}]"
+        text = re.sub(r"^rule_files:.*$", deployed, test.read_text(), flags=re.MULTILINE)
+        lab.send("ctl", f"cat >/run/rules/{test.name}", text.encode())
+    done = lab.ssh("ctl", "promtool test rules /run/rules/*.yml 2>&1; rm -rf /run/rules")
+    assert done.stdout.count("SUCCESS") == 4
+    assert "FAILED" not in done.stdout, done.stdout
+
+
+def test_a_dead_slurmctld_is_one_message(lab: RunningLab, pages: Pages) -> None:
+    try:
+        lab.ssh("ctl", "systemctl kill --signal=KILL slurmctld; systemctl stop slurmrestd")
+        await_that(lambda: {"SlurmctldAway", "SlurmrestdAway"} <= set(pages.alerts()), 180)
+        await_that(lambda: "SlurmctldAway" in pages.told(), 60)
+        alerts = pages.alerts()
+        assert alerts["SlurmctldAway"]["status"]["state"] == "active"
+        assert alerts["SlurmctldAway"]["labels"]["cluster"] == "lab"
+        assert "systemctl start slurmctld" in alerts["SlurmctldAway"]["annotations"]["description"]
+        # Nobody is told of what follows from it.
+        assert alerts["SlurmrestdAway"]["status"]["state"] == "suppressed"
+        assert alerts["SlurmrestdAway"]["status"]["inhibitedBy"]
+        told = pages.told()
+        assert told.startswith(f"/{TOKEN} ")
+        assert "SlurmrestdAway" not in told
+    finally:
+        lab.ssh("ctl", "systemctl start slurmctld slurmrestd")
+    await_that(lambda: not {"SlurmctldAway", "SlurmrestdAway"} & set(pages.alerts()), 60)
+
+
+def test_the_setting_gone_takes_everything_away(lab: RunningLab, pages: Pages, bare: str) -> None:
+    lab.pulumi("preview", "--expect-no-changes")
+    lab.settings.write_text(bare)
+    lab.up()
+    for node in ("ctl", "login01", "cn01"):
+        left = lab.ssh(
+            node,
+            # dpkg leaves the empty folder, in which ours still was when the package went.
+            "ls -d /etc/prometheus/* /var/lib/prometheus /etc/default/prometheus* "
+            "/var/lib/slurmstack-metrics /usr/local/lib/slurmstack/*metrics* "
+            "/usr/local/lib/slurmstack/slurm-exporter /etc/systemd/system/*metrics* "
+            "/etc/systemd/system/*exporter* 2>/dev/null; dpkg -l | grep '^.i.*prom'; "
+            "ss -Hltn | grep -E ':(9090|9093|9100) '; true",
+        )
+        assert left.stdout == ""

@@ -1,0 +1,148 @@
+"""What monitoring puts on hosts: whom it watches and tells, and what goes where as a secret."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import bcrypt
+import yaml
+
+from components.monitoring.node_exporter import node_exporter_bundle
+from components.monitoring.prometheus import monitoring_bundle, secrets_bundle
+from components.monitoring.targets import targets
+from remote.bundle import Bundle, File, Unit
+from settings import Settings, parse
+from tests.unit.components.test_cluster import bare, commands, deploy
+from tests.unit.settings.test_rest import GOOD
+
+HOSTS = {**bare()["hosts"], "mon": "10.73.0.15"}
+SALT = "s" * 21
+
+
+def settings(monitoring: dict[str, Any], **changes: Any) -> Settings:
+    return parse({**bare(), "monitoring": monitoring, **changes})
+
+
+def text(bundle: Bundle, end: str) -> str:
+    (found,) = [
+        str(part.content)
+        for part in bundle.parts
+        if isinstance(part, File) and part.path.endswith(end)
+    ]
+    return found
+
+
+def test_targets_are_the_hosts_that_are_there() -> None:
+    hosts = {"ctl": "10.73.0.10", "cn01": "10.73.0.21", "cn02": "10.73.0.22", "mon": "fd00::15"}
+    found = settings({}, hosts=hosts, roles={"controller": "ctl", "monitoring": "mon"})
+    entries = {one["labels"]["instance"]: one for one in json.loads(targets(found))}
+    assert {name: one["targets"][0] for name, one in entries.items()} == {
+        "ctl": "10.73.0.10:9100", "cn01": "10.73.0.21:9100", "cn02": "10.73.0.22:9100",
+        "mon": "[fd00::15]:9100",
+    }  # fmt: skip
+    assert {name: one["labels"]["role"] for name, one in entries.items()} == {
+        "ctl": "controller", "cn01": "compute", "cn02": "compute", "mon": "monitoring",
+    }  # fmt: skip
+    lost = {**hosts, "cn01": {"address": "10.73.0.21", "lost": True}}
+    gone = settings({}, hosts=lost, roles={"controller": "ctl", "monitoring": "mon"})
+    assert "cn01" not in targets(gone)
+    out = settings({}, excluded={"cn02": "a new board"})
+    assert "cn02" not in targets(out)
+
+
+def test_a_host_of_its_own_gets_the_servers() -> None:
+    node, outputs = deploy(
+        hosts=HOSTS, roles={"controller": "ctl", "monitoring": "mon"}, monitoring={}
+    )
+    found = set(commands(node))
+    assert {"mon-monitoring-tls", "mon-monitoring-secrets", "mon-monitoring"} <= found
+    assert {"ctl-slurm-exporter", "ctl-node-exporter", "mon-node-exporter"} <= found
+    assert not {"ctl-monitoring", "mon-slurm-exporter", "mon-slurmd"} & found
+    assert outputs["cluster"]["monitoringUrl"] == "https://10.73.0.15:9090"
+
+
+def test_without_servers_there_are_exporters_and_files() -> None:
+    node, outputs = deploy(monitoring={"mode": "exportersOnly", "clientCa": GOOD})
+    found = set(commands(node))
+    assert {"ctl-monitoring", "cn01-node-exporter", "ctl-slurm-exporter"} <= found
+    assert not {"ctl-monitoring-tls", "ctl-monitoring-secrets"} & found
+    assert not [args for args in node.made.values() if "monitoring-" in args.name]
+    assert "monitoringUrl" not in outputs["cluster"]
+    chosen = settings({"mode": "exportersOnly", "clientCa": GOOD})
+    bundle = monitoring_bundle("ctl", chosen, {"ctl": "pem\n"})
+    assert [part for part in bundle.parts if isinstance(part, Unit)] == [
+        Unit("prometheus.service", enabled=False, running=False)
+    ]
+    assert text(bundle, "exporter-cas.crt") == "pem\n"
+    assert text(node_exporter_bundle("cn01", chosen, GOOD), "client-ca.crt") == GOOD
+
+
+def test_the_pages_take_the_password_and_no_other() -> None:
+    bundle = secrets_bundle("ctl", settings({}), "a-password-made", SALT)
+    users = yaml.safe_load(text(bundle, "web.yml"))["basic_auth_users"]
+    assert list(users) == ["slurmstack"]
+    hashed = users["slurmstack"]
+    assert bcrypt.checkpw(b"a-password-made", hashed.encode())
+    assert not bcrypt.checkpw(b"a-password-madE", hashed.encode())
+    assert "a-password-made" not in text(bundle, "web.yml")
+    again = secrets_bundle("ctl", settings({}), "a-password-made", SALT)
+    assert again.render() == bundle.render()
+
+
+def test_secrets_are_files_that_the_configurations_name() -> None:
+    names = ("relay", "slack", "duty", "hook", "write")
+    chosen = settings(
+        {
+            "mail": {
+                "smarthost": "m:25", "sender": "a@b", "username": "u", "passwordSecret": "relay",
+            },
+            "remoteWrite": [{"url": "https://w/", "username": "u", "passwordSecret": "write"}],
+            "receivers": {
+                "all": {
+                    "mail": ["x@y"],
+                    "slack": {"channel": "#c", "urlSecret": "slack"},
+                    "pagerDuty": {"routingKeySecret": "duty"},
+                    "webhook": {"urlSecret": "hook"},
+                },
+                "other": {"webhook": {"url": "http://z/"}},
+            },
+            "routes": [{"receiver": "other", "labels": {"severity": "warning", "cluster": 'a"b'}}],
+        },
+        monitoringSecrets={name: f"the-{name}-secret" for name in names},
+    )  # fmt: skip
+    shut = secrets_bundle("ctl", chosen, "a-password-made", SALT)
+    assert {name: text(shut, f"/secrets/{name}") for name in names} == {
+        name: f"the-{name}-secret" for name in names
+    }
+    public = monitoring_bundle("ctl", chosen, {})
+    assert "-secret" not in public.render()
+    alertmanager = yaml.safe_load(text(public, "alertmanager.yml"))
+    assert alertmanager["global"]["smtp_auth_password_file"].endswith("/secrets/relay")
+    assert alertmanager["route"]["receiver"] == "all"
+    assert alertmanager["route"]["routes"][0]["matchers"] == [
+        'cluster="a\\"b"', 'severity="warning"',
+    ]  # fmt: skip
+    every, other = alertmanager["receivers"]
+    assert every["slack_configs"][0]["api_url_file"].endswith("/secrets/slack")
+    assert every["pagerduty_configs"][0]["routing_key_file"].endswith("/secrets/duty")
+    assert every["webhook_configs"][0]["url_file"].endswith("/secrets/hook")
+    assert other["webhook_configs"] == [{"url": "http://z/", "send_resolved": True}]
+    prometheus = yaml.safe_load(text(public, "prometheus.yml"))
+    (write,) = prometheus["remote_write"]
+    assert write["basic_auth"]["password_file"].endswith("/secrets/write")
+
+
+def test_retention_and_who_is_asked() -> None:
+    chosen = settings({"retention": "7d", "retentionSize": "5GB", "gpuExporterPort": 9400},
+                      slurm={"extra": {"MetricsType": "metrics/openmetrics"}})  # fmt: skip
+    bundle = monitoring_bundle("ctl", chosen, {})
+    flags = text(bundle, "/default/prometheus")
+    assert f"--storage.tsdb.retention.time={7 * 86400}s" in flags
+    assert "--storage.tsdb.retention.size=5GB" in flags
+    asked = yaml.safe_load(text(bundle, "prometheus.yml"))["scrape_configs"]
+    jobs = {one["job_name"]: one for one in asked}
+    assert {"node", "gpu", "prometheus", "alertmanager", "slurmctld-jobs"} <= set(jobs)
+    assert jobs["slurmctld-jobs"]["static_configs"][0]["targets"] == ["10.73.0.10:6817"]
+    assert jobs["node"]["tls_config"]["ca_file"].endswith("exporter-cas.crt")
+    assert "10.73.0.21:9400" in text(bundle, "gpus.json")
