@@ -285,6 +285,8 @@ SLURM: tuple[Rule, ...] = (
         },
         confidence=0.85,
         explained_by=("node-fail", "host-oom"),
+        # What slurmstepd says of its own folder after any step.
+        unless=(r"Failed to remove",),
     ),
     Rule(
         "image-bad",
