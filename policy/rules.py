@@ -27,7 +27,9 @@ _GUARDS = {
     "destroy-guard": ("jobs-end",),
 }
 #: Settings that are secrets.
-_SECRET_SETTINGS = ("mungeKey", "restTlsKey", "accountingPassword")
+_SECRET_SETTINGS = ("mungeKey", "restTlsKey", "accountingPassword", "monitoringPassword")
+#: Settings each of whose values is one.
+_SECRET_TABLES = ("monitoringSecrets",)
 
 
 def host_keys_pinned(properties: Properties) -> Iterator[str]:
@@ -92,11 +94,16 @@ def settings_encrypted(config: Mapping[str, Any], project: str = "slurmstack") -
         config: `config` of the file.
         project: the prefix of its keys.
     """
-    for key in _SECRET_SETTINGS:
-        name = f"{project}:{key}"
-        value = config.get(name)
+    values = {f"{project}:{key}": config.get(f"{project}:{key}") for key in _SECRET_SETTINGS}
+    for key in _SECRET_TABLES:
+        table = config.get(f"{project}:{key}") or {}
+        # The whole of it may be one secret, too.
+        entries = table if isinstance(table, Mapping) and "secure" not in table else {}
+        values |= {f"--path {project}:{key}.{entry}": value for entry, value in entries.items()}
+    for name, value in values.items():
         if value is not None and not (isinstance(value, Mapping) and "secure" in value):
-            yield f"{name} is in cleartext: make a new one, pulumi config set --secret {name}"
+            setting = name.removeprefix("--path ")
+            yield f"{setting} is in cleartext: make a new one, pulumi config set --secret {name}"
 
 
 def _texts(value: Any) -> Iterator[str]:

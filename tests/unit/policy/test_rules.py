@@ -155,12 +155,23 @@ def test_what_is_no_secret() -> None:
     assert [*rules.cleartext({"stdin": text, "length": 3.0, "logging": None})] == []
 
 
-@pytest.mark.parametrize("key", ["mungeKey", "restTlsKey", "accountingPassword"])
+@pytest.mark.parametrize(
+    "key", ["mungeKey", "restTlsKey", "accountingPassword", "monitoringPassword"]
+)
 def test_a_setting_in_cleartext(key: str) -> None:
     (found,) = rules.settings_encrypted({f"slurmstack:{key}": "k" * 64})
     assert f"slurmstack:{key}" in found
     assert "kkk" not in found
     assert [*rules.settings_encrypted({f"slurmstack:{key}": {"secure": "v1:x"}})] == []
+
+
+def test_a_table_of_secrets_with_one_in_cleartext() -> None:
+    table = {"relay": {"secure": "v1:x"}, "duty": "kkk"}
+    (found,) = rules.settings_encrypted({"slurmstack:monitoringSecrets": table})
+    assert "slurmstack:monitoringSecrets.duty is in cleartext" in found
+    assert "kkk" not in found
+    whole = {"slurmstack:monitoringSecrets": {"secure": "v1:x"}}
+    assert [*rules.settings_encrypted(whole)] == []
 
 
 @pytest.mark.parametrize("stack", ["lab", "prod"])
