@@ -25,6 +25,8 @@ from on_node.diagnosis.job import Job, JobError, expanded, job
 from on_node.diagnosis.rule import Line
 
 _FAILED = "FAILED,NODE_FAIL,OUT_OF_MEMORY,BOOT_FAIL"
+#: Seconds after a job's end within which a node's reason may still be about it.
+_SOON = 120
 #: Of the jobs that failed, the last ones.
 _JOBS = 200
 
@@ -52,7 +54,8 @@ def of_job(found: Job, log: str) -> dict[str, Any]:
     lines = found.lines()
     lines += gather.daemon("slurmctld", log, found.id, found.start, found.end, node)
     # The log names nodes that went down without the job.
-    lines += [Line("node", text, name) for name, text in _reasons(found.nodes)]
+    told = _said("scontrol", "-o", "show", "node", ",".join(found.nodes)) if found.nodes else ""
+    lines += [Line("node", text, name) for name, text in reasons(told, found.start, found.end)]
     return {
         "job": found.as_dict(),
         "lines": [[it.source, it.text, it.node, it.place] for it in lines],
@@ -81,15 +84,24 @@ def of_node(found: Job, log: str) -> dict[str, Any]:
     return json.loads(report.evidence(found.id, node, lines, 4 << 20))  # type: ignore[no-any-return]
 
 
-def _reasons(nodes: Sequence[str]) -> list[tuple[str, str]]:
-    if not nodes:
-        return []
-    told = _said("scontrol", "-o", "show", "node", ",".join(nodes))
+def reasons(shown: str, start: float, end: float) -> list[tuple[str, str]]:
+    """Node → its reason, of those that were given while the job was there or soon after.
+
+    Args:
+        shown: what `scontrol --oneliner show node` said.
+        start: when the job began, seconds since 1970; 0 where it did not.
+        end: when it ended; 0 where it has not.
+    """
     found = []
-    for line in told.splitlines():
+    for line in shown.splitlines():
         name = re.match(r"NodeName=(\S+)", line)
-        reason = re.search(r" Reason=(.*?)(?: Comment=| Extra=|\s*$)", line)
-        if name and reason:
+        reason = re.search(r" Reason=(.*?)(?: \[[^\]@]*@(\S+)\])?(?: Comment=| Extra=|\s*$)", line)
+        if not name or not reason:
+            continue
+        # A prolog that failed after its end was another job's; a health check needs a moment.
+        late = 0 if reason[1].startswith("Prolog") else _SOON
+        at = datetime.fromisoformat(reason[2]).timestamp() if reason[2] else end
+        if not (start and at < start - 1) and not (end and at > end + late):
             found.append((name[1], f"Reason={reason[1]}"))
     return found
 

@@ -46,7 +46,8 @@ def submitted(lab: RunningLab, wrap: str, options: str = "") -> str:
 
 
 def ended(lab: RunningLab, job: str) -> bool:
-    return lab.ssh("ctl", f"squeue -h -j {job} -t R,CG,CF", check=False).stdout == ""
+    """It neither waits nor runs any more."""
+    return lab.ssh("ctl", f"squeue -h -j {job}", check=False).stdout == ""
 
 
 def verb(lab: RunningLab, job: str) -> dict[str, Any]:

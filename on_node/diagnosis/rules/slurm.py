@@ -85,12 +85,26 @@ SLURM: tuple[Rule, ...] = (
         "sacct says by which user (State=CANCELLED by UID).",
         "scancel(1)",
         {
-            "sacct": (r"State=CANCELLED",),
-            "output": (r"\*\*\* (JOB|STEP) \S+ ON \S+ CANCELLED AT \S+ \*\*\*",),
+            "sacct": (r"^State=CANCELLED",),
+            "output": (r"\*\*\* JOB \S+ ON \S+ CANCELLED AT \S+ \*\*\*",),
         },
         "exception",
         0.6,
         explained_by=("walltime", "preempted"),
+    ),
+    Rule(
+        "step-cancelled",
+        "A step was cancelled: by srun for a rank that ended badly, or by scancel",
+        "srun cancels a step with --kill-on-bad-exit, or --wait after its first rank has ended: "
+        "look for that rank. Else ask whoever may cancel steps of this job.",
+        "srun(1), --kill-on-bad-exit and --wait",
+        {
+            "sacct": (r"^Step=\S+ State=CANCELLED",),
+            "output": (r"\*\*\* STEP \S+ ON \S+ CANCELLED AT \S+ \*\*\*",),
+        },
+        "symptom",
+        0.4,
+        explained_by=("walltime", "preempted", "cancelled", "killed"),
     ),
     Rule(
         "prolog",
