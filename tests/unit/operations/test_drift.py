@@ -18,6 +18,7 @@ from remote.bundle import Bundle, Directory, File
 from remote.contact import ContactError, Reply
 from remote.host import Host
 from settings import parse
+from templates.rendering import render
 from tests.unit.components.test_cluster import bare
 
 APPLIER = "the applier\n"
@@ -218,3 +219,21 @@ def test_a_host_that_cannot_compare_is_told_with_its_own_words() -> None:
         "cn01": "start: runs as admin, not as root; connect as root",
         "cn02": "host key: shows another; compare it; then slurmstack node replace cn02",
     }
+
+
+def test_what_a_role_made_and_leaves_until_it_goes_is_not_by_hand(tmp_path: Path) -> None:
+    """A script that jobs may still run is lasting: its role stays the one who made it."""
+    state, folder = tmp_path / "state", tmp_path / "scripts"
+    (state / "programs").mkdir(parents=True)
+    folder.mkdir()
+    for name in ("held", "left", "by-hand"):
+        (folder / name).touch()
+    (state / "programs/manifest").write_text(f"lasting {folder}/held\n")
+    (state / "programs/created").write_text(f"path {folder}/held\npath {folder}/left\n")
+    script = render(
+        "drift/node.sh", state=state, applier="/none", served="/none", controller=False,
+        folders=[str(folder)], made=["/none"],
+    )  # fmt: skip
+    done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, check=True)
+    told = [line for line in done.stdout.splitlines() if line.startswith("hand-made")]
+    assert told == [f"hand-made {folder}/by-hand"]
