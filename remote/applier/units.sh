@@ -122,6 +122,11 @@ look_at_unit() { # beside: unit, number, restart_on, load, enabled, enablement, 
     esac
 }
 
+# A way of its own to take up files tells others of them, too, which a start does not.
+tell_others() { # beside: unit, number
+    ! is_due reload "$unit" || [ ! -e "$work/block/$number.reload" ] || reload_unit
+}
+
 apply_unit() {
     look_at_unit
     case $load:$unfit in
@@ -140,12 +145,14 @@ apply_unit() {
     case $turn in
         stop) systemctl_step "unit $unit" "$time" stop "$unit"; did "stopped $unit" ;;
         start)
+            first=yes
+            ! grep -qxF -e "started $unit" "$state/created" || first=''
             remember "started $unit"
-            systemctl_step "unit $unit" "$time" start "$unit"; did "started $unit" ;;
+            systemctl_step "unit $unit" "$time" start "$unit"; did "started $unit"
+            [ -n "$first" ] || tell_others ;;
         restart)
             systemctl_step "unit $unit" "$time" restart "$unit"; did "restarted $unit"
-            # A way of its own to take up files tells others of them, too, which a restart does not.
-            ! is_due reload "$unit" || [ ! -e "$work/block/$number.reload" ] || reload_unit ;;
+            tell_others ;;
         reload) reload_unit ;;
     esac
     replace_state "keys/$unit" "$keys"
