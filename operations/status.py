@@ -107,7 +107,8 @@ def script(cluster: Cluster) -> str:
         "controller/status.sh",
         munge_key=munge_key.PATH,
         jwt=jwt_key_pair,
-        rest=slurmrestd,
+        rest=slurmrestd.certificate(settings) if settings.rest is not None else None,
+        site_pem=slurmrestd.SITE_PEM,
         dumps=dump,
         held=str(job_guard.HELD),
     )

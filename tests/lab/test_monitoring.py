@@ -258,7 +258,7 @@ def test_the_setting_gone_takes_everything_away(lab: RunningLab, pages: Pages, b
             node,
             # dpkg leaves the empty folder, in which ours still was when the package went.
             "ls -d /etc/prometheus/* /var/lib/prometheus /etc/default/prometheus* "
-            "/var/lib/slurmstack-metrics /usr/local/lib/slurmstack/*metrics* "
+            "/var/lib/slurmstack-metrics/* /usr/local/lib/slurmstack/*metrics* "
             "/usr/local/lib/slurmstack/slurm-exporter /etc/systemd/system/*metrics* "
             "/etc/systemd/system/*exporter* 2>/dev/null; dpkg -l | grep '^.i.*prom'; "
             "ss -Hltn | grep -E ':(9090|9093|9100) '; true",
