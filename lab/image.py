@@ -69,7 +69,7 @@ def build(lab: Lab, cache: Path, options: Mapping[str, str], log: Path) -> Path:
     `options` are apt options that the nodes share with this machine. Two labs that start at once
     build it once.
     """
-    with _locked(cache):
+    with locked(cache):
         image = find(cache, options)
         if image is not None:
             return image
@@ -142,7 +142,8 @@ def _digest(options: Mapping[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Two that make something in the cache, one after the other."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder, os.O_RDONLY)
     try:

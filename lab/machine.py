@@ -21,7 +21,7 @@ from lab import keys, mirror, virtual_machine
 from lab.errors import LabError
 from lab.names import USER, USER_ID, Lab, places
 from lab.network import tap_down
-from lab.system import booted_with_systemd, environment, is_alive, processes, run, wait_for
+from lab.system import booted_with_systemd, is_alive, processes, run, start, wait_for
 
 # Of a busy machine, too.
 BOOT_SECONDS = 240
@@ -146,17 +146,7 @@ def boot(lab: Lab, node: str) -> bool:
     cgroups = _cgroups(lab, node)
     for cgroup in cgroups:
         cgroup.mkdir(exist_ok=True)
-    start = ["sh", "-c", _IN_CGROUPS, "sh", *map(str, cgroups), "--", *command]
-    with console.open("a") as sink:
-        subprocess.Popen(
-            start,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=environment(),
-            cwd="/",
-        )
+    start(["sh", "-c", _IN_CGROUPS, "sh", *map(str, cgroups), "--", *command], console)
     return True
 
 

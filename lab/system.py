@@ -78,6 +78,20 @@ def run(
     return done
 
 
+def start(command: Sequence[str], log: Path) -> None:
+    """Start what outlives this process, its output at the end of `log`."""
+    with log.open("a") as sink:
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment(),
+            cwd="/",
+        )
+
+
 def _see(log: Path | None, output: str) -> str:
     if log is not None:
         output = log.read_text(errors="replace")

@@ -8,17 +8,16 @@ be a virtual one itself.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 from lab import mirror
 from lab.errors import LabError
+from lab.image import locked
 from lab.names import Lab
 from lab.network import tap_up
-from lab.system import environment, run
+from lab.system import run, start
 
 #: What is called, and Debian's package of it; e2fsprogs is essential.
 QEMU, QEMU_PACKAGE = "qemu-system-x86_64", "qemu-system-x86"
@@ -53,16 +52,12 @@ def kernel(lab: Lab, cache: Path, image: Path, log: Path) -> Path:
     if reason is not None:
         raise LabError(reason)
     layer = cache / f"kernel-{image.name.removeprefix('image-')}"
-    descriptor = os.open(cache, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with locked(cache):
         if not layer.exists():
             _make_layer(lab, image, layer, log)
             for other in cache.glob("kernel-*"):
                 if not (cache / other.name.replace("kernel-", "image-", 1)).exists():
                     shutil.rmtree(other)
-    finally:
-        os.close(descriptor)
     return layer
 
 
@@ -84,16 +79,7 @@ def boot(lab: Lab, node: str, root: Path, layer: Path) -> None:
     tap = f"tap,id=lab,ifname={tap_up(lab, node)},script=no,downscript=no"
     command += ["-netdev", tap, "-device", f"virtio-net-pci,netdev=lab,mac={_mac(lab, node)}"]
     command += ["-device", "virtio-rng-pci"]
-    with (folder / "qemu.log").open("a") as sink:
-        subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=environment(),
-            cwd="/",
-        )
+    start(command, folder / "qemu.log")
 
 
 def remove_disk(lab: Lab, node: str) -> None:
