@@ -23,12 +23,11 @@ import pwd
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from on_node import slurm_state
+from on_node import job_state, slurm_state
 from on_node.slurm_state import UNLIMITED, Config, Job, Node, Partition
 
 SLURM_CONF = "/etc/slurm/slurm.conf"
@@ -38,11 +37,6 @@ HELD = Path("/run/slurmstack/held-nodes")
 REASON = "slurmstack: slurm.conf is being changed"
 #: Jobs that one message names of each kind.
 _NAMED = 12
-#: Seconds within which slurmctld has saved what has changed (SAVE_MAX_WAIT in state_save.c is 5).
-_SAVED = 15
-#: Seconds after the time that slurmctld tells of a start, by which that start is saved: the time is
-#: in whole seconds, and from before the start is made.
-_PACKED = 8
 
 #: What a change does → the jobs that suffer it.
 Harm = dict[str, list[Job]]
@@ -421,17 +415,11 @@ def _compared(config: Config) -> tuple[object, ...]:
 def _jobs(shown: str, old: Config, new: Config) -> list[Job]:
     """The jobs that wait or have nodes; if a partition goes, with all that they may run in."""
     jobs = slurm_state.jobs_of_scontrol(shown, slurm_state.expand)
-    state = Path(old.parameters.get("statesavelocation", "/nowhere")) / "job_state"
-    if old.partitions.keys() <= new.partitions.keys() or not state.exists():
+    if old.partitions.keys() <= new.partitions.keys():
         return jobs
-    # slurmctld saves what changes within seconds. A newer file alone does not tell: it may have
-    # been packed right before the start.
-    last, until = max((job.started for job in jobs), default=0), time.monotonic() + _SAVED
-    while time.monotonic() < until and (
-        time.time() < last + _PACKED or state.stat().st_mtime <= last + 1
-    ):
-        time.sleep(0.5)
-    return slurm_state.with_all_partitions(jobs, state.read_bytes())
+    return job_state.with_all_partitions(
+        jobs, Path(old.parameters["statesavelocation"]) / "job_state"
+    )
 
 
 def _text(path: str) -> str | None:

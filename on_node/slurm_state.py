@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 #: Folds out a host list; scontrol does it on a host, without asking a daemon.
 Expand = Callable[[str], "tuple[str, ...]"]
@@ -21,13 +20,6 @@ WAITING = frozenset(
 )
 #: States of a job that has nodes and can lose something. One that is COMPLETING has ended.
 ACTIVE = frozenset(("RUNNING", "SUSPENDED", "CONFIGURING", "SIGNALING", "STAGE_OUT", "STOPPED"))
-
-
-#: What is read above a job's partitions in job_state: its record so far, and its nodes with their
-#: bitmap, are shorter.
-_RECORD, _LIST = 2**16, 2**13
-#: A job's nodes, right before its partitions; 24.11 and later: their number and bitmap, too.
-_NODES = re.compile(rb"\0\0..([^\0]+)\0(.{8}\0\0..0x[0-9A-F]*\0)?\Z", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -128,8 +120,8 @@ class Job:
     #: Its number, and its nodes, as Slurm writes them.
     number: int = 0
     node_list: str = ""
-    #: Seconds since the epoch; 0 where it has not started.
-    started: float = 0
+    #: Whether Slurm may requeue it: 1 or 0, as scontrol tells it.
+    requeue: str = ""
 
     @property
     def waits(self) -> bool:
@@ -204,46 +196,6 @@ def _tasks(text: str) -> set[int]:
     for first, last, step in re.findall(r"(\d+)(?:-(\d+))?(?::(\d+))?", text):
         tasks |= {*range(int(first), int(last or first) + 1, int(step or 1))}
     return tasks
-
-
-def with_all_partitions(jobs: Sequence[Job], state: bytes) -> list[Job]:
-    """Jobs that have nodes, with all partitions that they were submitted to.
-
-    slurmctld tells clients only of the one in which a job runs, but ends the job when any of the
-    others goes (get_part_list in slurmctld/partition_mgr.c). Its job_state has them, that one
-    first, right after the job's nodes, of which 24.11 and later write number and bitmap as well
-    (job_record_pack in common/job_record.c). A string is written behind its length, and ends with
-    a zero byte.
-
-    Args:
-        jobs: as clients are told.
-        state: what the file job_state holds.
-    """
-    alike: dict[tuple[bytes, bytes], list[Job]] = {}
-    for job in jobs:
-        if not job.waits and job.partitions:
-            where = job.node_list.encode(), job.partitions[0].encode()
-            alike.setdefault(where, []).append(job)
-    firsts = b"|".join(sorted({re.escape(first) for _, first in alike}))
-    of_job: dict[str, tuple[str, ...]] = {}
-    for found in re.finditer(rb"\0\0..((" + firsts + rb"),[^\0]+)\0", state, re.DOTALL):
-        above = state[max(0, found.start() - _RECORD) : found.start()]
-        nodes = _NODES.search(above[-_LIST:])
-        some = alike.get((nodes[1], found[2]), []) if nodes else []
-        # In 24.11 and later, each job's number is followed by its state, farther up in its record.
-        if nodes and nodes[2]:
-            some = sorted(some, key=lambda job: _last_number(above, job.number))[-1:]
-        of_job |= {job.id: tuple(found[1].decode(errors="replace").split(",")) for job in some}
-    return [replace(job, partitions=of_job.get(job.id, job.partitions)) for job in jobs]
-
-
-def _last_number(text: bytes, number: int) -> int:
-    """Where the number of a job that runs (1) or is suspended (2) is last; -1 where it is not."""
-    packed, at = number.to_bytes(4, "big"), len(text)
-    while (at := text.rfind(packed, 0, at + 3)) >= 0:
-        if text[at + 7 : at + 8] in (b"\1", b"\2"):
-            return at
-    return -1
 
 
 def reservations() -> list[dict[str, str]]:
@@ -402,7 +354,7 @@ def _job(values: Mapping[str, str], state: str, line: str, expand: Expand) -> Jo
         licenses=_licenses(values.get("Licenses", "")),
         number=_integer(values.get("JobId")),
         node_list=nodes,
-        started=_instant(values.get("StartTime", "")) if state in ACTIVE else 0,
+        requeue=values.get("Requeue", ""),
     )  # fmt: skip
 
 
@@ -464,14 +416,6 @@ def seconds(text: str) -> float:
     if third is not None:
         return ((first or 0) * 60 + (second or 0)) * 60 + third
     return (first or 0) * 60 + (second or 0)
-
-
-def _instant(text: str) -> float:
-    """A point in time as scontrol prints it, in local time."""
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return 0
 
 
 def megabytes(text: str) -> int:

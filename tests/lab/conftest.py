@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -99,6 +100,13 @@ class RunningLab:
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell command on a node as root."""
         return machine.ssh(self.lab, node, command, check=check, timeout=timeout)
+
+    def shown(self, node: str, what: str) -> str:
+        """What sinfo tells of a node in the columns `what`, its state first (%T, --format of
+        sinfo(1)); not whether it has missed a message (`*`: it answers the next) or a job is
+        planned for it (`-`)."""
+        told = self.ssh("ctl", f"sinfo -h -N -n {node} -o '{what}' | head -n 1").stdout.strip()
+        return re.sub(r"^planned\b", "idle", re.sub(r"^([a-z]+)[*-]+", r"\1", told))
 
     def send(
         self,

@@ -43,10 +43,8 @@ def state_of(lab: RunningLab, job: str) -> str:
 
 
 def node(lab: RunningLab, name: str) -> str:
-    """State, reason and who gave it; not whether it has just answered, or is planned for a job."""
-    shown = lab.ssh("ctl", f"sinfo -h -N -n {name} -o '%T|%E|%u' | head -n 1").stdout
-    shown = re.sub(r"[*-]+\|", "|", shown.strip(), count=1)
-    return re.sub(r"^planned\|", "idle|", shown)
+    """State, reason and who gave it."""
+    return lab.shown(name, "%T|%E|%u")
 
 
 def conf(lab: RunningLab) -> str:
@@ -311,10 +309,14 @@ def hardware(lab: RunningLab, name: str) -> dict[str, int]:
 
 def test_what_scontrol_does_not_tell_of_jobs(clean: RunningLab) -> None:
     lab = clean
-    # slurmctld names the partition in which it runs, and would end it when the other one goes.
-    several = submit(lab, "-p main,gpu -w cn02 --mem=100")
+    # slurmctld names the partition in which it runs, and would end it when the other one goes. It
+    # has started it before one that waits for both nodes, and saved nothing of that yet.
+    first = submit(lab, "-w cn01 --mem=0")
+    second = submit(lab, "-N 2 --mem=0", "PENDING")
+    several = submit(lab, "-p main,gpu -w cn02 --mem=100 -t 60")
     said = refused(lab, without_gpu_partition)
     assert f"partition gpu goes: job {several} (root, main,gpu, running on cn02)" in said
+    lab.ssh("ctl", f"scancel {first} {second}")
     # It would forget what is above, and its nodes would end it as unknown.
     said = refused(lab, lambda it: it["slurm"].update(MaxJobCount=1))
     assert re.search(r"slurmctld keeps \d+ jobs.*MaxJobCount of 1", said), said

@@ -52,8 +52,7 @@ def checked(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def state(lab: RunningLab, node: str = "cn02") -> str:
-    shown = lab.ssh("ctl", f"sinfo -h -N -n {node} -p main -o '%T %E'").stdout.strip()
-    return shown.replace("*", "", 1)  # a node that was silent a moment ago
+    return lab.shown(node, "%T %E")
 
 
 def look(lab: RunningLab, node: str = "cn02") -> int:

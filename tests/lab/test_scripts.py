@@ -94,7 +94,7 @@ def test_gpus_and_the_job_container_change_together(restored: RunningLab) -> Non
 def _resumed(lab: RunningLab, node: str) -> bool:
     """Whether it is idle; else it is told to resume once more."""
     lab.ssh("ctl", f"scontrol update NodeName={node} State=RESUME", check=False)
-    return lab.ssh("ctl", f"sinfo -h -n {node} -o %T").stdout == "idle\n"
+    return lab.shown(node, "%T") == "idle"
 
 
 def test_a_node_is_rebooted(lab: RunningLab) -> None:

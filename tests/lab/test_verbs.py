@@ -99,7 +99,7 @@ def locks(lab: RunningLab) -> Path:
 
 
 def state(lab: RunningLab, name: str) -> str:
-    return lab.ssh("ctl", f"sinfo -h -N -n {name} -o %T | head -n 1").stdout.strip()
+    return lab.shown(name, "%T")
 
 
 def submitted(lab: RunningLab, name: str, seconds: int = 1800) -> str:
@@ -192,7 +192,6 @@ def test_a_class_and_a_partition_are_host_lists(lab: RunningLab) -> None:
         assert all("DRAIN" in it["state"] for it in told["nodes"].values())
         assert all(it["by"].endswith(f"@{socket.gethostname()}") for it in told["nodes"].values())
         node(lab, "resume", hosts)
-    # A node that misses one message (`idle*`) answers the next.
     await_that(lambda: state(lab, "cn01") == state(lab, "cn02") == "idle")
 
 

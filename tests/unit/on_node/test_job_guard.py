@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -239,71 +237,6 @@ def test_a_max_job_count_with_which_slurmctld_would_forget_jobs() -> None:
     # What it runs by already is its own business.
     few = replace(old(), parameters={"maxjobcount": "4"})
     assert [*job_guard.too_many(count, few, few)] == []
-
-
-#: What scontrol said when slurmctld 24.11 wrote the file job_state beside this one.
-SUBMITTED = "\n".join(
-    f"JobId={number} JobName=wrap UserId=root(0) JobState=RUNNING Partition=main NodeList={node} "
-    for number, node in ((8, "cn01"), (9, "cn02"), (10, "cn01"))
-)
-#: Of a state as 23.11 writes it: nodes, and at once the partitions.
-OF_23_11 = b"\0\0\0\4\0\0\0\5cn02\0\0\0\0\x0amain,gpu2\0\0\0\0\5wrap\0"
-
-
-def test_a_running_job_counts_in_all_partitions_that_it_was_submitted_to() -> None:
-    state = Path(__file__).with_name("job_state").read_bytes()
-    jobs = slurm_state.with_all_partitions(read(SUBMITTED), state)
-    assert {job.id: job.partitions for job in jobs} == {
-        "8": ("main", "gpu"), "9": ("main", "gpu"), "10": ("main",),
-    }  # fmt: skip
-    new = slurm_state.config_of_text(CONF.replace("PartitionName=gpu ", "PartitionName=g "), expand)
-    found = job_guard.all_harm(jobs, old(), new, [], lambda user: frozenset())
-    assert {what: [job.id for job in some] for what, some in found.items()} == {
-        "partition gpu goes": ["8", "9"]
-    }
-    assert [job.partitions for job in slurm_state.with_all_partitions(read(SUBMITTED), OF_23_11)] == [
-        ("main",), ("main", "gpu2"), ("main",)
-    ]  # fmt: skip
-    assert slurm_state.with_all_partitions(read(WAITING), state) == read(WAITING)
-
-
-class Clock:
-    """The module `time`, as a slurmctld goes by that saves what it has packed a moment before."""
-
-    def __init__(self, state: Path, started: float) -> None:
-        self.now, self.saves = started + 1.2, started + 5
-        self.state, self.recorded = state, state.read_bytes()
-        # Packed right before the start, written right after the second in which it was.
-        state.write_bytes(b"")
-        os.utime(state, (started + 1.1, started + 1.1))
-
-    def time(self) -> float:
-        return self.now
-
-    monotonic = time
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        if self.now >= self.saves:
-            self.state.write_bytes(self.recorded)
-            os.utime(self.state, (self.saves, self.saves))
-
-
-def test_a_job_that_has_just_started_is_read_when_it_is_saved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    state = tmp_path / "job_state"
-    state.write_bytes(Path(__file__).with_name("job_state").read_bytes())
-    shown = "\n".join(line + "StartTime=2026-01-31T12:00:00" for line in SUBMITTED.splitlines())
-    started = max(job.started for job in read(shown))
-    monkeypatch.setattr(slurm_state, "expand", expand)
-    monkeypatch.setattr(job_guard, "time", Clock(state, started))
-    was = replace(old(), parameters={"statesavelocation": str(tmp_path)})
-    new = slurm_state.config_of_text(CONF.replace("PartitionName=gpu ", "PartitionName=g "), expand)
-    found = job_guard.all_harm(
-        job_guard._jobs(shown, was, new), was, new, [], lambda user: frozenset()
-    )
-    assert [job.id for job in found["partition gpu goes"]] == ["8", "9"]
 
 
 def test_reservations_of_what_goes() -> None:
