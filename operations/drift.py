@@ -28,7 +28,7 @@ from operations.replace import wish
 from operations.stack import Applied
 from operations.up import up
 from remote.answer import Answer, AnswerError, parse_answer
-from remote.commands import APPLIER, APPLIER_PATH, STATE_PATH
+from remote.commands import APPLIER, APPLIER_PATH, STATE_PATH, take_back
 from remote.comparison import Difference, answered, read_comparison
 from remote.contact import ContactError, Reply, run_on_hosts, wait_for
 from remote.framing import END
@@ -223,6 +223,7 @@ def judge(node: str, held: Sequence[Applied], text: str, report: Report) -> dict
         return facts
     report.compared.append(node)
     findings = [*_of_bundles(node, comparison.differences)]
+    known = {one.role for one in held}
     report.failed += [f"{node}: {role}: {why}" for role, why in comparison.failed.items()]
     for line in rest.splitlines():
         word, _, value = line.partition(" ")
@@ -231,6 +232,8 @@ def judge(node: str, held: Sequence[Applied], text: str, report: Report) -> dict
             facts[first] = second
         elif word == "served":
             facts[f"served {second}"] = first
+        elif word == "role" and value not in known:
+            findings.append(_begun(node, value))
         elif word == "hand-made":
             findings.append(_hand_made(node, value))
         elif word == "not-decoded":
@@ -260,6 +263,13 @@ def _hand_made(node: str, path: str) -> Finding:
         command += f"; systemctl daemon-reload; systemctl restart {match[1]}"
     found = "is no role's and no package's"
     return Finding(node, "hand-made", path, found, command=command, where=node)
+
+
+def _begun(node: str, role: str) -> Finding:
+    """A role whose first bundle failed, and that the settings then named no more: Pulumi's state
+    has never held it."""
+    found = "was begun on this host, and is in no bundle of the stack"
+    return Finding(node, "role", role, found, command=take_back(node, role), where=node)
 
 
 def _munge(node: str, found: str) -> Finding:

@@ -74,6 +74,12 @@ FIND_APPLIER = f"[ -x {APPLIER_PATH} ]"
 """Fails where the applier is missing."""
 
 
+def take_back(node: str, role: str) -> str:
+    """What takes a role back that is in no bundle, as typed on its node."""
+    bundle = rf"slurmstack-bundle 1\nnode {node}\nrole {role}\nend\n"
+    return f"printf '{bundle}' | {APPLIER_PATH} remove"
+
+
 def runs(seconds: float) -> str:
     """Prints a line `RECORD:WORDS` for each role that the applier has begun to apply within the
     last seconds: the error that it ended with, or nothing (it went well, or was cut off)."""

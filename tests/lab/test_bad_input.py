@@ -87,4 +87,19 @@ def test_an_open_sum_stops_before_anything_is_unpacked(
     assert "nothing was unpacked" in said
     assert lab.ssh("ctl", "ls /var/lib/slurmstack-packages/artifacts").stdout == ""
     assert lab.ssh("ctl", "dpkg-query -W enroot", check=False).returncode != 0
+    # Pulumi's state has never held the role that was begun; it is told, and taken back by a word.
+    (left,) = drift(lab, ends=2)
+    assert (left["kind"], left["name"], left["role"]) == ("role", "package-host", None)
+    lab.ssh("ctl", left["command"])
+    assert drift(lab, ends=0) == []
+    assert lab.ssh("ctl", "ls -d /var/lib/slurmstack/package-host", check=False).stdout == ""
     assert sorted(lab.ssh("ctl", "srun -N2 hostname").stdout.split()) == ["cn01", "cn02"]
+
+
+def drift(lab: RunningLab, ends: int) -> list[dict[str, Any]]:
+    """What is other on the controller than the state says."""
+    words = ("slurmstack", "drift", "ctl", "--json", "--stack", lab.name)
+    done = lab.run(*words, check=False)
+    assert done.returncode == ends, done.stdout + done.stderr
+    differs: list[dict[str, Any]] = json.loads(done.stdout)["differs"]
+    return differs

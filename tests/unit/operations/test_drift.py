@@ -80,6 +80,16 @@ def test_a_machine_that_was_installed_anew_is_one_finding() -> None:
     assert one.found == "is another machine: its id is def, not abc"
 
 
+def test_a_role_that_no_bundle_names_has_the_way_back() -> None:
+    (one,) = said(facts=f"{FACTS}role slurmd\nrole package-host\n")
+    assert (one.kind, one.name, one.role, one.where) == ("role", "package-host", None, "cn01")
+    assert one.command is not None
+    bundle, _, applied_by = one.command.partition(" | ")
+    assert applied_by == "/usr/local/lib/slurmstack/apply remove"
+    printed = subprocess.run(["sh", "-c", bundle], capture_output=True, text=True, check=True)
+    assert printed.stdout == "slurmstack-bundle 1\nnode cn01\nrole package-host\nend\n"
+
+
 def test_another_applier() -> None:
     (one,) = said(facts=FACTS.replace(SUM, "0" * 64))
     assert (one.name, one.found, one.role) == ("/usr/local/lib/slurmstack/apply", "content", "node")

@@ -32,12 +32,18 @@ slurmstack-answer end
 CLUSTER = "differs node cn01\\tWeight 77, not 10\\tscontrol update NodeName=cn01 Weight=10"
 
 
-def looked(tmp_path: Path, answer: str, cluster: str = "") -> tuple[list[str], list[str]]:
+def looked(
+    tmp_path: Path, answer: str, cluster: str = "", begun: tuple[str, ...] = ()
+) -> tuple[list[str], list[str]]:
     (tmp_path / "answer").write_text(answer)
     for role in ("slurmd", "applied-before-hashes-were-kept"):
         (tmp_path / "state" / role).mkdir(parents=True)
         (tmp_path / "state" / role / "manifest").touch()
     (tmp_path / "state/slurmd/applied").touch()
+    for role in begun:
+        (tmp_path / "state" / role).mkdir()
+        for name in ("manifest", "pending"):
+            (tmp_path / "state" / role / name).touch()
     text = render(
         "host/drift-check.sh",
         applier=f"cat {tmp_path}/answer; : ",
@@ -71,6 +77,13 @@ def test_what_differs_is_counted_by_role_and_kind(tmp_path: Path) -> None:
     assert "slurmstack_drift_unknown_roles 1" in metrics
     assert 'slurmstack_drift_failed{role="jwt"} 1' in metrics
     assert 'slurmstack_drift_failed{role="slurmd"} 0' in metrics
+
+
+def test_a_role_that_never_came_to_its_end_differs(tmp_path: Path) -> None:
+    said, metrics = looked(tmp_path, ANSWER, begun=("package-host",))
+    assert said[-1] == "package-host: role package-host was begun, and not applied to the end"
+    assert 'slurmstack_drift_differences{role="package-host",kind="role"} 1' in metrics
+    assert "slurmstack_drift_unknown_roles 1" in metrics
 
 
 def test_nothing_differs_is_one_line(tmp_path: Path) -> None:
