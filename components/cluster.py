@@ -28,6 +28,7 @@ from components.host.storage import Storage
 from components.inventory import join
 from components.keys.jwt_key_pair import JwtKeyPair
 from components.keys.munge_key import MungeKey
+from components.kubernetes.job_files import JobFiles
 from components.login.login_node import LoginNode
 from components.monitoring.monitoring_tls import MonitoringTls
 from components.monitoring.node_exporter import NodeExporter
@@ -63,6 +64,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     Apptainer,
     DriftCheck,
     JobDiagnosis,
+    JobFiles,
     MonitoringTls,
     NodeExporter,
     SlurmExporter,

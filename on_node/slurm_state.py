@@ -59,6 +59,8 @@ class Partition:
     state: str = "UP"
     #: AllowAccounts, DenyAccounts, AllowQos, DenyQos, AllowGroups → names; absent: no rule.
     rules: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    #: Whether jobs that name none run in it: no matter for jobs that there are.
+    default: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -402,6 +404,7 @@ def _partition(values: Mapping[str, str], all_nodes: tuple[str, ...], expand: Ex
         float(maximum) if maximum.isdigit() else UNLIMITED,
         values.get("state", "UP").upper(),
         rules,
+        values.get("default", "").upper() == "YES",
     )
 
 

@@ -29,6 +29,7 @@ from settings.hostlist import expand
 from settings.identities import Identities
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.jwt import Jwt
+from settings.kubernetes import KubernetesBridge
 from settings.modules import Modules
 from settings.monitoring import Monitoring
 from settings.packages import Packages
@@ -317,6 +318,7 @@ class Settings(Model):
     excluded: dict[Name, Reason] = Field(default_factory=dict)
     drift_check: DriftCheck | None = None
     diagnosis: Diagnosis | None = None
+    kubernetes_bridge: KubernetesBridge | None = None
     monitoring: Monitoring | None = None
     #: A secret: the password of the pages, in place of the one that is made.
     monitoring_password: SecretStr | None = None

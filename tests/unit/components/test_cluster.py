@@ -180,7 +180,7 @@ def everything() -> dict[str, Any]:
         "accounting": {}, "apptainer": {}, "enrootPyxis": CONTAINERS, **with_certificate(GOOD),
         "storage": {"home": {"server": "in", "path": "/srv/home"}},
         "jobContainer": {"BasePath": "/srv/tmp", "InitScript": "/usr/local/sbin/init"},
-        "monitoring": {},
+        "monitoring": {}, "kubernetesBridge": {"registries": [{"name": "hub:5000"}]},
     }  # fmt: skip
 
 
@@ -316,6 +316,8 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     ),
     "cn01-slurmd": ("ComputeNode::cn01", {"cn01-munge-key", "cn01-packages", "ctl-slurmctld"}),
     "cn01-apptainer": ("Apptainer::apptainer", {"cn01-packages", "cn01-system"}),
+    "ctl-job-files": ("JobFiles::ctl", {"ctl-system", "ctl-slurmctld"}),
+    "in-job-files": ("JobFiles::in", {"in-system", "in-storage", "in-login"}),
     "ctl-monitoring-tls": ("MonitoringTls::ctl", {"ctl-system"}),
     "ctl-node-exporter": ("NodeExporter::ctl", {"ctl-system", "ctl-monitoring-tls"}),
     "in-node-exporter": ("NodeExporter::in", {"in-system", "ctl-monitoring-tls"}),

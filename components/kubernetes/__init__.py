@@ -1,0 +1,1 @@
+"""The bridge to Kubernetes: Slurm schedules, Kubernetes runs."""

@@ -1,0 +1,1 @@
+"""Jobs for Kubernetes: what people put into the submit folder, read, checked and submitted."""

@@ -1,0 +1,40 @@
+"""`slurmstack job …`: jobs for Kubernetes."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from operations import job_check
+from operations.cluster import Cluster
+from operations.console import Json, Project, Stack, errors_on_one_line, show_json
+
+commands = typer.Typer(no_args_is_help=True, help="Jobs for Kubernetes.")
+
+
+@commands.callback()
+def _group() -> None:
+    """Keeps the verbs a group."""
+
+
+@commands.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="A batch script with its headers.")],
+    user: Annotated[
+        str, typer.Option("--user", help="Whose job it is to be; left out, who you are here.")
+    ] = "",
+    stack: Stack = None,
+    project: Project = Path(),
+    as_json: Json = False,
+) -> None:
+    """All that is wrong with a job file, by line. Exit code 1 where something is."""
+    with errors_on_one_line():
+        told = job_check.check(Cluster.of(stack, project), file, user or getpass.getuser())
+    if as_json:
+        show_json({"file": str(file), "mistakes": told})
+    else:
+        typer.echo("\n".join(f"{file}: {line}" for line in told) or f"{file}: nothing is wrong")
+    raise typer.Exit(1 if told else 0)
