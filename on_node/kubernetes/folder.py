@@ -14,6 +14,7 @@ slurmctld for the job, which cannot have ended and been forgotten meanwhile.
 from __future__ import annotations
 
 import os
+import re
 import time
 import uuid
 from collections import Counter
@@ -28,6 +29,8 @@ from on_node.kubernetes.registry import NotNow
 from on_node.kubernetes.rules import Person, Rules
 from on_node.kubernetes.submission import Refused
 
+#: Without what changes a line of the journal, or is no text.
+_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 #: Bytes; a name gets a key of 34 and an ending before it.
 _LONGEST = 200
 #: Seconds after which slurmctld has a job that it was told of, or never will: MessageTimeout is 10
@@ -123,6 +126,8 @@ class Watcher:
         now, seen = time.monotonic(), {}
         entries = []
         for entry in os.scandir(self._folder("submit")):
+            if entry.name.startswith("."):
+                continue  # of a program that copies (rsync, an editor, NFS)
             try:
                 look = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
@@ -138,19 +143,20 @@ class Watcher:
             of_user[uid] += 1
             if of_user[uid] > self.site.waiting:
                 self._refuse_unread(name, f"more than {self.site.waiting} files of yours wait")
-            elif len(os.fsencode(name)) > _LONGEST:
-                self._refuse_unread(name, f"its name is longer than {_LONGEST} bytes")
+            elif not _NAME.fullmatch(name) or len(os.fsencode(name)) > _LONGEST:
+                self._refuse_unread(name, f"its name is {name!a}: expected a printable one")
             elif quiet >= self.site.settled:
                 yield name
 
     def _refuse_unread(self, name: str, reason: str) -> None:
-        taken = self._folder(".taken") / f"{uuid.uuid4().hex}--{name[:60]}"
+        plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:60]
+        taken = self._folder(".taken") / f"{uuid.uuid4().hex}--{plain}"
         try:
             (self._folder("submit") / name).rename(taken)
         except OSError as error:
-            self._wait(name, error.strerror or str(error))
+            self._wait(plain, error.strerror or str(error))
         else:
-            self._end(taken, name[:60], "failed", reason)
+            self._end(taken, plain, "failed", reason)
 
     def _attempt(self, name: str, taken: Path) -> None:
         """One file, as far as it goes now."""
@@ -164,6 +170,9 @@ class Watcher:
             self._end(taken, name, "failed", str(error))
         except (NotNow, OSError) as error:
             self._wait(name, str(error))
+        except Exception as error:
+            # Whatever is in a file, it stops the others of no one.
+            self._end(taken, name, "failed", f"cannot be read: {type(error).__name__}: {error}")
 
     def _job_of(self, taken: Path, key: str, name: str, owner: Person) -> str | None:
         """The id of the job that it has become; None where that is not known yet."""

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from on_node.kubernetes.job_file import JobFile, Mistake
 from on_node.slurm_state import Config, Node, Partition, gres_of_node, seconds
 
-_MEMORY = re.compile(r"(\d+)([KMGT]?)B?", re.IGNORECASE)
+_MEMORY = re.compile(r"([0-9]{1,12})([KMGT]?)B?", re.IGNORECASE | re.ASCII)
 _TO_MEBIBYTES = {"": 1.0, "K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1048576.0}
 #: Options that name files on the share.
 _PATHS = ("output", "error", "chdir")
@@ -168,8 +168,9 @@ def _time(job: JobFile) -> tuple[float | None, list[Mistake]]:
     value = job.value("time")
     if value is None:
         return None, []
-    form = r"\d+(:\d\d){0,2}|\d+-\d+(:\d\d){0,2}|UNLIMITED|INFINITE"
-    if not re.fullmatch(form, value, re.IGNORECASE):
+    number = "[0-9]{1,9}"
+    form = rf"({number}-)?{number}(:[0-9][0-9]){{0,2}}|UNLIMITED|INFINITE"
+    if not re.fullmatch(form, value, re.IGNORECASE | re.ASCII):
         text = f"--time: expected D-HH:MM:SS or HH:MM:SS; found {value}"
         return None, [Mistake(job.line("time"), text)]
     return seconds(value), []
@@ -199,19 +200,19 @@ def _gres(job: JobFile) -> Iterator[tuple[str, int]]:
             for kind, number in kinds.items():
                 yield (f"{what}:{kind}" if kind else what), number
     if (value := job.value("gpus-per-node")) and (
-        match := re.fullmatch(r"(?:(\w+):)?(\d+)", value)
+        match := re.fullmatch(r"(?:(\w+):)?([0-9]{1,9})", value)
     ):
         yield (f"gpu:{match[1]}" if match[1] else "gpu"), int(match[2])
 
 
 def _count(job: JobFile, option: str, otherwise: int) -> int:
     value = job.value(option) or ""
-    return int(value) if value.isdigit() else otherwise
+    return int(value) if re.fullmatch("[0-9]{1,9}", value) else otherwise
 
 
 def _nodes(job: JobFile) -> int:
     """The least number."""
-    match = re.match(r"\d+", job.value("nodes") or "")
+    match = re.match("[0-9]{1,9}", job.value("nodes") or "")
     return int(match[0]) if match else 1
 
 

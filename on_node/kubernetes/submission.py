@@ -123,10 +123,7 @@ def submit(job: JobFile, owner: Person, name: str, key: str) -> str:
     words = ["sbatch", "--parsable", "--hold", "--ignore-pbs", f"--comment={comment}"]
     words += [f"--chdir={home(owner)}"] if "chdir" not in job.options else []
     words += [f"--job-name={name}"] if "job-name" not in job.options else []
-    try:
-        done = _as(owner, words, job.text.encode())
-    except subprocess.TimeoutExpired:
-        raise NotNow(f"sbatch has not ended within {_SECONDS} s") from None
+    done = _as(owner, words, job.text.encode())
     if done.returncode == 0:
         return done.stdout.decode().strip().partition(";")[0]
     said = done.stderr.decode(errors="replace")
@@ -177,21 +174,28 @@ def home(owner: Person) -> str:
 def _as(
     owner: Person, words: Sequence[str], stdin: bytes = b""
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command as this user; what is in its environment is what a job begins with."""
+    """Run a command as this user; what is in its environment is what a job begins with.
+
+    Raises:
+        NotNow: it does not end.
+    """
     entry = pwd.getpwuid(owner.uid)
-    return subprocess.run(
-        words,
-        input=stdin,
-        capture_output=True,
-        timeout=_SECONDS,
-        check=False,
-        user=owner.uid,
-        group=entry.pw_gid,
-        extra_groups=os.getgrouplist(entry.pw_name, entry.pw_gid),
-        cwd="/",
-        env={
-            "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": entry.pw_dir, "USER": entry.pw_name,
-            "LOGNAME": entry.pw_name, "SHELL": entry.pw_shell, "LANG": "C.UTF-8",
-        },
-        umask=0o022,
-    )  # fmt: skip
+    try:
+        return subprocess.run(
+            words,
+            input=stdin,
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+            user=owner.uid,
+            group=entry.pw_gid,
+            extra_groups=os.getgrouplist(entry.pw_name, entry.pw_gid),
+            cwd="/",
+            env={
+                "PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": entry.pw_dir, "USER": entry.pw_name,
+                "LOGNAME": entry.pw_name, "SHELL": entry.pw_shell, "LANG": "C.UTF-8",
+            },
+            umask=0o022,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise NotNow(f"{words[0]} has not ended within {_SECONDS} s") from None

@@ -235,3 +235,39 @@ def test_a_job_that_its_owner_holds_is_not_released(tmp_path: Path, slurm: Slurm
     put(tmp_path, "a.sh", "#!/bin/sh\n#SBATCH -H\n")
     rounds(Watcher(site(tmp_path), lambda line: None), slurm)
     assert (len(slurm.jobs), slurm.released) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xff.sh", b"a\nb.sh", b"\x1b[2J.sh", "\u2028".encode(), b"x" * 240]
+)
+def test_no_name_stops_the_watcher(tmp_path: Path, slurm: Slurm, name: bytes) -> None:
+    said: list[str] = []
+    where = site(tmp_path)
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/submit/" + name)).write_text(GOOD)
+    put(tmp_path, "good.sh")
+    rounds(Watcher(where, said.append), slurm)
+    assert len(slurm.jobs) == 1
+    assert len(names(tmp_path, "failed")) == 2
+    assert all(line.isprintable() and line.encode() for line in said)
+
+
+def test_what_a_copying_program_has_begun_is_left(tmp_path: Path, slurm: Slurm) -> None:
+    put(tmp_path, ".train.sh.Xy12")
+    rounds(Watcher(site(tmp_path), lambda line: None), slurm)
+    assert names(tmp_path, "submit") == [".train.sh.Xy12"]
+
+
+def test_a_file_that_cannot_be_judged_stops_no_other(
+    tmp_path: Path, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(content: bytes, *_: object) -> tuple[JobFile, list[str]]:
+        if b"bad" in content:
+            raise ValueError("Exceeds the limit")
+        return JobFile(GOOD), []
+
+    monkeypatch.setattr(folder, "wrong", wrong)
+    put(tmp_path, "a.sh", "#!/bin/sh\nbad\n")
+    put(tmp_path, "b.sh")
+    rounds(Watcher(site(tmp_path), lambda line: None), slurm)
+    assert (tmp_path / "failed/a.sh.txt").read_text().startswith("cannot be read: ValueError")
+    assert names(tmp_path, "processed") == ["b.sh", "b.sh.txt"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from on_node.kubernetes.job_file import read
+from on_node.kubernetes.job_file import JobFile, read
 from on_node.kubernetes.rules import Person, Rules, mistakes
 from tests.unit.on_node.test_job_guard import old
 
@@ -72,3 +74,21 @@ def test_registries_and_scripts() -> None:
         "line 2: K8S_IMAGE: registry docker.io is not allowed; expected hub:5407, other",
         "line 3: K8S_SCRIPT: expected a whole path in /mnt/nas, /srv/data; found /etc/passwd",
     ]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["nodes", "mem", "cpus-per-task", "time", "gres", "gpus-per-node", "partition",
+                 "mem-per-cpu", "ntasks-per-node", "output"]
+            ),
+            st.one_of(st.text(max_size=12), st.from_regex("[0-9:/-]{1,12}"), st.just("9" * 5000)),
+        ),
+        max_size=5,
+    )
+)  # fmt: skip
+def test_any_value_is_judged(headers: list[tuple[str, str]]) -> None:
+    """A value that cannot be read is a mistake, or nothing: whoever watches the folder goes on."""
+    job = JobFile("#!/bin/sh\n", {name: (value, 2) for name, value in headers})
+    mistakes(job, RULES, old(), ANNA)
