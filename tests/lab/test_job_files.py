@@ -129,7 +129,7 @@ def test_all_that_is_wrong_is_told_at_once_by_line(jobs: RunningLab, tmp_path: P
     words = ("slurmstack", "job", "check", str(file), "--user", "alice", "--stack", jobs.name)
     done = jobs.run(*words, check=False)
     assert (done.returncode, done.stdout.count(f"{file}: line ")) == (1, 6)
-    file.write_text(GOOD)
+    file.write_text(GOOD.format(name="w"))
     assert jobs.run(*words).stdout == f"{file}: nothing is wrong\n"
 
 
