@@ -1,18 +1,19 @@
-"""`slurmstack job …`: jobs for Kubernetes."""
+"""`slurmstack job …`: jobs, and files of jobs for Kubernetes."""
 
 from __future__ import annotations
 
 import getpass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from operations import job_check
+from operations import job_check, job_show
 from operations.cluster import Cluster
 from operations.console import Json, Project, Stack, errors_on_one_line, show_json
 
-commands = typer.Typer(no_args_is_help=True, help="Jobs for Kubernetes.")
+commands = typer.Typer(no_args_is_help=True, help="Jobs, and files of jobs for Kubernetes.")
 
 
 @commands.callback()
@@ -38,3 +39,19 @@ def check(
     else:
         typer.echo("\n".join(f"{file}: {line}" for line in told) or f"{file}: nothing is wrong")
     raise typer.Exit(1 if told else 0)
+
+
+@commands.command()
+def show(
+    job: Annotated[str, typer.Argument(metavar="JOBID", help="Such as 12 or 12_3.")],
+    stack: Stack = None,
+    project: Project = Path(),
+    as_json: Json = False,
+) -> None:
+    """A job on one screen: whose, where, why it waits and what to do, the end of its output."""
+    with errors_on_one_line():
+        shown = job_show.show(Cluster.of(stack, project), job)
+    if as_json:
+        show_json(asdict(shown))
+    else:
+        typer.echo("\n".join(job_show.lines(shown)))

@@ -191,6 +191,23 @@ def test_each_becomes_one_job_though_the_watcher_is_killed_all_the_time(jobs: Ru
     assert jobs.ssh("ctl", f"ls {FOLDER}/.taken").stdout == ""
 
 
+def test_a_job_on_one_screen(jobs: RunningLab) -> None:
+    put(jobs, "held.sh", GOOD.format(name="held").replace("--mem", "--hold --mem"))
+    job = told(jobs, "held.sh").split()[-1]
+    show = ("slurmstack", "job", "show", job, "--stack", jobs.name)
+    shown = jobs.run(*show).stdout
+    for line in (
+        f"job {job}  held", "  state     PENDING (JobHeldUser)",
+        "            its owner holds it: scontrol release",
+        "  header    K8S_IMAGE=ctl:5407/tools/alpine:3.20", f"  output    /srv/nas/{job}.out",
+    ):  # fmt: skip
+        assert f"{line}\n" in shown
+    jobs.ssh("ctl", f"runuser -u alice -- scancel {job}")
+    refused = jobs.run("slurmstack", "job", "show", "999999", "--stack", jobs.name, check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "there is no job 999999" in refused.stderr
+
+
 def test_nothing_is_lost_while_slurmctld_is_away(jobs: RunningLab) -> None:
     jobs.ssh("ctl", "systemctl stop slurmctld")
     try:
