@@ -46,6 +46,29 @@ def sources(settings: Settings) -> dict[str, Source]:
     if settings.rest is not None:
         units = ("slurmrestd", "haproxy", "slurmstack-rest-certificate")
         found["slurmrestd"] = Source(units, (), head)
+    if settings.monitoring is not None:
+        found |= _monitoring(settings)
+    return found
+
+
+def _monitoring(settings: Settings) -> dict[str, Source]:
+    monitoring = settings.monitoring
+    assert monitoring is not None
+    everywhere = tuple(settings.members)
+    units = (
+        "prometheus-node-exporter",
+        "slurmstack-host-metrics",
+        "slurmstack-metrics-certificate",
+    )
+    found = {
+        "node-exporter": Source(units, (), everywhere),
+        "slurm-exporter": Source(("slurmstack-slurm-exporter",), (), (settings.roles.controller,)),
+    }
+    if monitoring.mode == "full":
+        servers: tuple[str, ...] = ("prometheus", "prometheus-alertmanager")
+        if monitoring.grafana is not None:
+            servers += ("grafana-server", "slurmstack-grafana-certificate")
+        found["monitoring"] = Source(servers, (), (settings.monitor,))
     return found
 
 

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from on_node import node_states
 from operations import drain
 from operations.cluster import Cluster
+from operations.figures import HEIGHT, WIDTH, Drawing, drawings
 from operations.past import Deed, past
 from operations.refused import Refused
 from operations.stack import NoSuchStack, outputs
@@ -120,6 +121,10 @@ class Report:
     fabric: list[Group] = field(default_factory=list)
     holdings: list[Holding] = field(default_factory=list)
     deeds: list[Deed] = field(default_factory=list)
+    #: Of Prometheus, where the cluster has its own.
+    drawings: list[Drawing] = field(default_factory=list)
+    #: How far back these go.
+    seconds: int = 0
 
     @property
     def kinds(self) -> dict[str, int]:
@@ -136,9 +141,15 @@ class Report:
         return sum((node.gpus for node in self.nodes), Share())
 
 
-def report(cluster: Cluster) -> Report:
-    """Ask the controller and Pulumi; changes nothing. What does not answer is told on the page."""
-    found = Report(status(cluster))
+def report(cluster: Cluster, seconds: int) -> Report:
+    """Ask the controller, Prometheus and Pulumi; changes nothing. What does not answer is told on
+    the page.
+
+    Args:
+        cluster: whose.
+        seconds: how far back figures are drawn.
+    """
+    found = Report(status(cluster), seconds=seconds)
     text = ""
     if found.status.nodes:  # else it has just not answered
         try:
@@ -150,6 +161,10 @@ def report(cluster: Cluster) -> Report:
     found.nodes = [by_name.get(name, Node(name)) for name in cluster.settings.compute]
     found.jobs = list(jobs(text))
     found.fabric = fabric(cluster.settings, {node.name: node for node in found.nodes})
+    try:
+        found.drawings = drawings(cluster, seconds)
+    except (ContactError, Refused) as error:
+        found.status.waits.append(str(error))
     try:
         held = outputs(cluster.stack, cluster.project).get("inventory", {})
         found.holdings = holdings(held)
@@ -245,14 +260,31 @@ def page(found: Report) -> str:
         autoescape=True,  # names of jobs and reasons are anybody's
     )
     environment.filters["day"] = _day
+    environment.filters["short"] = _short
+    environment.filters["ago"] = _ago
     return environment.get_template("report/page.html.j2").render(
-        report=found, status=found.status, kinds=KINDS
+        report=found, status=found.status, kinds=KINDS, size=(WIDTH, HEIGHT)
     )
 
 
 def _day(seconds: float | None) -> str:
     """``2026-11-25 21:00``, of seconds since 1970; nothing of none."""
     return "" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"
+
+
+def _short(value: float) -> str:
+    """``950``, ``12.5k``, ``3.1G``."""
+    for scale, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= 10 * scale or (value >= scale and letter != "k"):
+            return f"{value / scale:.1f}{letter}"
+    return f"{value:.0f}" if abs(value - round(value)) < 0.05 else f"{value:.1f}"
+
+
+def _ago(seconds: int) -> str:
+    """``90 min``, ``24 h``, ``7 days``, the longest that fits."""
+    if seconds >= 2 * 86400:
+        return f"{seconds / 86400:.0f} days"
+    return f"{seconds / 3600:.0f} h" if seconds >= 2 * 3600 else f"{seconds / 60:.0f} min"
 
 
 def _gpus(tres: str) -> int:

@@ -15,6 +15,7 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from settings.base import Model, matching
 from settings.duration import Duration
+from settings.grafana import Grafana
 from settings.problems import refused
 from settings.rest import Port, ServerName
 
@@ -130,6 +131,7 @@ class Monitoring(Model):
     remote_write: tuple[RemoteWrite, ...] = ()
     #: Where dcgm-exporter listens on nodes with GPUs; left out, it is not asked.
     gpu_exporter_port: Port | None = None
+    grafana: Grafana | None = None
     #: Age at which a key counts as due to be changed.
     key_max_age: Duration = 365 * 86400
     mail: Mail | None = None
@@ -159,8 +161,9 @@ class Monitoring(Model):
     @model_validator(mode="after")
     def _ports(self) -> Monitoring:
         ports = [self.port, self.alertmanager_port, self.exporter_port]
+        ports += [self.grafana.port] if self.grafana is not None else []
         if len({*ports}) < len(ports):
-            raise refused("three ports", "the same port twice")
+            raise refused("a port for each", "the same port twice")
         if self.renew_days >= self.certificate_days:
             raise refused(
                 f"renewDays below certificateDays, {self.certificate_days}", str(self.renew_days)

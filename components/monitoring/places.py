@@ -8,6 +8,8 @@ from settings import Settings
 #: Below the packages' own folder; all of it is ours.
 FOLDER = "/etc/prometheus/slurmstack"
 TLS = f"{FOLDER}/tls"
+#: Grafana's dashboards, in folders as Grafana has them.
+DASHBOARDS = f"{FOLDER}/dashboards"
 #: Prometheus's, Alertmanager's and node-exporter's packages run them as this user.
 USER = "prometheus"
 

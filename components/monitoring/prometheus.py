@@ -1,12 +1,13 @@
 """Monitoring: Prometheus and Alertmanager on the monitoring host, and the files that they read.
 
 Where a site has a Prometheus of its own (``mode: exportersOnly``), the rules, the targets and the
-CAs of the exporters lie in the same places for it to take.
+CAs of the exporters lie in the same places for it to take, and the dashboards for its Grafana.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import bcrypt
@@ -19,7 +20,9 @@ from components.failure import recovered
 from components.host import host_baseline
 from components.keys.certificate import ca_pem
 from components.monitoring import monitoring_tls, node_exporter
-from components.monitoring.places import FOLDER, USER, at, certificate
+from components.monitoring.dashboards.files import files as dashboards
+from components.monitoring.grafana import add_grafana
+from components.monitoring.places import DASHBOARDS, FOLDER, USER, at, certificate
 from components.monitoring.targets import gpu_targets, targets
 from remote.bundle import Bundle, Check, Directory, File, Package, Part, Unit, Validate
 from settings import Settings
@@ -69,8 +72,10 @@ class Monitoring(pulumi.ComponentResource):
             assembly.outputs["monitoringUrl"] = url(settings)
             assembly.outputs["monitoringCa"] = tls.answer.apply(lambda answer: ca_pem(answer, fact))
         bundle = cas.apply(lambda told: monitoring_bundle(name, settings, told))
-        deploy(assembly, name, bundle, ROLE, self, needs)
+        servers = deploy(assembly, name, bundle, ROLE, self, needs)
         assembly.outputs[_CAS] = cas
+        if settings.monitoring.grafana is not None:
+            add_grafana(name, assembly, self, password, servers.resource)
         self.register_outputs({})
 
     @classmethod
@@ -191,6 +196,7 @@ def monitoring_bundle(node: str, settings: Settings, cas: Mapping[str, str]) -> 
         f"{TARGETS}/gpus.json": gpu_targets(settings),
         **rules,
     }
+    shown = {PurePosixPath(DASHBOARDS, name): text for name, text in dashboards().items()}
     # Without servers the package is there for promtool, which reads the rules.
     servers: list[Part] = [Unit("prometheus.service", enabled=False, running=False)]
     if monitoring.mode == "full":
@@ -203,6 +209,9 @@ def monitoring_bundle(node: str, settings: Settings, cas: Mapping[str, str]) -> 
             Directory(FOLDER, parents=True),
             Directory(RULES),
             Directory(TARGETS),
+            Directory(DASHBOARDS),
+            *(Directory(folder) for folder in sorted({str(it.parent) for it in shown})),
+            *(File(str(path), text) for path, text in shown.items()),
             *(File(path, text) for path, text in files.items()),
             Validate(
                 "rules",

@@ -127,6 +127,9 @@ def package_files(settings: Settings) -> list[PackageFile]:
         files += settings.enroot_pyxis.enroot.packages
     if settings.apptainer is not None:
         files += settings.apptainer.packages
+    monitoring = settings.monitoring
+    if monitoring is not None and monitoring.grafana is not None:
+        files += [monitoring.grafana.package] if monitoring.grafana.package else []
     return list(dict.fromkeys(files))
 
 

@@ -58,7 +58,8 @@ def _mode(setting: Monitoring, path: str) -> Iterator[Problem]:
         if setting.client_ca is None:
             found = "nothing"
             yield Problem(f"{path}.clientCa", "the CA of the Prometheus that asks", found)
-        if setting.receivers or setting.remote_write:
-            yield Problem(f"{path}.mode", "full, for receivers and remoteWrite", setting.mode)
+        if setting.receivers or setting.remote_write or setting.grafana is not None:
+            expected = "full, for receivers, remoteWrite and grafana"
+            yield Problem(f"{path}.mode", expected, setting.mode)
     elif setting.client_ca is not None:
         yield Problem(f"{path}.clientCa", "nothing, as the Prometheus is the cluster's", "a CA")

@@ -87,6 +87,25 @@ def apptainer_stand_in(folder: Path) -> Path:
     return _package(folder, "apptainer", "1.4.2+standin", (STAND_IN / "apptainer.sh").read_text())
 
 
+def grafana_stand_in(folder: Path) -> Path:
+    """A package named grafana, with the files, the user and the unit that Grafana's own brings."""
+    place = STAND_IN / "grafana"
+    root = folder / "grafana"
+    for name, path, mode in (
+        ("grafana.py", "usr/share/grafana/bin/grafana", 0o755),
+        ("grafana-server.service", "usr/lib/systemd/system/grafana-server.service", 0o644),
+        ("postinst", "DEBIAN/postinst", 0o755),
+    ):
+        file = root / path
+        file.parent.mkdir(parents=True)
+        file.write_text((place / name).read_text())
+        file.chmod(mode)
+    (root / "etc/grafana").mkdir(parents=True)
+    (root / "etc/grafana/grafana.ini").write_text("# the package's own\n")
+    (root / "DEBIAN/conffiles").write_text("/etc/grafana/grafana.ini\n")
+    return _built(folder, root, "grafana", "11.6.0+standin")
+
+
 def pyxis_stand_in(folder: Path, spoilt: bool = False) -> Path:
     """The stand-in plugin's source archive; `spoilt`, it does not compile."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,6 +180,11 @@ def _package(folder: Path, name: str, version: str, program: str) -> Path:
     place = root / "usr/bin" / name
     place.write_text(program)
     place.chmod(0o755)
+    return _built(folder, root, name, version)
+
+
+def _built(folder: Path, root: Path, name: str, version: str) -> Path:
+    """The package file of a tree that is there but for its control file."""
     (root / "DEBIAN/control").write_text(
         f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: slurmstack\n"
         f"Description: stand-in for {name} in the lab's tests\n"

@@ -4,6 +4,7 @@ that is delivered once, and all of it gone with the setting."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import shlex
@@ -12,19 +13,24 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from components.monitoring.dashboards.files import files as dashboards
 from lab.deploy import program_environment
+from tests.lab import artifacts, trouble
 from tests.lab.conftest import CHECKOUT, RunningLab, await_that
 from tests.lab.rest_client import cluster
 
 pytestmark = pytest.mark.lab
 
 RULES = CHECKOUT / "tests/unit/components/monitoring/rules"
+GRAFANA = "/etc/grafana/slurmstack/secrets"
 #: Of the webhook, so that it is a secret that is seen nowhere.
 TOKEN = "aWebhooksOwnSecretWord"
 #: Writes each body that it is sent as a line.
@@ -49,11 +55,17 @@ class Pages:
     ca: str
     password: str
 
-    def ask(self, url: str, password: str | None = None, ca: str | None = None) -> Any:
+    def ask(
+        self,
+        url: str,
+        password: str | None = None,
+        ca: str | None = None,
+        user: str = "slurmstack",
+    ) -> Any:
         """The answer's JSON, or its status where that is none of success."""
         request = urllib.request.Request(url)
         if password is not None:
-            word = base64.b64encode(f"slurmstack:{password}".encode()).decode()
+            word = base64.b64encode(f"{user}:{password}".encode()).decode()
             request.add_header("Authorization", f"Basic {word}")
         context = ssl.create_default_context(cadata=ca or self.ca)
         try:
@@ -90,6 +102,12 @@ class Pages:
         found = self.ask(f"{self.alertmanager}/api/v2/alerts", self.password)
         return {one["labels"]["alertname"]: one for one in found}
 
+    def seen(self, queries: Iterable[str]) -> dict[str, bool]:
+        """Query → whether it gives series."""
+        known = dict.fromkeys(queries)
+        with ThreadPoolExecutor(8) as pool:
+            return dict(zip(known, pool.map(lambda it: bool(self.series(it)), known), strict=True))
+
     def told(self) -> str:
         """All that the receiver was sent."""
         return self.lab.ssh("ctl", "cat /run/hook.log 2>/dev/null", check=False).stdout
@@ -107,8 +125,13 @@ def bare(lab: RunningLab) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def pages(lab: RunningLab, bare: str) -> Pages:
-    """The lab, watched, with a receiver on the controller."""
+def pages(lab: RunningLab, bare: str, tmp_path_factory: pytest.TempPathFactory) -> Pages:
+    """The lab, watched, with a receiver on the controller. Grafana is a stand-in: no registry has
+    it."""
+    grafana = artifacts.grafana_stand_in(tmp_path_factory.mktemp("grafana"))
+    place = f"{artifacts.PLACE}/{grafana.name}"
+    lab.ssh("ctl", f"mkdir -p {artifacts.PLACE}")
+    lab.send("ctl", f"cat >{place}", grafana.read_bytes())
     lab.ssh("ctl", f"systemd-run --quiet --unit=hook python3 -c {shlex.quote(RECEIVER)}")
     subprocess.run(
         ["pulumi", "config", "set", "--secret", "--path", "slurmstack:monitoringSecrets.hook",
@@ -116,7 +139,15 @@ def pages(lab: RunningLab, bare: str) -> Pages:
         cwd=lab.lab.checkout, env=program_environment(lab.lab), text=True, check=True,
         input=f"http://{lab.address('ctl')}:8099/{TOKEN}", capture_output=True, timeout=60,
     )  # fmt: skip
+
+    def slurm(config: dict[str, Any]) -> None:
+        # A node that is gone is DOWN soon; licences are there to be counted.
+        config["slurm"] |= {"SlurmdTimeout": 20}
+        config["slurm"]["extra"] |= {"Licenses": "matlab:2"}
+
+    lab.change(slurm)
     lab.set(
+        driftCheck={},
         monitoring={
             "interval": 5,
             "slurmInterval": 5,
@@ -132,7 +163,11 @@ def pages(lab: RunningLab, bare: str) -> Pages:
                 },
             },
             "routes": [{"receiver": "night", "labels": {"severity": "critical"}}],
-        }
+            "grafana": {
+                "package": artifacts.entry(grafana),
+                "proxy": {"addresses": [lab.address("login01")]},
+            },
+        },
     )
     lab.up()
     password = lab.ssh("ctl", "cat /etc/prometheus/slurmstack/secrets/pages").stdout
@@ -166,14 +201,46 @@ def test_pages_and_exporters_are_shut_to_others(lab: RunningLab, pages: Pages) -
     assert int(lab.ssh("ctl", ask).stdout) > 100
 
 
+def test_grafana_is_provisioned(lab: RunningLab, pages: Pages) -> None:
+    """By a stand-in, which reads grafana.ini and what is provisioned as Grafana's own user."""
+    told = cluster(lab)
+    url, ca = told["grafanaUrl"], told["grafanaCa"]
+    password = lab.ssh("ctl", f"cat {GRAFANA}/admin").stdout
+    for good, status in ((password, {}), (pages.password, 401), (None, 401)):
+        # It asks Prometheus by the data source.
+        found = pages.ask(f"{url}/api/datasources/uid/slurmstack/health", good, ca, "admin")
+        assert found == status
+    found = pages.ask(f"{url}/api/search", password, ca, "admin")
+    assert {f"{one['folderTitle']}/{one['uid']}" for one in found} == {
+        f"{folder}/slurmstack-{name}"
+        for folder, name in (it.removesuffix(".json").split("/") for it in dashboards())
+    }
+    # A header is believed from the proxy's address alone.
+    ask = f"curl -sk -o /dev/null -w '%{{http_code}}' -H 'X-WEBAUTH-USER: alice' {url}/api/user"
+    assert lab.ssh("login01", ask).stdout == "200"
+    assert lab.ssh("cn01", ask).stdout == "401"
+    mode = lab.ssh("ctl", f"stat -c '%a %U %G' {GRAFANA}/*").stdout
+    assert set(mode.splitlines()) == {"440 root grafana"}
+
+
+def test_logs_of_what_watches(lab: RunningLab, pages: Pages) -> None:
+    for role, word in (
+        ("monitoring", "Grafana"), ("slurm-exporter", "Slurm's figures"),
+        ("node-exporter", "Listening on"),
+    ):  # fmt: skip
+        assert word in lab.run("slurmstack", "logs", role, "--stack", lab.name).stdout
+
+
 def test_no_secret_is_seen(lab: RunningLab, pages: Pages) -> None:
     export = lab.pulumi("stack", "export").stdout
-    for secret in (TOKEN, pages.password):
+    grafana = lab.ssh("ctl", f"cat {GRAFANA}/admin; echo; cat {GRAFANA}/secret-key").stdout.split()
+    for secret in (TOKEN, pages.password, *grafana):
         assert secret not in export
         assert secret not in lab.settings.read_text()
         for node in ("ctl", "cn01"):
             found = lab.ssh(node, f"grep -rlF -e {secret} /etc /var/lib /usr/local /tmp; true")
-            shut = [path for path in found.stdout.split() if "/secrets/" not in path]
+            known = ("/secrets/", "/var/lib/grafana/grafana.db")
+            shut = [path for path in found.stdout.split() if not any(it in path for it in known)]
             assert shut == []
     mode = lab.ssh("ctl", "stat -c '%a %U' /etc/prometheus/slurmstack/secrets/*").stdout
     assert set(mode.splitlines()) == {"400 prometheus"}
@@ -197,6 +264,17 @@ def test_what_slurm_says_is_seen(lab: RunningLab, pages: Pages) -> None:
         assert {one["metric"]["instance"] for one in dates} == {"ctl", "login01", "cn01", "cn02"}
     finally:
         lab.ssh("ctl", "scontrol update nodename=cn02 state=resume")
+
+
+def test_a_page_has_what_prometheus_saw(lab: RunningLab, pages: Pages, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    words = ("report", str(file), "--since", "10m", "--stack", lab.name)
+    lab.run("slurmstack", *words)
+    text = file.read_text()
+    for title in ("Jobs over time", "Nodes by state", "GPUs"):
+        drawing = text.partition(f"<h2>{title}</h2>")[2].partition("</section>")[0]
+        assert re.search(r'<poly(gon|line) class="c0" points="[0-9]', drawing), title
+    assert pages.password not in text
 
 
 def test_slurmctld_is_asked_once_an_interval_whoever_asks(lab: RunningLab, pages: Pages) -> None:
@@ -249,6 +327,77 @@ def test_a_dead_slurmctld_is_one_message(lab: RunningLab, pages: Pages) -> None:
     await_that(lambda: not {"SlurmctldAway", "SlurmrestdAway"} & set(pages.alerts()), 60)
 
 
+@pytest.fixture(scope="class")
+def troubled(lab: RunningLab, pages: Pages) -> Iterator[set[str]]:
+    """The lab when much of it is broken; the alerts that came of it."""
+    expected = {*trouble.POWER_CUT, *(name for deed in trouble.DEEDS for name in deed.alerts)}
+    seen: set[str] = set()
+
+    def came() -> bool:
+        seen.update(pages.alerts())
+        return expected <= seen
+
+    trouble.begin(lab)
+    try:
+        first = ('slurm_jobs_failed_total{node="cn01"}', "DCGM_FI_DEV_GPU_UTIL")
+        await_that(lambda: all(pages.seen(first).values()), 60)
+        trouble.do(lab)
+        with contextlib.suppress(AssertionError):  # the test says which are missing
+            await_that(came, 150)
+        yield seen
+    finally:
+        trouble.undo(lab)
+
+
+class TestTrouble:
+    def test_each_alert_comes_of_what_was_done(self, troubled: set[str]) -> None:
+        """GPUs and InfiniBand by a stand-in for what their exporters say."""
+        expected = {*trouble.POWER_CUT, *(name for deed in trouble.DEEDS for name in deed.alerts)}
+        assert expected - troubled == set()
+
+    def test_every_panel_has_series(self, pages: Pages, troubled: set[str]) -> None:
+        values = {"$cluster": "lab", "$node": ".*", "$job": ".*"}
+        queries = []
+        for name, text in dashboards().items():
+            for panel in json.loads(text)["panels"]:
+                for target in panel.get("targets", ()):
+                    query = target["expr"]
+                    for variable, value in values.items():
+                        query = query.replace(variable, value)
+                    assert "$" not in query, (name, panel["title"])
+                    queries.append(query)
+        assert len(queries) > 90
+        assert [query for query, seen in pages.seen(queries).items() if not seen] == []
+
+
+def test_what_is_mended_is_told_no_more(pages: Pages) -> None:
+    """Its certificate has renewed itself, among others."""
+    gone = {
+        "HostDown", "NodeDown", "ServiceNotRunning", "CertificateExpiring", "KeyDue", "DumpOld",
+        "MariaDBAway", "DriftFound", "ConfigurationNotControllers", "DiskFilling", "GpuXid",
+    }  # fmt: skip
+    await_that(lambda: not gone & set(pages.alerts()), 60)
+
+
+def test_a_host_that_joins_is_watched_and_one_that_goes_leaves(
+    lab: RunningLab, pages: Pages
+) -> None:
+    before = lab.settings.read_text()
+
+    def joins(config: dict[str, Any]) -> None:
+        config["hosts"]["mon"] = lab.address("mon")
+        config["roles"]["login"] = "login01,mon"
+
+    lab.boot("mon")
+    lab.change(joins)
+    lab.up()
+    await_that(lambda: pages.targets().get("mon", {}).get("health") == "up", 60)
+    lab.settings.write_text(before)
+    lab.up()
+    await_that(lambda: "mon" not in pages.targets(), 60)
+    lab.kill("mon")
+
+
 def test_the_setting_gone_takes_everything_away(lab: RunningLab, pages: Pages, bare: str) -> None:
     lab.pulumi("preview", "--expect-no-changes")
     lab.settings.write_text(bare)
@@ -260,7 +409,9 @@ def test_the_setting_gone_takes_everything_away(lab: RunningLab, pages: Pages, b
             "ls -d /etc/prometheus/* /var/lib/prometheus /etc/default/prometheus* "
             "/var/lib/slurmstack-metrics/* /usr/local/lib/slurmstack/*metrics* "
             "/usr/local/lib/slurmstack/slurm-exporter /etc/systemd/system/*metrics* "
-            "/etc/systemd/system/*exporter* 2>/dev/null; dpkg -l | grep '^.i.*prom'; "
-            "ss -Hltn | grep -E ':(9090|9093|9100) '; true",
+            "/etc/systemd/system/*exporter* /etc/systemd/system/*grafana* /etc/grafana/slurmstack "
+            "/usr/local/lib/slurmstack/grafana* 2>/dev/null; "
+            "dpkg -l | grep -E '^.i.*(prom|grafana)'; "
+            "ss -Hltn | grep -E ':(3000|9090|9093|9100) '; true",
         )
         assert left.stdout == ""

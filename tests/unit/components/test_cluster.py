@@ -180,7 +180,7 @@ def everything() -> dict[str, Any]:
         "accounting": {}, "apptainer": {}, "enrootPyxis": CONTAINERS, **with_certificate(GOOD),
         "storage": {"home": {"server": "in", "path": "/srv/home"}},
         "jobContainer": {"BasePath": "/srv/tmp", "InitScript": "/usr/local/sbin/init"},
-        "monitoring": {}, "kubernetesBridge": {"registries": [{"name": "hub:5000"}]},
+        "monitoring": {"grafana": {}}, "kubernetesBridge": {"registries": [{"name": "hub:5000"}]},
     }  # fmt: skip
 
 
@@ -264,7 +264,9 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
 
 
 #: What pulumi-random makes for the pages of monitoring.
-MADE_ONES = {"monitoring-salt", "monitoring-password"}
+MADE_ONES = {
+    "monitoring-salt", "monitoring-password", "grafana-password", "grafana-secret-key",
+}  # fmt: skip
 
 #: Resource → the component that it belongs to (its URN names both), and what must stand before it.
 STANDS: dict[str, tuple[str, set[str]]] = {
@@ -332,6 +334,22 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     # Of exporters, it takes what is there: one that fails keeps no other from being watched.
     "ctl-monitoring": (
         "Monitoring::ctl", {"ctl-system", "ctl-monitoring-tls", "ctl-monitoring-secrets"},
+    ),
+    "grafana-password": ("Monitoring::ctl", set()),
+    "grafana-secret-key": ("Monitoring::ctl", set()),
+    "ctl-grafana-secrets": (
+        "Monitoring::ctl",
+        {
+            "grafana-password", "grafana-secret-key", "monitoring-password", "ctl-system",
+            "ctl-package-host",
+        },
+    ),
+    "ctl-grafana": (
+        "Monitoring::ctl",
+        {
+            "ctl-system", "ctl-package-host", "ctl-grafana-secrets", "ctl-monitoring-tls",
+            "ctl-monitoring",
+        },
     ),
 }  # fmt: skip
 
@@ -577,7 +595,8 @@ def test_bundles_with_secrets_are_secrets_and_no_others() -> None:
     secret = {name for name, inputs in commands(node).items() if is_secret(inputs.get("stdin"))}
     hosts = ("ctl", "in", "cn01", "cn02")
     keys = {f"{host}-munge-{what}" for host in hosts for what in ("staged", "key")}
-    assert secret == {*keys, "ctl-slurmdbd", "ctl-rest-tls", "ctl-monitoring-secrets"}
+    made = {"ctl-slurmdbd", "ctl-rest-tls", "ctl-monitoring-secrets", "ctl-grafana-secrets"}
+    assert secret == keys | made
 
 
 def test_the_credential_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import html.parser
+import json
 from dataclasses import replace
 
 import pytest
 
+from operations.figures import read
 from operations.past import Deed
+from operations.refused import Refused
 from operations.report import Group, Report, Share, fabric, holdings, jobs, nodes, page
 from settings import parse
 from tests.unit.operations.test_status_text import found as a_status
@@ -28,6 +31,24 @@ node NodeName=cn04 CPUAlloc=0 CPUTot=224 State=DOWN* CfgTRES=cpu=224 Reason=Not 
 [slurm@2026-11-25T20:44:01]
 job 17|alice|science|main|2|1:02:03|2-00:00:00|cn[01-02]|gres/gpu:2|a|b<script>
 """
+
+
+#: As Prometheus 2.53 answers a range query; slurmctld did not answer for a while.
+ANSWER = "jobs " + json.dumps(
+    {
+        "status": "success",
+        "data": {
+            "resultType": "matrix",
+            "result": [
+                {
+                    "metric": {"state": "RUNNING"},
+                    "values": [[1000, "2"], [1060, "4"], [1300, "4"], [1360, "3"]],
+                },
+                {"metric": {"state": "PENDING"}, "values": [[1060, "16"], [1360, "7"]]},
+            ],
+        },
+    }
+)
 
 
 class Page(html.parser.HTMLParser):
@@ -57,6 +78,8 @@ def a_report() -> Report:
         jobs=list(jobs(NODES)),
         deeds=[Deed("2026-11-25T20:00:00Z", "pulumi up", "anna@admin01", "done", ["cn01: <i>"])],
         holdings=holdings({"cn01": {"keys": {"munge": "a" * 64}}, "ctl": {}}),
+        drawings=list(read(ANSWER, 1200, 60)),
+        seconds=1200,
     )
 
 
@@ -105,13 +128,37 @@ def test_the_fabric_is_a_tree_of_switches() -> None:
     ]  # fmt: skip
 
 
+def test_what_was_not_seen_is_not_drawn() -> None:
+    (drawing,) = read(ANSWER, 1200, 60)
+    pending, running = drawing.lines
+    # The larger one lies below, and the scale is that of both.
+    assert (pending.name, running.name, drawing.top) == ("PENDING", "RUNNING", 20)
+    assert (pending.last, running.last) == (7, 3)
+    first, second = running.runs
+    # 1360 is now, and a twentieth of the width is a minute.
+    assert first.split() == ["420.0,135.0", "450.0,0.0", "450.0,30.0", "420.0,150.0"]
+    assert second.split()[1] == "600.0,75.0"
+    assert list(read("jobs {}\nnodes " + json.dumps({"data": {"result": []}}), 1200, 60)) == []
+    with pytest.raises(Refused, match="no JSON for jobs"):
+        list(read("jobs <html>", 1200, 60))
+
+
+def test_too_many_lines_are_one() -> None:
+    found = [{"metric": {"device": f"mlx5_{n}"}, "values": [[60, str(n)]]} for n in range(1, 13)]
+    (drawing,) = read("fabric " + json.dumps({"data": {"result": found}}), 600, 60)
+    assert [line.name for line in drawing.lines][::7] == ["mlx5_12", "others"]
+    assert drawing.lines[-1].last == sum(range(1, 6))
+
+
 @pytest.mark.parametrize("empty", [False, True])
 def test_the_page_needs_nothing_else_and_runs_nothing(empty: bool) -> None:
     report = Report(replace(a_status(0), drift=None)) if empty else a_report()
     shown = Page(page(report))
     assert shown.refers == []
     assert not {"script", "link", "img", "iframe", "object", "form"} & set(shown.tags)
+    assert ("polygon" in shown.tags) is not empty
     if not empty:
+        assert "PENDING 7" in shown.text
         report.fabric = [Group("leaf1", report.nodes[:1])]
         shown = Page(page(report))
         for text in ("a|b<script>", "cn01: <i>", "fan CPUTot=9 State=<b>up</b>", "a" * 12, "leaf1"):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 from typing import Any
 
 import bcrypt
 import yaml
 
+from components.monitoring.dashboards.files import files
+from components.monitoring.grafana import grafana_bundle, grafana_secrets_bundle
 from components.monitoring.node_exporter import node_exporter_bundle
 from components.monitoring.prometheus import monitoring_bundle, secrets_bundle
 from components.monitoring.targets import targets
-from remote.bundle import Bundle, File, Unit
+from components.packages.package_repository import package_files
+from remote.bundle import Bundle, File, Package, Unit
 from settings import Settings, parse
 from tests.unit.components.test_cluster import bare, commands, deploy
 from tests.unit.settings.test_rest import GOOD
@@ -146,3 +150,55 @@ def test_retention_and_who_is_asked() -> None:
     assert jobs["slurmctld-jobs"]["static_configs"][0]["targets"] == ["10.73.0.10:6817"]
     assert jobs["node"]["tls_config"]["ca_file"].endswith("exporter-cas.crt")
     assert "10.73.0.21:9400" in text(bundle, "gpus.json")
+
+
+def test_grafana_gets_its_secrets_as_files() -> None:
+    chosen = settings({"grafana": {"port": 3001}, "serverName": "watch.example.org"})
+    shut = grafana_secrets_bundle("ctl", chosen, "the-admin", "the-key", "the-pages")
+    held = {part.path: part for part in shut.parts if isinstance(part, File)}
+    assert {(part.owner, part.mode) for part in held.values()} == {("root:grafana", "0440")}
+    public = grafana_bundle("ctl", chosen, GOOD)
+    for secret in ("the-admin", "the-key", "the-pages"):
+        assert secret not in public.render()
+    # Each of them is named where it is used.
+    ini = configparser.ConfigParser(interpolation=None)
+    ini.read_string(text(public, "/grafana.ini"))
+    source = yaml.safe_load(text(public, "/datasources/slurmstack.yaml"))["datasources"][0]
+    named = {
+        ini["security"]["admin_password"], ini["security"]["secret_key"],
+        source["secureJsonData"]["basicAuthPassword"],
+    }  # fmt: skip
+    assert named == {f"$__file{{{path}}}" for path in held}
+    assert ini["server"]["root_url"] == "https://watch.example.org:3001/"
+    assert not ini.has_section("auth.proxy")
+    assert ini["auth.anonymous"]["enabled"] == "false"
+    assert source["url"] == "https://10.73.0.10:9090"
+    provider = yaml.safe_load(text(public, "/dashboards/slurmstack.yaml"))["providers"][0]
+    assert provider["options"]["path"] == "/etc/prometheus/slurmstack/dashboards"
+
+
+def test_the_sites_proxy_is_believed_from_its_addresses() -> None:
+    proxy = {"addresses": ["10.0.0.5", "10.0.1.0/28"], "header": "X-User", "role": "Editor"}
+    bundle = grafana_bundle("ctl", settings({"grafana": {"proxy": proxy}}), GOOD)
+    ini = configparser.ConfigParser(interpolation=None)
+    ini.read_string(text(bundle, "/grafana.ini"))
+    assert ini["auth.proxy"]["whitelist"] == "10.0.0.5, 10.0.1.0/28"
+    assert ini["auth.proxy"]["header_name"] == "X-User"
+    assert ini["users"]["auto_assign_org_role"] == "Editor"
+
+
+def test_grafanas_package_is_the_settings() -> None:
+    file = {"url": "http://a/grafana-enterprise_11.6.0_amd64.deb", "sha256": "a" * 64}
+    chosen = settings({"grafana": {"package": file}})
+    assert Package("grafana-enterprise", "11.6.0") in grafana_bundle("ctl", chosen, GOOD).parts
+    assert [one.package for one in package_files(chosen)] == ["grafana-enterprise"]
+    plain = grafana_bundle("ctl", settings({"grafana": {}}), GOOD)
+    assert Package("grafana") in plain.parts
+
+
+def test_dashboards_are_files_wherever_grafana_is() -> None:
+    alone = settings({"mode": "exportersOnly", "clientCa": GOOD})
+    for chosen in (settings({}), alone):
+        bundle = monitoring_bundle("ctl", chosen, {})
+        for name, content in files().items():
+            assert text(bundle, f"/dashboards/{name}") == content
