@@ -177,11 +177,11 @@ def _drawn(ask: Ask, found: Sequence[Mapping[str, Any]], seconds: int, step: int
         values, runs = series[name], []
         # Where nothing at all is known, there is no line; in a stack what is not told is nothing.
         for run in _runs(times if ask.stacked else sorted(values), step):
-            if ask.stacked:
-                upper = [point(when, below[when] + values.get(when, 0)) for when in run]
-                runs.append(" ".join([*upper, *(point(it, below[it]) for it in reversed(run))]))
-            else:
-                runs.append(" ".join(point(when, values[when]) for when in run))
+            # Each point stands for the time before it: one alone is seen, too.
+            across = [(max(run[0] - step, begin), run[0]), *((when, when) for when in run)]
+            lower = [point(x, below[when]) for x, when in across] if ask.stacked else []
+            upper = [point(x, below[when] + values.get(when, 0)) for x, when in across]
+            runs.append(" ".join([*upper, *reversed(lower)]))
         if ask.stacked:
             below = {when: below[when] + values.get(when, 0) for when in times}
         lines.append(Line(name, tuple(runs), values.get(end)))
