@@ -374,7 +374,7 @@ def test_what_is_mended_is_told_no_more(pages: Pages) -> None:
         "HostDown", "NodeDown", "ServiceNotRunning", "CertificateExpiring", "KeyDue", "DumpOld",
         "MariaDBAway", "DriftFound", "ConfigurationNotControllers", "DiskFilling", "GpuXid",
     }  # fmt: skip
-    await_that(lambda: not gone & set(pages.alerts()), 60)
+    await_that(lambda: not gone & set(pages.alerts()), 180)
 
 
 def test_a_host_that_joins_is_watched_and_one_that_goes_leaves(
