@@ -13,7 +13,7 @@ from components.controller.slurm_controller import SLURM_CONF
 from components.guards import guards
 from components.host import applier
 from components.host.metrics import METRICS
-from remote.bundle import Bundle, Directory, File, Unit
+from remote.bundle import Bundle, Command, Directory, File, Unit
 from remote.commands import APPLIER_PATH, STATE_PATH
 from settings import Settings
 from templates.rendering import render
@@ -63,6 +63,13 @@ def drift_check_bundle(node: str, settings: Settings) -> Bundle:
             File(
                 _TIMER,
                 render("host/drift-check.timer", on_calendar=settings.drift_check.on_calendar),
+            ),
+            # Nobody looks any more: what was seen last is not told for ever.
+            Command(
+                "forget-drift",
+                f"rm -f {METRICS}/slurmstack_drift.prom\n",
+                when="remove",
+                timeout=30,
             ),
             Unit("slurmstack-drift.timer", restart_on=(_TIMER,)),
         ],
