@@ -30,8 +30,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from on_node import job_guard, node_states, slurm_state
-from on_node.job_guard import Change, Harm
+from on_node import job_change, job_guard, node_states, slurm_state
+from on_node.job_change import Change
+from on_node.job_harm import Harm, all_harm
+from on_node.job_words import told
 from on_node.node_states import State
 from on_node.slurm_state import Job, Node
 
@@ -58,7 +60,7 @@ def _harm(
     change: Change, jobs: Sequence[Job], nodes: Mapping[str, Node], others: Sequence[str] = ()
 ) -> Harm:
     after = replace(change.old, nodes=nodes)
-    return job_guard.all_harm(jobs, change.old, after, others, lambda user: frozenset())
+    return all_harm(jobs, change.old, after, others, lambda user: frozenset())
 
 
 def not_waited_for(change: Change) -> list[Job]:
@@ -124,7 +126,7 @@ def out(
     end, cancelled = time.monotonic() + seconds, False
     taken: set[str] = set()
     while True:
-        change = job_guard.change(bundle, alone)
+        change = job_change.change(bundle, alone)
         harm = suffering(change) if change is not None else {}
         if change is None or not (harm or taken):
             return bool(taken)
@@ -142,7 +144,7 @@ def out(
             if not harm:
                 return True
             if not end_jobs or cancelled:
-                raise JobsStay("; ".join(job_guard.told(harm)))
+                raise JobsStay("; ".join(told(harm)))
             ids = sorted({job.id for jobs in harm.values() for job in jobs})
             print(f"cancelled (slurmstack:rollout.endJobs): {' '.join(ids)}")
             slurm_state.command("scancel", *ids)
@@ -224,10 +226,10 @@ def _run_is_alive() -> bool:
 
 def _in_place(bundle: str, alone: Sequence[str]) -> bool:
     """Whether the bundle's files are."""
-    present = Path(job_guard.SLURM_CONF)
-    wanted = slurm_state.file_of_bundle(bundle, job_guard.SLURM_CONF)
+    present = Path(job_change.SLURM_CONF)
+    wanted = slurm_state.file_of_bundle(bundle, job_change.SLURM_CONF)
     same = present.exists() and wanted == present.read_text()
-    return same and not any(job_guard.files(bundle, alone))
+    return same and not any(job_change.files(bundle, alone))
 
 
 def _back() -> int:
