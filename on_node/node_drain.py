@@ -8,7 +8,8 @@ slurmctld asks where ``slurmstack:rollout.drain`` lets it wait for jobs instead 
                    keeps new jobs from the nodes concerned, and waits until no job is left that the
                    change would end; ends with 4 where there is none to begin with. When the time
                    is over, the jobs are cancelled (yes), or named, and the nodes given back
-    back           gives back the nodes that have come back with the new slurm.conf
+    back           gives back the nodes that have come back with the new slurm.conf and have proven
+                   themselves by what is on stdin: a script that does both for the node it is told
     unchanged      gives back all that `out` has drained
     failed BUNDLE [NAME|PATH…]
                    the same, but where the bundle's files are in place: then they stay drained
@@ -20,14 +21,19 @@ a run that was killed, and who gives a node another reason has taken it over.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from on_node import job_guard, node_states, slurm_state
-from on_node.job_guard import Change, Harm
+from on_node import job_change, job_guard, node_states, slurm_state
+from on_node.job_change import Change
+from on_node.job_harm import Harm, all_harm
+from on_node.job_words import told
 from on_node.node_states import State
 from on_node.slurm_state import Job, Node
 
@@ -35,6 +41,8 @@ from on_node.slurm_state import Job, Node
 OURS = "slurmstack: slurm.conf is to be changed"
 #: How `out` ends where no node has to be drained (remote/README.md, withdraw).
 NOTHING = 4
+#: Nodes that are proven at the same time.
+_AT_ONCE = 32
 #: Seconds between two looks at the jobs.
 _PAUSE = 1.0
 #: Seconds for cancelled jobs to end, and for nodes to register with the new slurm.conf.
@@ -52,7 +60,7 @@ def _harm(
     change: Change, jobs: Sequence[Job], nodes: Mapping[str, Node], others: Sequence[str] = ()
 ) -> Harm:
     after = replace(change.old, nodes=nodes)
-    return job_guard.all_harm(jobs, change.old, after, others, lambda user: frozenset())
+    return all_harm(jobs, change.old, after, others, lambda user: frozenset())
 
 
 def not_waited_for(change: Change) -> list[Job]:
@@ -118,7 +126,7 @@ def out(
     end, cancelled = time.monotonic() + seconds, False
     taken: set[str] = set()
     while True:
-        change = job_guard.change(bundle, alone)
+        change = job_change.change(bundle, alone)
         harm = suffering(change) if change is not None else {}
         if change is None or not (harm or taken):
             return bool(taken)
@@ -136,7 +144,7 @@ def out(
             if not harm:
                 return True
             if not end_jobs or cancelled:
-                raise JobsStay("; ".join(job_guard.told(harm)))
+                raise JobsStay("; ".join(told(harm)))
             ids = sorted({job.id for jobs in harm.values() for job in jobs})
             print(f"cancelled (slurmstack:rollout.endJobs): {' '.join(ids)}")
             slurm_state.command("scancel", *ids)
@@ -154,22 +162,49 @@ def give_back() -> None:
         print(f"resumed {','.join(ours)}")
 
 
-def back(patience: float = _RETURN) -> list[str]:
-    """Give back those that have come back with the new slurm.conf; what is wrong with the others,
-    which stay drained."""
+def back(proof: str, patience: float = _RETURN) -> list[str]:
+    """Give back those that have come back with the new slurm.conf.
+
+    Args:
+        proof: a script (sh) that proves the node it is told and gives it back.
+        patience: seconds for the nodes to come back.
+
+    Returns:
+        What is wrong with the others, which stay drained.
+    """
     end = time.monotonic() + patience
+    unproven: dict[str, str] = {}
     while True:
         now = _states()
-        ours = {name: state for name, state in now.items() if _is_ours(state)}
+        ours = {
+            name: state for name, state in now.items() if _is_ours(state) and name not in unproven
+        }
         wrong = {*node_states.behind(ours, now)}
         wrong |= {name for name, state in ours.items() if "INVALID_REG" in state.flags}
         fit = [name for name in ours if name not in wrong]
-        if fit:
-            _update(fit, "State=UNDRAIN")
-            print(f"resumed {','.join(fit)}")
+        with ThreadPoolExecutor(_AT_ONCE) as several:
+            for name, failure in zip(fit, several.map(partial(_prove, proof), fit), strict=True):
+                if failure:
+                    unproven[name] = failure
+                else:
+                    print(f"resumed {name}")
         if not wrong or time.monotonic() > end:
-            return sorted(wrong)
+            unproven |= dict.fromkeys(
+                wrong, "did not come back with the new slurm.conf (journalctl -u slurmd there)"
+            )
+            return [f"{name} {what}" for name, what in sorted(unproven.items())]
         time.sleep(_PAUSE)
+
+
+def _prove(proof: str, node: str) -> str:
+    """What a node has failed by; nothing where it was given back."""
+    words = ["sh", "-s", node]
+    done = subprocess.run(words, input=proof, capture_output=True, text=True, check=False)
+    said = (done.stdout + done.stderr).strip()
+    if done.returncode == 0:
+        print(said, end="\n" if said else "")
+        return ""
+    return f"is not given back: {said}"
 
 
 def _is_ours(state: State) -> bool:
@@ -191,20 +226,16 @@ def _run_is_alive() -> bool:
 
 def _in_place(bundle: str, alone: Sequence[str]) -> bool:
     """Whether the bundle's files are."""
-    present = Path(job_guard.SLURM_CONF)
-    wanted = slurm_state.file_of_bundle(bundle, job_guard.SLURM_CONF)
+    present = Path(job_change.SLURM_CONF)
+    wanted = slurm_state.file_of_bundle(bundle, job_change.SLURM_CONF)
     same = present.exists() and wanted == present.read_text()
-    return same and not any(job_guard.files(bundle, alone))
+    return same and not any(job_change.files(bundle, alone))
 
 
 def _back() -> int:
-    wrong = back()
+    wrong = back(sys.stdin.read())
     if wrong:
-        print(
-            f"{','.join(wrong)} did not come back with the new slurm.conf (journalctl -u slurmd "
-            "there), and stays drained",
-            file=sys.stderr,
-        )
+        print(f"{'; '.join(wrong)}; drained until it has (pulumi up again)", file=sys.stderr)
     return 1 if wrong else 0
 
 

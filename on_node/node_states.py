@@ -134,6 +134,7 @@ def before(file: str) -> None:
             "fit": sorted(fit),
             "partitions": partitions,
             "pending": True,
+            "known": _starts(now),
         }
     )
 
@@ -179,7 +180,16 @@ def started() -> None:
         now = states(slurm_state.command("scontrol", "show", "node"))
     except RuntimeError:
         now = {}
-    _remember({**_recall(), "started": {name: state.started for name, state in now.items()}})
+    memory = _recall()
+    known = memory.get("known")
+    # One that has just been started does not know it of all: what was noted before counts there.
+    before = known if isinstance(known, dict) else {}
+    _remember({**memory, "started": {**before, **_starts(now)}})
+
+
+def _starts(now: Mapping[str, State]) -> dict[str, str]:
+    """Node → when its slurmd was started, of those of which slurmctld knows it."""
+    return {name: state.started for name, state in now.items() if state.started}
 
 
 def back(file: str, patience: float, may_fail: int) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 from components import history
 from components.keys import jwt_key_pair, munge_key
 from components.rest import slurmrestd
-from on_node import job_guard, node_states
+from on_node import job_hold, node_states
 from operations import drain, last_drift, operation, pulumi_lock
 from operations import validate as validations
 from operations.cluster import Cluster
@@ -110,7 +110,7 @@ def script(cluster: Cluster) -> str:
         rest=slurmrestd.certificate(settings) if settings.rest is not None else None,
         site_pem=slurmrestd.SITE_PEM,
         dumps=dump,
-        held=str(job_guard.HELD),
+        held=str(job_hold.HELD),
     )
 
 

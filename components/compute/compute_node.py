@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.compute import slurmd_port
 from components.configuration.served_files import (
     OWN_FILES,
     STAND_INS,
@@ -104,7 +105,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             File(DEFAULTS, defaults),
             File(UNIT_CONF, render("compute/slurmd.service.conf", limits=settings.limits)),
             Directory(OWN_FILES),
-            File(STOP, render("compute/stop-slurmd.sh"), mode="0755"),
+            File(STOP, render("compute/stop-slurmd.sh", port_unit=slurmd_port.UNIT), mode="0755"),
             File(STOP_CONF, render("compute/slurmd.stop.conf", script=STOP)),
             *_own_files(node, settings, hardware),
             *nhc.parts(node, settings, hardware),

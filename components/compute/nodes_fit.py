@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.compute import compute_node
+from components.configuration.served_files import served_files
 from components.configuration.slurm_conf import slurm_conf
 from components.controller import slurm_controller
 from components.guards import guards
@@ -20,6 +21,7 @@ from templates.rendering import render
 ROLE = "nodes-fit"
 #: Seconds that nodes have to register with slurmctld after a change.
 _PATIENCE = 60
+GRES_CONF = "/etc/slurm/gres.conf"
 #: Lines of slurm.conf by which slurmctld judges what a node reports.
 _JUDGED_BY = (
     "NodeName=", "GresTypes=", "NodeFeaturesPlugins=", "SlurmctldParameters=", "SlurmdParameters=",
@@ -50,6 +52,8 @@ def nodes_fit_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardw
     """A command that is due when something changes by which slurmctld judges nodes."""
     conf = slurm_conf(settings, hardware)
     lines = [line for line in lines_of(conf) if line.startswith(_JUDGED_BY)]
+    # Cores and files of GRES are no word of slurm.conf, and make a node invalid all the same.
+    lines += lines_of(served_files(settings, hardware).get(GRES_CONF, ""))
     script = render(
         "compute/nodes-fit.sh",
         judged_by=hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16],

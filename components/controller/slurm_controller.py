@@ -9,6 +9,7 @@ from components.accounting import slurmdbd
 from components.accounting.accounting_objects import before_slurmctld
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.compute import slurmd_port
 from components.configuration import programs
 from components.configuration.plugins import plugins_are_there
 from components.configuration.served_files import restart_lines, served_files
@@ -63,7 +64,11 @@ class SlurmController(HostRole):
             for bundle in assembly.deployed
             if bundle.role in (programs.ROLE, with_jobs.ROLE) and bundle.node != name
         ]
-        before = [*assembly.on(name, *roles), *unless_idle(placed, assembly.hosts)]
+        before = [
+            *assembly.on(name, *roles),
+            *unless_idle(placed, assembly.hosts),
+            *slurmd_port.heard_before(assembly),
+        ]
         controller = cls(name, assembly, bundle, before)
         package = slurm_package(settings, "slurmctld").name
         assembly.outputs["slurmVersion"] = controller.deployed.answer.apply(

@@ -13,6 +13,7 @@ from pathlib import Path
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.host import host_baseline
+from on_node import node_drain
 from remote.bundle import (
     Bundle,
     Check,
@@ -106,9 +107,14 @@ def not_under_jobs(files: Collection[str]) -> tuple[str, ...]:
 def _drains(settings: Settings) -> Withdrawal:
     """How nodes are drained before slurm.conf changes under them, and given back."""
     rollout = settings.rollout
+    check = settings.health_check
+    health = None if check is None else check.command
+    work = shlex.quote(render("guards/node-work.sh", health=health))
+    proof = render("guards/node-proven.sh", ours=node_drain.OURS, work=work, health=health)
     script = render(
         "guards/nodes-drained.sh",
         run=program("node_drain"),
+        proof=proof.rstrip(),
         seconds=rollout.drain_timeout,
         end_jobs=rollout.end_jobs,
         alone=shlex.join(_alone()),

@@ -44,7 +44,7 @@ reason() { # file
 # What the unit was to take up and could not gives way to the version before: a daemon that goes on
 # must not find it at its next start, and one that fell gets its last chance. The next run writes
 # the new version again.
-put_back() { # beside: unit, time; sets returned
+put_back() { # beside: unit, time, status; sets returned
     returned=''
     [ -e "$state/pending" ] || return 0
     # By the environment: -v takes the \x2d in the name of a mount for a hyphen.
@@ -60,16 +60,20 @@ put_back() { # beside: unit, time; sets returned
         must_write mv -fT "$temporary" "$root$path"
         returned="$returned $path"
     done <"$work/put-back"
-    [ -z "$returned" ] || [ "${reload:-}:${status:-}" != yes:3 ] || {
-        # It has taken them up already: what has returned is taken up the same way.
-        number=$(unit=$unit awk '$2 == ENVIRON["unit"] { print $1 }' "$work/unit")
-        (export SLURMSTACK_RETURNED=yes; run_script "$time" "$number.reload") ||
-            returned="$returned, which could not be taken up again ($(last_line))"
-    }
-    [ -z "$returned" ] || bounded 20 systemctl is-active -q "$unit" || {
+    [ -n "$returned" ] || return 0
+    # What returned is taken up as the new ones were: by a start, where it was begun with them or fell.
+    anew=yes
+    grep -qsxF -e "$unit" "$work/begun-anew" || ! bounded 20 systemctl is-active -q "$unit" || anew=no
+    [ "$anew" = no ] || {
         bounded 20 systemctl reset-failed "$unit" >/dev/null 2>&1
         bounded "$time" systemctl restart "$unit" >/dev/null 2>&1 || :
     }
+    # One that has refused them by itself has told nobody.
+    grep -qsxF -e "$unit" "$work/others-told" || return 0
+    [ "$anew" = yes ] || [ "${status:-}" = 3 ] || return 0
+    number=$(unit=$unit awk '$2 == ENVIRON["unit"] { print $1 }' "$work/unit")
+    (export SLURMSTACK_RETURNED=yes; run_script "$time" "$number.reload") ||
+        returned="$returned, which could not be taken up again ($(last_line))"
 }
 
 # → $work/states: `unit load-state active-state unit-file-state sub-state restarts result`, one line
@@ -122,6 +126,11 @@ look_at_unit() { # beside: unit, number, restart_on, load, enabled, enablement, 
     esac
 }
 
+begin_anew() { # start or restart; beside: unit, time
+    echo "$unit" >>"$work/begun-anew"
+    systemctl_step "unit $unit" "$time" "$1" "$unit"
+}
+
 # A way of its own to take up files tells others of them, too, which a start does not.
 tell_others() { # beside: unit, number
     ! is_due reload "$unit" || [ ! -e "$work/block/$number.reload" ] || reload_unit
@@ -148,10 +157,10 @@ apply_unit() {
             first=yes
             ! grep -qxF -e "started $unit" "$state/created" || first=''
             remember "started $unit"
-            systemctl_step "unit $unit" "$time" start "$unit"; did "started $unit"
+            begin_anew start; did "started $unit"
             [ -n "$first" ] || tell_others ;;
         restart)
-            systemctl_step "unit $unit" "$time" restart "$unit"; did "restarted $unit"
+            begin_anew restart; did "restarted $unit"
             tell_others ;;
         reload) reload_unit ;;
     esac
@@ -197,7 +206,8 @@ keys_changed() {
 
 reload_unit() {
     if [ -e "$work/block/$number.reload" ]; then
-        run_script "$time" "$number.reload" || { status=$? reload=yes; unit_failure "reload $(why "$status" "$time")"; }
+        echo "$unit" >>"$work/others-told"
+        run_script "$time" "$number.reload" || { status=$?; unit_failure "reload $(why "$status" "$time")"; }
         show_output
     else
         systemctl_step "unit $unit" "$time" reload "$unit"

@@ -290,6 +290,18 @@ def test_a_node_with_less_than_declared_is_named_and_returns(clean: RunningLab) 
     lab.ssh("ctl", "scontrol update node=cn02 state=resume")
 
 
+def test_a_node_that_gres_conf_makes_invalid_is_named_and_returns(clean: RunningLab) -> None:
+    """Of which slurm.conf has no word: here half a socket's cores for what stands on it."""
+    lab = clean
+    lab.change(lambda it: it["nodes"][0]["Gres"][0].update(Cores="0"))
+    said = lab.up(check=False)
+    assert re.search(r"command nodes-fit: .*cn01: gres/gpu GRES core specification 0", said), said
+    assert node(lab, "cn01").startswith("inval|")
+    lab.change(lambda it: it["nodes"][0]["Gres"][0].update(Cores="0-1"))
+    lab.up()
+    assert node(lab, "cn01").startswith("idle|none")
+
+
 def of_all_nodes(config: dict[str, Any], values: dict[str, Any]) -> None:
     for node_class in config["nodes"]:
         node_class.update(values)

@@ -160,15 +160,25 @@ def test_slurm_conf_waits_for_the_jobs_of_the_nodes_that_it_changes(restored: Ru
     assert node(lab, "cn01") == "mixed|none|Unknown"
     assert state_of(lab, long) == "RUNNING"
 
-    # The job ends in time.
+    # The job ends in time, and the node does not prove itself: it stays drained.
     lab.change(gpus(2))
-    thread, said_then = in_background(lab, check=True)
+    thread, said_then = in_background(lab, check=False)
     await_that(alone)
     late = submit(lab, "-w cn01 --gres=gpu:1 --mem=100", "PENDING")
-    lab.ssh("ctl", f"scancel {long}")
-    thread.join()
-    assert said_then
+    lab.ssh("cn01", "chmod a-x /usr/bin/scontrol")
+    try:
+        lab.ssh("ctl", f"scancel {long}")
+        thread.join()
+    finally:
+        lab.ssh("cn01", "chmod a+x /usr/bin/scontrol")
+    assert "cn01 is not given back: a job of one second failed" in said_then[0], said_then
+    assert node(lab, "cn01").startswith(f"drained|{OURS}")
+    assert state_of(lab, late) == "PENDING"
+    assert "slurmstack" not in lab.ssh("ctl", "scontrol show reservation").stdout
     assert "gpu:h100:2" in lab.ssh("ctl", "sinfo -h -n cn01 -o %G").stdout
+    lab.up()
+    proven = lab.ssh("ctl", "sacct -nX --name=slurmstack-check -o nodelist,state").stdout.split()
+    assert proven[-4:] == ["cn01", "FAILED", "cn01", "COMPLETED"], proven
     await_that(lambda: state_of(lab, late) == "RUNNING")
     assert {job: state_of(lab, job) for job in others} == others
     cancel(lab)
@@ -239,6 +249,71 @@ def test_a_slurm_conf_that_nodes_do_not_take_up_goes_back_everywhere(
     # What held it up is gone: the same change is taken.
     lab.up()
     assert "= 49 " in lab.ssh("cn02", "scontrol show config | grep ^MessageTimeout").stdout
+    cancel(lab)
+
+
+def test_what_slurmctld_was_started_with_goes_back_where_nodes_do_not_come_back(
+    restored: RunningLab,
+) -> None:
+    """A port that no reconfigure brings there: slurmctld is restarted, and once more to go back."""
+    lab = restored
+    cancel(lab)
+    before = lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout
+    long = submit(lab, "-w cn02")
+    binary = "$(readlink -f /usr/sbin/slurmd)"
+    lab.ssh("cn02", f"chmod a-x {binary}")
+    try:
+        lab.set(rollout={"mayFail": 0})
+        lab.change(lambda it: it["slurm"].update(SlurmctldPort=6917))
+        said = lab.up(check=False)
+    finally:
+        lab.ssh("cn02", f"chmod a+x {binary}")
+    assert "slurmstack: ctl: unit slurmctld.service: reload exit 3: cn02 did not come back" in said
+    assert "put back the last version of /etc/slurm/slurm.conf" in said, said
+    assert lab.ssh("ctl", "sha256sum /etc/slurm/slurm.conf").stdout == before
+    for name in ("ctl", "cn01", "cn02"):
+        shown = lab.ssh(name, "scontrol show config | grep -E '^(SlurmctldPort|HASH_VAL)'").stdout
+        assert "= 6817" in shown, name
+        assert "Match" in shown, name
+    # The one that could take it up holds the last one again, too.
+    assert "6917" not in lab.ssh("cn01", "cat /run/slurm/conf/slurm.conf").stdout
+    assert state_of(lab, long) == "RUNNING"
+    assert lab.ssh("ctl", "cd / && srun -w cn01 hostname").stdout == "cn01\n"
+    cancel(lab)
+
+
+def test_another_port_of_slurmd(restored: RunningLab) -> None:
+    lab = restored
+    cancel(lab)
+    job = submit(lab, "-w cn02")
+    begun = lab.ssh("ctl", f"squeue -h -j {job} -o %S").stdout
+
+    def ports(name: str) -> list[tuple[str, str]]:
+        """That slurmd, or systemd for it, listens to."""
+        return re.findall(r':(6[89]18) .*\(\("(\w+)', lab.ssh(name, "ss -ltnpH").stdout)
+
+    # Somebody on a node has it: nothing is changed, on no node.
+    elsewhere = "systemd-run --quiet --unit=elsewhere --socket-property=ListenStream=6918 true"
+    lab.ssh("cn02", elsewhere)
+    try:
+        lab.change(lambda it: it["slurm"].update(SlurmdPort=6918))
+        said = lab.up(check=False)
+    finally:
+        lab.ssh("cn02", "systemctl stop elsewhere.socket")
+    assert "cn02: port 6918 cannot be slurmd's: " in said, said
+    assert "Address already in use. Nothing was changed" in said, said
+    assert "= 6818" in lab.ssh("cn02", "scontrol show config | grep ^SlurmdPort").stdout
+    lab.up()
+    for name in ("cn01", "cn02"):
+        assert ports(name) == [("6918", "slurmd")]
+        assert "Match" in lab.ssh(name, "scontrol show config | grep ^HASH_VAL").stdout
+    assert node(lab, "cn01") == "idle|none|Unknown"
+    assert lab.ssh("ctl", "cd / && srun -w cn01 hostname").stdout == "cn01\n"
+    assert state_of(lab, job) == "RUNNING"
+    assert lab.ssh("ctl", f"squeue -h -j {job} -o %S").stdout == begun
+    lab.ssh("ctl", f"scancel {job}")
+    # It is told of its end by slurmctld, over the new port.
+    await_that(lambda: node(lab, "cn02") == "idle|none|Unknown")
     cancel(lab)
 
 

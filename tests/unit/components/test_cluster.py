@@ -21,6 +21,7 @@ import components.bundle_resource
 from components import asked_again
 from components.assembly import Assembly, Deployed
 from components.cluster import COMPONENTS, SlurmCluster
+from components.compute import slurmd_port
 from components.controller import slurm_controller
 from components.guards import destroy_guard
 from components.keys.munge_key import read_credential
@@ -222,6 +223,8 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     # Here no node is down; what it waits for is seen in the lab.
     monkeypatch.setattr(slurm_controller, "unless_idle", all_of_them)
     monkeypatch.setattr(destroy_guard, "unless_idle", all_of_them)
+    # And no port changes.
+    monkeypatch.setattr(slurmd_port, "heard_before", lambda _: [])
     # Nor has a rollout stopped (tests/engine/test_rollout.py).
     monkeypatch.setattr(
         RolloutTurns, "unless_stopped", lambda _, bundles: all_of_them(bundles, None)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from on_node import job_guard, slurm_state
+from on_node import job_harm, job_hold, job_start, slurm_state
 from on_node.slurm_state import Config, Job
 from settings.hostlist import expand
 
@@ -57,7 +57,7 @@ def old() -> Config:
 
 def harm(conf: str, *jobs: str) -> dict[str, list[str]]:
     new = slurm_state.config_of_text(conf, expand)
-    found = job_guard.all_harm(read(*jobs), old(), new, [], lambda user: frozenset(["users"]))
+    found = job_harm.all_harm(read(*jobs), old(), new, [], lambda user: frozenset(["users"]))
     return {what: [job.id for job in jobs] for what, jobs in found.items()}
 
 
@@ -172,7 +172,7 @@ def test_constraints(wanted: str, met: bool) -> None:
         slurm_state.Node(name, "", 1, 1, 1, features=frozenset(features))
         for name, features in {"a": ["dgx", "ib"], "b": ["big"]}.items()
     ]
-    assert job_guard._has_features(nodes, wanted) is met
+    assert job_start.has_features(nodes, wanted) is met
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_licenses_that_jobs_hold_or_want(licenses: str, left: dict[str, list[str
     )
     now = replace(old(), parameters={"licenses": "matlab:4,fluent:1"})
     new = slurm_state.config_of_text(f"Licenses={licenses}\n{CONF}", expand)
-    found = job_guard.all_harm(read(running, waiting), now, new, [], lambda user: frozenset())
+    found = job_harm.all_harm(read(running, waiting), now, new, [], lambda user: frozenset())
     assert {what: [job.id for job in jobs] for what, jobs in found.items()} == left
 
 
@@ -211,7 +211,7 @@ def test_nodes_that_no_switch_joins_take_no_job_together() -> None:
     new = replace(slurm_state.config_of_text(CONF, expand), apart=apart)
 
     def left(*jobs: str) -> list[list[str]]:
-        found = job_guard.all_harm(read(*jobs), old(), new, [], lambda user: frozenset())
+        found = job_harm.all_harm(read(*jobs), old(), new, [], lambda user: frozenset())
         return [[job.id for job in jobs] for jobs in found.values()]
 
     # Two nodes there are on one side; with the one that it demands, there are not.
@@ -230,28 +230,28 @@ def test_a_max_job_count_with_which_slurmctld_would_forget_jobs() -> None:
 
     def against(limit: str) -> list[str]:
         new = slurm_state.config_of_text(f"MaxJobCount={limit}\n{CONF}", expand)
-        return [*job_guard.too_many(count, old(), new)]
+        return [*job_harm.too_many(count, old(), new)]
 
     assert against("6") == []
     assert "keeps 5 jobs" in against("5")[0]
     # What it runs by already is its own business.
     few = replace(old(), parameters={"maxjobcount": "4"})
-    assert [*job_guard.too_many(count, few, few)] == []
+    assert [*job_harm.too_many(count, few, few)] == []
 
 
 def test_reservations_of_what_goes() -> None:
     new = slurm_state.config_of_text(CONF.replace("PartitionName=gpu ", "PartitionName=g "), expand)
     shown = [{"ReservationName": "r", "PartitionName": "gpu", "Nodes": "(null)"},
              {"ReservationName": "s", "PartitionName": "(null)", "Nodes": "(null)"}]  # fmt: skip
-    assert [*job_guard.lost_reservations(shown, new)] == [
+    assert [*job_harm.lost_reservations(shown, new)] == [
         "reservation r is of partition gpu, which goes"
     ]
 
 
 def test_only_nodes_that_lose_something_are_closed_for_the_change() -> None:
     conf = CONF.replace("gpu:h100:4", "gpu:h100:2").replace("Nodes=ALL", "Nodes=cn[01-02]")
-    assert job_guard.affected(old(), slurm_state.config_of_text(conf, expand)) == ["cn01", "cn03"]
-    assert job_guard.affected(old(), slurm_state.config_of_text(CONF, expand)) == []
+    assert job_hold.affected(old(), slurm_state.config_of_text(conf, expand)) == ["cn01", "cn03"]
+    assert job_hold.affected(old(), slurm_state.config_of_text(CONF, expand)) == []
 
 
 @pytest.mark.parametrize(

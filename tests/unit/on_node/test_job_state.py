@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from on_node import job_guard, job_state, slurm_state
+from on_node import job_harm, job_state, slurm_state
 from settings.hostlist import expand
 from tests.unit.on_node.test_job_guard import CONF, WAITING, old, read
 
@@ -28,7 +28,7 @@ def test_a_running_job_counts_in_all_partitions_that_it_was_submitted_to() -> No
         "8": ("main", "gpu"), "9": ("main", "gpu"), "10": ("main",),
     }  # fmt: skip
     new = slurm_state.config_of_text(CONF.replace("PartitionName=gpu ", "PartitionName=g "), expand)
-    harm = job_guard.all_harm(jobs, old(), new, [], lambda user: frozenset())
+    harm = job_harm.all_harm(jobs, old(), new, [], lambda user: frozenset())
     assert {what: [job.id for job in some] for what, some in harm.items()} == {
         "partition gpu goes": ["8", "9"]
     }

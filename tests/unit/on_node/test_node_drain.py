@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from on_node import job_guard, node_drain, slurm_state
+from on_node import node_drain, slurm_state
+from on_node.job_change import Change
 from settings.hostlist import expand
 from tests.unit.on_node.test_job_guard import ACROSS, CONF, RUNNING, WAITING, old, read
 
 
-def change(conf: str, *others: str) -> job_guard.Change:
+def change(conf: str, *others: str) -> Change:
     jobs = tuple(read(RUNNING, WAITING, ACROSS))
-    return job_guard.Change(old(), slurm_state.config_of_text(conf, expand), others, jobs, 3)
+    return Change(old(), slurm_state.config_of_text(conf, expand), others, jobs, 3)
 
 
 @pytest.mark.parametrize(

@@ -487,14 +487,14 @@ def test_slurmd_is_stopped_while_it_hands_over_to_a_new_process(tmp_path: Path) 
     """A stand-in of slurmd whose old process, when it is told to end, has just made way for another
     one (tests/lab/test_scripts.py shows the real one)."""
     main = tmp_path / "main"
-    (tmp_path / "systemctl").write_text(f"#!/bin/sh\ncat {main}\n")
+    (tmp_path / "systemctl").write_text(f"#!/bin/sh\n[ $1 = stop ] || cat {main}\n")
     (tmp_path / "systemctl").chmod(0o755)
     (tmp_path / "slurmd.sh").write_text(
         f"sleep 60 & new=$!\ntrap 'echo $new >{main}; exit' TERM\necho $$ >{main}\n"
         f"echo ready\nwhile :; do sleep 0.1; done\n"
     )
     script = tmp_path / "stop"
-    script.write_text(render("compute/stop-slurmd.sh"))
+    script.write_text(render("compute/stop-slurmd.sh", port_unit="port"))
     old = subprocess.Popen(
         ["sh", str(tmp_path / "slurmd.sh")],
         stdout=subprocess.PIPE,
