@@ -14,7 +14,7 @@ _NHC = "/usr/sbin/nhc"
 
 Check = Literal[
     "disk", "mount", "memory", "zombies", "clock", "munge", "fork", "links", "leftovers",
-    "infiniband", "gpus", "gpu-devices", "gpu-memory", "gpu-versions", "nvlink",
+    "infiniband", "gpus", "gpu-clocks", "gpu-devices", "gpu-memory", "gpu-versions", "nvlink",
     "fabric-manager", "xid",
 ]  # fmt: skip
 Number = Annotated[int, Field(ge=0)]

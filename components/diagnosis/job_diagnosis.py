@@ -12,6 +12,7 @@ from pathlib import Path
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.host import host_baseline
+from on_node.diagnosis import links
 from remote.bundle import Bundle, Directory, File, Package
 from settings import Settings
 from settings.scripts import JobProgram
@@ -74,7 +75,10 @@ def diagnosis_bundle(node: str, settings: Settings) -> Bundle:
 
 
 def with_jobs(settings: Settings) -> Iterator[JobProgram]:
-    """The epilog, before the site's own: that may tidy up what tells of the failure."""
+    """The epilog, before the site's own: that may tidy up what tells of the failure. The prolog
+    keeps counters for it to compare with."""
     if settings.diagnosis is not None:
+        before = render("diagnosis/prolog.sh", folder=links.FOLDER, patterns=links.PATTERNS)
+        yield JobProgram("Prolog", "diagnosis", before)
         text = render("diagnosis/epilog.sh", library=_LIBRARY)
         yield JobProgram("Epilog", "diagnosis", text)

@@ -71,7 +71,8 @@ def of_node(found: Job, log: str) -> dict[str, Any]:
         lines += gather.output(path, found.uid, found.gid, node)
     lines += gather.daemon("slurmd", log, found.id, found.start, found.end, node)
     lines += gather.kernel(found.start, found.end, node)
-    lines += gather.node_facts([found.work_dir, "/tmp", "/dev/shm", "/"], found.id, node)
+    folders = [found.work_dir, "/tmp", "/dev/shm", "/"]
+    lines += gather.node_facts(folders, found.id, node, found.start, found.end)
     with suppress(OSError, ValueError, KeyError):
         path_ = Path(report.FOLDER) / str(found.id) / "evidence.json"
         known = {(line.source, line.text) for line in lines}

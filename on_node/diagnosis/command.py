@@ -92,7 +92,8 @@ def diagnose(found: Job, slurmd_log: str) -> dict[str, Any]:
         lines = [line for line in lines if line.source not in ("slurmd", "kernel", "node")]
         lines += gather.daemon("slurmd", slurmd_log, found.id, found.start, found.end, node)
         lines += gather.kernel(found.start, found.end, node)
-        lines += gather.node_facts([found.work_dir, "/tmp", "/dev/shm", "/"], found.id, node)
+        folders = [found.work_dir, "/tmp", "/dev/shm", "/"]
+        lines += gather.node_facts(folders, found.id, node, found.start, found.end)
     seen = {line.node for line in lines if line.node}
     missing = {
         it: "ask on that node, or an operator (slurmstack diagnose)"

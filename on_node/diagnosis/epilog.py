@@ -19,12 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from on_node.diagnosis import gather, report
+from on_node.diagnosis import gather, links, report
 from on_node.diagnosis.rule import Line
 
 CONFIGURATION = "/etc/slurmstack/diagnosis.json"
-#: How often links had gone down when the last job ended here.
-COUNTED = "/run/slurmstack/links.json"
 METRICS = "/var/log/slurm/job_metrics.log"
 #: Bytes of the file of figures before it is put aside, and how many of them are kept.
 _ROTATE, _KEPT = 8 << 20, 4
@@ -38,19 +36,19 @@ def main(environment: Mapping[str, str]) -> int:
     signal.alarm(_SECONDS)
     settings = json.loads(Path(CONFIGURATION).read_text(encoding="utf-8"))
     node = environment.get("SLURMD_NODENAME") or socket.gethostname().split(".")[0]
-    figures = metrics(environment, node)
+    met = links.met(_number(environment, "SLURM_JOB_ID") or 0)
+    figures = metrics(environment, node, met)
     append(METRICS, json.dumps(figures, sort_keys=True))
-    links = gather.counters(COUNTED)
     if figures["failed"]:
         lines = evidence(environment, node, settings["slurmdLog"])
-        lines += [Line("node", text, node) for text in links]
+        lines += [Line("node", text, node) for text in met.lines]
         files = {"evidence.json": report.evidence(figures["job"], node, lines)}
         report.keep(figures["job"], figures["uid"], files)
         report.prune(settings["keepDays"], settings["keepMegabytes"])
     return 0
 
 
-def metrics(environment: Mapping[str, str], node: str) -> dict[str, Any]:
+def metrics(environment: Mapping[str, str], node: str, met: links.Met) -> dict[str, Any]:
     """The line of one job on one node."""
     code = _number(environment, "SLURM_JOB_EXIT_CODE")
     derived = _number(environment, "SLURM_JOB_DERIVED_EC")
@@ -79,6 +77,9 @@ def metrics(environment: Mapping[str, str], node: str) -> dict[str, Any]:
         "failed": bool(code or derived),
         "restarts": _number(environment, "SLURM_JOB_RESTART_COUNT"),
         "gpus": len(gpus.split(",")) if gpus else 0,
+        # Bytes over all links, also of other jobs that were here meanwhile.
+        "received": met.received,
+        "sent": met.sent,
         **_memory(job_id),
     }
 
@@ -108,7 +109,8 @@ def evidence(environment: Mapping[str, str], node: str, slurmd_log: str) -> list
         lines += gather.output(path, uid or 0, gid or 0, node, _OUTPUT)
     lines += gather.daemon("slurmd", slurmd_log, job_id, start, now, node)
     lines += gather.kernel(start, now, node)
-    return lines + gather.node_facts([folder, "/tmp", "/dev/shm", "/"], job_id, node)
+    folders = [folder, "/tmp", "/dev/shm", "/"]
+    return lines + gather.node_facts(folders, job_id, node, start, now)
 
 
 def output_paths(environment: Mapping[str, str]) -> list[str]:

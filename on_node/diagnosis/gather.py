@@ -30,6 +30,8 @@ _LINES = 400
 #: Seconds before the start and after the end of a job that concern it.
 _BEFORE, _AFTER = 120, 300
 _STAMP = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)")
+#: What our health checks found last (on_node/health).
+HEALTH = "/var/lib/slurmstack-health/last.json"
 #: How full a file system is that is told of.
 _FULL = 0.985
 
@@ -110,10 +112,29 @@ def kernel(start: float, end: float, node: str) -> list[Line]:
     return _lines("kernel", [line for line in told.splitlines() if about.search(line)], node)
 
 
-def node_facts(folders: list[str], job_id: int, node: str) -> list[Line]:
-    """What a look at the node finds now: full file systems, ports, GPUs, the job's cgroup."""
-    found = [*_full(folders), *_ports(), *_gpus(), *_cgroup(job_id)]
+def node_facts(folders: list[str], job_id: int, node: str, start: float, end: float) -> list[Line]:
+    """What a look at the node finds now: full file systems, ports, GPUs, the job's cgroup; and what
+    its health checks had found while the job was there.
+
+    Args:
+        folders: whose file systems are looked at.
+        job_id: the job's number.
+        node: this node's name.
+        start: of the job, seconds since 1970.
+        end: of the job; 0 while it runs.
+    """
+    found = [*_full(folders), *_ports(), *_gpus(), *_cgroup(job_id), *health(start, end)]
     return _lines("node", found, node)
+
+
+def health(start: float, end: float, path: str = HEALTH) -> Iterator[str]:
+    """Faults of the last run of our health checks, if that was in the job's time."""
+    with suppress(OSError, ValueError, KeyError):
+        last = json.loads(Path(path).read_text())
+        if _within(last["time"], start, end):
+            for name, it in last["checks"].items():
+                if it["verdict"] == "fault":
+                    yield f"Health={name}: {it['words']}"
 
 
 def _full(folders: list[str]) -> Iterator[str]:
@@ -139,44 +160,20 @@ def _ports() -> Iterator[str]:
                 yield f"IbPortDown={name} state={state.split()[-1]}"
 
 
-def counters(kept: str) -> list[str]:
-    """Ports and network devices whose links went down since this was asked last.
-
-    Args:
-        kept: the file that holds what was counted then.
-    """
-    now: dict[str, int] = {}
-    for port in sorted(Path("/sys/class/infiniband").glob("*/ports/*")):
-        _count(
-            now,
-            f"IbLinkDowned={port.parent.parent.name}/{port.name}",
-            port / "counters/link_downed",
-        )
-    for device in sorted(Path("/sys/class/net").glob("*/device")):
-        _count(now, f"NetLinkDowned={device.parent.name}", device.parent / "carrier_down_count")
-    before: dict[str, int] = {}
-    with suppress(OSError, ValueError):
-        before = json.loads(Path(kept).read_text())
-    with suppress(OSError):
-        Path(kept).parent.mkdir(exist_ok=True)
-        Path(kept).write_text(json.dumps(now))
-    more = {name: count - before[name] for name, count in now.items() if name in before}
-    return [f"{name}+{count}" for name, count in more.items() if count > 0]
-
-
-def _count(now: dict[str, int], name: str, path: Path) -> None:
-    with suppress(OSError, ValueError):
-        now[name] = int(path.read_text())
-
-
 def _gpus() -> Iterator[str]:
     query = "--query-gpu=index,ecc.errors.uncorrected.volatile.total"
-    told = _said(["nvidia-smi", query, "--format=csv,noheader,nounits"], 5) or ""
-    if re.search(r"Driver/library version mismatch", told):
-        yield "FabricManager=failed"
+    yield from gpus(_said(["nvidia-smi", query, "--format=csv,noheader,nounits"], 5) or "")
+
+
+def gpus(told: str) -> Iterator[str]:
+    """From nvidia-smi's rows of index and uncorrected errors, or what it says instead."""
     for row in told.splitlines():
         index, _, errors = row.partition(", ")
-        if errors.strip().isdigit() and int(errors) > 0:
+        if "Driver/library version mismatch" in row:
+            yield f"DriverMismatch={row}"
+        elif re.search(r"GPU is lost|Unable to determine the device handle", row):
+            yield f"GpuMissing={row}"
+        elif errors.strip().isdigit() and int(errors) > 0:
             yield f"EccUncorrected={errors.strip()} gpu={index}"
 
 

@@ -89,8 +89,11 @@ def judge(lines: Iterable[Line]) -> Diagnosis:
     found = _found(evidence)
     for finding in found:
         finding.follows = _explanation(finding, found)
+    output = [line for line in evidence if line.source == "output"]
+    root = _of_torchrun(output)
+    _noticed(found, root)
     found.sort(key=_order)
-    return Diagnosis(tuple(found), _culprit(found, evidence))
+    return Diagnosis(tuple(found), root or _culprit(found, output))
 
 
 def confidence(finding: Finding, findings: Sequence[Finding]) -> float:
@@ -192,12 +195,19 @@ _SRUN = re.compile(r"srun: error: ([\w.-]+): tasks? ([\d,-]+): (.+)$")
 _ENDED_BY_OTHERS = re.compile(r"Terminated|Killed|signal 15|SIGTERM")
 
 
-def _culprit(found: Sequence[Finding], evidence: Sequence[Line]) -> Culprit:
-    """By what the launchers say: torchrun's root cause, the cause's own line, srun's first word."""
-    output = [line for line in evidence if line.source == "output"]
-    root = _of_torchrun(output)
-    if root is not None:
-        return root
+def _noticed(found: Sequence[Finding], root: Culprit | None) -> None:
+    """Where torchrun names the rank that ended first, and only others say that a peer is gone, they
+    say it of that rank: how it ended is the cause."""
+    by_rule = {finding.rule.id: finding for finding in found}
+    closed, ended = by_rule.get("peer-closed"), by_rule.get("exit-code")
+    if root is None or closed is None or ended is None or closed.follows is not None:
+        return
+    if not {root.rank, None} & {_rank(line.text) for line in closed.lines}:
+        closed.follows = ended.rule.id
+
+
+def _culprit(found: Sequence[Finding], output: Sequence[Line]) -> Culprit:
+    """By what the launchers say: the cause's own line, srun's first word."""
     for finding in found[:1]:
         waits = finding.rule.id in (_WAITED, "peer-closed")
         for line in finding.lines:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from on_node.health import fabric, gpus, jobs, probes, system
+from on_node.health import fabric, gpus, jobs, probes, system, xids
 from on_node.health.results import GOOD, Result, fault
 
 CONFIG = Path(os.environ.get("SLURMSTACK_HEALTH", "/etc/slurmstack/health.json"))
@@ -29,10 +29,10 @@ RUN = Path("/run/slurmstack-health")
 KEPT = Path("/var/lib/slurmstack-health")
 METRICS = Path("/var/lib/slurmstack-metrics/slurmstack_health.prom")
 JOBS = RUN / "jobs"
-LEFT = RUN / "left.json"
+LEFT = RUN / "leftovers.json"
 SINCE = RUN / "xids-since"
 #: Seconds in which a prolog's checks and an epilog's work are done.
-_PROLOG, _KILL, _SWEEP = 0.3, 0.3, 5.0
+_PROLOG, _KILL, _SWEEP = 0.3, 3.0, 5.0
 
 
 def results(config: Mapping[str, Any], seconds: float, prolog: bool = False) -> dict[str, Result]:
@@ -55,11 +55,12 @@ def results(config: Mapping[str, Any], seconds: float, prolog: bool = False) -> 
         if wanted is not None:
             slow["gpus"] = (lambda: gpus.gpus(wanted)), "nvidia-smi does not answer"
             slow["nvlink"] = (lambda: gpus.nvlinks(wanted)), "nvidia-smi does not answer"
+            slow["gpu-clocks"] = gpus.clocks, "nvidia-smi does not answer"
     found: dict[str, Result] = {}
     ib = config["infiniband"]
     found["infiniband"] = fabric.infiniband(ib["ports"], ib["rate"])
     if wanted is not None:
-        found["xid"] = gpus.xids(config["xids"], _since())
+        found["xid"] = xids.xids(config["xids"], _since())
         found["gpu-devices"] = gpus.devices(wanted)
     if not prolog:
         there = system.processes()
@@ -92,12 +93,12 @@ def _since() -> float:
 
 def _leftovers() -> Result:
     """Processes that an epilog could not end."""
-    left = _recall(LEFT)
+    now = time.monotonic()
     still = [
         f"{pid} of job {job}"
-        for job, (uid, pids) in left.items()
-        for pid, _ in jobs.of_job(job, uid)
-        if pid in pids
+        for job, (since, processes) in _recall(LEFT).items()
+        for pid, start in processes
+        if now - since > probes.PATIENCE and jobs.runs(pid, start)
     ]
     return fault(f"processes that cannot be ended: {', '.join(still)}") if still else GOOD
 
@@ -201,8 +202,8 @@ def epilog(config: Mapping[str, Any]) -> int:
     if config["epilog"] and uid:
         left = jobs.ended(job, uid, _KILL)
         if left:
-            print(f"processes of job {job} that do not end: {left}")
-            _keep(LEFT, {**_recall(LEFT), job: [uid, left]})
+            print(f"processes of job {job} that do not end: {[pid for pid, _ in left]}")
+            _keep(LEFT, {**_recall(LEFT), job: [time.monotonic(), left]})
         if not jobs.others(JOBS, job, uid, jobs.steps()) and not jobs.has_processes(uid):
             deadline = time.monotonic() + _SWEEP
             for folder in config["sweep"]:

@@ -1,11 +1,12 @@
-"""Checks of NVIDIA GPUs, by nvidia-smi, /proc and the kernel's log."""
+"""Checks of NVIDIA GPUs, by nvidia-smi and /proc."""
 
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,21 +18,15 @@ _FIELDS = (
     "retired_pages.pending", "memory.used",
 )  # fmt: skip
 _ROWS = ("gpu_bus_id", "remapped_rows.pending", "remapped_rows.failure")
+#: By the name that drivers before 535 have, too; later ones take it for clocks_event_reasons.
+_SLOWED = {
+    "clocks_throttle_reasons.hw_thermal_slowdown": "it is too hot",
+    "clocks_throttle_reasons.hw_power_brake_slowdown": "the power supply asks for it",
+}
+#: What another driver's nvidia-smi says of a field that it does not have.
+_NO_FIELD = "is not a valid field to query"
 #: Seconds. It takes long without persistence mode, and for ever at a GPU that is gone.
 _TIMEOUT = 60
-#: XIDs after which a GPU is not fit for the next job, with NVIDIA's words (XID Errors, the table);
-#: those that an application causes (13, 31, 43, 45) are no fault of the node.
-XIDS: Mapping[int, str] = {
-    48: "double bit ECC error",
-    64: "row remapping failed",
-    74: "NVLink error",
-    79: "fallen off the bus",
-    95: "uncontained memory error",
-    119: "GSP does not answer",
-    120: "GSP error",
-    140: "unrecovered ECC error",
-}
-_XID = re.compile(r"NVRM: Xid \(PCI:([0-9A-Fa-f:.]+)\): (\d+)")
 _YES = ("yes", "1")
 
 
@@ -65,7 +60,8 @@ def gpus(wanted: Wanted) -> Result:
     except subprocess.TimeoutExpired:
         return fault("nvidia-smi does not answer")
     if told.returncode:
-        return fault(f"nvidia-smi: {_first(told.stdout) or _first(told.stderr)}")
+        words = f"nvidia-smi: {_first(told.stdout) or _first(told.stderr)}"
+        return unknown(words) if _NO_FIELD in words else fault(words)
     return judged(wanted, told.stdout, rows.stdout if rows.returncode == 0 else "")
 
 
@@ -100,11 +96,11 @@ def nvlinks(wanted: Wanted) -> Result:
         told = smi("nvlink", "--status")
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return unknown("nvidia-smi does not answer")
-    return links_judged(wanted, told.stdout) if told.returncode == 0 else GOOD
+    return links_judged(wanted, told.stdout if told.returncode == 0 else "")
 
 
 def links_judged(wanted: Wanted, told: str) -> Result:
-    """From `nvidia-smi nvlink --status`."""
+    """From `nvidia-smi nvlink --status`, which says nothing where no GPU has a link."""
     active: dict[str, int] = {}
     gpu = ""
     for line in told.splitlines():
@@ -113,23 +109,74 @@ def links_judged(wanted: Wanted, told: str) -> Result:
             active[gpu] = 0
         elif re.match(r"\s+Link \d+: [\d.]+ GB/s", line):
             active[gpu] += 1
+    if wanted.nvlinks is not None and len(active) < wanted.count:
+        words = f"NVLinks: {len(active)} of {wanted.count} GPUs have any, expected {wanted.nvlinks}"
+        return fault(f"{words} each")
     expected = max(active.values(), default=0) if wanted.nvlinks is None else wanted.nvlinks
     down = [f"GPU {gpu} has {number}" for gpu, number in active.items() if number < expected]
     return fault(f"NVLinks: {', '.join(down)}, expected {expected}") if down else GOOD
 
 
-def memory_held(used: int) -> Result:
-    """MiB held on a GPU without any job: no process of a user is left that could free it."""
+def clocks() -> Result:
+    """Whether a GPU runs slower than it could, by what its own hardware decides: heat, power."""
     try:
-        told = smi("--query-gpu=index,memory.used", "--format=csv,noheader,nounits")
+        told = smi(f"--query-gpu=index,{','.join(_SLOWED)}", "--format=csv,noheader,nounits")
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return unknown("nvidia-smi does not answer")
-    held = [
-        f"GPU {line[0]} holds {line[1]} MiB"
-        for line in _table(told.stdout)
-        if len(line) > 1 and line[1].isdigit() and int(line[1]) > used
-    ]
-    return fault(f"{', '.join(held)} without any job, expected {used} at most") if held else GOOD
+    if told.returncode:
+        return unknown(f"nvidia-smi: {_first(told.stdout)}")
+    return all_of(
+        [
+            f"GPU {row[0]} is slowed down by its hardware: {why}"
+            for row in _table(told.stdout)
+            for word, why in zip(row[1:], _SLOWED.values())  # noqa: B905 (Python 3.9)
+            if word == "Active"
+        ]
+    )
+
+
+def memory_held(used: int) -> Result:
+    """MiB held on a GPU without any job, and by whom."""
+    without = "--format=csv,noheader,nounits"
+    try:
+        told = smi("--query-gpu=index,pci.bus_id,memory.used", without)
+        if all(mib <= used for _, _, mib in _held(told.stdout)):
+            return GOOD
+        programs = smi("--query-compute-apps=gpu_bus_id,pid,name,used_memory", without)
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return unknown("nvidia-smi does not answer")
+    return held_judged(used, told.stdout, programs.stdout)
+
+
+def held_judged(used: int, told: str, programs: str, proc: Path = Path("/proc")) -> Result:
+    """From nvidia-smi's tables of GPUs and of compute processes."""
+    faults = []
+    for index, bus, mib in _held(told):
+        if mib <= used:
+            continue
+        # Of one that has ended and is still being cleaned up, the driver has no name any more.
+        of_it = [row for row in _table(programs) if row[0] == bus and row[2:-1] != ["[No data]"]]
+        who = "; ".join(_program(row[1], ",".join(row[2:-1]), proc) for row in of_it)
+        faults.append(f"GPU {index} holds {mib} MiB ({who or 'of no process that is to be seen'})")
+    words = f"{', '.join(faults)} without any job, expected {used} at most"
+    return fault(words) if faults else GOOD
+
+
+def _held(told: str) -> list[tuple[str, str, int]]:
+    rows = [row for row in _table(told) if len(row) == 3 and row[2].isdigit()]
+    return [(index, bus, int(mib)) for index, bus, mib in rows]
+
+
+def _program(pid: str, name: str, proc: Path) -> str:
+    """A process in words: its name, its number, whose it is."""
+    try:
+        uid = (proc / pid).stat().st_uid
+        owner = pwd.getpwuid(uid).pw_name
+    except OSError:
+        owner = "?"
+    except KeyError:
+        owner = str(uid)
+    return f"{Path(name).name}, pid {pid}, of {owner}"
 
 
 def devices(wanted: Wanted, root: Path = Path("/")) -> Result:
@@ -140,24 +187,43 @@ def devices(wanted: Wanted, root: Path = Path("/")) -> Result:
     return GOOD
 
 
-def versions(root: Path = Path("/")) -> Result:
-    """The kernel's driver and its library: after an upgrade they differ until a reboot."""
+def versions(root: Path = Path("/"), cache: str | None = None) -> Result:
+    """The kernel's driver and its library: after an upgrade they differ until a reboot.
+
+    Args:
+        root: where /proc and the libraries are.
+        cache: what `ldconfig -p` says of the linker's cache; left out, it is asked.
+    """
     try:
         text = (root / "proc/driver/nvidia/version").read_text()
     except OSError:
         return unknown("no NVIDIA driver is loaded")
     driver = re.search(r"\b\d+\.\d+(\.\d+)?\b", text.partition("Kernel Module")[2])
-    libraries = {
-        path.name.removeprefix("libnvidia-ml.so.")
-        for folder in ("usr/lib/x86_64-linux-gnu", "usr/lib/aarch64-linux-gnu", "usr/lib64")
-        for path in (root / folder).glob("libnvidia-ml.so.*.*")
-    }
+    libraries = set(_libraries(root, _linker_cache() if cache is None else cache))
     if driver is None or not libraries or driver[0] in libraries:
         return GOOD
     return fault(
         f"the NVIDIA driver that is loaded is {driver[0]}, its library "
         f"{', '.join(sorted(libraries))}: reboot"
     )
+
+
+def _linker_cache() -> str:
+    words = ["/sbin/ldconfig", "-p"]
+    try:
+        return subprocess.run(
+            words, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def _libraries(root: Path, cache: str) -> Iterator[str]:
+    """Versions of NVML that the linker finds, wherever the driver's installer put it (ld.so(8))."""
+    for path in re.findall(r"^\s*libnvidia-ml\.so\.1 \(.*\) => /(\S+)$", cache, re.M):
+        name = os.path.realpath(root / path).rpartition("/libnvidia-ml.so.")[2]
+        if re.fullmatch(r"\d+\.\d+[.\d]*", name):
+            yield name
 
 
 def fabric_manager(names: Iterable[str], root: Path = Path("/")) -> Result:
@@ -172,54 +238,6 @@ def fabric_manager(names: Iterable[str], root: Path = Path("/")) -> Result:
     if "nv-fabricmanage" in set(names):
         return GOOD
     return fault("there are NVSwitches, and nv-fabricmanager does not run")
-
-
-def xids(numbers: Iterable[int], since: float, log: str = "/dev/kmsg") -> Result:
-    """Those of this boot, from the kernel's log.
-
-    Args:
-        numbers: that make a GPU unfit.
-        since: microseconds of this boot; what was told earlier has been seen to.
-        log: the kernel's log.
-    """
-    try:
-        records = list(_records(log))
-    except OSError as error:
-        return unknown(f"{log}: {error.strerror}")
-    serious = set(numbers)
-    seen: dict[tuple[str, int], int] = {}
-    for record in records:
-        head, _, text = record.partition(";")
-        found = _XID.search(text)
-        stamp = head.split(",")[2] if head.count(",") >= 2 else "0"
-        if found and int(found[2]) in serious and int(stamp or 0) > since:
-            key = found[1], int(found[2])
-            seen[key] = seen.get(key, 0) + 1
-    return all_of(
-        [
-            f"XID {number} ({XIDS.get(number, 'see NVIDIA')}) of GPU {bus}"
-            + (f", {times} times" if times > 1 else "")
-            for (bus, number), times in seen.items()
-        ]
-    )
-
-
-def _records(log: str) -> Iterator[str]:
-    """Of /dev/kmsg, one a read (Linux, Documentation/ABI/testing/dev-kmsg)."""
-    descriptor = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        while True:
-            try:
-                text = os.read(descriptor, 65536)
-            except BlockingIOError:
-                return
-            except BrokenPipeError:
-                continue  # overwritten meanwhile: the next one follows
-            if not text:
-                return
-            yield from text.decode(errors="replace").splitlines()
-    finally:
-        os.close(descriptor)
 
 
 def _table(text: str) -> list[list[str]]:

@@ -52,33 +52,65 @@ def others(folder: Path, job: str, uid: int, running: set[str]) -> bool:
     return any(other != job and known.get(other, uid) == uid for other in {*known, *running})
 
 
-def of_job(job: str, uid: int, proc: Path = Path("/proc")) -> list[tuple[int, str]]:
-    """Processes of the user that a job has started, as their environment says, with their start."""
+Process = tuple[int, str]
+"""A number, and field 22 of /proc/PID/stat: another process of that number has another."""
+
+
+def of_job(job: str, uid: int, proc: Path = Path("/proc")) -> list[Process]:
+    """Processes of the user that a job has started, as their environment says."""
     mark = f"SLURM_JOB_ID={job}".encode()
     found = []
     for entry in proc.iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError, ValueError, IndexError):
-            if entry.stat().st_uid != uid:
-                continue
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if fields[0] not in "ZX" and mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append((int(entry.name), fields[19]))
+            if entry.stat().st_uid == uid and mark in _environment(entry).split(b"\0"):
+                found.append((int(entry.name), _stat(entry)[19]))
     return found
 
 
-def ended(job: str, uid: int, seconds: float) -> list[int]:
-    """End what a job has left behind; those that have not ended after this time."""
+def _environment(entry: Path) -> bytes:
+    """Of a process; where its first thread has ended, another one has it."""
+    for thread in (entry, *(entry / "task").iterdir()):
+        with contextlib.suppress(OSError):
+            text = (thread / "environ").read_bytes()
+            if text:
+                return text
+    return b""
+
+
+def runs(pid: int, start: str, proc: Path = Path("/proc")) -> bool:
+    """Whether a process is there yet, with any of its threads.
+
+    One that ends has no environment any more while the driver still frees its GPU's memory, and
+    its first thread may be gone before the others.
+    """
+    try:
+        if _stat(proc / str(pid))[19] != start:
+            return False
+        return any(_stat(it)[0] not in "ZX" for it in (proc / str(pid) / "task").iterdir())
+    except (OSError, IndexError):
+        return False
+
+
+def _stat(entry: Path) -> list[str]:
+    """Fields of /proc/PID/stat from the third on (proc(5)): its state, …"""
+    return (entry / "stat").read_text().rpartition(")")[2].split()
+
+
+def ended(job: str, uid: int, seconds: float) -> list[Process]:
+    """End what a job has left behind; what has not ended after this time."""
     deadline = time.monotonic() + seconds
-    while left := of_job(job, uid):
+    left: set[Process] = set()
+    while True:
+        left |= set(of_job(job, uid))
+        left = {it for it in left if runs(*it)}
+        if not left or time.monotonic() > deadline:
+            return sorted(left)
         for pid, _ in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        if time.monotonic() > deadline:
-            return [pid for pid, _ in left]
         time.sleep(0.02)
-    return []
 
 
 def has_processes(uid: int, proc: Path = Path("/proc")) -> bool:

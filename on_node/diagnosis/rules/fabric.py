@@ -23,11 +23,27 @@ FABRIC: tuple[Rule, ...] = (
                 r"\bib\w*: link down",
                 r"infiniband \w+: .*port \d+.*down",
             ),
-            "node": (r"IbPortDown=", r"(Ib|Net)LinkDowned=\S*\+[1-9]"),
+            "node": (
+                r"IbPortDown=",
+                r"(Ib|Net)LinkDowned=\S*\+[1-9]",
+                r"Health=(infiniband|links):",
+            ),
         },
         "machine",
         0.88,
         "hardware",
+    ),
+    Rule(
+        "link-errors",
+        "A link of the node met errors while the job ran",
+        "Look at the port on both sides (ibqueryerrors, ethtool -S): cable and transceiver. A few "
+        "errors alone end no job; that what waited for this node timed out fits them.",
+        "Linux, ABI/stable/sysfs-class-infiniband; sysfs-class-net-statistics",
+        {"node": (r"LinkErrors=",)},
+        "exception",
+        0.4,
+        "hardware",
+        ("ib-port-down",),
     ),
     Rule(
         "ib-completion",
@@ -69,15 +85,16 @@ FABRIC: tuple[Rule, ...] = (
     ),
     Rule(
         "nccl-interface",
-        "NCCL found no network interface of the name that it was given, or chose a wrong one",
+        "NCCL found no network of the name or kind that it was given, or chose a wrong one",
         "NCCL_SOCKET_IFNAME has to name an interface that each node has (ip -br address), such as "
-        "^lo,docker; in containers, too.",
-        _NCCL_ENV + ", NCCL_SOCKET_IFNAME",
+        "^lo,docker; NCCL_NET a kind that is there (IB needs a card); in containers, too.",
+        _NCCL_ENV + ", NCCL_SOCKET_IFNAME and NCCL_NET",
         {
             "output": (
                 r"Bootstrap ?: no socket interface found",
                 r"connecting to address\s+with family \d+ is neither AF_INET",
                 r"No IP interface found",
+                r"Failed to initialize any NET plugin|NCCL WARN Error: network \w+ not found",
                 r"Unable to find address for: \w+",
                 r"NCCL WARN Connect to (127\.0\.|172\.17\.|fe80:).* failed",
                 r"connectFullMesh.*failed with \[?.*127\.0\.",
@@ -159,7 +176,6 @@ FABRIC: tuple[Rule, ...] = (
             "output": (
                 r"Detected mismatch between collectives on ranks",
                 r"running collective: .* but Rank \d+ is running",
-                r"Expected to have finished reduction in the prior iteration",
             )
         },
         confidence=0.93,

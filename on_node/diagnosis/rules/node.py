@@ -55,7 +55,8 @@ NODE: tuple[Rule, ...] = (
             "output": (
                 r"DataLoader worker .* is killed by signal: Bus error",
                 r"insufficient shared memory \(shm\)",
-                r"unable to (open|write|mmap).*shared memory object",
+                r"unable to (open|write|mmap|resize).*shared memory object",
+                r"unable to allocate shared memory",
                 r"/dev/shm.*No space left on device|No space left on device.*/dev/shm",
                 r"out of shared memory\. Please try to raise",
             ),
@@ -71,7 +72,15 @@ NODE: tuple[Rule, ...] = (
         "is a node's own disk or /tmp, have the node looked at.",
         _ERRNO + " ENOSPC",
         {
-            "output": (r"No space left on device", r"\bENOSPC\b", r"disk is full"),
+            "output": (
+                r"No space left on device",
+                r"\bENOSPC\b",
+                r"disk is full",
+                # What torch.save says of it: a write failed, and which place it did not come to.
+                r"basic_ios::clear: iostream error",
+                r"enforce fail at inline_container\.cc:\d+\] \. unexpected pos \d+ vs \d+",
+                r"PytorchStreamWriter failed writing file",
+            ),
             "slurmd": (r"No space left on device",),
             "slurmctld": (r"No space left on device",),
             "kernel": (r"EXT4-fs.*No space|XFS.*No space",),
@@ -85,7 +94,7 @@ NODE: tuple[Rule, ...] = (
         "A file system of the node is nearly full now",
         "df -h there; it may be what the job met, or what it left.",
         "statvfs(3)",
-        {"node": (r"DiskFull=(?!/dev/shm)",)},
+        {"node": (r"DiskFull=(?!/dev/shm)", r"Health=disk:")},
         "symptom",
         0.3,
         "operator",
@@ -120,6 +129,7 @@ NODE: tuple[Rule, ...] = (
                 r"blk_update_request: I/O error|Buffer I/O error|critical medium error",
                 r"EXT4-fs error|XFS .*(Corruption|metadata I/O error)",
             ),
+            "node": (r"Health=mount \S+:",),
         },
         "machine",
         0.82,

@@ -118,6 +118,7 @@ PROGRAM: tuple[Rule, ...] = (
                 r"LocalEntryNotFoundError",
                 r"Could not resolve host",
                 r"requests\.exceptions\.(ConnectionError|ConnectTimeout)",
+                r"thrown while requesting (HEAD|GET) https?://",
             )
         },
         confidence=0.88,
@@ -130,6 +131,7 @@ PROGRAM: tuple[Rule, ...] = (
         {
             "output": (
                 r"parameters that were not used in producing (the )?loss",
+                r"Expected to have finished reduction in the prior iteration",
                 r"marked a variable ready (twice|only once)",
             )
         },

@@ -7,6 +7,12 @@ from on_node.diagnosis.rule import Rule
 _SQUEUE = "squeue(1), Job State Codes"
 _PYXIS = "NVIDIA Pyxis and Enroot, README"
 
+
+def _said_by_runtime(*patterns: str) -> dict[str, tuple[str, ...]]:
+    """In the job's output, or, of a step that never came to have one, in slurmd's log."""
+    return {"output": patterns, "slurmd": patterns}
+
+
 SLURM: tuple[Rule, ...] = (
     Rule(
         "walltime",
@@ -308,20 +314,18 @@ SLURM: tuple[Rule, ...] = (
         "The path must begin with / or ./ to be a file, and be on the compute node; a registry's "
         "image as REGISTRY#IMAGE:TAG; try enroot import or apptainer inspect by hand.",
         _PYXIS + "; Apptainer, User Guide",
-        {
-            "output": (
-                r"pyxis:.*failed to import docker image",
-                r"pyxis:.*No such file or directory: \S+\.(sqsh|squashfs|sif)",
-                r"pyxis:.*failed to create container filesystem",
-                r"enroot.*\[ERROR\].*(No such file|Invalid image|not a squashfs|file already)",
-                r"\[ERROR\] (No such file or directory|Invalid image)",
-                r"Can't find a SQUASHFS superblock|unsquashfs.*(fatal|FATAL)",
-                r"FATAL: +(Unable to handle|could not open image|image .* (not found|no such))",
-                r"could not open image \S+",
-                r"manifest unknown|returned error code: 404",
-                r"(open|stat) \S+\.sif: no such file",
-            )
-        },
+        _said_by_runtime(
+            r"pyxis:.*failed to import docker image",
+            r"pyxis:.*No such file or directory: \S+\.(sqsh|squashfs|sif)",
+            r"pyxis:.*failed to create container filesystem",
+            r"enroot.*\[ERROR\].*(No such file|Invalid image|not a squashfs|file already)",
+            r"\[ERROR\] (No such file or directory|Invalid image)",
+            r"Can't find a SQUASHFS superblock|unsquashfs.*(fatal|FATAL)",
+            r"FATAL: +(Unable to handle|could not open image|image .* (not found|no such))",
+            r"could not open image \S+",
+            r"manifest unknown|returned error code: 404",
+            r"(open|stat) \S+\.sif: no such file",
+        ),
         confidence=0.85,
         explained_by=("image-denied", "container-folder", "disk-full", "no-network", "host-oom"),
     ),
@@ -331,13 +335,11 @@ SLURM: tuple[Rule, ...] = (
         "Credentials in ~/.config/enroot/.credentials (or apptainer registry login); without a "
         "registry in the name, Docker Hub is asked.",
         _PYXIS + ", credentials",
-        {
-            "output": (
-                r"returned error code: 40[13]",
-                r"(registry|docker|pull).*(unauthorized|authentication required|denied)",
-                r"toomanyrequests|You have reached your pull rate limit|returned error code: 429",
-            )
-        },
+        _said_by_runtime(
+            r"returned error code: 40[13]",
+            r"(registry|docker|pull).*(unauthorized|authentication required|denied)",
+            r"toomanyrequests|You have reached your pull rate limit|returned error code: 429",
+        ),
         confidence=0.9,
     ),
     Rule(
@@ -346,12 +348,10 @@ SLURM: tuple[Rule, ...] = (
         "ENROOT_RUNTIME_PATH, _CACHE_PATH and _DATA_PATH of enroot.conf must be folders that the "
         "user may write; slurmstack:enrootPyxis sets them.",
         "Enroot, enroot.conf",
-        {
-            "output": (
-                r"(pyxis|enroot).*mkdir: cannot create directory",
-                r"enroot.*(mkdir|mktemp).*(Permission denied|No such file)",
-            )
-        },
+        _said_by_runtime(
+            r"(pyxis|enroot).*mkdir: cannot create directory",
+            r"enroot.*(mkdir|mktemp).*(Permission denied|No such file)",
+        ),
         confidence=0.92,
         owner="operator",
     ),
@@ -361,18 +361,16 @@ SLURM: tuple[Rule, ...] = (
         "The lines of enroot before it say why: a hook (98-nvidia.sh: driver or devices of the "
         "node), an entrypoint (--no-container-entrypoint), a mount whose source is not there.",
         _PYXIS,
-        {
-            "output": (
-                r"hooks\.d/\S+ exited with return code",
-                r"enroot-switchroot: failed to execute",
-                r"enroot-mount: failed to mount",
-                r"nvidia-container-cli: (initialization|mount|device|ldcache|detection) error",
-                r"pyxis:.*container start failed",
-                r"pyxis:.*couldn't start container",
-                r"FATAL: +container creation failed",
-                r"failed to (create|set up) user namespace|clone.*user namespace",
-            )
-        },
+        _said_by_runtime(
+            r"hooks\.d/\S+ exited with return code",
+            r"enroot-switchroot: failed to execute",
+            r"enroot-mount: failed to mount",
+            r"nvidia-container-cli: (initialization|mount|device|ldcache|detection) error",
+            r"pyxis:.*container start failed",
+            r"pyxis:.*couldn't start container",
+            r"FATAL: +container creation failed",
+            r"failed to (create|set up) user namespace|clone.*user namespace",
+        ),
         "exception",
         0.75,
         explained_by=("image-bad",),

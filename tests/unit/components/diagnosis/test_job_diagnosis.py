@@ -10,6 +10,7 @@ import pytest
 
 from components.configuration.slurm_conf import slurm_conf
 from components.diagnosis.job_diagnosis import diagnosis_bundle, with_jobs
+from on_node.diagnosis import links
 from remote.bundle import File
 from settings import parse
 from settings.model import Hardware
@@ -68,7 +69,7 @@ def test_the_sites_own_epilog_runs_after_ours() -> None:
 
 
 def test_the_epilog_ends_well_whatever_is_wrong(tmp_path: Path) -> None:
-    (program,) = with_jobs(parse({**bare(), "diagnosis": {}}))
+    _, program = with_jobs(parse({**bare(), "diagnosis": {}}))
     script = program.text.replace(LIBRARY, f"{tmp_path}{LIBRARY}")
     run = ["sh", "-c", f'logger() {{ echo "$*"; }}; {script}']
     assert subprocess.run(run, capture_output=True, check=False).returncode == 0
@@ -78,3 +79,47 @@ def test_the_epilog_ends_well_whatever_is_wrong(tmp_path: Path) -> None:
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "not all was kept: OSError: no space" in done.stdout
+
+
+def test_what_the_prolog_counts_is_what_the_epilog_compares(tmp_path: Path) -> None:
+    """On a machine's folders as the kernel has them; no counter at all is no failure either."""
+    program, _ = with_jobs(parse({**bare(), "diagnosis": {}}))
+    assert program.file == "Prolog-diagnosis"
+    script = program.text.replace(links.FOLDER, f"{tmp_path}/kept").replace(
+        "/sys/", f"{tmp_path}/sys/"
+    )
+    run = ["sh", "-c", script]
+    environment = {"PATH": "/usr/bin:/bin", "SLURM_JOB_ID": "8"}
+    assert subprocess.run(run, env=environment, check=False).returncode == 0
+    assert links.met(8, f"{tmp_path}/kept") == links.Met()
+    port = tmp_path / "sys/class/infiniband/mlx5_0/ports/1/counters"
+    card = tmp_path / "sys/class/net/eth0/device/net/eth0"
+    files = {
+        port / "link_downed": 1, port / "symbol_error": 5, port / "port_rcv_data": 1000,
+        port / "port_xmit_data": 7, card / "carrier_down_count": 2,
+        card / "statistics/rx_bytes": 50, card / "statistics/tx_errors": 3,
+    }  # fmt: skip
+    for path, number in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{number}\n")
+    assert subprocess.run(run, env=environment, check=False).returncode == 0
+    more = {
+        port / "link_downed": 2, port / "symbol_error": 4, port / "port_rcv_data": 100,
+        card / "statistics/rx_bytes": 30,
+    }  # fmt: skip
+    for path, count in more.items():
+        path.write_text(f"{files[path] + count}\n")
+    # Its driver was loaded again meanwhile: it counts anew.
+    (card / "carrier_down_count").write_text("1\n")
+    found = links.met(8, f"{tmp_path}/kept")
+    assert found.lines == ["IbLinkDowned=mlx5_0/1+2", "LinkErrors=mlx5_0/1 symbol_error+4"]
+    assert (found.received, found.sent) == (430, 0)
+    assert not (tmp_path / "kept/8").exists()
+
+
+def test_the_prolog_ends_well_where_it_cannot_keep_anything(tmp_path: Path) -> None:
+    program, _ = with_jobs(parse({**bare(), "diagnosis": {}}))
+    (tmp_path / "file").touch()
+    script = program.text.replace(links.FOLDER, f"{tmp_path}/file/kept")
+    done = subprocess.run(["sh", "-c", script], env={"PATH": "/usr/bin:/bin"}, check=False)
+    assert done.returncode == 0

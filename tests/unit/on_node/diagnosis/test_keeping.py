@@ -11,6 +11,7 @@ from pathlib import Path
 from on_node.diagnosis import command, epilog, gather, report
 from on_node.diagnosis.job import Job
 from on_node.diagnosis.judge import judge
+from on_node.diagnosis.links import Met
 from on_node.diagnosis.rule import Line
 
 ENVIRONMENT = {
@@ -74,18 +75,19 @@ def test_evidence_is_bounded_and_comes_back() -> None:
 
 
 def test_the_line_of_figures() -> None:
-    figures = epilog.metrics(ENVIRONMENT, "cn01")
+    figures = epilog.metrics(ENVIRONMENT, "cn01", Met(received=4096))
     assert figures["job"] == 12
     assert (figures["exit_code"], figures["signal"], figures["failed"]) == (1, 0, True)
     assert (figures["seconds"], figures["gpus"], figures["user"]) == (30, 4, "alice")
+    assert (figures["received"], figures["sent"]) == (4096, None)
     assert "never-to-be-written" not in json.dumps(figures)
-    killed = epilog.metrics({**ENVIRONMENT, "SLURM_JOB_EXIT_CODE": "9"}, "cn01")
+    killed = epilog.metrics({**ENVIRONMENT, "SLURM_JOB_EXIT_CODE": "9"}, "cn01", Met())
     assert (killed["exit_code"], killed["signal"]) == (0, 9)
     well = {**ENVIRONMENT, "SLURM_JOB_EXIT_CODE": "0", "SLURM_JOB_DERIVED_EC": "0"}
-    assert epilog.metrics(well, "cn01")["failed"] is False
+    assert epilog.metrics(well, "cn01", Met())["failed"] is False
     # The script ended well and a step did not.
     step = {**well, "SLURM_JOB_DERIVED_EC": "256"}
-    assert epilog.metrics(step, "cn01")["failed"] is True
+    assert epilog.metrics(step, "cn01", Met())["failed"] is True
 
 
 def test_the_file_of_figures_is_put_aside(tmp_path: Path) -> None:

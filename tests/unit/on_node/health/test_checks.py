@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -206,3 +208,33 @@ def test_files_of_one_user_are_swept(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert jobs.sweep(str(shm), 0, time.monotonic() + 5) == 0
     assert jobs.sweep(str(shm / "bob"), 5001, time.monotonic() - 1) == 0
+
+
+_FIRST_THREAD_ENDS = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+print("there", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_is_ended_when_its_last_thread_is() -> None:
+    """As one that frees a GPU's memory: its first thread is gone, and its environment with it."""
+    job = str(os.getpid())
+    words = [sys.executable, "-c", _FIRST_THREAD_ENDS]
+    environment = {**os.environ, "SLURM_JOB_ID": job}
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        stat = Path(f"/proc/{process.pid}/stat")
+        deadline = time.monotonic() + 10
+        while ") Z " not in stat.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert ") Z " in stat.read_text()
+        ((pid, start),) = jobs.of_job(job, os.getuid())
+        assert pid == process.pid
+        assert jobs.runs(pid, start)
+        assert not jobs.runs(pid, start + "0")
+        assert jobs.ended(job, os.getuid(), 10) == []
+        # Not yet waited for, and yet it runs no more.
+        assert not jobs.runs(pid, start)

@@ -1,4 +1,4 @@
-"""GPU checks, on answers written after NVIDIA's documents: no GPU was asked for any of them.
+"""GPU checks, on answers written after NVIDIA's documents; recorded ones are in test_recorded.py.
 
 nvidia-smi's tables are as `--help-query-gpu` and `--help-query-remapped-rows` describe them, the
 kernel's lines as NVIDIA's "XID Errors" and the kernel's ABI/testing/dev-kmsg do.
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from on_node.health import gpus
+from on_node.health import gpus, xids
 from on_node.health.gpus import Wanted
 
 WANTED = Wanted(2, "h100")
@@ -132,12 +132,12 @@ KERNEL = (
 def test_xids_since_boot(tmp_path: Path) -> None:
     log = tmp_path / "kmsg"
     log.write_text(KERNEL)
-    found = gpus.xids(gpus.XIDS, -1, str(log))
+    found = xids.xids(xids.XIDS, -1, str(log))
     # What a user's program has done to itself (13) is no fault of the GPU.
     assert found.words == "XID 79 (fallen off the bus) of GPU 0000:3b:00, 2 times"
-    assert gpus.xids(gpus.XIDS, 3001, str(log)).verdict == "good"
-    assert gpus.xids([13], -1, str(log)).words.startswith("XID 13 (see NVIDIA) of GPU 0000:3b:00")
-    assert gpus.xids(gpus.XIDS, -1, str(tmp_path / "none")).verdict == "unknown"
+    assert xids.xids(xids.XIDS, 3001, str(log)).verdict == "good"
+    assert xids.xids([13], -1, str(log)).words.startswith("XID 13 (see NVIDIA) of GPU 0000:3b:00")
+    assert xids.xids(xids.XIDS, -1, str(tmp_path / "none")).verdict == "unknown"
 
 
 def test_driver_and_library_agree(tmp_path: Path) -> None:
@@ -149,14 +149,18 @@ def test_driver_and_library_agree(tmp_path: Path) -> None:
         "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build\n"
         "GCC version:  gcc version 12.2.0\n"
     )
-    (library / "libnvidia-ml.so.1").touch()
-    assert gpus.versions(tmp_path).verdict == "good"
-    (library / "libnvidia-ml.so.575.51.03").touch()
-    assert gpus.versions(tmp_path).words == (
+    link = library / "libnvidia-ml.so.1"
+    cache = "\tlibnvidia-ml.so.1 (libc6,x86-64) => /usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1\n"
+    link.touch()  # without a version in its name nothing is known
+    assert gpus.versions(tmp_path, cache).verdict == "good"
+    link.unlink()
+    link.symlink_to("libnvidia-ml.so.575.51.03")
+    assert gpus.versions(tmp_path, cache).words == (
         "the NVIDIA driver that is loaded is 570.86.15, its library 575.51.03: reboot"
     )
-    (library / "libnvidia-ml.so.570.86.15").touch()
-    assert gpus.versions(tmp_path).verdict == "good"
+    link.unlink()
+    link.symlink_to("libnvidia-ml.so.570.86.15")
+    assert gpus.versions(tmp_path, cache).verdict == "good"
 
 
 def test_the_fabric_manager_runs_where_there_are_switches(tmp_path: Path) -> None:
