@@ -35,6 +35,7 @@ _WORTH = (
     "different", "duplicate", "already", "detected", "reached", "srun", "ibv_", "rendezvous",
     "interpreter", "superblock", "nonexistent", "heartbeat", "deadline", "disconnected", "cancel",
     "mpi_", "pmi", "not ", "no ", "broken pipe", "bus ", "in use", "too many", "due to",
+    "networks", "slots",
     "first task", "marked a variable", "running collective", "loss scale", " : ", "full",
 )  # fmt: skip
 
@@ -191,6 +192,7 @@ _OF_ROOT = {
     "exitcode": re.compile(r"^\s*exitcode\s*: (-?\d+)"),
 }
 _SRUN = re.compile(r"srun: error: ([\w.-]+): tasks? ([\d,-]+): (.+)$")
+_MPIRUN = re.compile(r"process rank (\d+) with PID \d+ on node (\S+) exited on (signal \d+)")
 #: How tasks end that others have ended.
 _ENDED_BY_OTHERS = re.compile(r"Terminated|Killed|signal 15|SIGTERM")
 
@@ -216,6 +218,8 @@ def _culprit(found: Sequence[Finding], output: Sequence[Line]) -> Culprit:
                 node = _node_of(rank, output) or line.node or None
                 return Culprit(rank, node, "its line says so")
     ends = [(line, match) for line in output for match in [_SRUN.search(line.text)] if match]
+    for match in filter(None, (_MPIRUN.search(line.text) for line in output)):
+        return Culprit(int(match[1]), match[2], f"mpirun: {match[3]}")
     own = [it for it in ends if not _ENDED_BY_OTHERS.search(it[1][3])]
     for _, match in own or ends[:1]:
         return Culprit(int(re.split(r"[,-]", match[2])[0]), match[1], f"srun: {match[3]}")

@@ -85,12 +85,19 @@ def runs(pid: int, start: str, proc: Path = Path("/proc")) -> bool:
     One that ends has no environment any more while the driver still frees its GPU's memory, and
     its first thread may be gone before the others.
     """
+    entry = proc / str(pid)
     try:
-        if _stat(proc / str(pid))[19] != start:
-            return False
-        return any(_stat(it)[0] not in "ZX" for it in (proc / str(pid) / "task").iterdir())
+        threads = list((entry / "task").iterdir()) if _stat(entry)[19] == start else []
     except (OSError, IndexError):
         return False
+    return any(_runs(thread) for thread in threads)
+
+
+def _runs(thread: Path) -> bool:
+    # One that has gone since they were listed says nothing of the others.
+    with contextlib.suppress(OSError, IndexError):
+        return _stat(thread)[0] not in "ZX"
+    return False
 
 
 def _stat(entry: Path) -> list[str]:

@@ -10,7 +10,9 @@ _SIGNALS = "signal(7)"
 #: Exceptions that tell of something else than the line of Python they were raised in.
 _TOLD_ELSEWHERE = (
     r"DistBackendError|DistStoreError|DistNetworkError|ChildFailedError|SignalException",
-    r"NCCL error|ncclSystemError|ncclInternalError|CUDA|CUBLAS|CUDNN|cuDNN",
+    r"NCCL error|ncclSystemError|ncclInternalError|CUBLAS|CUDNN|cuDNN",
+    r"CUDA (error|out of memory|GPUs|driver)|\bCUDA_\w+|Cuda failure|cudaGet|: CUDA",
+    r"not .*with CUDA",
     r"SystemExit|KeyboardInterrupt|CalledProcessError|ProcessExitedException|ProcessRaisedException",
     r"Rendezvous\w*Error|BrokenPipeError|ConnectionResetError",
     r"frame #\d+|c10::Error::Error",
@@ -200,8 +202,8 @@ PROGRAM: tuple[Rule, ...] = (
         _PYTHON,
         {
             "output": (
-                r"(?-i:^(\S+[\]:)]\s+)*([A-Za-z_]\w*\.)*[A-Z]\w*(Error|Exception|Exit|StopIteration)"
-                r"(: |\s*$))",
+                r"(?-i:^(\S+[\]:)]\s+)*([A-Za-z_]\w*\.)*([A-Z]\w*)?"
+                r"(Error|Exception|Exit|StopIteration)(: |\s*$))",
             )
         },
         "exception",
@@ -239,6 +241,7 @@ PROGRAM: tuple[Rule, ...] = (
                 r"exits with return code = -9\b|terminated with code -9\b",
                 r"^(\S+: line \d+: +\d+ )?Killed\b",
                 r"srun: error: \S+: tasks? \S+: Killed",
+                r"process rank \d+ .*exited on signal 9\b",
                 r"A worker process managed by the executor was unexpectedly terminated",
             ),
             "slurmctld": (r"_job_complete: JobId=\d+ WTERMSIG 9",),
@@ -284,6 +287,7 @@ PROGRAM: tuple[Rule, ...] = (
                 r"srun: error: \S+: tasks? \S+: Exited with exit code (?!126|127)\d+",
                 r"ChildFailedError",
                 r"exited with (non-zero )?(exit )?(status|code) [1-9]",
+                r"mpirun detected that one or more processes exited with non-zero status",
             ),
             "slurmctld": (r"_job_complete: JobId=\d+ WEXITSTATUS [1-9]",),
             "sacct": (r"State=FAILED.* ExitCode=(?!0:0|126:|127:)\d+:0",),

@@ -247,6 +247,7 @@ SLURM: tuple[Rule, ...] = (
                 r"bad interpreter: No such file",
                 r"exec: .*: executable file not found",
                 r"Exited with exit code 127",
+                r"mpirun was unable to launch .* as it could not (access|find)",
             ),
             "sacct": (r"State=FAILED.* ExitCode=127:0",),
         },
@@ -307,6 +308,29 @@ SLURM: tuple[Rule, ...] = (
         explained_by=("node-fail", "host-oom"),
         # What slurmstepd says of its own folder after any step.
         unless=(r"Failed to remove",),
+    ),
+    Rule(
+        "mpi-slots",
+        "mpirun was asked for more processes than there are slots",
+        "--ntasks of the job is what Open MPI takes for slots: ask for as many as mpirun -n "
+        "starts, or start them by srun.",
+        "Open MPI, mpirun(1), --oversubscribe",
+        {"output": (r"There are not enough slots available in the system",)},
+        confidence=0.93,
+    ),
+    Rule(
+        "mpi-interface",
+        "Open MPI found no network of the name that it was given",
+        "oob_tcp_if_include and btl_tcp_if_include (OMPI_MCA_…) have to name interfaces or "
+        "networks that each node has (ip -br address).",
+        "Open MPI, TCP BTL",
+        {
+            "output": (
+                r"None of the TCP networks specified to be included",
+                r"No network interfaces were found for out-of-band communications",
+            )
+        },
+        confidence=0.92,
     ),
     Rule(
         "image-bad",
