@@ -99,6 +99,8 @@ def changed(containers: RunningLab) -> Iterator[Change]:
 def test_srun_runs_in_a_container(containers: RunningLab, kit: Artifacts) -> None:
     assert "--container-image" in containers.ssh("cn02", "srun --help").stdout
     if not kit.real:
+        for node in ("cn01", "cn02"):
+            containers.ssh(node, "touch /srv/tiny.sqsh")
         run = "srun -N2 --container-image=/srv/tiny.sqsh printenv STAND_IN_IMAGE"
         for node in ("ctl", "login01"):
             assert containers.ssh(node, run).stdout.split() == ["/srv/tiny.sqsh"] * 2
@@ -109,6 +111,18 @@ def test_srun_runs_in_a_container(containers: RunningLab, kit: Artifacts) -> Non
     for node in ("ctl", "login01"):
         assert containers.ssh(node, run).stdout.splitlines() == ["made on the spot"] * 2
     assert containers.ssh("ctl", "srun cat /etc/marker", check=False).returncode != 0
+
+
+def test_an_image_that_is_not_there_is_named(containers: RunningLab) -> None:
+    """With Pyxis itself where its files are given, else in its words by the stand-in."""
+    wrap = "srun --container-image=/srv/nosuch.sqsh true"
+    submit = f"cd / && sbatch --parsable --wait -w cn01 -o /srv/job.out --wrap '{wrap}' || true"
+    job = containers.ssh("ctl", submit).stdout.strip()
+    said = containers.run("slurmstack", "diagnose", job, "--json", "--stack", containers.name)
+    (first, *_) = json.loads(said.stdout)["findings"]
+    assert first["rule"] == "image-bad", said.stdout
+    assert {it["source"] for it in first["evidence"]} == {"output", "slurmd"}
+    assert any("nosuch.sqsh" in it["line"] for it in first["evidence"])
 
 
 def test_jobs_have_their_environment(containers: RunningLab, kit: Artifacts) -> None:

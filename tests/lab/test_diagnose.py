@@ -80,7 +80,7 @@ def jobs(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             "disk": submitted(lab, "python3 fill.py", "-w cn02 -o out-%j"),
             "memory": submitted(lab, "srun python3 grow.py", "-w cn02 -o out-%j"),
             "missing": submitted(lab, "srun /opt/nosuch/train", "-w cn02 -o out-%j"),
-            "fine": submitted(lab, "srun true", "-w cn02 -o out-%j"),
+            "fine": submitted(lab, "srun ls /run/slurmstack/links", "-w cn02 -o out-%j"),
         }
         for job in list(found.values())[1:]:
             await_that(lambda job=job: ended(lab, job), 120)  # type: ignore[misc]
@@ -189,6 +189,11 @@ def test_each_job_leaves_one_line_and_only_failed_ones_evidence(
         assert lines[jobs[case]]["user"] == "alice"
         assert jobs[case] in kept
     assert lines[jobs["disk"]]["exit_code"] == 1
+    # The prolog had counted the links' figures, and the epilog took them away again.
+    fine = jobs["fine"]
+    assert fine in users.ssh("cn02", f"cat /home/alice/out-{fine}").stdout.split()
+    assert users.ssh("cn02", "ls /run/slurmstack/links").stdout.split() in ([], [jobs["prolog"]])
+    assert "received" in lines[fine]
     # The site's own epilog ran as well.
     ran = users.ssh("cn02", "ls /run").stdout
     assert {f"site-epilog-{jobs[case]}" for case in ("fine", "disk")} <= set(ran.split())

@@ -175,6 +175,30 @@ def test_a_job_is_not_begun_on_a_node_that_is_not_fit(checked: RunningLab) -> No
     await_that(lambda: look(lab) == 0 and state(lab) == "idle none", 60)
 
 
+def test_what_a_check_found_while_a_job_was_there_is_evidence(checked: RunningLab) -> None:
+    """Beyond the drain's reason: a person's stands there, and `diagnose` tells of the fault."""
+    lab = checked
+    wait = "until [ -e /run/goes-on ]; do sleep 0.1; done; exit 3"
+    submit = f"cd / && sbatch --parsable -w cn02 -o /dev/null --wrap '{wait}'"
+    job = lab.ssh("ctl", submit).stdout.strip()
+    try:
+        await_that(lambda: "R" in lab.ssh("ctl", f"squeue -h -j {job} -o %t").stdout, 60)
+        lab.ssh("ctl", "scontrol update NodeName=cn02 State=DRAIN Reason='new memory'")
+        lab.ssh("cn02", "umount /srv/share")
+        assert look(lab) == 1
+        lab.ssh("cn02", "touch /run/goes-on")
+        await_that(lambda: not lab.ssh("ctl", f"squeue -h -j {job}").stdout, 60)
+        said = lab.run("slurmstack", "diagnose", job, "--json", "--stack", lab.name).stdout
+        (first, *_) = json.loads(said)["findings"]
+        assert first["rule"] == "file-system"
+        words = "Health=mount /srv/share: nothing is mounted at /srv/share"
+        assert [it["line"] for it in first["evidence"]] == [words]
+    finally:
+        lab.ssh("cn02", "mount -t tmpfs none /srv/share; rm -f /run/goes-on")
+        lab.ssh("ctl", f"scancel {job}; scontrol update NodeName=cn02 State=RESUME")
+    await_that(lambda: look(lab) == 0 and state(lab) == "idle none", 60)
+
+
 def test_what_a_job_leaves_goes_with_it(checked: RunningLab, tmp_path: Path) -> None:
     """What belongs to others stays, and so does all while the user has another job there."""
     lab = checked
