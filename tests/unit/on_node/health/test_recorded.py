@@ -23,6 +23,8 @@ def test_a_sound_gpu_is_sound() -> None:
     assert gpus.judged(WANTED, told("gpus.csv"), told("rows.csv")).verdict == "good"
     wrong = gpus.judged(replace(WANTED, type="h100"), told("gpus.csv"), told("rows.csv"))
     assert wrong.words == "GPU 0 (00000000:00:06.0) is NVIDIA H200, expected h100"
+    h100 = replace(WANTED, type="h100")
+    assert gpus.judged(h100, told("gpus-h100.csv"), told("rows-h100.csv")).verdict == "good"
     two = gpus.judged(replace(WANTED, count=2), told("gpus.csv"), told("rows.csv"))
     assert two.words == "1 GPUs answer, expected 2"
 
@@ -81,7 +83,7 @@ def test_memory_that_is_held_is_told_with_the_process(tmp_path: Path) -> None:
 
 def test_only_the_hardwares_own_slowing_down_is_a_fault(smi: Path) -> None:
     """Load at the power limit is none; the columns are those that the check asks for."""
-    for name in ("clocks.csv", "clocks-load.csv"):
+    for name in ("clocks.csv", "clocks-load.csv", "clocks-h100.csv"):
         head, row = (line.split(", ") for line in told(name).splitlines())
         asked = [it.replace("throttle", "event") for it in gpus._SLOWED]
         values = [row[head.index(it)] for it in asked]
