@@ -307,6 +307,8 @@ GPU: tuple[Rule, ...] = (
                 r"CUDA_ERROR_ILLEGAL_ADDRESS",
                 r"unspecified launch failure",
                 r"CUDA error: misaligned address",
+                r"operation not supported on global/shared address space",
+                r"cudaError(IllegalAddress|MisalignedAddress|InvalidAddressSpace|InvalidPc)\b",
                 r"an illegal instruction was encountered",
             )
         },

@@ -10,7 +10,7 @@ import pytest
 from on_node.diagnosis.judge import judge
 from on_node.diagnosis.rule import LEVELS, SOURCES
 from on_node.diagnosis.rules import RULES
-from tests.unit.on_node.diagnosis.cases import Case, case
+from tests.unit.on_node.diagnosis.cases import HERE, Case, case
 
 FIXTURES = {
     name: case(name, text)
@@ -68,6 +68,14 @@ def test_an_xid_is_not_taken_for_another(number: str) -> None:
     assert [it.rule.id for it in found.findings] == [f"xid-{number}"]
     other = judge(case("", line.replace(f"{number},", f"{number}7,")).lines)
     assert f"xid-{number}" not in [it.rule.id for it in other.findings]
+
+
+def test_cudas_words_for_a_bad_address_alone_are_known() -> None:
+    """As PyTorch told them of a real GPU, where nobody has the kernel's log beside them."""
+    recorded = (HERE / "recorded/torch-illegal.txt").read_text().partition("[kernel")[0]
+    found = judge(case("", recorded).lines).cause
+    assert found is not None
+    assert found.rule.id == "illegal-memory"
 
 
 def culprit(text: str) -> tuple[object, object]:
