@@ -70,6 +70,7 @@ def containers(lab: RunningLab, kit: Artifacts) -> Iterator[RunningLab]:
     before = lab.settings.read_text()
     bring(lab, *kit.files)
     lab.set(
+        diagnosis={},
         enrootPyxis=kit.settings(),
         apptainer={
             "packages": [artifacts.entry(kit.apptainer)],

@@ -6,6 +6,7 @@ from on_node.diagnosis.rule import Rule
 
 _SQUEUE = "squeue(1), Job State Codes"
 _PYXIS = "NVIDIA Pyxis and Enroot, README"
+_CONTAINERS = ("image-bad", "image-denied", "container-folder", "container-start")
 
 
 def _said_by_runtime(*patterns: str) -> dict[str, tuple[str, ...]]:
@@ -213,7 +214,8 @@ SLURM: tuple[Rule, ...] = (
         "slurm",
         0.7,
         "operator",
-        ("munge", "clock", "disk-full", "prolog"),
+        # A plugin of srun that fails, as Pyxis with an image, is told as a launch that failed.
+        ("munge", "clock", "disk-full", "prolog", *_CONTAINERS),
     ),
     Rule(
         "kill-failed",

@@ -78,6 +78,25 @@ def test_cudas_words_for_a_bad_address_alone_are_known() -> None:
     assert found.rule.id == "illegal-memory"
 
 
+def test_what_pyxis_says_is_why_the_launch_failed() -> None:
+    """As Slurm 24.11 told of a step whose plugin failed (tests/lab/test_containers.py)."""
+    found = judge(
+        case(
+            "",
+            """[output cn01]
+slurmstepd-cn01: error: pyxis: failed to create container filesystem
+slurmstepd-cn01: error: pyxis:     [ERROR] No such file or directory: /srv/nosuch.sqsh
+srun: error: task 0 launch failed: Slurmd could not execve job
+srun: error: cn01: task 0: Exited with exit code 1
+""",
+        ).lines
+    )
+    told = {it.rule.id: it.follows for it in found.findings}
+    assert found.cause is not None
+    assert found.cause.rule.id == "image-bad", told
+    assert told["launch-fail"] == "image-bad"
+
+
 def culprit(text: str) -> tuple[object, object]:
     found = judge(case("", text).lines).culprit
     return found.rank, found.node
