@@ -14,6 +14,7 @@ import pytest
 from on_node.health import fabric, jobs, probes, system, told
 from on_node.health.results import GOOD, Result, fault, unknown
 from on_node.node_states import State
+from templates.rendering import render
 
 
 def port(sys: Path, name: str, state: str = "4: ACTIVE", rate: str = "400 Gb/sec (4X NDR)") -> None:
@@ -238,3 +239,19 @@ def test_a_process_is_ended_when_its_last_thread_is() -> None:
         assert jobs.ended(job, os.getuid(), 10) == []
         # Not yet waited for, and yet it runs no more.
         assert not jobs.runs(pid, start)
+
+
+def test_modules_are_not_taken_from_where_somebody_stands(tmp_path: Path) -> None:
+    """Root looks at a node in whatever folder, a user's, too."""
+    library, here = tmp_path / "library/on_node/health", tmp_path / "here"
+    library.mkdir(parents=True)
+    here.mkdir()
+    for folder in (library.parent, library):
+        (folder / "__init__.py").touch()
+    (library / "__main__.py").write_text("import calendar\nprint(calendar.__file__)\n")
+    (here / "calendar.py").touch()
+    script = render("health/health-check.sh", library=str(tmp_path / "library"))
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=here, capture_output=True, text=True, check=True
+    )
+    assert str(here) not in done.stdout
