@@ -88,7 +88,11 @@ def test_answer_of_the_node_role() -> None:
         (FRAMED.replace("slurmstack-answer end", ""), "its answer is cut off$"),
         (FRAMED.replace(SHA, SHA[1:]), "files./etc/a.sha256"),
         (FRAMED.replace("node cn01\n", ""), "node: Field required"),
-        ("last login: today\n", "ends in 'last login: today'"),
+        ("Welcome\nlast login: today\n \n", "ends in 'last login: today'$"),
+        # One line is quoted, and no more of it than a screen can show.
+        ("x\n" + "y" * 300, f"ends in '{'y' * 200}'$"),
+        (f"x\n{FRAMED}".replace("slurmstack-answer 1\n", "slurmstack-answer 2\n"), "no answer"),
+        ('{"node": "a"\n{"role": "b"}', "^answer not understood: node: Field required$"),
         ('{"node": "a"}', "role: Field required"),
         ('{"node":"n","role":"r","files":{"/x":{"sha256":"1"}}}', "files./x.sha256"),
     ],
