@@ -281,13 +281,27 @@ def test_only_whole_lines_are_sent_readable(content: str | bytes, lines: str) ->
 
 
 def test_only_newlines_around_a_script_are_left_out() -> None:
-    script = "\n\n  X # as it is X\n\nX  \n"
-    text = Bundle(
-        "cn01", "r", [Check("c", script), Unit("a.service", reload="\n X\nX \n")]
-    ).render()
-    assert (
-        "\n  reload  X\n  reload X \ncheck c timeout=60\n    X # as it is X\n\n  X  \nend\n" in text
-    )
+    parts: list[Part] = [
+        Unit("a.service", reload="\n X\nX\n\n"),
+        Check("c", "\n\n  X # as it is\n\nX\n"),
+    ]
+    text = Bundle("cn01", "r", parts).render()
+    assert "\n  reload  X\n  reload X\ncheck c timeout=60\n    X # as it is\n\n  X\nend\n" in text
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (Package("X"), "package X: 'X' is not a package name"),
+        (Unit("a"), "unit a: 'a' is not a unit name with its suffix"),
+        (File("a", ""), "file a: 'a' is not an absolute path of plain characters without spaces"),
+        (File("/a", "\ud800"), "file /a: its content is not valid Unicode; give bytes"),
+    ],
+)
+def test_an_error_names_node_role_and_part_once(part: Part, message: str) -> None:
+    with pytest.raises(BundleError) as error:
+        Bundle("cn01", "slurmd", [part]).render()
+    assert str(error.value) == f"bundle of role slurmd for cn01: {message}"
 
 
 def test_content_is_not_in_repr() -> None:
