@@ -209,6 +209,7 @@ def test_what_another_role_holds_stays() -> None:
 
 
 ONE = "one.service"
+BOTH = ("/etc/a", "package:pone")
 
 
 @pytest.mark.parametrize(
@@ -306,6 +307,27 @@ ONE = "one.service"
             [],
         ),
         (
+            [File("/etc/a", "x\n"), Unit(ONE, reload_on=("/etc/a",))],
+            [Link("/etc/a", "/x"), Unit(ONE, reload_on=("/etc/a",))],
+            [ToUnit(ONE, Deed.RELOADED, ("/etc/a",))],
+        ),
+        (
+            [File("/etc/a", "x\n"), Package("pone", "1.0"), Unit(ONE, reload_on=BOTH)],
+            [File("/etc/a", "y\n"), Package("pone", "2.0"), Unit(ONE, reload_on=BOTH)],
+            [ToUnit(ONE, Deed.RELOADED, BOTH)],
+        ),
+        (
+            [Unit(ONE, restart_keys=("Info=a=1",))],
+            [Unit(ONE, restart_keys=("Info=a=2",))],
+            [ToUnit(ONE, Deed.RESTARTED, ("restart-key Info",))],
+        ),
+        ([], [File("/etc/a", "x\n"), Unit(ONE, running=None, restart_keys=("K=1",))], []),
+        (
+            [],
+            [File("/etc/a", "x\n"), Unit(ONE, running=None, reload_on=("/etc/a",))],
+            [ToUnit(ONE, Deed.RELOADED, ("/etc/a",), sure=False)],
+        ),
+        (
             [Link("/etc/a", "/x"), Unit(ONE, reload_on=("/etc/a",))],
             [Link("/etc/a", "/y"), Unit(ONE, reload_on=("/etc/a",))],
             [ToUnit(ONE, Deed.RELOADED, ("/etc/a",))],
@@ -328,10 +350,10 @@ def test_paths_that_come_change_and_go() -> None:
         ("/etc/l", link, new.parts[1]),
     ]
     # With its role, a lasting file goes, too.
-    assert [(it.path, it.new) for it in effects(old, None).paths] == [
-        ("/etc/a", None),
-        ("/etc/kept", None),
-        ("/etc/l", None),
+    assert [(it.path, it.old, it.new) for it in effects(old, None).paths] == [
+        ("/etc/a", a, None),
+        ("/etc/kept", old.parts[1], None),
+        ("/etc/l", link, None),
     ]
 
 
@@ -339,10 +361,22 @@ def test_packages_stay_as_long_as_their_role() -> None:
     old = demo(Package("pone", "1.0"), Package("ptwo"))
     assert effects(old, demo()).packages == ()
     assert effects(demo(), old, {"ptwo": "3.0"}).packages == (PackageChange("pone", None, "1.0"),)
+    # An empty version is whichever the node has or finds.
+    assert effects(demo(), demo(Package("ptwo"))).packages == (PackageChange("ptwo", None, ""),)
+    assert effects(demo(Package("ptwo")), None).packages == (PackageChange("ptwo", "", None),)
     assert effects(old, None, {"ptwo": "3.0"}).packages == (
         PackageChange("pone", "1.0", None),
         PackageChange("ptwo", "3.0", None),
     )
+
+
+def test_a_version_that_the_node_has_already_restarts_nothing() -> None:
+    unit = Unit(ONE, restart_on=("package:pone",))
+    old, new = demo(Package("pone"), unit), demo(Package("pone", "1.0"), unit)
+    assert effects(old, new, {"pone": "1.0"}).units == ()
+    restarted = ToUnit(ONE, Deed.RESTARTED, ("package:pone",))
+    assert effects(old, new, {"pone": "0.9"}).units == (restarted,)
+    assert effects(new, old, {"pone": "1.0"}).units == ()
 
 
 def test_when_commands_run_and_why() -> None:
@@ -350,17 +384,19 @@ def test_when_commands_run_and_why() -> None:
         return [(it.command.name, it.because) for it in effects(old, new).commands]
 
     made, undo = (
-        Command("make", "make\n", ("/etc/a", "/etc/b")),
+        Command("make", " make X\n", ("/etc/a", "/etc/b")),
         Command("undo", "u", when="remove"),
     )
     a, b = File("/etc/a", "x\n"), File("/etc/b", "x\n")
-    there = demo(a, b, made, undo)
+    there = demo(a, b, undo, made)
     assert run(there, there) == []
     assert run(None, there) == [("make", ("/etc/a", "/etc/b"))]
     assert run(demo(a, b), there) == [("make", ())]
     assert run(there, demo(File("/etc/a", "y\n"), b, made, undo)) == [("make", ("/etc/a",))]
-    assert run(there, demo(a, b, Command("make", "\nmake", made.on))) == []
-    assert run(there, demo(a, b, Command("make", "make all", made.on))) == [("make", ())]
+    # Newlines around its text say nothing; all else does.
+    assert run(there, demo(a, b, Command("make", "\n make X", made.on))) == []
+    assert run(demo(a, b, Command("make", "\n make X", made.on)), there) == []
+    assert run(there, demo(a, b, Command("make", " make X ", made.on))) == [("make", ())]
     assert run(there, None) == [("undo", ())]
 
 
@@ -381,6 +417,11 @@ def test_when_a_node_is_taken_out_of_use_first_and_why() -> None:
     assert why(unit("D=1", "E=1"), unit("E=1")) == ("drain-key D",)
     changed = [File("/etc/a", "y\n"), *unit("D=1", drain_on=("/etc/a",))[1:]]
     assert why(unit("D=1", drain_on=("/etc/a",)), changed) == ("/etc/a",)
+    other = File("/etc/b", "x\n")
+    assert why([*unit("D=1", drain_on=("/etc/a",))], [other, *changed]) == ("/etc/a",)
+    # What one unit does not ask for, another may.
+    comes = Unit("a.service", drain_keys=("D=1",))
+    assert why(unit("D=a=1"), [comes, *unit("D=a=2")]) == ("drain-key D",)
     # Not where it does not run yet, nor without what takes it out.
     assert why([], unit("D=1")) == ()
     assert why(unit("D=1"), [Unit(ONE, drain_keys=("D=2",))]) == ()
@@ -430,6 +471,22 @@ def test_sealed_bundles_hold_nothing_of_what_they_say() -> None:
         Validate("v", secret, on=("/etc/a",)),
     )
     assert secret not in sealed(bundle).render()
+
+
+def test_a_sealed_part_keeps_its_timeout_and_says_that_it_has_a_text() -> None:
+    given = demo(
+        File("/etc/a", "x\n"), Guard("g", "x", timeout=7), Withdrawal("w", "x", 7),
+        Validate("v", "x", ("/etc/a",), 7), Command("c", "x", timeout=7, probe="x"),
+        Unit("one.service", reload="x", timeout=7), Check("k", "x", 7),
+    )  # fmt: skip
+    heads = [
+        [line for line in it.render().splitlines() if not line.startswith("  ")]
+        for it in (given, sealed(given))
+    ]
+    assert heads[0] == heads[1]
+    unit = next(part for part in sealed(given).parts if isinstance(part, Unit))
+    assert unit.reload is not None
+    assert unit.reload.startswith("sha256:")
 
 
 def test_a_sealed_bundle_is_the_same_but_for_its_text() -> None:
