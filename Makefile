@@ -62,8 +62,8 @@ test-lab: venv ## Run the tests on real nodes, in labs of their own (root)
 .PHONY: mutate
 mutate: venv ## Break the code in every way there is and list what no unit test notices (hours; MUTANTS='settings.jwt*')
 	@.venv/bin/python -m pip --quiet install --target build/mutmut --upgrade mutmut
-	@PYTHONPATH=build/mutmut .venv/bin/python -m mutmut run $(if $(MUTANTS),'$(MUTANTS)')
-	@PYTHONPATH=build/mutmut .venv/bin/python -m mutmut results
+	@PYTHONPATH=$(CURDIR)/build/mutmut .venv/bin/python -m mutmut run $(if $(MUTANTS),'$(MUTANTS)')
+	@PYTHONPATH=$(CURDIR)/build/mutmut .venv/bin/python -m mutmut results
 
 .PHONY: lint
 lint: venv ## Check style, types and shell scripts

@@ -20,10 +20,9 @@ def framed(script: str) -> str:
 
 def within_frame(output: str) -> str:
     """What stands in the last frame of `output`. Raises `FrameError`."""
-    before, begin, rest = output.rpartition(f"{BEGIN}\n")
+    _, begin, rest = output.rpartition(f"{BEGIN}\n")
     if not begin:
-        last = before.strip() or rest.strip()
-        raise FrameError(f"no answer in its output, which ends in {_last_line(last)!r}")
+        raise FrameError(f"no answer in its output, which ends in {_last_line(rest)!r}")
     content, end, _ = rest.rpartition(f"\n{END}")
     if not end:
         raise FrameError("its answer is cut off")

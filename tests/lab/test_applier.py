@@ -14,6 +14,11 @@ from tests.lab.conftest import RunningLab, await_that
 
 pytestmark = pytest.mark.lab
 
+#: A file more than the lab's settings ask for, and its reader.
+MPI_CONF = (
+    "file /etc/slurm/mpi.conf root:root 0644\n  {}\nvalidate slurm-conf on=/etc/slurm/mpi.conf,"
+)
+
 #: What → role, a line of its bundle and what it becomes, the file, its daemon, the reader's words.
 MISTAKES = {
     "a parameter that Slurm does not know": (
@@ -47,6 +52,46 @@ MISTAKES = {
         "/etc/slurm/topology.conf",
         "slurmctld.service",
         "Parsing error at unrecognized key: SwitchNam",
+    ),
+    "a figure of gres.conf": (
+        "slurmctld",
+        " Name=gpu Type=h100 ",
+        " Name=gpu Type=h100 Count=many ",
+        "/etc/slurm/gres.conf",
+        "slurmctld.service",
+        "Invalid GRES record for gpu, invalid count many",
+    ),
+    "cores of gres.conf that the node has not": (
+        "slurmctld",
+        " Name=gpu Type=h100 ",
+        " Name=gpu Type=h100 Cores=900 ",
+        "/etc/slurm/gres.conf",
+        "slurmctld.service",
+        "Invalid GRES data for gpu, Cores=900",
+    ),
+    "a line of gres.conf that Slurm would pass over": (
+        "slurmctld",
+        " Name=gpu Type=h100 ",
+        " Name=gpu Type=h100 Links=1,b ",
+        "/etc/slurm/gres.conf",
+        "slurmctld.service",
+        "gres.conf: Ignoring invalid Links=1,b for Name=gpu",
+    ),
+    "a value of mpi.conf": (
+        "slurmctld",
+        "validate slurm-conf on=",
+        MPI_CONF.format("PMIxTimeout=long"),
+        "/etc/slurm/mpi.conf",
+        "slurmctld.service",
+        "PMIxTimeout value (long) is not a valid number",
+    ),
+    "a word of mpi.conf that no plugin knows": (
+        "slurmctld",
+        "validate slurm-conf on=",
+        MPI_CONF.format("PMIxTimeOut2=5"),
+        "/etc/slurm/mpi.conf",
+        "slurmctld.service",
+        'Parse error in file /etc/slurm/mpi.conf line 1: "PMIxTimeOut2=5"',
     ),
     "slurmdbd.conf": (
         "slurmdbd",

@@ -8,8 +8,15 @@ from collections.abc import Iterator
 
 import pytest
 
+from components.controller.slurm_controller import controller_bundle
+from remote.bundle import File, Validate
+from settings import parse
+from settings.model import Hardware
 from tests.lab.conftest import RunningLab
-from tests.prod import files, on_node, text
+from tests.prod import entries, files, on_node, text
+from tests.unit.components.test_cluster import bare
+from tests.unit.settings.test_real_gres import CASES as WRITTEN
+from tests.unit.settings.test_real_gres import entries as entries_of
 
 pytestmark = pytest.mark.lab
 
@@ -119,6 +126,60 @@ def test_slurmctld_runs_by_them(place: RunningLab) -> None:
     # What it could not take up it says, and goes on with something else.
     log = place.ssh("ctl", f"cat {PLACE}/log").stdout
     assert not re.search(r"[Pp]arse error|[Uu]nrecognized|[Ii]nvalid|[Ii]gnor", relevant(log))
+
+
+def read(lab: RunningLab, folder: str, reader: str) -> tuple[int, str]:
+    """What the reader of slurm.conf says of the files in a folder, as the applier asks it before
+    they are in place. The host has production's name for it."""
+    put(lab, f"{folder}/reader.sh", reader)
+    lab.ssh("ctl", f"cp -a /etc/slurm/jwt.key /etc/slurm/slurm.jwks {folder}/etc/slurm/")
+    words = f"hostname sm02; SLURMSTACK_STAGED={folder} sh {folder}/reader.sh 2>&1"
+    done = lab.ssh("ctl", f"unshare --uts sh -c '{words}'", check=False)
+    return done.returncode, done.stdout
+
+
+def test_the_reader_of_slurm_conf_takes_them(place: RunningLab) -> None:
+    (reader,) = (entry.block for entry in entries() if entry.name == "slurm-conf")
+    assert read(place, PLACE, reader) == (0, "")
+    gres = f"{PLACE}/etc/slurm/gres.conf"
+    place.ssh("ctl", f"echo 'NodeName=cn01 Name=gpu Type=h100 Count=many' >>{gres}")
+    ended, said = read(place, PLACE, reader)
+    place.ssh("ctl", f"sed -i '$d' {gres}")
+    assert ended == 1
+    assert "Invalid GRES record for gpu, invalid count many" in said
+
+
+def test_it_takes_gres_conf_as_people_write_it(place: RunningLab) -> None:
+    """Each of the files in public repositories is a class of nodes here, all in one cluster."""
+    classes = [
+        {"name": f"c{number}", "hosts": f"cn{number:02}", "Gres": entries_of(lines)}
+        for number, (_, lines) in enumerate(WRITTEN, 1)
+    ]
+    last = len(classes)
+    settings = parse(
+        {
+            **bare(),
+            "hosts": {"sm02": "10.73.0.10", f"cn[01-{last}]": f"10.73.1.[1-{last}]"},
+            "roles": {"controller": "sm02"},
+            "nodes": classes,
+            "partitions": {"main": {"Nodes": "ALL", "Default": True}},
+        }
+    )
+    node = Hardware(
+        CPUs=256, SocketsPerBoard=2, CoresPerSocket=128, ThreadsPerCore=1, RealMemory=1000
+    )
+    bundle = controller_bundle("sm02", settings, dict.fromkeys(settings.compute, node))
+    folder = f"{PLACE}/written"
+    for part in bundle.parts:
+        if isinstance(part, File) and part.path.startswith("/etc/slurm/"):
+            assert isinstance(part.content, str)
+            put(place, f"{folder}{part.path}", part.content)
+    (reader,) = (
+        part.script
+        for part in bundle.parts
+        if isinstance(part, Validate) and part.name == "slurm-conf"
+    )
+    assert read(place, folder, reader) == (0, "")
 
 
 def relevant(log: str) -> str:

@@ -3,6 +3,7 @@ import json
 import pytest
 
 from remote.answer import AnswerError, parse_answer
+from remote.framing import BEGIN, END, within_frame
 
 SHA = "0123456789abcdef" * 4
 
@@ -32,7 +33,7 @@ slurmstack-answer end
         ("", ""),
         ("Welcome to cn01\n{ not json\nnode cn99\n", "logout\nfact line other\n"),
         ("a prompt without an end of line: ", "\n"),
-        ("slurmstack-answer 1\nnode cn99\nslurmstack-answer end\n", ""),
+        ("slurmstack-answer 1\nnode cn99\nfact old one\nslurmstack-answer end\n", ""),
         ('{"node": "cn99", "role": "r"}\n', '{"node": "cn99", "role": "r"}\n'),
     ],
 )
@@ -67,12 +68,21 @@ def test_answer_that_an_applier_before_gave() -> None:
         "facts": {"line": "a\u2028b"},
         "later": "version",
     }
-    stdout = f"Welcome to cn01\n{{ not json\n{json.dumps(document, ensure_ascii=False)}\n"
+    line = json.dumps(document, ensure_ascii=False)
+    stdout = f"Welcome to cn01\n{{ not json\n{line}\n{{ nor this\n"
     answer = parse_answer(stdout)
     assert answer.files["/etc/a"].sha256 == SHA
     assert answer.commands == ("build",)
     assert answer.facts == {"line": "a\u2028b"}
     assert answer.changed
+
+
+def test_an_answer_within_the_frame_of_a_script() -> None:
+    """As where the applier is asked among other things: what the script prints after it is kept."""
+    inner = f"{BEGIN}\nnode cn01\n{END}\nafter it\n"
+    assert within_frame(f"Welcome\n{BEGIN}\n{inner}\n{END}\nlogout\n") == (
+        f"node cn01\n{END}\nafter it\n"
+    )
 
 
 def test_answer_of_the_node_role() -> None:
@@ -88,7 +98,10 @@ def test_answer_of_the_node_role() -> None:
         (FRAMED.replace("slurmstack-answer end", ""), "its answer is cut off$"),
         (FRAMED.replace(SHA, SHA[1:]), "files./etc/a.sha256"),
         (FRAMED.replace("node cn01\n", ""), "node: Field required"),
-        ("last login: today\n", "ends in 'last login: today'"),
+        ("Welcome\nno mail\nlast login: today\n \n", "ends in 'last login: today'$"),
+        # One line is quoted, and no more of it than a screen can show.
+        ("x\n" + "y" * 300, f"ends in '{'y' * 200}'$"),
+        (f"x\n{FRAMED}".replace("slurmstack-answer 1\n", "slurmstack-answer 2\n"), "no answer"),
         ('{"node": "a"}', "role: Field required"),
         ('{"node":"n","role":"r","files":{"/x":{"sha256":"1"}}}', "files./x.sha256"),
     ],

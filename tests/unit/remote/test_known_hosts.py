@@ -63,10 +63,18 @@ def test_ecdsa_where_there_is_no_ed25519() -> None:
         ("", 22, "known_hosts has no key for cn01 or 10.0.0.1, port 22"),
         (f"[cn01]:2222 {ED1}", 22, "has no key for cn01 or 10.0.0.1, port 22"),
         (f"cn02 {ED1}", 2222, "ssh-keyscan -t ed25519 -p 2222 10.0.0.1 >> known_hosts"),
-        (f"cn01 {RSA}", 22, "has only ssh-rsa, which cannot be pinned"),
+        (f"cn02 {ED1}", 22, "add it (ssh-keyscan -t ed25519 10.0.0.1 >> known_hosts)"),
+        (f"cn01 {RSA}", 22, "has only ssh-rsa, which cannot be pinned; compare with the machine's"),
         (f"cn01 {ED1}\n@revoked cn01 {ED1}", 22, "has only revoked keys"),
         (f"@cert-authority * {ED1}", 22, "has only a certificate authority"),
-        (f"cn01 {ED1}\n10.0.0.1 {ED2}", 22, "has 2 different ssh-ed25519 keys"),
+        (
+            f"cn01 {ED1}\n10.0.0.1 {ED2}",
+            22,
+            "known_hosts has 2 different ssh-ed25519 keys for cn01 and 10.0.0.1; remove the "
+            "outdated one (ssh-keygen -R 10.0.0.1 -f known_hosts)",
+        ),
+        # A key that was withdrawn for the address is none for the name either.
+        (f"cn01 {ED1}\n@revoked 10.0.0.1 {ED1}", 22, "has only revoked keys for cn01 and 10.0.0.1"),
     ],
     ids=named,
 )
@@ -90,6 +98,10 @@ def test_hashed_by_openssh(tmp_path: Path) -> None:
 def test_unreadable(tmp_path: Path) -> None:
     with pytest.raises(HostKeyError, match="cannot be read: No such file"):
         KnownHosts.read(tmp_path / "nothing")
+    latin = tmp_path / "latin1"
+    latin.write_bytes(b"cn01 \xe9")
+    with pytest.raises(HostKeyError, match="latin1 cannot be read: not UTF-8 text"):
+        KnownHosts.read(latin)
     with pytest.raises(HostKeyError, match="known_hosts: Invalid known hosts"):
         known("@wrong cn01 ssh-ed25519 AAAA")
 
