@@ -12,6 +12,7 @@ from components.accounting.accounting_objects import Accounting
 from components.accounting.slurmdbd import SlurmDatabase
 from components.assembly import Assembly, Component, Deployed
 from components.compute.compute_node import ComputeNode
+from components.compute.node_accepted import NodeAccepted
 from components.compute.nodes_fit import NodesFit
 from components.configuration.programs import Programs
 from components.containers.apptainer import Apptainer
@@ -20,6 +21,7 @@ from components.diagnosis.job_diagnosis import JobDiagnosis
 from components.failure import recovered
 from components.guards.destroy_guard import DestroyGuard
 from components.guards.guards import Guards
+from components.health.node_acceptance import NodeAcceptance
 from components.health.node_health import NodeHealth
 from components.host.applier import Node
 from components.host.drift_check import DriftCheck
@@ -58,7 +60,9 @@ COMPONENTS: tuple[type[Component], ...] = (
     SlurmController,
     Accounting,
     SlurmRestd,
+    NodeAcceptance,
     ComputeNode,
+    NodeAccepted,
     NodesFit,
     LoginNode,
     Apptainer,

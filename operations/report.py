@@ -12,13 +12,14 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from on_node import node_states
-from operations import drain
+from operations import drain, validations
 from operations.cluster import Cluster
 from operations.figures import HEIGHT, WIDTH, Drawing, drawings
 from operations.past import Deed, past
 from operations.refused import Refused
 from operations.stack import NoSuchStack, outputs
 from operations.status import Status, status
+from operations.validations import Standing
 from remote.contact import ContactError
 from settings import Settings
 from settings.hostlist import expand, fold
@@ -125,6 +126,8 @@ class Report:
     drawings: list[Drawing] = field(default_factory=list)
     #: How far back these go.
     seconds: int = 0
+    #: Node → what its last validation said of it.
+    standings: dict[str, Standing] = field(default_factory=dict)
 
     @property
     def kinds(self) -> dict[str, int]:
@@ -160,6 +163,11 @@ def report(cluster: Cluster, seconds: int) -> Report:
     by_name = {node.name: node for node in shown}
     found.nodes = [by_name.get(name, Node(name)) for name in cluster.settings.compute]
     found.jobs = list(jobs(text))
+    found.standings = {
+        name: it
+        for name, it in validations.standings(cluster.place).items()
+        if name in cluster.settings.compute
+    }
     found.fabric = fabric(cluster.settings, {node.name: node for node in found.nodes})
     try:
         found.drawings = drawings(cluster, seconds)

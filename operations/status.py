@@ -15,8 +15,7 @@ from components import history
 from components.keys import jwt_key_pair, munge_key
 from components.rest import slurmrestd
 from on_node import job_hold, node_states
-from operations import drain, last_drift, operation, pulumi_lock
-from operations import validate as validations
+from operations import drain, last_drift, node_power, operation, pulumi_lock, validations
 from operations.cluster import Cluster
 from operations.past import past
 from operations.refused import Refused
@@ -72,6 +71,8 @@ class Status:
     #: The last operation: what, when, by whom, how it ended.
     last: dict[str, str] = field(default_factory=dict)
     drift: dict[str, Any] | None = None
+    #: Nodes that were validated from here: how many, how many failed, when last.
+    validated: dict[str, Any] | None = None
     #: What somebody should look at, a line each.
     waits: list[str] = field(default_factory=list)
 
@@ -202,7 +203,22 @@ def _beside_the_program(found: Status, cluster: Cluster) -> None:
     if left is not None:
         busy = operation.running(cluster.place)
         found.waits.append(f"being done: {left}" if busy else left.left)
+    found.validated = _validated(cluster)
     found.waits += validations.waiting(cluster.place)
+    found.waits += [
+        f"{node}: slurmstack validate powered it off; slurmstack validate {node} switches it on"
+        for node in node_power.switched_off(cluster.place)
+    ]
     found.waits += [
         lock.told(cluster.stack) for lock in pulumi_lock.locks(cluster.stack, cluster.project)
     ]
+
+
+def _validated(cluster: Cluster) -> dict[str, Any] | None:
+    known = validations.standings(cluster.place)
+    there = {name: it for name, it in known.items() if name in cluster.settings.compute}
+    if not there:
+        return None
+    failed = [name for name, it in there.items() if it.failed]
+    last = max(it.time for it in there.values())
+    return {"nodes": len(there), "failed": failed, "time": last}

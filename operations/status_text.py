@@ -35,6 +35,7 @@ def lines(status: Status) -> list[str]:
     rows += _row("dumps", [_dumps(status.dumps, now)], 1)
     rows += _row("last", [_last(status, now)], 2)
     rows += _row("drift", [_drift(status, now)], 2)
+    rows += _row("validated", [_validated(status, now)], 1) if status.validated else []
     rows += _row("waits", status.waits or ["nothing"], _WAITS)
     return rows
 
@@ -107,6 +108,12 @@ def _last(status: Status, now: float) -> str:
     if not last:
         return "nothing was noted"
     return f"{last['what']} by {last['by']}, {_since(last['time'], now)}: {last['result']}"
+
+
+def _validated(status: Status, now: float) -> str:
+    it = status.validated or {}
+    failed = f"{fold(it['failed'])} failed" if it["failed"] else "all well"
+    return f"{it['nodes']} nodes, {failed}, last {_since(it['time'], now)}"
 
 
 def _drift(status: Status, now: float) -> str:

@@ -1,68 +1,55 @@
 """`slurmstack validate`: nodes proven by Slurm jobs of their own, on a reservation of their own.
 
 The reservation takes idle nodes only, so that nobody's job is touched or waits for it longer than a
-validation takes. It ends by itself after its time, goes with the command however that ends, and one
-that a killed run left behind is removed by the next.
+validation takes. It goes with the command however that ends (``operations.held_nodes``).
 """
 
 from __future__ import annotations
 
 import json
 import re
+import shlex
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Literal
 
 from components import history
+from components.health import node_acceptance
+from components.keys.jwt_key_pair import TOKEN
+from components.rest import slurmrestd
+from operations import node_power
 from operations.cluster import Cluster
+from operations.held_nodes import held, left_behind
+from operations.on_node_program import program
 from operations.refused import Refused
+from operations.validations import (
+    LEVELS,
+    Level,
+    Validation,
+    Word,
+    keep,
+    last,
+    outliers,
+    paired,
+    pairs,
+    rounds,
+    slower,
+    words,
+)
+from settings.acceptance import Acceptance
 from settings.hostlist import expand, fold
 from templates.rendering import render
 
-Level = Literal["quick", "full", "burnin"]
-Verdict = Literal["proven", "stand-in", "failed", "not here"]
-VERDICTS: tuple[Verdict, ...] = ("proven", "stand-in", "failed", "not here")
-LEVELS: tuple[Level, ...] = ("quick", "full", "burnin")
-#: Reservations of ours, one a run.
-PREFIX = "slurmstack-validate-"
 #: Minutes that a reservation stands at most.
-_MINUTES: Mapping[Level, int] = {"quick": 10, "full": 20, "burnin": 60}
-#: A node is slower than it was once it has less than this part of its best figure.
-_SLOWER = 0.8
-_KEPT = 20
-#: On the controller, held while tests run.
-_LOCK = "/run/slurmstack-validate.lock"
-
-
-@dataclass(frozen=True)
-class Word:
-    """What one test said of one node, or of all together (node: "")."""
-
-    test: str
-    node: str
-    verdict: Verdict
-    words: str = ""
-    #: A figure and its unit, compared with the node's own best.
-    figure: float | None = None
-    unit: str = ""
-
-
-@dataclass
-class Validation:
-    """A run."""
-
-    time: str
-    by: str
-    level: Level
-    nodes: list[str]
-    versions: dict[str, str] = field(default_factory=dict)
-    words: list[Word] = field(default_factory=list)
-
-    @property
-    def failed(self) -> list[Word]:
-        return [word for word in self.words if word.verdict == "failed"]
+_MINUTES: Mapping[Level, int] = {"quick": 10, "full": 60, "burnin": 360}
+#: Rounds of pairs: what tells a sick node from one that met a sick one.
+_ROUNDS = 3
+#: Free on nodes: of all-reduces, and ten further on of pairs.
+_PORT = 27431
+_MODULES = tuple(
+    f"acceptance.{name}"
+    for name in ("figures", "versions", "alone", "pairs", "reduced", "__main__")
+)
 
 
 def validate(
@@ -71,6 +58,7 @@ def validate(
     level: Level,
     patience: float,
     say: Callable[[str], None],
+    new_baseline: bool = False,
 ) -> Validation:
     """Run the tests of a level on nodes.
 
@@ -80,102 +68,110 @@ def validate(
         level: what is tested.
         patience: seconds that nodes may take to become idle.
         say: told of each step.
+        new_baseline: what the nodes showed before counts no longer.
 
     Raises:
-        Refused: nodes are not idle in time; nothing was run.
+        Refused: nodes are not idle in time, or somebody validates; nothing was run.
     """
-    for left in _left_behind(cluster):
-        _remove(cluster, left)
-        say(f"removed {left}, which a run that was killed had left")
+    acceptance = cluster.settings.acceptance or Acceptance()
+    if left_behind(cluster, say):
         patience = max(patience, 60)
+    for node in node_power.switched_off(cluster.place):
+        say(f"{node}: a run that was killed had powered it off; switching it on")
+        patience = max(patience, 60)
+    if not node_power.switch_on(cluster, acceptance.power):
+        raise Refused("nodes that a run before had powered off have not come back")
     homeless = [node for node in names if _partition(cluster, [node]) is None]
     if homeless:
         raise Refused(f"{fold(homeless)}: in no partition, so no job can run there")
     _await_idle(cluster, names, patience, say)
     found = Validation(history.now(), history.operator(), level, list(names))
-    name = f"{PREFIX}{int(time.time())}"
-    cluster.ask(
-        f"scontrol create reservation={name} nodes={fold(list(names))} users=root starttime=now"
-        f" duration={_MINUTES[level]}",
-        "scontrol create reservation",
-    )
-    try:
-        script = render(
-            "operations/validate.sh",
-            reservation=name,
-            partitions={node: _partition(cluster, [node]) for node in names},
-            together=_partition(cluster, names),
-            lock=_LOCK,
-            nodes=list(names),
-            hostlist=fold(list(names)),
-            level=LEVELS.index(level),
-            rest=cluster.settings.rest is not None,
-            accounting=cluster.settings.accounting is not None,
-            container=cluster.settings.job_container is not None,
-            cgroup=cluster.settings.confinement is not None
-            and "cgroup" in cluster.settings.slurm.ProctrackType,
-            gres=_gres(cluster, names),
-        )
+    found.new_baseline = new_baseline
+    with held(cluster, names, _MINUTES[level]) as reservation:
+        script = _script(cluster, names, level, reservation, acceptance, new_baseline)
         told = cluster.ask(script, "validate", _MINUTES[level] * 60 + 60.0)
-    finally:
-        # Also after Ctrl-C: its jobs go with it.
-        _remove(cluster, name)
-    found.words = [*words(told)]
+        found.words = [*words(told)]
+        if level == "burnin":
+            found.words.append(_power(cluster, names[-1], reservation, acceptance))
+    found.words += paired(pairs(told), names, acceptance.tolerance)
     found.versions = dict(re.findall(r"^version (\S+) (.+)$", told, re.MULTILINE))
-    found.words += slower(found, last(cluster.place))
+    of_nodes: dict[str, dict[str, str]] = defaultdict(dict)
+    for line in re.findall(r"^version ([^ |]+\|.+)$", told, re.MULTILINE):
+        node, name, text = line.split("|", 2)
+        of_nodes[node][name] = text
+    found.versions = {it: text for it, text in found.versions.items() if "|" not in it}
+    found.of_nodes = dict(of_nodes)
+    before = last(cluster.place)
+    classes = {name: it.name or it.hosts for name, it in cluster.settings.compute.items()}
+    found.words += slower(found, before, acceptance.tolerance)
+    found.words += outliers(found, before, classes, acceptance.tolerance)
     keep(cluster.place, found)
     result = f"{len(found.failed)} failed" if found.failed else "all passed"
     history.note(cluster.place, f"validate {fold(list(names))} --level {level}", result, [])
     return found
 
 
-def words(told: str) -> list[Word]:
-    """Lines ``word TEST|NODE|VERDICT|FIGURE|UNIT|WORDS`` of the script on the controller."""
-    verdicts: dict[str, Verdict] = {it: it for it in VERDICTS}
-    found = []
-    for line in told.splitlines():
-        if line.startswith("word ") and line.count("|") >= 5:
-            test, node, verdict, figure, unit, text = line[5:].split("|", 5)
-            number = float(figure) if re.fullmatch(r"\d+(\.\d+)?", figure) else None
-            found.append(Word(test, node, verdicts[verdict], text.strip(), number, unit))
-    return found
+def _script(
+    cluster: Cluster,
+    names: Sequence[str],
+    level: Level,
+    reservation: str,
+    acceptance: Acceptance,
+    new_baseline: bool,
+) -> str:
+    settings = cluster.settings
+    measured = settings.model_copy(update={"acceptance": acceptance})
+    confinement = settings.confinement
+    return render(
+        "operations/validate.sh",
+        reservation=reservation,
+        partitions={node: _partition(cluster, [node]) for node in names},
+        together=_partition(cluster, names),
+        nodes=list(names),
+        hostlist=fold(list(names)),
+        level=LEVELS.index(level),
+        minutes=_MINUTES[level],
+        jwt=settings.jwt is not None,
+        rest=_rest(cluster),
+        accounting=settings.accounting is not None,
+        container=settings.job_container is not None,
+        containers=settings.enroot_pyxis is not None,
+        image=acceptance.image,
+        nccl=acceptance.nccl_all_reduce,
+        stress=acceptance.stress,
+        cgroup=confinement if "cgroup" in settings.slurm.ProctrackType else None,
+        gres=_gres(cluster, names),
+        addresses={node: settings.hosts[node].address for node in names},
+        rounds=rounds(names, _ROUNDS) if len(names) > 1 else [],
+        port=_PORT,
+        program=program(*_MODULES) if level != "quick" else "",
+        verb="fresh" if new_baseline else "node",
+        configs={
+            node: shlex.quote(json.dumps(node_acceptance.config(node, measured))) for node in names
+        },
+    )
 
 
-def slower(now: Validation, before: Sequence[Validation]) -> list[Word]:
-    """Nodes whose figure is well below their own best."""
-    best: dict[tuple[str, str], float] = {}
-    for run in before:
-        for word in run.words:
-            if word.figure is not None:
-                key = word.test, word.node
-                best[key] = max(best.get(key, 0), word.figure)
-    found = []
-    for word in now.words:
-        was = best.get((word.test, word.node))
-        if word.figure is not None and was is not None and word.figure < _SLOWER * was:
-            text = f"{word.figure:g} {word.unit}, its best was {was:g}"
-            found.append(Word(f"{word.test}, baseline", word.node, "failed", text))
-    return found
+def _rest(cluster: Cluster) -> dict[str, str] | None:
+    """How a job is submitted by the REST API on the controller; None where it has none."""
+    rest = cluster.settings.rest
+    if rest is None or cluster.settings.jwt is None:
+        return None
+    own = slurmrestd.certificate(cluster.settings).ca if rest.certificate is None else None
+    return {
+        "url": slurmrestd.url(cluster.settings),
+        "verify": f"--cacert {own}" if own else "--insecure",
+        "token": TOKEN,
+        "user": slurmrestd.USER,
+    }
 
 
-def keep(place: Path, found: Validation) -> None:
-    """Note a run; the last ones are kept."""
-    runs = [*last(place), found][-_KEPT:]
-    place.mkdir(parents=True, exist_ok=True)
-    new = place / "validations.json.new"
-    new.write_text(json.dumps([asdict(run) for run in runs], indent=1))
-    new.replace(place / "validations.json")
-
-
-def last(place: Path) -> list[Validation]:
-    """Runs from here, the latest last."""
-    try:
-        runs = json.loads((place / "validations.json").read_text())
-        return [
-            Validation(**{**run, "words": [Word(**word) for word in run["words"]]}) for run in runs
-        ]
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
+def _power(cluster: Cluster, node: str, reservation: str, acceptance: Acceptance) -> Word:
+    if acceptance.power is None:
+        text = "no way to switch a node off: slurmstack:acceptance.power"
+        return Word(node_power.TEST, "", "not here", text)
+    partition = _partition(cluster, [node]) or ""
+    return node_power.lost_and_back(cluster, acceptance.power, node, reservation, partition)
 
 
 def _partition(cluster: Cluster, names: Sequence[str]) -> str | None:
@@ -187,24 +183,14 @@ def _partition(cluster: Cluster, names: Sequence[str]) -> str | None:
     return None
 
 
-def waiting(place: Path) -> list[str]:
-    """For `slurmstack status`: the last run, where a test failed in it."""
-    found = []
-    for run in last(place)[-1:]:
-        if run.failed:
-            nodes = sorted({word.node for word in run.failed if word.node}) or run.nodes
-            tests = ", ".join(sorted({word.test for word in run.failed}))
-            found.append(f"{fold(nodes)}: {tests} failed at slurmstack validate, {run.time}")
-    return found
-
-
-def _gres(cluster: Cluster, names: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """Node → the GRES to ask for and how many it has, where the settings declare GPUs."""
+def _gres(cluster: Cluster, names: Sequence[str]) -> dict[str, tuple[str, int, bool]]:
+    """Node → the GRES to ask for, how many it has, and whether files stand for them, where the
+    settings declare GPUs."""
     found = {}
     for name in names:
         for gres in cluster.settings.compute[name].Gres or ():
             if gres.Name == "gpu" and gres.count:
-                found[name] = (gres.kind, gres.count)
+                found[name] = (gres.kind, gres.count, gres.standIn)
     return found
 
 
@@ -231,24 +217,3 @@ def _await_idle(
             say(f"waiting for {fold(busy)} to be idle")
             told = True
         time.sleep(2)
-
-
-def _left_behind(cluster: Cluster) -> list[str]:
-    """Reservations of ours in which nothing works any more.
-
-    Raises:
-        Refused: somebody validates: the script on the controller holds a lock.
-    """
-    free = f"flock -n {_LOCK} true || {{ echo 'somebody validates nodes already' >&2; exit 1; }}"
-    script = f"{free}; timeout 20 scontrol -o show reservation 2>/dev/null || true"
-    shown = cluster.ask(script, "validate")
-    return re.findall(rf"ReservationName=({PREFIX}\d+)", shown)
-
-
-def _remove(cluster: Cluster, name: str) -> None:
-    cluster.ask(
-        f"scancel --reservation={name} 2>/dev/null; for try in 1 2 3 4 5 6 7 8 9 10; do"
-        f" scontrol delete reservation={name} 2>/dev/null && exit 0; sleep 1; done;"
-        f" ! scontrol show reservation={name} 2>/dev/null | grep -q {name}",
-        f"the reservation {name} could not be removed",
-    )

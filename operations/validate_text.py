@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from operations.documents import Row
-from operations.validate import Validation, Word
+from operations.validations import Validation, Word
 from settings.hostlist import fold
 
 

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, field_validator
 
+from settings.acceptance import Acceptance
 from settings.accounting import Accounting
 from settings.base import Model, SlurmObject, matching
 from settings.containers import Apptainer, EnrootPyxis
@@ -307,6 +308,7 @@ class Settings(Model):
     scripts: Scripts = Field(default_factory=dict)
     storage: dict[Name, Share] = Field(default_factory=dict)
     health_check: HealthCheck | None = None
+    acceptance: Acceptance | None = None
     modules: Modules | None = None
     precheck: Precheck = Precheck()
     guards: Guards = Guards()

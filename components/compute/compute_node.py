@@ -17,11 +17,11 @@ from components.configuration.served_files import (
 from components.configuration.slurm_conf import restart_keys
 from components.containers import enroot_pyxis
 from components.controller import slurm_controller
-from components.health import nhc, with_jobs
+from components.health import nhc, node_acceptance, with_jobs
 from components.keys import munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger
-from remote.bundle import Bundle, Check, Directory, File, Guard, Part, Unit, Withdrawal
+from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Part, Unit, Withdrawal
 from settings import Settings
 from settings.duration import written
 from settings.model import Hardware
@@ -57,6 +57,7 @@ class ComputeNode(HostRole):
                 compute_bundle(name, settings, hardware),
                 [
                     *assembly.on(name, munge_key.ROLE, *package_repository.ROLES, with_jobs.ROLE),
+                    *assembly.on(name, node_acceptance.ROLE),
                     *assembly.on(assembly.controller, slurm_controller.ROLE),
                 ],
             )
@@ -96,7 +97,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
                 ),
                 timeout=120,
             ),
-            _service(node, settings, f"{controller.address}:{settings.slurm.slurmctld_port}"),
+            _service(node, settings, server(settings)),
             *slurm_packages(settings, "client", "slurmd"),
             *enroot_pyxis.node_parts(settings),
             Directory("/var/log/slurm", owner="slurm:slurm"),
@@ -109,6 +110,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             File(STOP_CONF, render("compute/slurmd.stop.conf", script=STOP)),
             *_own_files(node, settings, hardware),
             *nhc.parts(node, settings, hardware),
+            *_withheld(node, settings),
             Unit(
                 "slurmd.service",
                 restart_on=restart_on,
@@ -124,8 +126,23 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
 
 def _service(node: str, settings: Settings, server: str) -> Withdrawal:
     """How the node is drained before a change, and given back."""
+    gated = "rollout" in node_acceptance.gates(settings)
+    script = service(node, settings, server, node_acceptance.GATE if gated else None)
+    patience = 1500 if gated else 900
+    return Withdrawal("node-drained", script, timeout=settings.rollout.drain_timeout + patience)
+
+
+def service(node: str, settings: Settings, server: str, accept: str | None) -> str:
+    """The script that takes a node out of use and gives it back.
+
+    Args:
+        node: its name.
+        settings: the stack's.
+        server: slurmctld's address and port.
+        accept: what the node must show before it is given back; None for a job of one second.
+    """
     rollout, health = settings.rollout, settings.health_check
-    script = render(
+    return render(
         "compute/service.sh",
         node=node,
         ours=OURS,
@@ -134,8 +151,22 @@ def _service(node: str, settings: Settings, server: str) -> Withdrawal:
         written=written(rollout.drain_timeout),
         end_jobs=rollout.end_jobs,
         health=health.command if health is not None else None,
+        accept=accept,
     )
-    return Withdrawal("node-drained", script, timeout=rollout.drain_timeout + 900)
+
+
+def server(settings: Settings) -> str:
+    """Where nodes find slurmctld."""
+    controller = settings.hosts[settings.roles.controller]
+    return f"{controller.address}:{settings.slurm.slurmctld_port}"
+
+
+def _withheld(node: str, settings: Settings) -> list[Part]:
+    """A node that is new is closed until ``accepted`` (node_accepted.py) gives it to jobs."""
+    if "new" not in node_acceptance.gates(settings):
+        return []
+    script = service(node, settings, server(settings), None)
+    return [Command("withheld", f"SLURMSTACK_SERVICE=withhold\n{script}", timeout=120)]
 
 
 def _own_files(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> list[Part]:

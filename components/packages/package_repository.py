@@ -130,6 +130,8 @@ def package_files(settings: Settings) -> list[PackageFile]:
     monitoring = settings.monitoring
     if monitoring is not None and monitoring.grafana is not None:
         files += [monitoring.grafana.package] if monitoring.grafana.package else []
+    if settings.acceptance is not None:
+        files += settings.acceptance.package_files
     return list(dict.fromkeys(files))
 
 

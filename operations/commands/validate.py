@@ -13,8 +13,8 @@ from operations.cluster import Cluster
 from operations.console import Json, Project, Stack, errors_on_one_line, show_json
 from operations.hosts import chosen
 from operations.refused import Refused
-from operations.validate import LEVELS, Level
 from operations.validate import validate as validated
+from operations.validations import LEVELS, Level
 from settings.duration import seconds
 
 commands = typer.Typer()
@@ -27,6 +27,9 @@ def validate(
     ] = "",
     level: Annotated[str, typer.Option("--level", help="quick, full or burnin.")] = "quick",
     wait: Annotated[str, typer.Option("--wait", help="How long nodes may be busy.")] = "0",
+    new_baseline: Annotated[
+        bool, typer.Option("--new-baseline", help="What the nodes showed before counts no longer.")
+    ] = False,
     of_documents: Annotated[
         bool, typer.Option("--documents", help="What of the tasks' criteria is proven, and where.")
     ] = False,
@@ -50,7 +53,14 @@ def validate(
         names = chosen(hosts, cluster.settings, compute) if hosts else list(compute)
         kind: Level = next(one for one in LEVELS if one == level)
         patience = 0 if wait == "0" else seconds(wait)
-        found = validated(cluster, names, kind, patience, lambda text: typer.echo(text, err=True))
+        found = validated(
+            cluster,
+            names,
+            kind,
+            patience,
+            lambda text: typer.echo(text, err=True),
+            new_baseline,
+        )
     if as_json:
         show_json(asdict(found))
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 
@@ -119,3 +120,13 @@ def test_a_job_that_takes_too_much_memory_is_killed_and_no_other(lab: RunningLab
     assert lab.shown("cn01", "%T") in ("mixed", "allocated", "completing")
     # With room for it the same job ends well.
     assert str(500 * 2**20) in srun(lab, "-n1 --mem=800", eats)
+
+
+def test_validate_proves_what_confines_jobs(lab: RunningLab) -> None:
+    """Memory, cores, devices, in `slurmstack validate`'s own words."""
+    done = lab.run("slurmstack", "validate", "--stack", lab.name, "--json", check=False)
+    said = {
+        word["test"]: (word["verdict"], word["words"]) for word in json.loads(done.stdout)["words"]
+    }
+    for test in ("memory limit", "core limit", "device limit", "GRES binding", "GRES limit"):
+        assert said[test][0] == "proven", (test, said)

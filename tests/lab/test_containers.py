@@ -126,6 +126,22 @@ def test_an_image_that_is_not_there_is_named(containers: RunningLab) -> None:
     assert any("nosuch.sqsh" in it["line"] for it in first["evidence"])
 
 
+def test_validate_looks_for_the_image(containers: RunningLab, kit: Artifacts) -> None:
+    """What only says that it ran in a container, as the stand-in does, has not."""
+    before = containers.settings.read_text()
+    try:
+        containers.set(acceptance={"image": "/srv/tiny.sqsh"})
+        words = ("slurmstack", "validate", "cn01", "--stack", containers.name, "--json")
+        found = json.loads(containers.run(*words, check=False).stdout)
+    finally:
+        containers.settings.write_text(before)
+    (word,) = [it for it in found["words"] if it["test"] == "container"]
+    if kit.real:
+        assert word["verdict"] == "proven", word
+    else:
+        assert (word["verdict"], word["words"]) == ("failed", "it ran, but saw the node's own root")
+
+
 def test_jobs_have_their_environment(containers: RunningLab, kit: Artifacts) -> None:
     """In a container and outside, in steps and batch scripts; what a user has set stays."""
     value = "rc,ud,self,sm"  # Pulumi.lab.yaml

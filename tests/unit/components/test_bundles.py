@@ -36,6 +36,7 @@ def settings() -> dict[str, Any]:
         "jobContainer": {"BasePath": "/var/lib/job-tmp"},
         "mpi": {"default": "pmix"},
         "cgroup": {},
+        "acceptance": {"gate": ["new", "rollout"], "packages": ["hpcc"]},
     }
 
 

@@ -12,6 +12,7 @@ from operations.figures import read
 from operations.past import Deed
 from operations.refused import Refused
 from operations.report import Group, Report, Share, fabric, holdings, jobs, nodes, page
+from operations.validations import Standing
 from settings import parse
 from tests.unit.operations.test_status_text import found as a_status
 from tests.unit.settings.test_settings import lab
@@ -77,6 +78,11 @@ def a_report() -> Report:
         nodes=list(nodes(NODES)),
         jobs=list(jobs(NODES)),
         deeds=[Deed("2026-11-25T20:00:00Z", "pulumi up", "anna@admin01", "done", ["cn01: <i>"])],
+        standings={
+            "cn01": Standing(
+                "2026-11-25", "full", ("HPL, class",), {"HPL": "9 GFLOPS"}, {"kernel": "6.<1>"}
+            )
+        },
         holdings=holdings({"cn01": {"keys": {"munge": "a" * 64}}, "ctl": {}}),
         drawings=list(read(ANSWER, 1200, 60)),
         seconds=1200,
@@ -163,7 +169,8 @@ def test_the_page_needs_nothing_else_and_runs_nothing(empty: bool) -> None:
         assert "PENDING 7" in shown.text
         report.fabric = [Group("leaf1", report.nodes[:1])]
         shown = Page(page(report))
-        for text in ("a|b<script>", "cn01: <i>", "fan CPUTot=9 State=<b>up</b>", "a" * 12, "leaf1"):
+        for text in ("a|b<script>", "cn01: <i>", "fan CPUTot=9 State=<b>up</b>", "a" * 12, "leaf1",
+                     "HPL, class", "9 GFLOPS", "kernel 6.<1>"):  # fmt: skip
             assert text in shown.text
         assert "a" * 13 not in shown.text
         assert any("anna@admin01" in title for title in shown.titles)

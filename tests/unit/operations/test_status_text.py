@@ -32,6 +32,7 @@ def found(many: int) -> Status:
         "result": "done",
     }
     status.drift = {"time": NOW, "by": "bob", "nodes": {f"cn{n:02}": n for n in range(1, many)}}
+    status.validated = {"nodes": many, "failed": [f"cn{n:02}" for n in range(many)], "time": NOW}
     status.waits = [f"somebody should look at {n} " * 9 for n in range(many)]
     return status
 
@@ -43,7 +44,7 @@ def test_it_is_one_screen(many: int) -> None:
     assert len(screen) <= 30
     labels = [line.split()[0] for line in screen if not line.startswith(" ")]
     wanted = ["cluster", "versions", "daemons", "nodes", "excluded", "jobs", "keys", "dumps"]
-    wanted += ["last", "drift", "waits"]
+    wanted += ["last", "drift", "validated", "waits"]
     assert labels == [label for label in wanted if many or label != "excluded"]
 
 

@@ -1,0 +1,86 @@
+"""NodeAcceptance: what measures a compute node, and keeps on it what was found.
+
+The program is on_node/acceptance: one copy for the gates of `pulumi up` and `slurmstack validate`.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from components.assembly import Assembly
+from components.bundle_resource import HostRole
+from components.host import host_baseline
+from components.host.storage import clients
+from components.packages import package_repository
+from on_node.acceptance.__main__ import CONFIG, KEPT
+from remote.bundle import Bundle, Directory, File, Package
+from settings import Settings
+
+ROLE = "acceptance"
+_LIBRARY = "/usr/local/lib/slurmstack-acceptance"
+_SOURCES = Path(__file__).parents[2] / "on_node"
+#: What a node runs that is to prove itself; its last line says what is against it.
+GATE = f"PYTHONPATH={_LIBRARY} python3 -m on_node.acceptance gate"
+
+
+class NodeAcceptance(HostRole):
+    """The program on one compute node, there before slurmd may need it."""
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        settings = assembly.settings
+        if settings.acceptance is None:
+            return
+        for name in (name for node_class in settings.nodes for name in node_class.names):
+            needs = assembly.on(name, host_baseline.ROLE, *package_repository.ROLES)
+            cls(name, assembly, acceptance_bundle(name, settings), needs)
+
+
+def gates(settings: Settings) -> tuple[str, ...]:
+    """When a node is measured before it is given to jobs."""
+    return settings.acceptance.gate if settings.acceptance is not None else ()
+
+
+def acceptance_bundle(node: str, settings: Settings) -> Bundle:
+    """What a compute node gets."""
+    acceptance = settings.acceptance
+    assert acceptance is not None
+    sources = [_SOURCES / "__init__.py", *sorted((_SOURCES / "acceptance").glob("*.py"))]
+    folders = ["", "/on_node", "/on_node/acceptance"]
+    configuration = config(node, settings) if node in settings.compute else {}
+    return Bundle(
+        node,
+        ROLE,
+        [
+            Package("python3"),
+            *map(Package, acceptance.packages),
+            *(Package(file.package, file.version) for file in acceptance.package_files),
+            *(Directory(f"{_LIBRARY}{inner}") for inner in folders),
+            *(
+                File(f"{_LIBRARY}/on_node/{it.relative_to(_SOURCES)}", it.read_text())
+                for it in sources
+            ),
+            Directory(str(Path(CONFIG).parent)),
+            Directory(str(KEPT.parent), ephemeral=True),
+            File(CONFIG, json.dumps(configuration, indent=1, sort_keys=True) + "\n"),
+        ],
+    )
+
+
+def config(node: str, settings: Settings) -> dict[str, Any]:
+    """How a node is measured, and what it must show."""
+    acceptance = settings.acceptance
+    assert acceptance is not None
+    shares = settings.storage.values()
+    mounts = {it.mounted_at for it in shares if node in clients(it, settings)}
+    return {
+        "stream": acceptance.stream,
+        "hpl": acceptance.hpl,
+        "hplSize": acceptance.hpl_size,
+        "storage": sorted({*acceptance.storage, *mounts}),
+        "storageSize": acceptance.storage_size,
+        "tolerance": acceptance.tolerance,
+        "least": acceptance.least.get(settings.compute[node].name or "", {}),
+    }
