@@ -12,8 +12,8 @@ from components.bundle_resource import HostRole
 from components.controller.slurm_controller import SLURM_CONF
 from components.guards import guards
 from components.host import applier
-from components.host.metrics import METRICS
-from remote.bundle import Bundle, Command, Directory, File, Unit
+from components.host.metrics import METRICS, forgotten
+from remote.bundle import Bundle, Directory, File, Unit
 from remote.commands import APPLIER_PATH, STATE_PATH
 from settings import Settings
 from templates.rendering import render
@@ -64,13 +64,7 @@ def drift_check_bundle(node: str, settings: Settings) -> Bundle:
                 _TIMER,
                 render("host/drift-check.timer", on_calendar=settings.drift_check.on_calendar),
             ),
-            # Nobody looks any more: what was seen last is not told for ever.
-            Command(
-                "forget-drift",
-                f"rm -f {METRICS}/slurmstack_drift.prom\n",
-                when="remove",
-                timeout=30,
-            ),
+            forgotten("drift", "slurmstack-drift"),
             Unit("slurmstack-drift.timer", restart_on=(_TIMER,)),
         ],
     )

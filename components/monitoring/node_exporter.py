@@ -13,7 +13,7 @@ from components.accounting.slurmdbd import DATABASE
 from components.assembly import Assembly
 from components.bundle_resource import deploy
 from components.host import host_baseline
-from components.host.metrics import METRICS
+from components.host.metrics import METRICS, forgotten
 from components.keys import munge_key
 from components.keys.certificate import ca_pem, certificate_parts
 from components.monitoring import monitoring_tls
@@ -147,8 +147,6 @@ def _host_metrics(node: str, settings: Settings) -> list[Part]:
         File(_SERVICE, render("monitoring/host-metrics.service", program=PROGRAM, folder=METRICS)),
         File(_TIMER, render("monitoring/host-metrics.timer")),
         Command("host-metrics", f"exec {PROGRAM}\n", on=(PROGRAM,), timeout=60),
-        Command(
-            "forget-metrics", f"rm -f {METRICS}/slurmstack_host.prom\n", when="remove", timeout=30
-        ),
+        forgotten("host", "slurmstack-host-metrics"),
         Unit("slurmstack-host-metrics.timer", restart_on=(_TIMER,)),
     ]

@@ -1,6 +1,7 @@
 """reconfigure.sh: only a slurmctld that says nothing is started anew (decision 0048)."""
 
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,12 @@ case $1 in
 esac
 """
 #: systemctl, with a process that ended when another took slurm.conf up; `crash` is for one that
-#: took the other with it.
+#: took the other with it, `dumping` has the number of one that writes its core before that.
 _SYSTEMCTL = """#!/bin/sh
 case $* in
-    *MainPID*) echo 4194304 ;;
+    *MainPID*)
+        if [ ! -e "$ETC/dumping" ] || [ -e "$ETC/asked" ]; then echo 4194304
+        else cat "$ETC/dumping"; touch "$ETC/asked"; fi ;;
     *ActiveState*) if [ -e "$ETC/crash" ]; then echo failed; else echo active; fi ;;
     *) echo "$1" >>"$ETC/told"; [ "$1" != start ] || rm -f "$ETC/crash" ;;
 esac
@@ -103,3 +106,15 @@ def test_a_slurmctld_that_crashed_after_its_answer_is_started_and_asked_again(
     assert told.split() == ["reset-failed", "start"]
     assert "slurmctld crashed" in output
     assert "; restarting it" not in output  # reload.sh still looks whether the nodes came back
+
+
+def test_a_core_that_takes_long_to_write_is_waited_for(tmp_path: Path) -> None:
+    """Seen on a busy machine: the new one still ran when it was looked at, and then no more."""
+    writes = subprocess.Popen(["sh", "-c", f"sleep 5; touch {tmp_path}/crash"])
+    (tmp_path / "dumping").write_text(f"{writes.pid}\n")
+    reaper = threading.Thread(target=writes.wait)
+    reaper.start()
+    returned, output, told = run(tmp_path, _CONF.replace("FooBar=1\n", ""), "", UP)
+    reaper.join()
+    assert (returned, told.split()) == (0, ["reset-failed", "start"])
+    assert "slurmctld crashed" in output
