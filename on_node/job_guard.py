@@ -99,14 +99,20 @@ def _is_disabled(unit: str) -> bool:
 def main(words: Sequence[str]) -> int:
     verb, *rest = words
     against = None
-    if verb == "release":
-        release()
-    elif verb == "destroy":
-        against = destroy()
-    elif verb == "check":
-        against = check(Path(rest[0]).read_text(), rest[1:])
-    else:
-        against = hold(rest[0])
+    try:
+        if verb == "release":
+            release()
+        elif verb == "destroy":
+            against = destroy()
+        elif verb == "check":
+            against = check(Path(rest[0]).read_text(), rest[1:])
+        else:
+            against = hold(rest[0])
+    except RuntimeError as error:
+        against = (
+            "slurmctld does not say how nodes are, and those that were closed for this change stay "
+            f"so until the next run: {error}"
+        )
     if against is not None:
         print(against, file=sys.stderr)
     return 0 if against is None else 1

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from on_node import job_harm, job_hold, job_start, slurm_state
+from on_node import job_guard, job_harm, job_hold, job_start, slurm_state
 from on_node.slurm_state import Config, Job
 from settings.hostlist import expand
 
@@ -269,3 +270,23 @@ def test_a_file_of_a_bundle() -> None:
     )
     assert slurm_state.file_of_bundle(bundle, "/a") == "x\n\n  y\n"
     assert slurm_state.file_of_bundle(bundle, "/c") is None
+
+
+def test_a_slurmctld_that_says_nothing_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the last line of Python's account of it."""
+
+    def silent(*words: str, seconds: int = 20) -> str:
+        raise RuntimeError(f"{' '.join(words)}: timed out after {seconds} seconds")
+
+    monkeypatch.setattr(slurm_state, "command", silent)
+    held = tmp_path / "held"
+    held.write_text("cn01\n")
+    monkeypatch.setattr(job_hold, "HELD", held)
+    assert job_guard.main(["release"]) == 1
+    assert capsys.readouterr().err == (
+        "slurmctld does not say how nodes are, and those that were closed for this change stay so "
+        "until the next run: scontrol --oneliner show node: timed out after 20 seconds\n"
+    )
+    assert held.exists()
