@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import importlib
 import json
@@ -128,6 +129,10 @@ def deploy_all(
         name: Host(name, one.address, HOST_KEY, lost=one.lost)
         for name, one in settings.hosts.items()
     }
+    try:
+        asyncio.get_event_loop()
+    except RuntimeError:  # a test before ran one to its end, and left none (asyncio.run)
+        asyncio.set_event_loop(asyncio.new_event_loop())
     pulumi.runtime.set_mocks(node, project="slurmstack", stack="lab")
 
     @pulumi.runtime.test  # type: ignore[untyped-decorator]
@@ -634,3 +639,11 @@ def test_a_connection_is_the_hosts_and_its_bastions() -> None:
     assert (proxy.host, proxy.host_key, proxy.port, proxy.user, proxy.dial_error_limit) == (
         "10.1.1.1", "ssh-ed25519 JUMP", 2222, "hop", 5,
     )  # fmt: skip
+
+
+def test_a_program_runs_where_another_loop_has_ended() -> None:
+    async def nothing() -> None:
+        return None
+
+    asyncio.run(nothing())
+    deploy(slurm={})
