@@ -15,7 +15,7 @@ from operations.cluster import Cluster
 from operations.console import Json, Project, Stack, errors_on_one_line, show_json
 from operations.host_keys import NewKey
 from operations.hosts import chosen
-from operations.operation import Waits
+from operations.operation import Waits, unfinished
 from operations.replace import replace as replaced
 from operations.up import NotDone
 from settings.duration import seconds
@@ -291,7 +291,7 @@ def remove(
     """Take nodes out of the stack's file, comments kept, and show the plan."""
     with errors_on_one_line():
         cluster = Cluster.of(stack, project)
-        names = _with_excluded(hosts, cluster)
+        names = _leaving(hosts, cluster)
         _run(
             "remove",
             cluster,
@@ -307,6 +307,14 @@ def _with_excluded(hosts: str, cluster: Cluster) -> list[str]:
     return chosen(
         hosts, cluster.settings, {**cluster.settings.compute, **cluster.settings.excluded}
     )
+
+
+def _leaving(hosts: str, cluster: Cluster) -> list[str]:
+    """The same; or those that a removal which ended early has taken out of the settings already."""
+    begun, names = unfinished(cluster.place), _names(hosts)
+    if names and begun is not None and begun.what == f"node remove {fold(names)}":
+        return names
+    return _with_excluded(hosts, cluster)
 
 
 def _names(hosts: str) -> list[str]:

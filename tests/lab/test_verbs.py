@@ -349,6 +349,74 @@ def test_add_replace_and_remove_killed_in_the_middle(cn03: RunningLab, job: str)
     assert state(lab, "cn03") == ""
 
 
+def power_goes(lab: RunningLab, name: str, *words: str, ends: int = 1) -> None:
+    """A verb, and a node that is cut off while the applier works there."""
+    with begun(lab, *words) as process:
+        at_work = "pgrep -f '^/bin/sh /usr/local/lib/slurmstack/apply' >/dev/null"
+        await_that(lambda: lab.ssh(name, at_work, check=False).returncode == 0)
+        lab.kill(name)
+        said, _ = process.communicate(timeout=600)
+    told = re.search(rf"{name}-\S+: connection to \S+ lost", said)
+    if process.returncode != ends or not told:
+        lab.boot(name)  # the tests that follow need it
+        raise AssertionError(said)
+
+
+def test_the_power_of_a_node_goes_while_its_drift_is_fixed(lab: RunningLab, job: str) -> None:
+    lab.ssh("cn02", "echo '# by hand' >>/etc/default/slurmd")
+    fix = ("drift", "cn02", "--fix", "--yes")
+    power_goes(lab, "cn02", *fix)
+    # Nothing is begun of a node that cannot be asked.
+    refused = slurmstack(lab, *fix)
+    assert refused.returncode == 1
+    assert "cn02: connect" in refused.stdout + refused.stderr
+    lab.boot("cn02")
+    done = slurmstack(lab, *fix)
+    assert done.returncode == 0, done.stdout + done.stderr
+    await_that(lambda: state(lab, "cn02") == "idle")
+    assert "by hand" not in lab.ssh("cn02", "cat /etc/default/slurmd").stdout
+    assert "1 hosts compared, nothing differs" in slurmstack(lab, "drift", "cn02").stdout
+
+
+def test_the_power_of_a_node_goes_while_a_plan_is_applied(
+    restored: RunningLab, job: str, tmp_path: Path
+) -> None:
+    lab = restored
+    lab.set(limits={"nofile": 8192})
+    plan = tmp_path / "plan"
+    assert slurmstack(lab, "plan", "--save", str(plan)).returncode == 2
+    power_goes(lab, "cn02", "apply", str(plan), "--yes")
+    # The plan is no longer that of the cluster, and says so.
+    stale = slurmstack(lab, "apply", str(plan), "--yes")
+    lab.boot("cn02")
+    assert "since the plan was made" in one_line(stale)
+    done = slurmstack(lab, "apply", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("cn01", "cn02"):
+        assert "LimitNOFILE=8192" in lab.ssh(name, "systemctl show -p LimitNOFILE slurmd").stdout
+    await_that(lambda: state(lab, "cn02") == "idle")
+    assert "nothing differs" in slurmstack(lab, "drift").stdout
+
+
+def test_the_power_of_a_node_goes_while_it_is_removed(cn03: RunningLab, job: str) -> None:
+    lab, before = cn03, cn03.settings.read_text()
+    words = ("add", "cn03", "--address", lab.address("cn03"), "--like", "cn02", "--yes")
+    node(lab, *words, "--accept-new-host-key")
+    power_goes(lab, "cn03", "node", "remove", "cn03", "--yes", ends=4)
+    # Jobs are kept from it, whatever became of the rest.
+    assert state(lab, "cn03") in ("", "down", "drained", "draining")
+    assert "unfinished: node remove cn03" in slurmstack(lab, "status").stdout
+    lab.boot("cn03")
+    node(lab, "remove", "cn03", "--yes")
+    assert state(lab, "cn03") == ""
+    left = "dpkg-query -W 'slurm*' 2>/dev/null | grep -c '[0-9]$'; ls /var/lib/slurmstack"
+    assert lab.ssh("cn03", left, check=False).stdout == "0\n"
+    assert changed_lines(before, lab.settings.read_text()) == [
+        "-       leaf2: { Nodes: cn02 }", '+       leaf2: { Nodes: "cn02" }',
+    ]  # fmt: skip
+    assert "unfinished" not in slurmstack(lab, "status").stdout
+
+
 def test_a_foreign_lock_and_a_full_disk_refuse_before_anything(lab: RunningLab) -> None:
     before, shown = (
         lab.settings.read_text(),
