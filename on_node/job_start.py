@@ -14,13 +14,8 @@ Groups = Callable[[str], "frozenset[str]"]
 def can_start(job: Job, partition: Partition, config: Config, groups: Groups) -> bool:
     """Whether a waiting job may and can ever run in a partition."""
     rules = partition.rules
-    names = {"Accounts": frozenset([job.account]), "Qos": frozenset([job.qos])}
-    for what, own in names.items():
-        if own == {""}:
-            continue
-        if f"Allow{what}" in rules and not own & rules[f"Allow{what}"]:
-            return False
-        if f"Deny{what}" in rules and own & rules[f"Deny{what}"]:
+    for what, own in (("Accounts", job.account), ("Qos", job.qos)):
+        if own and not partition.takes(what, own):
             return False
     if (
         "AllowGroups" in rules

@@ -62,6 +62,11 @@ class Partition:
     #: Whether jobs that name none run in it: no matter for jobs that there are.
     default: bool = field(default=False, compare=False)
 
+    def takes(self, what: str, own: str) -> bool:
+        """Whether its rules let a job in that has this one of ``Accounts`` or ``Qos``."""
+        allowed = self.rules.get(f"Allow{what}")
+        return (allowed is None or own in allowed) and own not in self.rules.get(f"Deny{what}", ())
+
 
 @dataclass(frozen=True)
 class Config:

@@ -52,9 +52,12 @@ fact machine-id $(cat /etc/machine-id)
 {END}" """
 """Takes the applier from stdin, puts it in place atomically, prints an answer with its sha256."""
 
+_NOTHING = r"slurmstack-bundle 1\nnode %s\nrole %s\nend\n"
+"""What printf(1) makes the bundle of, given node and role, with which a role is taken back."""
+
 UNINSTALL = f"""r=${{SLURMSTACK_ROOT-}}; a=$r{_DIRECTORY}/apply; n=$(uname -n)
 for s in $(ls -t $r/var/lib/slurmstack 2>/dev/null|grep -v kept-); do
-printf 'slurmstack-bundle 1\\nnode %s\\nrole %s\\nend\\n' $n $s|$a remove >/dev/null||exit 1; done
+printf '{_NOTHING}' $n $s|$a remove >/dev/null||exit 1; done
 rm -rf $r{_DIRECTORY} $r/var/lib/slurmstack $r/run/slurmstack"""
 """Removes the applier and its state. A role that is still there, since it never came to its end and
 so is not in Pulumi's state, is taken back first, the latest before the others."""
@@ -76,8 +79,7 @@ FIND_APPLIER = f"[ -x {APPLIER_PATH} ]"
 
 def take_back(node: str, role: str) -> str:
     """What takes a role back that is in no bundle, as typed on its node."""
-    bundle = rf"slurmstack-bundle 1\nnode {node}\nrole {role}\nend\n"
-    return f"printf '{bundle}' | {APPLIER_PATH} remove"
+    return f"printf '{_NOTHING}' {node} {role} | {APPLIER_PATH} remove"
 
 
 def runs(seconds: float) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.host import host_baseline
+from components.host.python_programs import python_programs
 from components.host.storage import clients
 from components.packages import package_repository
 from on_node.acceptance.__main__ import CONFIG, KEPT
@@ -20,7 +21,6 @@ from settings import Settings
 
 ROLE = "acceptance"
 _LIBRARY = "/usr/local/lib/slurmstack-acceptance"
-_SOURCES = Path(__file__).parents[2] / "on_node"
 #: What a node runs that is to prove itself; its last line says what is against it.
 GATE = f"PYTHONPATH={_LIBRARY} python3 -m on_node.acceptance gate"
 
@@ -47,21 +47,14 @@ def acceptance_bundle(node: str, settings: Settings) -> Bundle:
     """What a compute node gets."""
     acceptance = settings.acceptance
     assert acceptance is not None
-    sources = [_SOURCES / "__init__.py", *sorted((_SOURCES / "acceptance").glob("*.py"))]
-    folders = ["", "/on_node", "/on_node/acceptance"]
     configuration = config(node, settings) if node in settings.compute else {}
     return Bundle(
         node,
         ROLE,
         [
-            Package("python3"),
+            *python_programs(_LIBRARY, "acceptance"),
             *map(Package, acceptance.packages),
             *(Package(file.package, file.version) for file in acceptance.package_files),
-            *(Directory(f"{_LIBRARY}{inner}") for inner in folders),
-            *(
-                File(f"{_LIBRARY}/on_node/{it.relative_to(_SOURCES)}", it.read_text())
-                for it in sources
-            ),
             Directory(str(Path(CONFIG).parent)),
             Directory(str(KEPT.parent), ephemeral=True),
             File(CONFIG, json.dumps(configuration, indent=1, sort_keys=True) + "\n"),

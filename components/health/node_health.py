@@ -7,7 +7,7 @@ Epilog beside the site's (``components.configuration.job_programs``).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from components.bundle_resource import HostRole
 from components.health.with_jobs import ROLE, own
 from components.host import host_baseline
 from components.host.metrics import METRICS
+from components.host.python_programs import python_programs
 from components.host.storage import clients
-from remote.bundle import Bundle, Directory, File, Package, Part
+from remote.bundle import Bundle, Directory, File, Part
 from settings import Settings
 from settings.gres import cards, real_gpus
 from settings.health import PROGRAM
@@ -28,7 +29,6 @@ CONFIG = "/etc/slurmstack/health.json"
 #: What was found last, and for what the node was drained.
 KEPT = "/var/lib/slurmstack-health"
 _LIBRARY = "/usr/local/lib/slurmstack-health"
-_SOURCES = Path(__file__).parents[2] / "on_node"
 
 
 class NodeHealth(HostRole):
@@ -50,8 +50,9 @@ def health_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware
         node,
         ROLE,
         [
-            Package("python3"),
-            *_library(),
+            # Of the controller's programs, those that read what scontrol says.
+            *python_programs(_LIBRARY, "node_states", "slurm_state", "health"),
+            Directory(str(Path(PROGRAM).parent)),
             Directory(str(Path(CONFIG).parent)),
             Directory(KEPT, ephemeral=True),
             Directory(METRICS),
@@ -59,15 +60,6 @@ def health_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware
             *_config(node, settings, hardware),
         ],
     )
-
-
-def _library() -> Iterator[Part]:
-    """The programs, and of the controller's those that read what scontrol says."""
-    yield from (Directory(f"{_LIBRARY}{inner}") for inner in ("", "/on_node", "/on_node/health"))
-    yield Directory(str(Path(PROGRAM).parent))
-    shared = [_SOURCES / f"{name}.py" for name in ("__init__", "node_states", "slurm_state")]
-    for source in [*shared, *sorted((_SOURCES / "health").glob("*.py"))]:
-        yield File(f"{_LIBRARY}/on_node/{source.relative_to(_SOURCES)}", source.read_text())
 
 
 def _config(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> list[Part]:

@@ -43,7 +43,7 @@ def job_files_bundle(node: str, settings: Settings) -> Bundle:
     """What a host gets on which people work, or the controller."""
     bridge = settings.kubernetes_bridge
     assert bridge is not None
-    modules = python_programs(LIBRARY, "kubernetes", "slurm_state")
+    modules = python_programs(LIBRARY, "kubernetes", "slurm_state", "user_groups")
     told = f"{json.dumps(_told(bridge), indent=2, sort_keys=True)}\n"
     parts = [
         *modules,

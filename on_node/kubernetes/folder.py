@@ -28,6 +28,7 @@ from on_node.kubernetes.job_file import Image, JobFile, Mistake, read
 from on_node.kubernetes.registry import NotNow
 from on_node.kubernetes.rules import Person, Rules
 from on_node.kubernetes.submission import Refused
+from on_node.slurm_state import Config
 
 #: Without what changes a line of the journal, or is no text.
 _NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -56,19 +57,35 @@ class Site:
     settled: float
 
 
-def wrong(content: bytes, owner: Person, site: Site) -> tuple[JobFile, list[str]]:
+def running() -> Config:
+    """What slurmctld runs by.
+
+    Raises:
+        NotNow: it does not answer.
+    """
+    try:
+        return slurm_state.running()
+    except RuntimeError as error:
+        raise NotNow(str(error)) from None
+
+
+def wrong(
+    content: bytes, owner: Person, site: Site, cluster: Callable[[], Config] = running
+) -> tuple[JobFile, list[str]]:
     """A file, and all that is against it.
+
+    Args:
+        content: what is in it.
+        owner: whose job it is to be.
+        site: the rules.
+        cluster: what slurmctld runs by; asked if the file can be read.
 
     Raises:
         NotNow: slurmctld or a registry does not answer.
     """
     job, mistakes = read(content)
     if job.text:
-        try:
-            config = slurm_state.running()
-        except RuntimeError as error:
-            raise NotNow(str(error)) from None
-        mistakes += rules.mistakes(job, site.rules, config, owner)
+        mistakes += rules.mistakes(job, site.rules, cluster(), owner)
     image = job.image
     # With a mistake that is known already, no registry is asked, nor waited for.
     if image is not None and not mistakes and not has(image, site):
@@ -93,6 +110,8 @@ class Watcher:
     _said: dict[str, str] = field(default_factory=dict)
     #: Name → size and time of change, at the last look.
     _seen: dict[str, tuple[int, int, float]] = field(default_factory=dict)
+    #: What slurmctld runs by, asked once a round however many files there are.
+    _config: Config | None = None
 
     @property
     def unsettled(self) -> bool:
@@ -101,6 +120,7 @@ class Watcher:
 
     def round(self) -> None:
         """Bring to an end what was begun, then take what has come."""
+        self._config = None
         begun = self._folder(".taken")
         for taken in sorted(begun.glob("*--*")):
             self._attempt(taken.name.partition("--")[2], taken)
@@ -117,6 +137,11 @@ class Watcher:
                 self._wait(name, error.strerror or str(error))
                 continue
             self._attempt(name, taken)
+
+    def _cluster(self) -> Config:
+        if self._config is None:
+            self._config = running()
+        return self._config
 
     def _folder(self, name: str) -> Path:
         return self.site.folder / name
@@ -184,7 +209,7 @@ class Watcher:
                 return None
         if job is None:
             content = submission.content(taken, owner)
-            file, against = wrong(content, owner, self.site)
+            file, against = wrong(content, owner, self.site, self._cluster)
             if against:
                 raise Refused("\n".join(against))
             _write(sent, "held" if "hold" in file.options else "")

@@ -112,14 +112,9 @@ def _may_use(job: JobFile, partition: Partition, person: Person) -> Iterator[Mis
     groups = rules.get("AllowGroups")
     if groups is not None and not groups & person.groups:
         yield Mistake(line, f"--partition: {partition.name} is not for {person.name}")
-    for option, allow, deny in (
-        ("account", "AllowAccounts", "DenyAccounts"),
-        ("qos", "AllowQos", "DenyQos"),
-    ):
+    for option, what in (("account", "Accounts"), ("qos", "Qos")):
         value = job.value(option)
-        if value is None:
-            continue
-        if (allow in rules and value not in rules[allow]) or value in rules.get(deny, ()):
+        if value is not None and not partition.takes(what, value):
             text = f"--{option}: partition {partition.name} does not take {value}"
             yield Mistake(job.line(option), text)
 

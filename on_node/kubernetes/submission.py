@@ -19,6 +19,7 @@ from on_node import slurm_state
 from on_node.kubernetes.job_file import MAX_SIZE, JobFile
 from on_node.kubernetes.registry import NotNow
 from on_node.kubernetes.rules import Person
+from on_node.user_groups import groups_of
 
 #: Seconds for a command of Slurm's.
 _SECONDS = 60
@@ -49,13 +50,7 @@ def person(uid: int) -> Person:
         entry = pwd.getpwuid(uid)
     except KeyError:
         raise Refused(f"belongs to uid {uid}, whom {os.uname().nodename} does not know") from None
-    names = set()
-    for gid in os.getgrouplist(entry.pw_name, entry.pw_gid):
-        try:
-            names.add(grp.getgrgid(gid).gr_name)
-        except KeyError:
-            continue
-    return Person(entry.pw_name, uid, frozenset(names))
+    return Person(entry.pw_name, uid, groups_of(entry.pw_name))
 
 
 def uid(name: str) -> int:

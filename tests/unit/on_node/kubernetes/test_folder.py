@@ -19,6 +19,7 @@ from on_node.kubernetes.job_file import JobFile
 from on_node.kubernetes.registry import NotNow
 from on_node.kubernetes.rules import Person, Rules
 from on_node.kubernetes.submission import Refused
+from on_node.slurm_state import Config
 from tests.unit.on_node.test_job_guard import old
 
 GOOD = "#!/bin/sh\n#SBATCH --partition=main\ntrue\n"
@@ -271,3 +272,23 @@ def test_a_file_that_cannot_be_judged_stops_no_other(
     rounds(Watcher(site(tmp_path), lambda line: None), slurm)
     assert (tmp_path / "failed/a.sh.txt").read_text().startswith("cannot be read: ValueError")
     assert names(tmp_path, "processed") == ["b.sh", "b.sh.txt"]
+
+
+def test_slurmctld_is_asked_once_however_many_files_there_are(
+    tmp_path: Path, slurm: Slurm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def running() -> Config:
+        asked.append("")
+        return old()
+
+    monkeypatch.setattr(slurm_state, "running", running)
+    for number in range(9):
+        put(tmp_path, f"{number}.sh")
+    watcher = Watcher(site(tmp_path), lambda line: None)
+    rounds(watcher, slurm)
+    assert (len(slurm.jobs), len(asked)) == (9, 1)
+    put(tmp_path, "later.sh")
+    rounds(watcher, slurm)
+    assert (len(slurm.jobs), len(asked)) == (10, 2)
