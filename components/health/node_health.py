@@ -15,7 +15,7 @@ from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.health.with_jobs import ROLE, own
 from components.host import host_baseline
-from components.host.metrics import METRICS
+from components.host.metrics import METRICS, forgotten
 from components.host.python_programs import python_programs
 from components.host.storage import clients
 from remote.bundle import Bundle, Directory, File, Part
@@ -58,6 +58,7 @@ def health_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware
             Directory(METRICS),
             File(PROGRAM, render("health/health-check.sh", library=_LIBRARY), mode="0755"),
             *_config(node, settings, hardware),
+            forgotten("health", lock="/run/slurmstack-health/lock"),
         ],
     )
 

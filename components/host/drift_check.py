@@ -64,7 +64,7 @@ def drift_check_bundle(node: str, settings: Settings) -> Bundle:
                 _TIMER,
                 render("host/drift-check.timer", on_calendar=settings.drift_check.on_calendar),
             ),
-            forgotten("drift", "slurmstack-drift"),
+            forgotten("drift", unit="slurmstack-drift"),
             Unit("slurmstack-drift.timer", restart_on=(_TIMER,)),
         ],
     )

@@ -147,6 +147,6 @@ def _host_metrics(node: str, settings: Settings) -> list[Part]:
         File(_SERVICE, render("monitoring/host-metrics.service", program=PROGRAM, folder=METRICS)),
         File(_TIMER, render("monitoring/host-metrics.timer")),
         Command("host-metrics", f"exec {PROGRAM}\n", on=(PROGRAM,), timeout=60),
-        forgotten("host", "slurmstack-host-metrics"),
+        forgotten("host", unit="slurmstack-host-metrics"),
         Unit("slurmstack-host-metrics.timer", restart_on=(_TIMER,)),
     ]

@@ -160,7 +160,7 @@ def _measured(found: Mapping[str, Result], took: float) -> None:
         "# TYPE slurmstack_health_last_run_timestamp_seconds gauge",
         f"slurmstack_health_last_run_timestamp_seconds {time.time():.0f}",
     ]
-    new = METRICS.with_name(f".{METRICS.name}.new")
+    new = METRICS.with_name(".health.prom.new")
     new.write_text("\n".join(lines) + "\n")
     new.replace(METRICS)
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,6 +193,27 @@ class RunningLab:
     def address(self, node: str) -> str:
         """A node's IPv4 address."""
         return self.lab.address(node)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed is told with what its cluster looked like then: it is gone afterwards."""
+    report = yield
+    fixtures = getattr(item, "funcargs", {})
+    labs = (it for it in fixtures.values() if isinstance(it, RunningLab))
+    if report.when == "call" and report.failed and (lab := next(labs, None)) is not None:
+        words = (
+            "timeout 20 sh -c 'sinfo -N; squeue; scontrol show node' | grep -vE '^ +[^ SRJ0-9]'"
+            "; tail -n 25 /var/log/slurm/slurmctld.log"
+        )
+        try:
+            shown = lab.ssh("ctl", f"date; {words}", check=False, timeout=60)
+            report.sections.append(("the cluster", shown.stdout + shown.stderr))
+        except (OSError, subprocess.SubprocessError) as error:
+            report.sections.append(("the cluster", f"cannot be asked: {error}"))
+    return report
 
 
 @pytest.fixture(scope="module")

@@ -356,7 +356,7 @@ def the_cluster_moves(lab: RunningLab, there: Settings) -> None:
     job = "sbatch --parsable --mem=100 -w cn02 --wrap 'sleep 3600'"
     running = lab.ssh("ctl", job).stdout.strip()
     later = lab.ssh("ctl", "sbatch --parsable --begin=now+2hours --wrap hostname").stdout.strip()
-    wait = f"timeout 60 sh -c 'until squeue -h -t R -j {running} | grep -q .; do sleep 1; done'"
+    wait = f"timeout 240 sh -c 'until squeue -h -t R -j {running} | grep -q .; do sleep 1; done'"
     lab.ssh("ctl", wait)
 
     def jobs_are_there() -> None:

@@ -83,12 +83,12 @@ def jobs(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             "fine": submitted(lab, "srun true", "-w cn02 -o out-%j"),
         }
         for job in list(found.values())[1:]:
-            await_that(lambda job=job: ended(lab, job), 120)  # type: ignore[misc]
+            await_that(lambda job=job: ended(lab, job))  # type: ignore[misc]
         lab.ssh("cn02", "touch /run/prolog-fails")
         found["prolog"] = submitted(lab, "true", "-w cn02")
         held = f"squeue -h -j {found['prolog']} -o %r"
         await_that(lambda: "launch" in lab.ssh("ctl", held).stdout)
-        await_that(lambda: ended(lab, limited), 120)
+        await_that(lambda: ended(lab, limited))
         yield found
     finally:
         lab.ssh("cn02", "rm -f /run/prolog-fails; ! mountpoint -q /mnt/full || umount /mnt/full")
@@ -202,9 +202,9 @@ def test_links_are_counted_while_a_job_is_there(users: RunningLab, jobs: dict[st
 
     assert not set(jobs.values()) & set(kept())
     job = submitted(users, "sleep 300", "-w cn01 -o out-%j")
-    await_that(lambda: job in kept(), 60)
+    await_that(lambda: job in kept())
     users.ssh("ctl", f"scancel {job}")
-    await_that(lambda: job not in kept(), 60)
+    await_that(lambda: job not in kept())
 
 
 def test_the_epilog_is_quick_and_never_drains(users: RunningLab, jobs: dict[str, str]) -> None:

@@ -107,7 +107,7 @@ def test_what_fails_drains_with_words_and_returns_when_it_is_mended(
             # By slurmd itself, which runs them when it starts.
             if name == "disk":
                 lab.ssh("cn02", "systemctl restart slurmd")
-                await_that(lambda: state(lab).startswith("drained"), 60)
+                await_that(lambda: state(lab).startswith("drained"))
             assert look(lab) == 1
             assert state(lab) == f"drained {DRAINED}{words}"
             metrics = lab.ssh("cn02", "cat /var/lib/slurmstack-metrics/slurmstack_health.prom")
@@ -132,10 +132,10 @@ def test_the_checks_are_not_held_up_by_what_does_not_answer(checked: RunningLab)
             last = json.loads(lab.ssh("cn02", "cat /var/lib/slurmstack-health/last.json").stdout)
             return str(last["checks"]["munge"]["words"])
 
-        await_that(lambda: words().startswith("munge does not answer"), 60)
+        await_that(lambda: words().startswith("munge does not answer"))
     finally:
         lab.ssh("cn02", "pkill -CONT munged")
-    await_that(lambda: look(lab) == 0, 60)
+    await_that(lambda: look(lab) == 0)
     assert state(lab) == "idle none"
 
 
@@ -164,7 +164,7 @@ def test_a_job_is_not_begun_on_a_node_that_is_not_fit(checked: RunningLab) -> No
     submit = "sbatch --parsable -w cn02 -o /dev/null --wrap 'touch /run/began'"
     job = lab.ssh("ctl", f"cd / && {submit}").stdout.strip()
     try:
-        await_that(lambda: "drain" in state(lab), 60)
+        await_that(lambda: "drain" in state(lab))
         assert f"{DRAINED}nothing is mounted at /srv/share" in state(lab)
         shown = lab.ssh("ctl", f"squeue -h -j {job} -o %T").stdout
         assert shown.strip() == "PENDING"
@@ -172,7 +172,7 @@ def test_a_job_is_not_begun_on_a_node_that_is_not_fit(checked: RunningLab) -> No
     finally:
         lab.ssh("ctl", f"scancel {job}")
         lab.ssh("cn02", "mount -t tmpfs none /srv/share")
-    await_that(lambda: look(lab) == 0 and state(lab) == "idle none", 60)
+    await_that(lambda: look(lab) == 0 and state(lab) == "idle none")
 
 
 def test_what_a_check_found_while_a_job_was_there_is_evidence(checked: RunningLab) -> None:
@@ -182,12 +182,12 @@ def test_what_a_check_found_while_a_job_was_there_is_evidence(checked: RunningLa
     submit = f"cd / && sbatch --parsable -w cn02 -o /dev/null --wrap '{wait}'"
     job = lab.ssh("ctl", submit).stdout.strip()
     try:
-        await_that(lambda: "R" in lab.ssh("ctl", f"squeue -h -j {job} -o %t").stdout, 60)
+        await_that(lambda: "R" in lab.ssh("ctl", f"squeue -h -j {job} -o %t").stdout)
         lab.ssh("ctl", "scontrol update NodeName=cn02 State=DRAIN Reason='new memory'")
         lab.ssh("cn02", "umount /srv/share")
         assert look(lab) == 1
         lab.ssh("cn02", "touch /run/goes-on")
-        await_that(lambda: not lab.ssh("ctl", f"squeue -h -j {job}").stdout, 60)
+        await_that(lambda: not lab.ssh("ctl", f"squeue -h -j {job}").stdout)
         said = lab.run("slurmstack", "diagnose", job, "--json", "--stack", lab.name).stdout
         (first, *_) = json.loads(said)["findings"]
         assert first["rule"] == "file-system"
@@ -196,7 +196,7 @@ def test_what_a_check_found_while_a_job_was_there_is_evidence(checked: RunningLa
     finally:
         lab.ssh("cn02", "mount -t tmpfs none /srv/share; rm -f /run/goes-on")
         lab.ssh("ctl", f"scancel {job}; scontrol update NodeName=cn02 State=RESUME")
-    await_that(lambda: look(lab) == 0 and state(lab) == "idle none", 60)
+    await_that(lambda: look(lab) == 0 and state(lab) == "idle none")
 
 
 def test_what_a_job_leaves_goes_with_it(checked: RunningLab, tmp_path: Path) -> None:
@@ -213,17 +213,17 @@ def test_what_a_job_leaves_goes_with_it(checked: RunningLab, tmp_path: Path) -> 
         "cd / && runuser -u alice -- sbatch --parsable -w cn02 --mem=50 -o /dev/null"
         " --wrap 'sleep 600'",
     ).stdout.strip()
-    await_that(lambda: "R" in lab.ssh("ctl", f"squeue -h -j {stays} -o %t").stdout, 60)
+    await_that(lambda: "R" in lab.ssh("ctl", f"squeue -h -j {stays} -o %t").stdout)
     run = (
         "cd / && runuser -u alice -- srun -w cn02 --mem=50 sh -c"
         " 'setsid sleep 4321 </dev/null >/dev/null 2>&1 &'"
     )
     lab.ssh("ctl", run)
-    await_that(lambda: lab.ssh("cn02", "pgrep -f 'sleep 4321'", check=False).returncode == 1, 30)
+    await_that(lambda: lab.ssh("cn02", "pgrep -f 'sleep 4321'", check=False).returncode == 1)
     assert lab.ssh("cn02", "ls /dev/shm/of-alice", check=False).returncode == 0
     assert lab.ssh("cn02", "pgrep -f 'sleep 600'", check=False).returncode == 0
     lab.ssh("ctl", f"scancel {stays}")
-    await_that(lambda: lab.ssh("cn02", "ls /dev/shm/of-alice", check=False).returncode != 0, 60)
+    await_that(lambda: lab.ssh("cn02", "ls /dev/shm/of-alice", check=False).returncode != 0)
     left = lab.ssh("cn02", "cd /dev/shm && find . -mindepth 1 | sort").stdout.split()
     assert left == [
         "./alice", "./alice/in", "./alice/in/of-bob", "./alice/in/of-root",

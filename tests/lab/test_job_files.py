@@ -66,7 +66,7 @@ def put(lab: RunningLab, name: str, text: str, user: str = "alice", mode: str = 
 
 def told(lab: RunningLab, name: str) -> str:
     """The folder in which a file has come to rest, and what is told of it."""
-    await_that(lambda: lab.ssh("ctl", f"ls {FOLDER}/*/{name}.txt", check=False).stdout != "", 60)
+    await_that(lambda: lab.ssh("ctl", f"ls {FOLDER}/*/{name}.txt", check=False).stdout != "")
     return lab.ssh("ctl", f"cd {FOLDER}; ls */{name}; cat */{name}.txt").stdout
 
 
@@ -213,7 +213,7 @@ def test_nothing_is_lost_while_slurmctld_is_away(jobs: RunningLab) -> None:
     try:
         put(jobs, "away.sh", GOOD.format(name="away"))
         journal = "journalctl -u slurmstack-job-folder -o cat --no-pager -n 5"
-        await_that(lambda: "away.sh: waits: " in jobs.ssh("ctl", journal).stdout, 60)
+        await_that(lambda: "away.sh: waits: " in jobs.ssh("ctl", journal).stdout)
     finally:
         jobs.ssh("ctl", "systemctl start slurmctld")
     assert told(jobs, "away.sh").startswith("processed/away.sh\njob ")

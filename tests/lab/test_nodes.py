@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ pytestmark = pytest.mark.lab
 
 
 def srun(lab: RunningLab, options: str, script: str, *, check: bool = True) -> str:
-    done = lab.ssh("ctl", f"cd / && timeout 60 srun {options} sh -c '{script}'", check=check)
+    done = lab.ssh("ctl", f"cd / && timeout 240 srun {options} sh -c '{script}'", check=check)
     return (done.stdout + ("" if check else done.stderr)).strip()
 
 
 def test_classes_differ(lab: RunningLab) -> None:
     shown = lab.ssh("ctl", "sinfo --noheader -N -p main -o '%N %f %w %G'").stdout.splitlines()
-    assert [line.split() for line in shown] == [
+    # Slurm goes on telling the socket of GPUs that once had Cores, `(S:0)`, as another test gives
+    # them, until its state is made anew.
+    assert [re.sub(r"\(S:[-,0-9]+\)$", "", line).split() for line in shown] == [
         ["cn01", "dgx", "10", "gpu:h100:4"],
         ["cn02", "plain", "5", "(null)"],
     ]
@@ -107,10 +110,10 @@ def test_a_node_that_fails_its_health_check_gets_no_jobs(restored: RunningLab) -
     assert lab.shown("cn01", "%T %E") == "idle none"
     # slurmd runs it when it starts, and then at each interval.
     lab.ssh("cn02", "rm /etc/fit; systemctl restart slurmd")
-    await_that(lambda: lab.shown("cn02", "%T %E").startswith("drained NHC: "), 90)
+    await_that(lambda: lab.shown("cn02", "%T %E").startswith("drained NHC: "))
     assert lab.shown("cn01", "%T %E") == "idle none"
     lab.ssh("cn02", "touch /etc/fit; systemctl restart slurmd")
-    await_that(lambda: lab.shown("cn02", "%T %E") == "idle none", 90)
+    await_that(lambda: lab.shown("cn02", "%T %E") == "idle none")
 
 
 def config(lab: RunningLab, node: str = "ctl") -> str:
@@ -122,7 +125,7 @@ def test_slurmd_and_its_jobs_have_the_limits(lab: RunningLab) -> None:
 
 
 def test_a_job_from_the_login_node(lab: RunningLab) -> None:
-    shown = lab.ssh("login01", "cd / && timeout 60 srun -N2 hostname").stdout
+    shown = lab.ssh("login01", "cd / && timeout 240 srun -N2 hostname").stdout
     assert sorted(shown.split()) == ["cn01", "cn02"]
 
 

@@ -86,7 +86,7 @@ def test_the_last_screen_of_a_failed_up(
     held = lab.run("slurmstack", "inventory", "--json", "--stack", lab.name).stdout
     assert "/etc/munge/munge.key" in held
     lab.up()
-    assert lab.ssh("ctl", "timeout 60 srun -w cn02 hostname").stdout.strip() == "cn02"
+    assert lab.ssh("ctl", "timeout 240 srun -w cn02 hostname").stdout.strip() == "cn02"
 
 
 def as_alice(lab: RunningLab, command: str, *, check: bool = True) -> str:

@@ -59,7 +59,7 @@ def test_a_job_runs_as_the_user_of_the_token(lab: RunningLab, client: Client, al
     assert status == 200, body
     number = json.loads(body)["job_id"]
     lab.ssh(
-        "ctl", f"timeout 60 sh -c 'while squeue -h -j {number} | grep -q .; do sleep 0.2; done'"
+        "ctl", f"timeout 240 sh -c 'while squeue -h -j {number} | grep -q .; do sleep 0.2; done'"
     )
     assert lab.ssh("cn01", "cat /home/alice/who").stdout.strip() == "alice"
 

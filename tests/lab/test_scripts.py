@@ -99,14 +99,14 @@ def _resumed(lab: RunningLab, node: str) -> bool:
 
 def test_a_node_is_rebooted(lab: RunningLab) -> None:
     lab.ssh("ctl", "scontrol reboot ASAP nextstate=RESUME reason=kernel cn02")
-    await_that(lambda: not machine.is_running(lab.lab, "cn02"), 120)
+    await_that(lambda: not machine.is_running(lab.lab, "cn02"))
     lab.boot("cn02")  # a machine inside a container has no firmware that would
     # It has the boot time of the kernel that it shares, too, so that slurmctld goes on waiting for
     # a later one (node_mgr.c) until ResumeTimeout; the resume is the administrator's here.
     await_that(
         lambda: lab.ssh("cn02", "systemctl is-active slurmd", check=False).stdout == "active\n", 120
     )
-    await_that(lambda: _resumed(lab, "cn02"), 120)
+    await_that(lambda: _resumed(lab, "cn02"))
     assert lab.ssh("ctl", "srun -w cn02 hostname").stdout == "cn02\n"
 
 

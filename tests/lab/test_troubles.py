@@ -22,7 +22,7 @@ TROUBLES = {
     "locked dpkg": (
         "echo SLURMSTACK_DPKG_WAIT=3 >>/etc/environment;"
         f" systemd-run --quiet --unit=locker sh -c {shlex.quote(LOCK)};"
-        " timeout 20 sh -c 'until [ -e /run/locked ]; do sleep 0.1; done'",
+        " timeout 120 sh -c 'until [ -e /run/locked ]; do sleep 0.1; done'",
         "systemctl stop locker; sed -i /SLURMSTACK/d /etc/environment",
         "dpkg is locked",
         "wait until it has ended",

@@ -90,7 +90,8 @@ def test_jobs_and_daemons_go_on(clone: Clone) -> None:
     running = clone.ssh("ctl", "sbatch --parsable -N2 --wrap 'sleep 900'")
     waiting = clone.ssh("ctl", "sbatch --parsable -N2 --exclusive --wrap 'sleep 900'")
     clone.ssh(
-        "ctl", f"timeout 30 sh -c 'until [ $(squeue -h -j {running} -o %T) = RUNNING ]; do :; done'"
+        "ctl",
+        f"timeout 240 sh -c 'until [ $(squeue -h -j {running} -o %T) = RUNNING ]; do :; done'",
     )
     clone.ssh(
         "ctl",

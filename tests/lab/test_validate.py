@@ -154,14 +154,14 @@ def test_nothing_is_left_of_a_validation_that_ends_in_the_middle(
 ) -> None:
     nodes = stands(lab)
     with begun(lab, "validate") as process:
-        await_that(lambda: "slurmstack-validate" in lab.ssh("ctl", "squeue -h -o %j").stdout, 60)
+        await_that(lambda: "slurmstack-validate" in lab.ssh("ctl", "squeue -h -o %j").stdout)
         if how == signal.SIGKILL:
             kill(process)
         else:
             os.killpg(process.pid, how)
             process.wait(60)
             assert "slurmstack-validate" not in reservations(lab)
-        await_that(lambda: stands(lab) == nodes, 60)
+        await_that(lambda: stands(lab) == nodes)
 
 
 def test_a_node_that_is_used_is_left_alone(lab: RunningLab) -> None:
@@ -169,7 +169,7 @@ def test_a_node_that_is_used_is_left_alone(lab: RunningLab) -> None:
         "ctl", "cd / && sbatch --parsable -w cn01 --mem=50 -o /dev/null --wrap 'sleep 600'"
     ).stdout.strip()
     try:
-        await_that(lambda: "R" in lab.ssh("ctl", f"squeue -h -j {job} -o %t").stdout, 60)
+        await_that(lambda: "R" in lab.ssh("ctl", f"squeue -h -j {job} -o %t").stdout)
         refused = validate(lab, "cn01", check=False)
         assert refused.returncode == 1
         assert "cn01: mixed: only idle nodes are validated" in refused.stderr.replace("\n", " ")
@@ -177,7 +177,7 @@ def test_a_node_that_is_used_is_left_alone(lab: RunningLab) -> None:
         assert lab.ssh("ctl", f"squeue -h -j {job} -o %T").stdout.strip() == "RUNNING"
     finally:
         lab.ssh("ctl", f"scancel {job}")
-    await_that(lambda: not lab.ssh("ctl", f"squeue -h -j {job}").stdout.strip(), 60)
+    await_that(lambda: not lab.ssh("ctl", f"squeue -h -j {job}").stdout.strip())
 
 
 def test_many_jobs_and_slurmctld_started_anew_among_them(
