@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from on_node import slurm_state
+from on_node import node_states, slurm_state
 from on_node.job_change import jobs_of
 from on_node.job_harm import all_harm
 from on_node.job_words import report
@@ -70,17 +69,11 @@ def release() -> None:
     """Give back what `hold` has drained."""
     if not HELD.exists():
         return
-    known = slurm_state.running().nodes
+    known = node_states.states(slurm_state.command("scontrol", "show", "node"))
     for name in HELD.read_text().strip().split(","):
-        if name in known and _reason(name).startswith(REASON):
-            _update([name], "State=UNDRAIN")
+        if name in known and known[name].reason.startswith(REASON):
+            _update([name], known[name].opening)
     HELD.unlink()
-
-
-def _reason(node: str) -> str:
-    shown = slurm_state.command("scontrol", "show", "node", node)
-    reason = re.search(r"^ *Reason=(.*)$", shown, re.MULTILINE)
-    return reason[1] if reason else ""
 
 
 def _update(names: Sequence[str], *what: str) -> None:

@@ -156,9 +156,10 @@ def out(
 
 def give_back() -> None:
     """End all drains of ours."""
-    ours = [name for name, state in _states().items() if _is_ours(state)]
+    ours = {name: state for name, state in _states().items() if _is_ours(state)}
+    for opening in {state.opening for state in ours.values()}:
+        _update([name for name, state in ours.items() if state.opening == opening], opening)
     if ours:
-        _update(ours, "State=UNDRAIN")
         print(f"resumed {','.join(ours)}")
 
 

@@ -73,6 +73,16 @@ class State:
         return closed and self.by not in ("", "slurm")
 
     @property
+    def opening(self) -> str:
+        """What scontrol sets to end its drain.
+
+        One that did not answer for SlurmdTimeout while it was drained is DOWN besides, and stays
+        so: slurmctld by itself takes back only those whose reason is its own "Not responding"
+        (ReturnToService of slurm.conf(5); _node_did_resp in slurmctld/node_mgr.c, 24.11.5).
+        """
+        return "State=RESUME" if "DOWN" in self.flags else "State=UNDRAIN"
+
+    @property
     def fit(self) -> bool:
         """Takes jobs, or will."""
         closed = any(flag in self.flags for flag in (*_CLOSED, "INVALID_REG", "UNKNOWN"))
@@ -259,12 +269,12 @@ def unfit(wanted: Iterable[str], now: Mapping[str, State], fit_before: set[str])
 
 def _cause_is_gone(state: State) -> bool:
     """slurmctld has drained it, and its last registration, which ended UNKNOWN, was good."""
-    unsettled = {"INVALID_REG", "UNKNOWN", "DOWN"} & state.flags
+    unsettled = {"INVALID_REG", "UNKNOWN"} & state.flags
     return state.drained_for_misfit and state.answers and not unsettled
 
 
 def _end_drain(state: State) -> None:
-    slurm_state.command("scontrol", "update", f"NodeName={state.name}", "State=UNDRAIN")
+    slurm_state.command("scontrol", "update", f"NodeName={state.name}", state.opening)
     print(f"resumed {state.name}: {state.reason}")
 
 

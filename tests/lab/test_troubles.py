@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.lab.conftest import RunningLab, lab_command
+from tests.lab.conftest import RunningLab, await_that, lab_command
 from tests.lab.test_cluster import Edit, add_cn03, edit, parameter
 
 __all__ = ["edit"]
@@ -93,6 +94,32 @@ def test_a_setting_that_goes_back_after_a_failure_reaches_the_node(restored: Run
     lab.up()
     assert limit() == good
     lab.pulumi("up", "--yes", "--expect-no-changes")
+
+
+#: Cuts the node's answers off as soon as its applier is at work, and lets them through again when
+#: the program has long noticed it (`KEEPALIVE` of engine/providers/ssh.py: a minute).
+CUT = (
+    "until [ -s /run/slurmstack/holder ]; do :; done;"
+    " ip link set host0 down; touch /run/cut; sleep 100; ip link set host0 up"
+)
+
+
+def test_a_connection_that_is_lost_in_the_middle(restored: RunningLab) -> None:
+    lab = restored
+    job = lab.ssh("ctl", "cd / && sbatch --parsable -w cn01 -o /dev/null --wrap 'sleep 900'")
+    number = job.stdout.strip()
+    lab.ssh("cn02", f"rm -f /run/cut; systemd-run --quiet --unit=cutter sh -c {shlex.quote(CUT)}")
+    lab.change(lambda it: it["limits"].update(nofile=16002))
+    said = lab.up(check=False)
+    assert re.search(r"cn02.* lost", said), said
+    # What it was doing there went on to its end or was ended: the next run finishes it.
+    await_that(lambda: lab.ssh("cn02", "test -e /run/cut", check=False).returncode == 0)
+    lab.up()
+    lab.pulumi("up", "--yes", "--expect-no-changes")
+    assert lab.ssh("cn02", "systemctl show -p LimitNOFILE slurmd").stdout == "LimitNOFILE=16002\n"
+    assert lab.shown("cn02", "%T") == "idle"
+    assert lab.ssh("ctl", f"squeue -h -j {number} -o %T").stdout == "RUNNING\n"
+    lab.ssh("ctl", f"scancel {number}")
 
 
 def test_a_first_deployment_whose_programs_do_not_reach_the_controller(

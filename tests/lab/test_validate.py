@@ -100,6 +100,12 @@ def test_nodes_take_jobs_only_when_they_were_measured(accepting: tuple[RunningLa
     kept = json.loads(lab.ssh("cn03", f"cat {KEPT}").stdout)
     assert kept["last"]["versions"]["slurmd"].startswith("24.11")
     assert {"HPL", "STREAM triad"} <= {*kept["best"]}
+    # One that comes back is measured again before it takes jobs.
+    for verb in (("exclude", "--reason", "memory"), ("return",)):
+        lab.run("slurmstack", "node", verb[0], "cn03", *verb[1:], "--yes", "--stack", lab.name)
+    again = json.loads(lab.ssh("cn03", f"cat {KEPT}").stdout)
+    assert again["last"]["time"] > kept["last"]["time"]
+    assert lab.shown("cn03", "%T") == "idle"
     assert reservations(lab) == "No reservations in the system\n"
 
 

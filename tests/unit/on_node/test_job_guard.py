@@ -287,6 +287,6 @@ def test_a_slurmctld_that_says_nothing_is_one_line(
     assert job_guard.main(["release"]) == 1
     assert capsys.readouterr().err == (
         "slurmctld does not say how nodes are, and those that were closed for this change stay so "
-        "until the next run: scontrol --oneliner show node: timed out after 20 seconds\n"
+        "until the next run: scontrol show node: timed out after 20 seconds\n"
     )
     assert held.exists()

@@ -90,7 +90,9 @@ def test_a_node_that_slurmctld_does_not_know() -> None:
         (state("IDLE+DRAIN+INVALID_REG", LOW, "slurm"), False),
         (state("IDLE+DRAIN", LOW, "root"), False),
         (state("IDLE+DRAIN", "Kill task failed", "slurm"), False),
-        (state("DOWN+DRAIN", LOW, "slurm"), False),
+        # It did not answer for a time, and came back with what slurm.conf says.
+        (state("DOWN+DRAIN", LOW, "slurm"), True),
+        (state("DOWN*+DRAIN", LOW, "slurm"), False),
     ],
 )
 def test_when_slurmctlds_own_drain_ends(now: State, gone: bool) -> None:
