@@ -230,6 +230,9 @@ def parse(argv: list[str]) -> Invocation:
     """Read a command line as Pulumi does: flags anywhere, ``--`` ends them."""
     verb, words = _find_verb(argv)
     call, table = Invocation(verb), flags(f"{GLOBAL} {COMMANDS[verb][1]}")
+    for variable in (f"PULUMI_OPTION_{name[2:].replace('-', '_').upper()}" for name in table):
+        if variable in os.environ:
+            raise refuse(variable)
     while words:
         word = words.pop(0)
         if word == "--":
@@ -242,10 +245,9 @@ def parse(argv: list[str]) -> Invocation:
         if not word.startswith("--") and len(name) > 2:
             name, equals, value = word[:2], "=", word[2:].removeprefix("=")
         flag = table.get(name)
-        if flag is None and word.startswith("--"):
-            raise CommandError(f"unknown flag: {name}")
         if flag is None:
-            raise CommandError(f"unknown shorthand flag: '{name[1:]}' in {word}")
+            short = f"shorthand flag: '{name[1:]}' in {word}"
+            raise CommandError(f"unknown {f'flag: {name}' if name[:2] == '--' else short}")
         if flag.lacking:
             raise refuse(f"flag {name} of `pulumi {call.verb}`")
         if not flag.takes:
@@ -285,14 +287,12 @@ def _check(call: Invocation) -> None:
         raise refuse(f"`pulumi up` of a template ({word})")
     names = expected.split()
     least, most = sum(not n.startswith("[") for n in names), len(names)
-    open_ended = expected.endswith("...")
-    if count < least < most or (open_ended and count < least):
+    if count < least and (least < most or expected.endswith("...")):
         raise CommandError(f"requires at least {least} arg(s), only received {count}")
-    if not open_ended and not least <= count <= most:
+    if not expected.endswith("...") and not least <= count <= most:
         between = f"between {least} and {most}" if least else f"at most {most}"
-        raise CommandError(
-            f"accepts {least if least == most else between} arg(s), received {count}"
-        )
+        wanted = least if least == most else between
+        raise CommandError(f"accepts {wanted} arg(s), received {count}")
     if call.verb in ("refresh", "destroy") and call.switch("run-program", "PULUMI_RUN_PROGRAM"):
         call.flags.setdefault("run-program", "true")
     for name, allowed in FIXED.items():

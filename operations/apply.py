@@ -117,6 +117,10 @@ class Progress:
             if role:
                 self.failed = True
                 self._say(f"{role}: {node} failed")
+        elif event.policy_event is not None:
+            broken = event.policy_event
+            self.failed = self.failed or broken.enforcement_level != "advisory"
+            self._say(f"{broken.policy_name}: {' '.join(broken.message.split())}")
         elif event.diagnostic_event is not None:
             self._diagnosed(event.diagnostic_event)
 

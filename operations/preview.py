@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from remote.reading import is_bundle, read
 
 #: What a preview shows in the place of a secret, and of what others have to answer first.
 _HIDDEN = ("[secret]", "04da6b54-80e4-46f7-96ec-b56ff0331ba9")
+#: Pulumi's own variable for ``--policy-pack``.
+_POLICY_PACK = "PULUMI_OPTION_POLICY_PACK"
 #: Seconds for a preview; one of 1,000 resources takes a quarter of a minute.
 _SECONDS = 600
 
@@ -124,12 +127,17 @@ def steps(stack: str, project: Path, before: State, *options: str) -> list[Step]
         NoPreview: with what the program or the engine said.
     """
     words = ["pulumi", "preview", "--json", "--non-interactive", "--stack", stack, *options]
-    with tempfile.TemporaryDirectory(prefix="slurmstack-") as folder:
+    temporary = partial(tempfile.TemporaryDirectory, prefix="slurmstack-")
+    with temporary() as folder, temporary() as beside:
+        events = Path(beside, "events")
+        if os.environ.get(_POLICY_PACK):  # which rule was broken, the document does not tell
+            words += ["--event-log", str(events)]
         try:
             done = subprocess.run(
                 words,
                 cwd=project,
-                env=os.environ | {FOLDER: folder},
+                # Without the second one Pulumi knows no --event-log.
+                env=os.environ | {FOLDER: folder, "PULUMI_DEBUG_COMMANDS": "1"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -140,7 +148,8 @@ def steps(stack: str, project: Path, before: State, *options: str) -> list[Step]
             raise NoPreview(f"stack {stack}: preview not done after {_SECONDS} s") from None
         told = _document(done.stdout)
         if done.returncode != 0 or told is None:
-            raise NoPreview(f"stack {stack}: {_errors(told) or reason(done.stderr)}")
+            why = _broken(events) or _errors(told) or reason(done.stderr)
+            raise NoPreview(f"stack {stack}: {why}")
         left = {path.name: read(path.read_text()) for path in Path(folder).iterdir()}
     return list(steps_of(told.get("steps", []), before, left))
 
@@ -193,6 +202,18 @@ def _document(stdout: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return document if isinstance(document, dict) else None
+
+
+def _broken(events: Path) -> str:
+    """Which rules of policy packs are broken, each with what it says."""
+    text = events.read_text() if events.exists() else ""
+    found = [(_document(line) or {}).get("policyEvent") for line in text.splitlines()]
+    rules = (
+        f"{it['policyName']}: {' '.join(it['message'].split())}"
+        for it in found
+        if it and it["enforcementLevel"] != "advisory"
+    )
+    return "; ".join(dict.fromkeys(rules))
 
 
 def _errors(told: Mapping[str, Any] | None) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from operations import apply, plan
+from operations.preview import NoPreview
 from tests.engine.test_rollout import HARDWARE, real
 
 PROJECT = Path(__file__).parents[2]
@@ -54,6 +56,12 @@ class Checkout:
         shutil.copytree(PROJECT / "policy", folder / "policy", ignore=leave_out)
         (folder / "policy" / ".venv").symlink_to(environment)
         (folder / "state").mkdir()
+        self.environment = {
+            "PULUMI_BACKEND_URL": f"file://{self.folder}/state",
+            "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
+            "PULUMI_HOME": str(self.folder / "home"),
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+        }
         self.pulumi("stack", "init", "sim")
         hosts = {
             "ctl": {"address": "127.0.0.1", "hostKey": HOST_KEY},
@@ -83,14 +91,7 @@ class Checkout:
     def pulumi(self, *words: str) -> tuple[int, str]:
         done = subprocess.run(
             ["pulumi", *words, "--non-interactive"],
-            cwd=self.folder,
-            env=os.environ
-            | {
-                "PULUMI_BACKEND_URL": f"file://{self.folder}/state",
-                "PULUMI_CONFIG_PASSPHRASE": PASSPHRASE,
-                "PULUMI_HOME": str(self.folder / "home"),
-                "PULUMI_SKIP_UPDATE_CHECK": "true",
-            },
+            cwd=self.folder, env=os.environ | self.environment,
             capture_output=True, text=True, timeout=240, check=False,
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
@@ -164,3 +165,34 @@ def test_an_edit_that_breaks_a_rule_is_refused(
 ) -> None:
     edit(checkout)
     assert checkout.broken() == {rule}
+
+
+def test_slurmstack_obeys_the_pack_that_the_environment_names(
+    checkout: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pulumi's variable for the option: one for `plan`, `apply` and all else that runs `pulumi`."""
+    pulumi = shutil.which("pulumi")
+    assert pulumi
+    # The verbs take the engine beside their interpreter, which may be the embedded one.
+    monkeypatch.setattr(sys, "executable", str(Path(pulumi).with_name("python")))
+    for name, value in {**checkout.environment, "PATH": os.environ["PATH"]}.items():
+        monkeypatch.setenv(name, value)
+    nobody = {"port": 1, "hostKey": HOST_KEY}
+    hosts = {
+        name: {"address": f"127.0.0.{n}", **nobody} for n, name in enumerate(("ctl", "cn01"), 1)
+    }
+    checkout.settings(hosts=hosts, ssh={"dialErrorLimit": 0, "perDialTimeout": 2})
+    _shown(checkout)
+    planned = plan.make("sim", checkout.folder, offline=True)
+    assert planned.plan.any
+
+    monkeypatch.setenv("PULUMI_OPTION_POLICY_PACK", "policy")
+    rule = "logging-off: No output of commands with stdin. logging is stdout: "
+    with pytest.raises(NoPreview, match=f"^stack sim: {rule}") as refused:
+        plan.make("sim", checkout.folder, offline=True)
+    assert str(refused.value).count("logging-off") == 1
+    # What was planned without it does not pass it either.
+    said: list[str] = []
+    with pytest.raises(apply.NotApplied):
+        apply.up(planned, said.append)
+    assert any(line.startswith(rule) for line in said), said

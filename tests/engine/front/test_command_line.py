@@ -70,6 +70,18 @@ def test_what_it_lacks_is_refused_by_name(argv: list[str], named: str, ours: San
     assert not list(ours.state.glob("history/*/*/*"))
 
 
+def test_a_flag_in_pulumis_environment_is_not_passed_over(ours: Sandbox) -> None:
+    """Pulumi reads each flag from a variable, too. Rules that nobody looked at are not kept."""
+    ours.run("stack", "init", "dev")
+    for words in (["preview"], ["up", "--yes"]):
+        outcome = ours.run(*words, PULUMI_OPTION_POLICY_PACK="policy")
+        assert outcome.code == 2
+        assert "PULUMI_OPTION_POLICY_PACK is not supported by the slurmstack" in outcome.err
+    assert not list(ours.state.glob("history/*/*/*"))
+    # As with Pulumi, it says nothing to verbs that do not have the flag.
+    assert ours.run("stack", "ls", PULUMI_OPTION_POLICY_PACK="policy").code == 0
+
+
 @pytest.mark.parametrize("verb", COMMANDS)
 def test_each_flag_of_pulumi_is_had_or_refused_by_name(verb: str, real: Path) -> None:
     """What neither has is an unknown flag: so the list of what is lacking has to be whole."""
