@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -258,7 +259,7 @@ def judge(node: str, held: Sequence[Applied], text: str, report: Report) -> dict
 
 
 def _hand_made(node: str, path: str) -> Finding:
-    command = f"rm {path}"
+    command = f"rm {shlex.quote(path)}"
     if match := _DROP_INS.match(path):
         command += f"; systemctl daemon-reload; systemctl restart {match[1]}"
     found = "is no role's and no package's"

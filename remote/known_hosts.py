@@ -5,8 +5,6 @@ from pathlib import Path
 
 import asyncssh
 
-from remote.host import is_ip
-
 # What pulumi-command 1.2.1 can pin: it offers the server exactly the key's type as algorithm
 # (provider/remote/connection.go, HostKeyAlgorithms), and for RSA that is the SHA-1 signature
 # `ssh-rsa`, which OpenSSH refuses since 8.8.
@@ -87,7 +85,7 @@ class KnownHosts:
         # None stands for the default port, where names are written without one.
         at = None if port == 22 else port
         for host in dict.fromkeys((name, address)):
-            match = self.entries.match(host, host if is_ip(host) else "", at)
+            match = self.entries.match(host, "", at)  # it sees by itself what is an address
             keys += match[0]
             authorities += match[1]
             revoked += match[2]

@@ -76,9 +76,8 @@ def _entries(lines: Iterator[str]) -> Iterator[tuple[str, list[str]]]:
         if head:
             yield head, block
         head, block = line, []
-    if head:
-        # After the last newline there is nothing.
-        yield head, block[:-1]
+    if head:  # of a whole bundle it is `end`, which has no block
+        yield head, block
 
 
 def _script(block: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.controller.slurm_controller import SLURM_CONF
 from components.guards import guards
-from components.host import applier
+from components.host import host_baseline
 from components.host.metrics import METRICS, forgotten
 from remote.bundle import Bundle, Directory, File, Unit
 from remote.commands import APPLIER_PATH, STATE_PATH
@@ -33,7 +33,7 @@ class DriftCheck(HostRole):
             return
         for name in assembly.hosts:
             bundle = drift_check_bundle(name, assembly.settings)
-            cls(name, assembly, bundle, assembly.on(name, applier.ROLE, guards.ROLE))
+            cls(name, assembly, bundle, assembly.on(name, host_baseline.ROLE, guards.ROLE))
 
 
 def drift_check_bundle(node: str, settings: Settings) -> Bundle:

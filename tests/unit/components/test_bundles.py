@@ -10,10 +10,14 @@ from __future__ import annotations
 import asyncio
 import copy
 import difflib
+import importlib
+import pkgutil
+import re
 from pathlib import Path
 from typing import Any
 
-from tests.unit.components.test_cluster import commands, deploy, everything, plain
+import components
+from tests.unit.components.test_cluster import bare, commands, deploy, everything, plain
 
 PAGE = Path(__file__).with_name("bundles.txt")
 SHARES = {
@@ -61,7 +65,27 @@ def bundles(changes: dict[str, Any]) -> list[str]:
 
 
 def page() -> str:
-    return "\n".join(heads(text) for text in bundles(settings()))
+    made = bundles(settings())
+    # NHC and our own checks take the place of each other.
+    own = bundles({**bare(), "healthCheck": {"by": "slurmstack"}})
+    made += [text for text in own if "\nrole health\n" in text]
+    return "\n".join(heads(text) for text in made)
+
+
+def roles() -> set[str]:
+    """The roles that components name, but the applier's, which is no bundle."""
+    found = set()
+    for module in pkgutil.walk_packages(components.__path__, "components."):
+        named = vars(importlib.import_module(module.name))
+        found |= {
+            value for name, value in named.items()
+            if isinstance(value, str) and re.fullmatch(r"([A-Z]+_)?ROLE(_[A-Z]+)?", name)
+        }  # fmt: skip
+    return found - {"node"}
+
+
+def test_every_role_is_written_down() -> None:
+    assert set(re.findall(r"^role (.*)$", PAGE.read_text(), re.MULTILINE)) == roles()
 
 
 def turned_round(value: Any) -> Any:

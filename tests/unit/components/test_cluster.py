@@ -187,6 +187,8 @@ def everything() -> dict[str, Any]:
         "storage": {"home": {"server": "in", "path": "/srv/home"}},
         "jobContainer": {"BasePath": "/srv/tmp", "InitScript": "/usr/local/sbin/init"},
         "monitoring": {"grafana": {}}, "kubernetesBridge": {"registries": [{"name": "hub:5000"}]},
+        "healthCheck": {"by": "slurmstack"}, "acceptance": {"gate": ["new"]}, "driftCheck": {},
+        "diagnosis": {},
     }  # fmt: skip
 
 
@@ -300,7 +302,7 @@ STANDS: dict[str, tuple[str, set[str]]] = {
         "SlurmController::ctl",
         {
             "ctl-guards", "ctl-jwt", "ctl-munge-key", "ctl-package-host", "ctl-programs",
-            "ctl-slurmdbd", "cn01-programs", "cn02-programs",
+            "ctl-slurmdbd", "cn01-health", "cn02-health", "cn01-programs", "cn02-programs",
         },
     ),
     "ctl-accounting": ("Accounting::ctl", {"ctl-slurmctld"}),
@@ -324,8 +326,20 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     "cn01-munge-key": (
         "MungeKey::munge-key", {"munge-key", "cn01-munge-staged", "munge-switch", "cn01-system"},
     ),
-    "cn01-slurmd": ("ComputeNode::cn01", {"cn01-munge-key", "cn01-packages", "ctl-slurmctld"}),
+    "cn01-slurmd": (
+        "ComputeNode::cn01",
+        {"cn01-munge-key", "cn01-packages", "ctl-slurmctld", "cn01-health", "cn01-acceptance"},
+    ),
     "cn01-apptainer": ("Apptainer::apptainer", {"cn01-packages", "cn01-system"}),
+    "cn01-health": ("NodeHealth::cn01", {"cn01-system"}),
+    "cn01-acceptance": ("NodeAcceptance::cn01", {"cn01-system", "cn01-packages"}),
+    "cn01-accepted": ("NodeAccepted::cn01", {"cn01-slurmd"}),
+    "ctl-drift-check": ("DriftCheck::ctl", {"ctl-system", "ctl-guards"}),
+    "in-drift-check": ("DriftCheck::in", {"in-system"}),
+    "cn01-drift-check": ("DriftCheck::cn01", {"cn01-system"}),
+    "ctl-diagnosis": ("JobDiagnosis::ctl", {"ctl-system"}),
+    "in-diagnosis": ("JobDiagnosis::in", {"in-system"}),
+    "cn01-diagnosis": ("JobDiagnosis::cn01", {"cn01-system"}),
     "ctl-job-files": ("JobFiles::ctl", {"ctl-system", "ctl-slurmctld"}),
     "in-job-files": ("JobFiles::in", {"in-system", "in-storage", "in-login"}),
     "ctl-monitoring-tls": ("MonitoringTls::ctl", {"ctl-system"}),

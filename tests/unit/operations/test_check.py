@@ -176,6 +176,16 @@ def test_how_far_a_clock_may_be_off(clock: int, fails: bool, warns: bool) -> Non
     assert (bool(report.fails), bool(report.warns)) == (fails, warns)
 
 
+def test_a_clock_that_is_right_is_shown_as_such() -> None:
+    text = "".join(f"{key} {value}\n" for key, value in FIT.items())
+    assert judge("cn01", text, SETTINGS, 1000.0, 1000.0).values["skew"] == "0"
+
+
+def test_a_node_without_gpus_needs_no_dcgm() -> None:
+    plain = parse({**lab(), "nodes": [{"hosts": "cn[01-02]", "Gres": []}]})
+    assert said("", plain, gpu_devices="0", gpu_bus="0", dcgm="none", driver="none") == ([], [])
+
+
 def told(**users: str) -> str:
     """A fit host's report with the numbers of users."""
     lines = {**FIT, **{f"user {name}": uid for name, uid in users.items()}}

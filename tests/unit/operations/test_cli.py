@@ -113,10 +113,11 @@ def test_the_inventory_is_a_line_a_node() -> None:
         "roles": ["munge-key", "slurmd"], "keys": {"munge": "ab" * 32},
         "files": {"/a": "", "/b": ""}, "packages": {"munge": "1"}, "units": {},
     }  # fmt: skip
-    lines = printed(summary({"cn01": node, "cn02": node, "cn03": {"lost": True}}), 80)
-    assert len(lines) == 4
+    lines = printed(summary({"cn01": node, "cn02": node, "cn03": {"lost": True}, "cn04": node}), 80)
+    assert len(lines) == 5
     assert re.search(r"cn01 +munge-key, slurmd +abababababab +2 +1 +0$", lines[1].rstrip())
     assert re.search(r"cn03 +lost$", lines[3].rstrip())
+    assert lines[4].startswith("cn04 ")
 
 
 def test_every_documented_command_takes_secrets_from_stdin() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from components.accounting.slurmdbd import RECONCILE
 from operations import drift, drift_report
 from operations.drift import Finding, NotFixed, Report, chosen, judge, script
 from operations.stack import Applied
@@ -93,17 +94,19 @@ def test_a_role_that_no_bundle_names_has_the_way_back() -> None:
 def test_another_applier() -> None:
     (one,) = said(facts=FACTS.replace(SUM, "0" * 64))
     assert (one.name, one.found, one.role) == ("/usr/local/lib/slurmstack/apply", "content", "node")
+    (one,) = said(facts=FACTS.replace(f"fact applier {SUM}\n", ""))
+    assert (one.found, one.role) == ("missing", "node")
 
 
 def test_what_else_a_host_says() -> None:
-    more = "hand-made /etc/slurm/slurm.conf\nhand-made /etc/systemd/system/a.service.d/b\n"
+    more = "hand-made /etc/slurm/slurm.conf (copy)\nhand-made /etc/systemd/system/a.service.d/b\n"
     more += "failed slurmctld is down\n"
     more += "differs accounting qos high\tis not as declared\tsacctmgr modify\n"
     more += "not-decoded cn02 Invalid credential\n"
     report = Report()
     judge("cn01", HELD, f"node cn01\nslurmstack-answer end\n{FACTS}{more}", report)
     assert [(one.node, one.kind, one.command) for one in report.findings] == [
-        ("cn01", "hand-made", "rm /etc/slurm/slurm.conf"),
+        ("cn01", "hand-made", "rm '/etc/slurm/slurm.conf (copy)'"),
         (
             "cn01",
             "hand-made",
@@ -176,13 +179,22 @@ def settings() -> Any:
 
 def test_a_host_s_script_is_one_that_a_shell_reads(tmp_path: Path) -> None:
     text = Bundle("cn01", "slurmd", [File("/etc/x", "it's $HOME `id`\nEND\n")]).render()
-    held = [Applied("urn", "cn01", "slurmd", text, "")]
+    held = [
+        Applied("urn", "cn01", "node", "the applier's own text", ""),
+        Applied("urn", "cn01", "slurmd", text, ""),
+    ]
     for credentials in (None, {"cn01": "MUNGE:x:"}):
         whole = script("cn01", held, settings(), credentials)
         done = subprocess.run(["sh", "-n"], input=whole, text=True, capture_output=True)
         assert done.returncode == 0, done.stderr
         assert text in whole
-        assert ("python3 -B" in whole) == (credentials is not None)
+        # The controller's alone asks slurmctld, and looks into what the others' munged encoded.
+        for words in ("python3 -B", "\ncn01 MUNGE:x:\n", "def lines_of("):
+            assert (words in whole) == (credentials is not None), words
+        assert "the applier's own text" not in whole
+    accounting = parse({**bare(), "accounting": {}})
+    assert RECONCILE not in script("cn01", held, settings(), {})
+    assert RECONCILE in script("cn01", held, accounting, {})
 
 
 def test_a_folder_is_ours_where_only_ours_can_lie() -> None:

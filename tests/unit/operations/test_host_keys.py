@@ -78,6 +78,27 @@ def test_a_key_of_the_settings_is_for_a_person_to_change(tmp_path: Path) -> None
     assert (tmp_path / "known").read_text() == ""
 
 
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
+def test_a_first_key_makes_the_file(tmp_path: Path) -> None:
+    change = NewKey(Host("cn01", "10.73.0.21", ""), NEW)
+    pin([change], settings(ssh={"knownHosts": "known"}), tmp_path)
+    assert (tmp_path / "known").read_text() == f"10.73.0.21,cn01 {NEW}\n"
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs ssh-keygen")
+def test_a_file_that_ssh_does_not_understand_is_left_and_told(tmp_path: Path) -> None:
+    known = tmp_path / "known"
+    known.write_text(f"cn01 {OLD}\nnonsense\n")
+    with pytest.raises(Refused, match="no key was pinned"):
+        pin(
+            [NewKey(Host("cn01", "10.73.0.21", OLD), NEW)],
+            settings(ssh={"knownHosts": "known"}),
+            tmp_path,
+        )
+    assert known.read_text() == f"cn01 {OLD}\nnonsense\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["known"]
+
+
 @pytest.fixture
 def port() -> Iterator[int]:
     """Of an SSH server on loopback that shows SERVED."""
@@ -123,6 +144,7 @@ def test_hosts_that_show_no_key_are_all_named(port: int) -> None:
             new_keys([*hosts, Host("c", "127.0.0.1", OLD, port=port)])
     first, second = str(error.value).splitlines()
     assert first.startswith(f"a: host key: 127.0.0.1:{nobody} shows none (")
+    assert "Connect call failed" in first
     assert first.endswith("); see that it is up and that sshd listens there")
     assert second.startswith("b: host key: ")
 
@@ -150,6 +172,15 @@ def test_a_host_has_the_pinned_key_or_none(tmp_path: Path) -> None:
     known, unknown = reached(["cn01", "spare"], read, tmp_path)
     assert (known.host_key, unknown.host_key) == (OLD, "")
     assert "pinned is none" in str(NewKey(unknown, NEW))
+    assert (known.user, known.port, known.bastion) == ("root", 22, None)
+    nowhere = settings(ssh={"knownHosts": "not-made-yet"})
+    (first,) = reached(["cn01"], nowhere, tmp_path)
+    assert first.host_key == ""
+    # What a person has typed for a host comes before what holds for all.
+    typed = {"address": "10.73.0.21", "hostKey": NEW, "port": 2222, "user": "admin"}
+    own = settings(hosts={**HOSTS, "cn01": typed}, ssh={"knownHosts": "known"})
+    (host,) = reached(["cn01"], own, tmp_path)
+    assert (host.host_key, host.port, host.user) == (NEW, 2222, "admin")
     behind = settings(ssh={"knownHosts": "known", "bastion": {"address": "10.0.0.1"}})
     # Nobody but the bastion reaches it.
     assert new_keys(reached(["cn01"], behind, tmp_path)) == []

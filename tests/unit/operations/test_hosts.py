@@ -79,3 +79,6 @@ def test_excluded_and_lost_nodes_are_named_or_left_out() -> None:
     assert chosen("gpu2", settings, settings.excluded) == ["gpu2"]
     gone = read(hosts=hosts, partitions=partitions, excluded={"gpu1": "fan", "cn01": "x"})
     assert chosen("@gpu", gone) == ["gpu2"]
+    all_gone = read(hosts=hosts, partitions={}, excluded={"gpu1": "fan", "gpu2": "fan"})
+    with pytest.raises(Refused, match="h100: an empty list"):
+        chosen("h100", all_gone)

@@ -100,6 +100,60 @@ def test_a_failure_leaves_what_stands_and_a_refusal_nothing(tmp_path: Path) -> N
     assert unfinished(tmp_path) is None
 
 
+def results(place: Path) -> list[str]:
+    lines = (place / "history.jsonl").read_text().splitlines()
+    return [json.loads(line)["result"] for line in lines]
+
+
+def test_how_it_ended_is_in_the_history(tmp_path: Path) -> None:
+    place = tmp_path / "not/made/yet"
+    with operation(place, "a", "FINISH") as running:
+        begun = unfinished(place)
+        # Before its first step others see whose it is.
+        assert begun is not None
+        assert (begun.what, begun.stands, begun.resumed) == ("a", [], False)
+        running.did("one")
+        running.did("one")
+
+    def ends(error: BaseException, *steps: str) -> None:
+        with operation(place, "b", "FINISH") as running:
+            assert running.resumed == (left is not None)
+            for step in steps:
+                running.did(step)
+            raise error
+
+    left = None
+    with pytest.raises(Refused):
+        ends(Refused("cn02 is not deployed"))
+    with pytest.raises(Refused):
+        ends(Refused("cn02 does not answer"), "two")
+    left = unfinished(place)
+    assert left is not None
+    assert left.left.endswith("so far: two; finish it with `FINISH`")
+    with pytest.raises(KeyboardInterrupt):
+        ends(KeyboardInterrupt())
+    # The one of which nothing stands is not worth a line.
+    assert results(place) == ["done", "stopped: cn02 does not answer", "stopped: KeyboardInterrupt"]
+    assert json.loads((place / "history.jsonl").read_text().splitlines()[0])["deeds"] == ["one"]
+
+
+def test_what_cannot_be_kept_is_not_begun(tmp_path: Path) -> None:
+    """A place of the wrong kind stands for a full disk."""
+    (tmp_path / "file").touch()
+    with pytest.raises(Refused, match="nothing was changed"), operation(tmp_path / "file", "a", ""):
+        pytest.fail("it began")
+    place = tmp_path / "stack"
+    (place / "operation.json").mkdir(parents=True)
+    with pytest.raises(Refused, match="what stands cannot be kept"), operation(place, "a", ""):
+        pytest.fail("it began")
+    assert not (place / "operation.new").exists()
+    (place / "operation.json").rmdir()
+    (place / "history.jsonl").mkdir()
+    with pytest.raises(Refused, match="it is not in the history"), operation(place, "a", "") as it:
+        it.did("one")
+    assert unfinished(place) is not None
+
+
 def lock(tmp_path: Path, **more: object) -> None:
     (tmp_path / "Pulumi.yaml").write_text(
         f"name: slurmstack\nruntime: python\nbackend:\n  url: file://{tmp_path}/state\n"
@@ -152,6 +206,40 @@ def test_a_process_that_started_after_the_lock_is_not_its_holder(
     lock(tmp_path, pid=os.getpid(), timestamp=(now - timedelta(days=1)).isoformat())
     (held_by,) = locks("prod", tmp_path)
     assert held_by.stale
+
+
+def test_a_process_of_any_name_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    program = tmp_path / "a) Z 1"
+    program.write_text("#!/bin/sh\necho ready\nread -r end\n")
+    program.chmod(0o755)
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        lock(tmp_path, pid=process.pid, timestamp=datetime.now(UTC).isoformat())
+        (held_by,) = locks("prod", tmp_path)
+        assert not held_by.stale
+
+
+def test_a_lock_that_cannot_be_read_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pulumi refuses for it as well: its file is there."""
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    lock(tmp_path)
+    (tmp_path / "state/.pulumi/locks/organization/slurmstack/prod/1.json").write_text("{")
+    with pytest.raises(Refused, match="locked by somebody@a host not known"):
+        refuse_if_locked("prod", tmp_path)
+
+
+def test_the_backend_is_the_one_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock(tmp_path)
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}/other")
+    assert locks("prod", tmp_path) == []
+    monkeypatch.setenv("PULUMI_BACKEND_URL", f"file://{tmp_path}/state")
+    assert len(locks("prod", tmp_path)) == 1
+    monkeypatch.setenv("PULUMI_BACKEND_URL", "s3://bucket")
+    assert locks("prod", tmp_path) == []
 
 
 def test_of_another_host_nobody_here_can_say(

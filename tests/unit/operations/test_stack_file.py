@@ -95,6 +95,41 @@ def test_an_entry_goes_with_its_line_and_the_table_with_its_last_entry(tmp_path:
     assert file.text.endswith("    - hosts: cn03\n  other:key: 1\n")
 
 
+def test_an_entry_of_a_table_within_a_table(tmp_path: Path) -> None:
+    text = "config:\n  slurmstack:slurm:\n    extra:\n      Foo: 1\n    MessageTimeout: 60\n"
+    file = opened(tmp_path, text)
+    file.set("2", "slurm", "extra", "Bar")
+    file.rename("Baz", "slurm", "extra", "Foo")
+    assert changes(file, text) == ["-       Foo: 1", "+       Baz: 1", '+       Bar: "2"']
+    assert file.names("slurm", "extra") == ["Baz", "Bar"]
+    assert file.names("slurm", "MessageTimeout") == file.names("nothing") == []
+    assert (file.value("slurm", "MessageTimeout"), file.value("slurm", "extra")) == ("60", None)
+    with pytest.raises(Refused, match=r"slurmstack:rest\.tls is missing; edit it by hand"):
+        file.set("x", "rest", "tls", "certificate")
+    with pytest.raises(Refused, match=r"slurmstack:slurm\.extra is no text; edit it by hand"):
+        file.set("x", "slurm", "extra")
+
+
+def test_the_configuration_as_it_would_be(tmp_path: Path) -> None:
+    """Secrets are as Pulumi opened them; tables as Pulumi gives them, in JSON."""
+    text = (
+        "config:\n  slurmstack:hosts: {ctl: 10.0.0.1}\n  slurmstack:nodes: [{hosts: cn01}]\n"
+        "  slurmstack:mungeKey:\n    secure: v1:abc\n  slurmstack:controller: ctl\n"
+    )
+    file = opened(tmp_path, text)
+    file.set("x", "excluded", "cn01")
+    opened_ones = {"slurmstack:mungeKey": "opened", "slurmstack:hosts": "as it was"}
+    assert file.over(opened_ones) == {
+        "slurmstack:hosts": '{"ctl": "10.0.0.1"}',
+        "slurmstack:nodes": '[{"hosts": "cn01"}]',
+        "slurmstack:mungeKey": "opened",
+        "slurmstack:controller": "ctl",
+        "slurmstack:excluded": '{"cn01": "x"}',
+    }
+    assert opened(tmp_path, "encryptionsalt: v1:x\n").over({}) == {}
+    assert opened(tmp_path, "").over({}) == {}
+
+
 @pytest.mark.parametrize("last", ["    cn03: memory", "    cn03: memory # why"])
 def test_a_file_without_a_last_newline(tmp_path: Path, last: str) -> None:
     text = f"config:\n  slurmstack:excluded:\n{last}"

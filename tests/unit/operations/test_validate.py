@@ -63,6 +63,15 @@ def test_words_of_the_tests_are_read() -> None:
     ]
 
 
+def test_words_may_hold_what_separates_them() -> None:
+    told = "word srun|cn01|failed|||a | b\npair bw|cn01|cn02|failed||MB/s|a | b | c\n"
+    told += "of this || no || line || is || read || pair\n"
+    assert [it.words for it in words(told)] == ["a | b"]
+    assert [it.words for it in pairs(told)] == ["a | b | c"]
+    # A verdict that nobody knows is no proof.
+    assert [it.verdict for it in words("word srun|cn01|fine|||\n")] == ["failed"]
+
+
 def test_a_node_is_compared_with_its_own_best(tmp_path: Path) -> None:
     assert slower(run(copy("cn01", 5)), last(tmp_path)) == []
     for figure in (10, 9):
@@ -100,6 +109,14 @@ def test_a_node_is_compared_with_its_class() -> None:
         "cn01",
         "7.9 GB/s, its class has 10 (median)",
     )
+    # What belongs to no one node, and what is between two, is compared with nothing.
+    alone = run(Word("copy", "", "proven", "", 1, "GB/s"), Word("copy", "cn01", "failed"))
+    assert outliers(alone, before, classes) == []
+    two = [run(Word("pair bw", "cn02", "proven", "", 10, "GB/s"))]
+    assert outliers(run(Word("pair bw", "cn01", "proven", "", 1, "GB/s")), two, classes) == []
+    # Figures of another test are others' figures.
+    other = [run(Word("triad", "cn02", "proven", "", 100, "GB/s"), Word("copy", "cn02", "failed"))]
+    assert outliers(run(copy("cn01", 7.9)), other, classes) == []
     # What the others show now counts, not what they showed before.
     assert outliers(run(copy("cn01", 7.9), copy("cn02", 8)), before, classes) == []
 
@@ -139,7 +156,21 @@ def test_of_two_nodes_none_can_be_told_from_the_other() -> None:
     assert [it.verdict for it in paired(found, ["cn01", "cn02"], 0.8)] == ["proven"] * 2
 
 
+def test_whom_a_node_met_is_told() -> None:
+    found = [
+        Pair("net", ("cn01", "cn02"), "proven", 9.0, "MB/s"),
+        Pair("net", ("cn03", "cn04"), "proven", 9.0, "MB/s"),
+        Pair("net", ("cn01", "cn03"), "failed", None, "MB/s"),
+        Pair("net", ("cn02", "cn05"), "failed", None, "MB/s"),
+    ]
+    told = {it.node: it.words for it in paired(found, ["cn05", "cn01", "cn02", "cn09"], 0.8)}
+    assert told == {
+        "cn05": "no figure with cn02", "cn01": "with cn[02-03]", "cn02": "with cn[01,05]",
+    }  # fmt: skip
+
+
 def test_only_the_last_runs_are_kept_and_the_last_of_each_node(tmp_path: Path) -> None:
+    tmp_path /= "stack/not-made-yet"
     keep(tmp_path, Validation("2025", "anna@admin", "quick", ["cn09"]))
     for number in range(25):
         keep(tmp_path, run(copy("cn01", number)))

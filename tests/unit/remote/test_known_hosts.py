@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from remote.host import fingerprint
+from remote.host import fingerprint, is_ip
 from remote.known_hosts import HostKeyError, KnownHosts
 
 
@@ -20,12 +20,13 @@ def new_key(kind: str) -> str:
 ED1, ED2 = new_key("ssh-ed25519"), new_key("ssh-ed25519")
 ECDSA = new_key("ecdsa-sha2-nistp256")
 RSA = new_key("ssh-rsa")
+ED448 = new_key("ssh-ed448")
 
 
 def named(value: object) -> str:
     """The keys by name: names of tests must be the same in each process."""
     text = str(value)
-    for name in ("ED1", "ED2", "ECDSA", "RSA"):
+    for name in ("ED1", "ED2", "ED448", "ECDSA", "RSA"):
         text = text.replace(globals()[name], name)
     return text
 
@@ -43,6 +44,9 @@ def known(text: str) -> KnownHosts:
         (f"[cn01]:2222 {ED1}\ncn01 {ED2}", 2222),
         (f"[10.0.0.1]:2222 {ED1}", 2222),
         (f"10.0.0.1 {ED1}", 2222),
+        # As ssh: names of the default port stand without one, and networks are patterns, too.
+        (f"[cn01]:22 {ED2}\ncn01 {ED1}", 22),
+        (f"10.0.0.0/24 {ED1}\n10.0.1.0/24 {ED2}", 22),
         (f"cn01 {ECDSA}\ncn01 {ED1}\ncn01 {RSA}", 22),
         (f"cn01 {ED1}\n10.0.0.1 {ED1}", 22),
         (f"cn01 {ED1}\n@revoked * {ED2}\ncn01 {ED2}", 22),
@@ -66,7 +70,9 @@ def test_ecdsa_where_there_is_no_ed25519() -> None:
         (f"cn02 {ED1}", 22, "add it (ssh-keyscan -t ed25519 10.0.0.1 >> known_hosts)"),
         (f"cn01 {RSA}", 22, "has only ssh-rsa, which cannot be pinned; compare with the machine's"),
         (f"cn01 {ED1}\n@revoked cn01 {ED1}", 22, "has only revoked keys"),
+        (f"cn01 {RSA}\ncn01 {ED448}", 22, "has only ssh-ed448, ssh-rsa, which cannot be pinned"),
         (f"@cert-authority * {ED1}", 22, "has only a certificate authority"),
+        (f"@cert-authority cn01 {ED1}", 22, "has only a certificate authority"),
         (
             f"cn01 {ED1}\n10.0.0.1 {ED2}",
             22,
@@ -93,6 +99,8 @@ def test_hashed_by_openssh(tmp_path: Path) -> None:
     hashed = KnownHosts.read(path)
     assert hashed.key_for("cn01", "10.0.0.1") == ED1
     assert hashed.key_for("cn02", "10.0.0.2", 2222) == ED2
+    with pytest.raises(HostKeyError, match=re.escape(f"{path} has no key for cn02")):
+        hashed.key_for("cn02", "10.0.0.2")
 
 
 def test_unreadable(tmp_path: Path) -> None:
@@ -114,3 +122,11 @@ def test_fingerprint_is_that_of_openssh() -> None:
     assert fingerprint(ED1) == done.stdout.split()[1]
     with pytest.raises(ValueError, match="not an SSH public key"):
         fingerprint("ssh-ed25519 nonsense")
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("10.0.0.1", True), ("fd00::1", True), ("cn01", False), ("10.0.0.256", False)],
+)
+def test_an_address_is_told_from_a_name(text: str, address: bool) -> None:
+    assert is_ip(text) is address

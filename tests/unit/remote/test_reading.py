@@ -89,7 +89,7 @@ def parts(paths: list[str]) -> dict[type[Any], st.SearchStrategy[Any]]:
 
 @st.composite
 def bundles(draw: st.DrawFn) -> Bundle:
-    fixed = [File("/etc/fixed", "one\n"), File("/etc/other", b"\1\2"), Package("given", "1.0")]
+    fixed = [File("/etc/fixed=1", "one\n"), File("/etc/other", b"\1\2"), Package("given", "1.0")]
     kinds = parts([part.key for part in fixed])
     drawn = draw(st.lists(st.one_of(*kinds.values()), max_size=12))
     unique = {part.key: part for part in [*drawn, *fixed]}

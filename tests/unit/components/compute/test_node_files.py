@@ -17,7 +17,8 @@ from components.compute.compute_node import compute_bundle
 from components.configuration.served_files import served_files, task_prolog
 from components.configuration.slurm_conf import slurm_conf
 from components.health.nhc import nhc_conf
-from components.health.node_health import health_bundle
+from components.health.node_health import config, health_bundle
+from components.health.with_jobs import with_jobs
 from components.host.host_baseline import system_bundle
 from components.host.storage import storage_bundle, unit_name
 from remote.bundle import File, Guard
@@ -542,6 +543,35 @@ def test_our_own_checks_take_the_place_of_nhc() -> None:
     assert (
         "nhc" not in compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE)).render()
     )
+
+
+def test_our_own_checks_look_as_the_settings_say() -> None:
+    limits = {
+        "freeDisk": {"/var": 7}, "freeMemory": 11, "zombies": 12, "forkTime": 13, "clockError": 14,
+        "linkFlaps": 15, "gpuMemory": 16, "nvlinks": 17, "deadline": 0.5,
+    }  # fmt: skip
+    changes = {"without": ["fork", "disk"], "mounts": ["/data"], "xids": [79, 48],
+               "prolog": False, "epilog": False, "sweep": ["/scratch"]}  # fmt: skip
+    found = settings(
+        nodes=[{"hosts": "cn01", "Gres": [{"Count": 2, "AutoDetect": "nvml"}]}, {"hosts": "cn02"}],
+        healthCheck={"by": "slurmstack", "limits": limits, **changes},
+    )
+    assert config("cn01", found, HARDWARE) == {
+        "node": "cn01", "deadline": 0.5, "disk": {"/var": 7}, "mounts": ["/data"], "memory": 11,
+        "zombies": 12, "fork": 13, "clock": 14, "link_flaps": 15, "gpu_memory": 16,
+        "gpus": {"count": 2, "type": None, "more": False, "nvlinks": 17}, "xids": [48, 79],
+        "infiniband": {"ports": None, "rate": None}, "without": ["disk", "fork"],
+        "prolog": False, "epilog": False, "sweep": ["/scratch"],
+    }  # fmt: skip
+    assert config("cn02", found, HARDWARE)["gpus"] is None
+    # Neither is asked for: nothing runs before or after jobs.
+    assert not [*with_jobs(found)]
+    after = settings(healthCheck={"by": "slurmstack", "prolog": False})
+    assert [(it.parameter, it.after_site) for it in with_jobs(after)] == [
+        ("Prolog", False), ("Epilog", True),
+    ]  # fmt: skip
+    before = settings(healthCheck={"by": "slurmstack", "epilog": False})
+    assert [it.parameter for it in with_jobs(before)] == ["Prolog"]
 
 
 @pytest.mark.parametrize(
