@@ -118,11 +118,17 @@ def _parameter(it: Parameter, settings: Settings | None) -> Explained:
         daemons=_daemons(it),
         needs=_EFFECT[it.needs] + (f"; restarted: {', '.join(it.restart)}" if it.restart else ""),
         slurm_default={None: "not known here", "": "none"}.get(own, own or ""),
-        our_default=str(field.default) if field is not None and field.default else "",
+        our_default=_our_default(field),
         now=_now(it, settings),
         example=f"{it.name}: {value}",
         note="; ".join(filter(None, notes)),
     )
+
+
+def _our_default(field: FieldInfo | None) -> str:
+    if field is None or field.is_required() or not field.default:
+        return ""
+    return str(field.default)
 
 
 def _place(it: Parameter) -> tuple[str, FieldInfo | None]:

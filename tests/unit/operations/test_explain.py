@@ -53,6 +53,40 @@ def test_what_a_change_needs_and_whom_it_restarts() -> None:
     assert one("slurmdbd.conf:MessageTimeout").daemons == "slurmdbd"
 
 
+def test_who_runs_by_it() -> None:
+    assert one("SlurmctldPort").daemons == "slurmctld, slurmrestd"
+    assert one("SlurmctldPort").needs.endswith("; restarted: slurmctld, slurmrestd")
+    assert one("slurm.conf:JobRequeue").daemons == "slurmctld, slurmd"
+
+
+def test_what_it_is_now_and_without_a_word() -> None:
+    assert one("slurm.ReturnToService").now == one("ReturnToService").our_default == "1"
+    assert one("ReturnToService", slurm={"ReturnToService": 0}).now == "0"
+    extra = {"jobrequeue": "0"}
+    assert one("slurm.conf:JobRequeue", slurm={"extra": extra}).now == "0"
+    assert one("slurm.conf:JobRequeue").now == "not set: Slurm's own default"
+    # Of other files the settings are no word for word.
+    assert one("slurm.conf PartitionName:MaxTime").now == ""
+    # What has no default must be said by the site.
+    assert one("slurm.conf PartitionName:Nodes").our_default == ""
+    assert one("slurm.conf PartitionName:MaxTime").our_default == "UNLIMITED"
+    assert one("slurm.conf:AccountingStorageBackupHost").slurm_default == "none"
+
+
+def test_kinds_examples_and_files_are_told() -> None:
+    weight = one("slurm.conf NodeName:Weight")
+    assert weight.file == "slurm.conf, on NodeName lines"
+    assert (weight.kind, weight.example) == ("int32", "Weight: 1")
+    proctrack = one("ProctrackType")
+    assert (proctrack.file, proctrack.kind) == ("slurm.conf", "plugin of proctrack")
+
+
+def test_since_when_and_until_when() -> None:
+    assert one("BackupController").note == "it is a second SlurmctldHost; until 24.11"
+    since = next(it for it in table("slurm.conf").values() if it.since and not it.until)
+    assert "since 2" in one(f"slurm.conf:{since.name}").note
+
+
 def test_of_several_files_each_is_told() -> None:
     found = explain("MessageTimeout")
     assert isinstance(found, list)
@@ -77,8 +111,9 @@ def test_a_setting_of_ours_is_told_by_its_page() -> None:
     [("MesageTimeout", "MessageTimeout"), ("slurmstack:exclude", "excluded"), ("rest.prt", "")],
 )
 def test_a_slip_is_told_with_the_nearest(name: str, near: str) -> None:
-    with pytest.raises(Refused, match=f"{name}: no such setting.*{near}"):
+    with pytest.raises(Refused, match=f"{name}: no such setting.*{near}") as error:
         explain(name)
+    assert ("did you mean" in str(error.value)) == bool(near)
 
 
 def test_the_defaults_are_of_parameters_in_the_table() -> None:

@@ -82,6 +82,20 @@ def test_a_job_that_runs_and_the_end_of_its_output() -> None:
     assert shown.endswith("\n  output    /tmp/x.4\n    epoch 1\n     loss 0.3")
 
 
+def test_a_job_that_has_just_ended() -> None:
+    """slurmctld knows it for MinJobAge more."""
+    text = WAITS.format(reason="NonZeroExitCode").replace("PENDING", "FAILED")
+    text = text.replace("ExitCode=0:0", "ExitCode=1:0").replace("RunTime=00:00", "RunTime=00:07")
+    text = text.replace("StartTime=Unknown", "StartTime=2026-01-31T07:00:00")
+    shown = told(text)
+    assert "\n  state     FAILED, exit 1:0\n" in shown
+    assert "started 2026-01-31T07:00:00, runs 00:07:00" in shown
+
+
+def test_a_job_of_which_nobody_knows_when_it_starts() -> None:
+    assert "expected" not in told(WAITS.format(reason="Resources") + "start N/A (null)\n")
+
+
 def test_a_job_that_is_in_accounting_alone() -> None:
     assert (
         told(ENDED)

@@ -159,7 +159,11 @@ def test_nodes_that_drain_first() -> None:
         unit = Unit("slurmd.service", drain_keys=(f"Gres=gpu:{gpus}",))
         return Bundle(name, "slurmd", [Withdrawal("drain", "true"), unit])
 
-    it = planned([node(name, 8) for name in NODES], [node(name, 4) for name in NODES])
+    def more(text: str) -> list[Bundle]:
+        return [Bundle(name, "system", [File("/etc/x", text)]) for name in NODES]
+
+    it = planned([*(node(name, 8) for name in NODES), *more("a")],
+                 [*(node(name, 4) for name in NODES), *more("b")])  # fmt: skip
     assert "cn[01-08] drained first, given back afterwards (drain-key Gres)" in said(it)
     assert it.as_dict()["drained"] == [{"nodes": "cn[01-08]", "because": ["drain-key Gres"]}]
 
@@ -168,8 +172,8 @@ def test_nodes_that_come_and_go() -> None:
     old, new = NODES[:-1], NODES[1:]
     it = planned([slurmctld(conf(nodes=old)), *map(slurmd, old)],
                  [slurmctld(conf(nodes=new)), *map(slurmd, new)])  # fmt: skip
-    assert "cn08 node added: started: slurmd" in said(it)
-    assert "cn01 node removed: stopped: slurmd" in said(it)
+    assert "cn08 node added: started: slurmd\n" in said(it)
+    assert "cn01 node removed: stopped: slurmd\n" in said(it)
     assert "cn08 slurm.conf node cn08: reconfigure" in said(it)
     assert {(d.nodes, d.deed) for d in it.daemons if d.unit == "slurmd.service"} == {
         (("cn01",), "stopped"), (("cn08",), "started"),
@@ -238,12 +242,12 @@ def test_steps_as_engines_tell_them() -> None:
         return {"urn": urn + name, "op": "create", "newState": {"inputs": inputs, "parent": "p"}}
 
     told: list[dict[str, Any]] = [
+        {"urn": "urn:pulumi:prod::slurmstack::pulumi:pulumi:Stack::x", "op": "update"},
         step("cn01-slurmd", "slurmstack-bundle 1\n[secret]\nend\n"),
         step("cn01-munge-key", "[secret]"),
         step("cn01-munge-staged", unknown),
         step("cn01-node", "#!/bin/sh\n"),
         step("munge-credential", None),
-        {"urn": "urn:pulumi:prod::slurmstack::pulumi:pulumi:Stack::x", "op": "update"},
     ]
     key = sealed(Bundle("cn01", "munge-key", [File("/k", "x\n")]))
     left = {"cn01-slurmd": slurmd("cn01"), "cn01-munge-key.sealed": key}
@@ -257,6 +261,97 @@ def test_steps_as_engines_tell_them() -> None:
     }
     assert found["cn01-slurmd"].new == slurmd("cn01")
     assert found["cn01-munge-key"].new == key
+    assert {it.parent for it in found.values()} == {"p"}
+
+
+def test_steps_that_take_away() -> None:
+    """Of one that is made anew, the half that deletes brings nothing."""
+    urn = "urn:pulumi:prod::slurmstack::slurmstack:components:X$command:remote:Command::"
+    old, key = slurmd("cn01"), sealed(Bundle("cn01", "munge-key", [File("/k", "x\n")]))
+    before = State({"cn01-slurmd": old, "cn01-munge-key": key}, {}, "",
+                   frozenset({"cn01-munge-key"}), {urn + "cn01-munge-key": "p"})  # fmt: skip
+    told = [
+        {"urn": f"{urn}cn01-slurmd", "op": "delete-replaced", "diffReasons": ["connection"]},
+        {"urn": f"{urn}cn01-munge-key", "op": "delete"},
+    ]
+    slurmd_s, key_s = steps_of(told, before, {"cn01-slurmd": slurmd("cn01", "Port=1")})
+    assert (slurmd_s.old, slurmd_s.new, slurmd_s.inputs) == (old, None, ("connection",))
+    assert (slurmd_s.secret, slurmd_s.parent) == (False, "")
+    assert (key_s.old, key_s.new, key_s.secret, key_s.known) == (key, None, True, True)
+    assert key_s.parent == "p"
+
+
+def test_what_waits_for_others_is_the_new_node_s() -> None:
+    """Its key is known only in the run; whose it is is known from what else the node gets."""
+    steps = [
+        Step("urn:a", "cn09-slurmd", "create", new=slurmd("cn09")),
+        Step("urn:b", "cn09-munge-key", "create", known=False, secret=True),
+    ]
+    it = plan("prod", steps, State({"cn01-slurmd": slurmd("cn01")}, {}, ""))
+    assert it.targets == {"cn09": ("urn:a", "urn:b")}
+
+
+def test_a_role_comes_and_what_another_holds_stays() -> None:
+    def role(name: str, *parts: Part) -> Bundle:
+        return Bundle("cn01", name, parts)
+
+    unit, path = Unit("munge.service"), "/etc/shared"
+    one, other = role("a", unit, File(path, "")), role("b", unit, File(path, ""))
+    it = planned([other], [one, other])
+    assert [(change.kind, change.what, change.new) for change in it.changes] == [
+        ("role", "role a", "added")
+    ]
+    gone = planned([one, other], [other])
+    assert [(change.what, change.new, change.effect) for change in gone.changes] == [
+        ("role a", "removed", "no daemon")
+    ]
+    last = planned([one, slurmd("cn01")], [slurmd("cn01")])
+    assert "munge stopped" in said(last)
+
+
+def test_what_a_change_needs() -> None:
+    """The word of `needs`, by which programs choose when to apply it."""
+    a, b, c = "/etc/a", "/etc/b", "/etc/c"
+
+    def needs(*new: Part) -> dict[str, tuple[str, str]]:
+        units = [Unit("x.service", restart_on=(a, "package:pp")),
+                 Unit("y.service", reload_on=(b,), reload="true"),
+                 Command("forms", "true", on=(c,))]  # fmt: skip
+        every = [*(File(path, "") for path in (a, b, c)), Package("pp", "1"), Package("qq", "1")]
+
+        def bundle(parts: Sequence[Part]) -> Bundle:
+            changed = {part.key for part in parts}
+            kept = [part for part in every if part.key not in changed]
+            return Bundle("cn01", "r", [*kept, *units, *parts])
+
+        it = planned([bundle(())], [bundle(new)])
+        return {change.what: (change.needs.value, change.effect) for change in it.changes}
+
+    # Of two units of a role, the one that reads the file.
+    assert needs(File(a, "2")) == {a: ("restart", "x restarted")}
+    assert needs(File(b, "2")) == {b: ("reconfigure", "y reloaded")}
+    assert needs(File(c, "2")) == {c: ("nothing", "runs forms, no daemon")}
+    assert needs(Package("pp", "2")) == {"pp": ("restart", "x restarted")}
+    assert needs(Package("qq", "2")) == {"qq": ("nothing", "no daemon")}
+
+
+def test_a_node_s_own_line_is_held_against_its_own_slurmd() -> None:
+    """One slurmd is started anew; the other goes on by the old value until somebody does that."""
+
+    def cluster(port: int) -> list[Bundle]:
+        lines = "".join(f"NodeName={name} Port={port}\n" for name in ("cn01", "cn02"))
+        return [slurmctld(CLUSTER + lines), slurmd("cn01", f"Port={port}"), slurmd("cn02")]
+
+    it = planned(cluster(7001), cluster(7002))
+    told = {change.nodes: change.effect for change in it.changes if "Port" in change.what}
+    assert "restart of slurmd" in told["cn01",]
+    assert "slurmd with the next restart" in told["cn02",]
+
+
+def test_a_file_that_is_no_text_is_told_all_the_same() -> None:
+    it = planned([Bundle("ctl", "slurmctld", [File(CONF, b"MailProg=/\xff\n")])],
+                 [Bundle("ctl", "slurmctld", [File(CONF, b"MailProg=/a\n")])])  # fmt: skip
+    assert "MailProg" in said(it)
 
 
 def test_confined_to_some_nodes() -> None:

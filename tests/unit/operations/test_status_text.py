@@ -66,3 +66,78 @@ def test_ages_and_ends() -> None:
     assert "REST: 2 h old, ends 2026-12-05 (in 10 d), made anew" in screen
     assert "old: 2 d old, ENDED 2026-11-25" in screen
     assert "2 of the database, the newest 5 min old" in screen
+
+
+def said(status: Status) -> dict[str, str]:
+    """Label → its text, of a screen on which each has one line."""
+    return {line[:10].strip(): line[10:].strip() for line in lines(status)}
+
+
+def test_what_is_down_comes_first_and_loud() -> None:
+    status = found(0)
+    status.daemons = {"slurmctld": "active", "slurmdbd": "failed", "haproxy": "active"}
+    assert said(status)["daemons"] == "SLURMDBD FAILED; slurmctld, haproxy"
+    status.daemons = {"slurmctld": "inactive"}
+    assert said(status)["daemons"] == "SLURMCTLD INACTIVE"
+    status.daemons = {}
+    assert said(status)["daemons"] == "not known"
+
+
+def test_versions_are_told_of_whom() -> None:
+    status = found(0)
+    assert said(status)["versions"] == (
+        "slurmstack 0.1.0, Slurm 24.11.5 on sm02, slurmd 24.11.5 on 64 nodes"
+    )
+    status.versions = {"slurmstack": "0.1.0"}
+    assert said(status)["versions"] == "slurmstack 0.1.0"
+
+
+def test_who_did_what_last_and_what_was_seen() -> None:
+    status = found(0)
+    hours = {"time": "2026-11-25T19:00:00Z", "by": "bob"}
+    status.last = {"what": "node drain cn01", "by": "anna", "time": NOW, "result": "stopped: x"}
+    status.drift = {**hours, "nodes": {"cn01": 1, "cn02": 2}}
+    status.validated = {**hours, "nodes": 3, "failed": ["cn01", "cn03"]}
+    told = said(status)
+    assert told["last"] == "node drain cn01 by anna, 0 s ago: stopped: x"
+    assert told["drift"] == "3 things on cn[01-02], 2 h ago (by bob)"
+    assert told["validated"] == "3 nodes, cn[01,03] failed, last 2 h ago"
+    status.last, status.validated = {}, {**hours, "nodes": 3, "failed": []}
+    status.drift = {**hours, "nodes": {}}
+    told = said(status)
+    assert told["last"] == "nothing was noted"
+    assert told["drift"].startswith("nothing differs, 2 h ago")
+    assert "all well" in told["validated"]
+    status.drift, status.validated = None, None
+    assert "nobody has looked" in said(status)["drift"]
+    assert "validated" not in said(status)
+
+
+def test_nodes_and_jobs_with_their_reasons() -> None:
+    status = found(0)
+    status.nodes = [
+        NodesAlike("cn01", 1, "drain", "fan", "anna@admin01"), NodesAlike("cn02", 1, "down", "x"),
+        NodesAlike("cn[03-64]", 62, "idle", "", "nobody"),
+    ]  # fmt: skip
+    screen = lines(status)
+    at = next(number for number, line in enumerate(screen) if line.startswith("nodes"))
+    assert [line[10:].strip() for line in screen[at : at + 3]] == [
+        "1 drain  cn01: fan (anna@admin01)", "1 down  cn02: x", "62 idle  cn[03-64]",
+    ]  # fmt: skip
+    status.waiting = {"Resources": 1000}
+    assert said(status)["jobs"] == "60 running, 1000 pending; waiting for: 1000 Resources"
+    status.waiting = {}
+    assert said(status)["jobs"] == "60 running, 1000 pending"
+    status.jobs = {}
+    assert said(status)["jobs"] == "none"
+
+
+def test_a_key_or_a_dump_of_a_time_that_is_not_known() -> None:
+    status = found(0)
+    status.keys = [Thing("munge")]
+    status.dumps = [Thing("a"), Thing("b", AT - 300)]
+    told = said(status)
+    assert told["keys"] == "munge: of a time not known, no end"
+    assert told["dumps"] == "1 of the database, the newest 5 min old"
+    status.keys, status.dumps = [], [Thing("a")]
+    assert (said(status)["keys"], said(status)["dumps"]) == ("not known", "none of the database")
