@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from remote.bundle import Bundle, Directory, File
 from remote.contact import ContactError, Reply
 from remote.host import Host
 from settings import parse
+from settings.hostlist import fold
 from templates.rendering import render
 from tests.unit.components.test_cluster import bare
 
@@ -167,6 +169,27 @@ def test_nodes_on_which_the_same_differs_are_one_row() -> None:
     assert "cn[65-66]: not asked: connect: refused; see" in text
     assert "64 hosts compared, 256 differences on 64, 2 not asked" in text
     assert max(map(len, text.splitlines())) <= 100
+
+
+def test_what_differs_otherwise_is_a_row_of_its_own() -> None:
+    def rows(*findings: Finding) -> list[str]:
+        return [fold(nodes) for _, nodes in drift_report.alike(list(findings))]
+
+    diffs = [("--- deployed", "+++ NODE", "@@ -1 +1 @@", "-a", line) for line in ("+b", "+c")]
+    first = Finding("cn01", "file", "/etc/x", "content", "slurmd", diff=diffs[0])
+    same = replace(first, node="cn02")
+    assert rows(first, same) == ["cn[01-02]"]
+    for other in (
+        replace(same, name="/etc/y"), replace(same, kind="link"), replace(same, found="missing"),
+        replace(same, role="login"), replace(same, diff=diffs[1]),
+    ):  # fmt: skip
+        assert rows(first, other) == ["cn01", "cn02"]
+    # The controller's own words about each of two nodes.
+    resumes = [
+        Finding(node, "node", node, "DOWN", command=f"scontrol update {node}", where="ctl")
+        for node in ("cn01", "cn02")
+    ]
+    assert rows(*resumes) == ["cn01", "cn02"]
 
 
 def test_nothing_differs_is_one_line() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from io import StringIO
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from components.accounting.slurmdbd import OBJECTS
-from operations.plan_text import markdown, text
+from operations.plan_text import headline, markdown, text
 from operations.planned import Plan
 from operations.planning import plan
 from operations.preview import State, Step, steps_of
@@ -270,7 +271,7 @@ def test_steps_that_take_away() -> None:
     old, key = slurmd("cn01"), sealed(Bundle("cn01", "munge-key", [File("/k", "x\n")]))
     before = State({"cn01-slurmd": old, "cn01-munge-key": key}, {}, "",
                    frozenset({"cn01-munge-key"}), {urn + "cn01-munge-key": "p"})  # fmt: skip
-    told = [
+    told: list[dict[str, Any]] = [
         {"urn": f"{urn}cn01-slurmd", "op": "delete-replaced", "diffReasons": ["connection"]},
         {"urn": f"{urn}cn01-munge-key", "op": "delete"},
     ]
@@ -314,10 +315,16 @@ def test_what_a_change_needs() -> None:
     a, b, c = "/etc/a", "/etc/b", "/etc/c"
 
     def needs(*new: Part) -> dict[str, tuple[str, str]]:
-        units = [Unit("x.service", restart_on=(a, "package:pp")),
-                 Unit("y.service", reload_on=(b,), reload="true"),
-                 Command("forms", "true", on=(c,))]  # fmt: skip
-        every = [*(File(path, "") for path in (a, b, c)), Package("pp", "1"), Package("qq", "1")]
+        units: list[Part] = [
+            Unit("x.service", restart_on=(a, "package:pp")),
+            Unit("y.service", reload_on=(b,), reload="true"),
+            Command("forms", "true", on=(c,)),
+        ]
+        every: list[Part] = [
+            *(File(path, "") for path in (a, b, c)),
+            Package("pp", "1"),
+            Package("qq", "1"),
+        ]
 
         def bundle(parts: Sequence[Part]) -> Bundle:
             changed = {part.key for part in parts}
@@ -360,6 +367,75 @@ def test_confined_to_some_nodes() -> None:
     assert it.nodes == ("cn02", "cn07")
     assert it.targets == {"cn02": ("urn::cn02-slurmd",), "cn07": ("urn::cn07-slurmd",)}
     assert [daemon.nodes for daemon in it.daemons] == [("cn02", "cn07")]
+
+
+def test_the_plan_for_programs() -> None:
+    """docs/plan.md has these names."""
+    old, new = "24.11.5-4", "24.11.6-1"
+    it = planned([slurmctld(conf()), slurmd("cn01", version=old)],
+                 [slurmctld(conf(90)), slurmd("cn01", version=new)])  # fmt: skip
+    job = {"id": "7", "user": "al", "state": "RUNNING", "nodes": "cn01", "partition": "main"}
+    told = replace(it, jobs=(job,), refused=("no",), unasked=None, digests={"state": "ab"})
+    assert told.as_dict() == {
+        "version": 1, "stack": "prod", "nodes": "cn01,ctl", "reconfigured": "", "drained": [],
+        "jobs": [job], "refused": ["no"], "unasked": None, "digests": {"state": "ab"},
+        "changes": [
+            {
+                "nodes": "cn01", "kind": "package", "what": "slurmd", "old": old, "new": new,
+                "needs": "restart", "effect": "slurmd restarted",
+            },
+            {
+                "nodes": "cn01,ctl", "kind": "parameter", "what": "slurm.conf MessageTimeout",
+                "old": "60", "new": "90", "needs": "reconfigure",
+                "effect": "reconfigure, jobs keep running",
+            },
+        ],
+        "daemons": [
+            {"nodes": "ctl", "unit": "slurmctld.service", "deed": "reloaded", "because": [CONF],
+             "sure": True},
+            {"nodes": "cn01", "unit": "slurmd.service", "deed": "restarted",
+             "because": ["package:slurmd"], "sure": True},
+        ],
+    }  # fmt: skip
+    assert it.as_dict()["jobs"] is None
+
+
+def test_the_plan_for_a_comment_and_for_a_terminal() -> None:
+    it = planned([slurmctld(conf()), slurmd("cn01")], [slurmctld(conf(90)), slurmd("cn01")])
+    job = {"id": "7", "user": "al", "state": "RUNNING", "nodes": "cn01", "partition": "main"}
+    asked = replace(it, jobs=(job,) * 21, refused=("ctl: job 7 runs",))
+    assert markdown(asked).splitlines()[:16] == [
+        "### stack prod: 1 change on 1 node (ctl)",
+        "",
+        "| nodes | change | what it needs |",
+        "|---|---|---|",
+        "| cn01,ctl | slurm.conf MessageTimeout 60 → 90 | reconfigure, jobs keep running |",
+        "",
+        "| nodes | daemons |",
+        "|---|---|",
+        "| ctl | slurmctld reconfigured (/etc/slurm/slurm.conf) |",
+        "| cn01 | take the configuration anew from slurmctld, no restart |",
+        "",
+        "**Would be refused:** ctl: job 7 runs",
+        "",
+        "jobs on these nodes now: 21, 20 of them named",
+        "- cn01: 7 al running main",
+        "- cn01: 7 al running main",
+    ]
+    assert markdown(asked).count("- cn01: 7") == said(asked).count("cn01 7 al running main") == 20
+    assert "would be refused: ctl: job 7 runs" in said(asked)
+    alone = replace(it, jobs=())
+    for shown in (markdown(alone), said(alone)):
+        assert "no job is on these nodes now" in shown
+    unasked = replace(it, jobs=(job,), unasked="ctl: connect: refused")
+    for shown in (markdown(unasked), said(unasked)):
+        assert "obs not asked for: ctl: connect: refused" in shown
+        assert "running" not in shown.replace("jobs keep running", "")
+    two = planned(
+        [slurmctld(conf()), slurmd("cn01")], [slurmctld(conf(90, 9)), slurmd("cn01", "a")]
+    )
+    assert headline(two).startswith("stack prod: ")
+    assert headline(two).endswith(" changes on 2 nodes (cn01,ctl)")
 
 
 def test_no_change() -> None:

@@ -209,6 +209,17 @@ def test_nodes_of_one_word_stand_on_one_line() -> None:
         "3 proven"]  # fmt: skip
 
 
+def test_what_is_said_of_no_node_and_why_one_failed() -> None:
+    found = run(
+        Word("scancel", "", "failed"), Word("slurmrestd", "", "failed", "401"),
+        Word("srun", "cn02", "failed", "no route"), Word("srun", "cn01", "proven"),
+    )  # fmt: skip
+    assert list(validate_text.lines(found))[1:] == [
+        "  failed    scancel", "  failed    slurmrestd: 401", "  failed    srun: cn02; no route",
+        "  proven    srun: cn01", "3 failed, 1 proven",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("level", [0, 1, 2])
 @pytest.mark.parametrize("whole", [True, False])
 def test_the_script_is_read_by_the_shell(level: int, whole: bool) -> None:
