@@ -194,10 +194,11 @@ def nodes(text: str) -> Iterator[Node]:
         head = re.sub(r" (State|SlurmdStartTime)=", r"\n\1=", head)
         block = f"{head}\n{mark.strip()}{reason}"
         (state,) = node_states.states(block).values()
+        flags = "+".join(sorted(state.flags - {"NOT_RESPONDING"})).lower()
         yield Node(
             state.name,
             kind(state),
-            "+".join(sorted(state.flags)).lower() + ("" if state.answers else ", not responding"),
+            flags + ("" if state.answers else ", not responding"),
             drain.without_owner(state.reason),
             drain.owner(state) or state.by,
             Share(int(fields.get("CPUAlloc", 0)), int(fields.get("CPUTot", 0))),

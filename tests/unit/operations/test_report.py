@@ -5,13 +5,25 @@ from __future__ import annotations
 import html.parser
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from operations.figures import read
 from operations.past import Deed
 from operations.refused import Refused
-from operations.report import Group, Report, Share, fabric, holdings, jobs, nodes, page
+from operations.report import (
+    Group,
+    Report,
+    Share,
+    _ago,
+    _short,
+    fabric,
+    holdings,
+    jobs,
+    nodes,
+    page,
+)
 from operations.validations import Standing
 from settings import parse
 from tests.unit.operations.test_status_text import found as a_status
@@ -101,6 +113,48 @@ def test_nodes_are_read() -> None:
     assert a_report().gpus == Share(3, 16)
 
 
+def test_states_are_counted_and_shown_as_slurm_has_them() -> None:
+    told = {node.name: (node.state, node.reason, node.by) for node in nodes(NODES)}
+    assert told["cn01"] == ("mixed", "", "")
+    assert told["cn03"] == ("idle, not responding", "", "")
+    assert told["cn04"] == ("down, not responding", "Not responding", "slurm")
+    kinds = a_report().kinds
+    assert {kind: number for kind, number in kinds.items() if number} == {
+        "busy": 1, "drained": 1, "silent": 1, "down": 1,
+    }  # fmt: skip
+    assert [Share(64, 224).percent, Share(0, 8).percent, Share(0, 0).percent] == [29, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [
+        ("IDLE", "idle"), ("IDLE+RESERVED", "idle"), ("ALLOCATED", "busy"), ("COMPLETING", "busy"),
+        ("MIXED+DRAIN", "drained"), ("UNKNOWN", "unknown"), ("UNKNOWN*", "silent"),
+        ("DOWN+DRAIN", "down"), ("FAIL", "down"), ("ERROR", "down"), ("IDLE+INVALID_REG", "down"),
+    ],
+)  # fmt: skip
+def test_what_a_node_s_state_comes_to(state: str, wanted: str) -> None:
+    (node,) = nodes(f"node NodeName=cn01 State={state} CPUTot=4\n")
+    assert node.kind == wanted
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(5400, "90 min"), (7200, "2 h"), (86400, "24 h"), (2 * 86400, "2 days")],
+)
+def test_how_long(seconds: int, told: str) -> None:
+    assert _ago(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(950, "950"), (2.25, "2.2"), (9999, "9999"), (12500, "12.5k"), (2e6, "2.0M"), (3.1e9, "3.1G"),
+     (4e12, "4.0T")],
+)  # fmt: skip
+def test_figures_in_few_characters(value: float, told: str) -> None:
+    assert _short(value) == told
+
+
 def test_a_job_may_have_any_name() -> None:
     (job,) = jobs(NODES)
     assert (job.number, job.nodes, job.name) == ("17", "cn[01-02]", "a|b<script>")
@@ -132,6 +186,39 @@ def test_the_fabric_is_a_tree_of_switches() -> None:
     assert [(it.name, [node.name for node in it.nodes]) for it in top.below] == [
         ("leaf1", ["cn01"]), ("leaf2", ["cn02"]),
     ]  # fmt: skip
+    # One that slurmctld does not know (yet) is in no picture of what it says.
+    (alone,) = fabric(declared, {"cn02": read["cn02"]})
+    assert [len(it.nodes) for it in alone.below] == [0, 1]
+
+
+def answered(word: str, label: str, *series: tuple[str, list[list[Any]]]) -> str:
+    result = [{"metric": {label: name}, "values": values} for name, values in series]
+    return f"{word} {json.dumps({'data': {'result': result}})}"
+
+
+def test_figures_that_are_no_parts_of_a_sum_are_lines() -> None:
+    """A node in two states is not two nodes: lines beside each other, on one scale."""
+    text = answered(
+        "nodes", "state", ("idle", [[1300, "4"], [1360, "4"]]), ("drain", [[1360, "2"]])
+    )
+    (drawing,) = read(text, 600, 60)
+    idle, drain = drawing.lines
+    assert (drawing.top, drawing.stacked) == (4, False)
+    assert [run.split() for run in idle.runs] == [["480.0,0.0", "540.0,0.0", "600.0,0.0"]]
+    assert [run.split() for run in drain.runs] == [["540.0,75.0", "600.0,75.0"]]
+
+
+def test_what_are_too_many_lines_is_one() -> None:
+    def drawn(number: int) -> list[tuple[str, float | None]]:
+        many = [(f"r{it}", [[1360, str(100 - it)]]) for it in range(number)]
+        (drawing,) = read(answered("reasons", "reason", *many), 600, 60)
+        return [(line.name, line.last) for line in drawing.lines]
+
+    assert drawn(8)[-1] == ("r7", 93)
+    assert drawn(10)[-2:] == [("r6", 94), ("others", 93 + 92 + 91)]
+    alone = answered("reasons", "reason", ("r", [[1360, "0"]]))
+    (nothing,) = read(alone, 600, 60)
+    assert nothing.top == 1
 
 
 def test_what_was_not_seen_is_not_drawn() -> None:
@@ -146,6 +233,8 @@ def test_what_was_not_seen_is_not_drawn() -> None:
         "390.0,135.0", "420.0,135.0", "450.0,0.0", "450.0,30.0", "420.0,150.0", "390.0,150.0",
     ]  # fmt: skip
     assert second.split()[2] == "600.0,75.0"
+    # Lines of curl's own that are no answer.
+    assert len(list(read(f"warning\n{ANSWER}", 1200, 60))) == 1
     assert list(read("jobs {}\nnodes " + json.dumps({"data": {"result": []}}), 1200, 60)) == []
     with pytest.raises(Refused, match="no JSON for jobs"):
         list(read("jobs <html>", 1200, 60))
