@@ -90,11 +90,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
         [
             Guard(
                 "jobs-known",
-                render(
-                    "compute/jobs-known.sh",
-                    defaults=DEFAULTS,
-                    server=f"{controller.address}:{settings.slurm.SlurmctldPort}",
-                ),
+                render("compute/jobs-known.sh", defaults=DEFAULTS, server=server(settings)),
                 timeout=120,
             ),
             _service(node, settings, server(settings)),

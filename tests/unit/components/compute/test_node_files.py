@@ -516,6 +516,34 @@ def test_slurmd_is_stopped_while_it_hands_over_to_a_new_process(tmp_path: Path) 
     assert stop.wait(timeout=20) == 0
 
 
+@pytest.mark.parametrize("port", ["6817", "6820-6830"])
+def test_only_a_controller_that_moves_is_asked_for_jobs(tmp_path: Path, port: str) -> None:
+    """Nodes ask the first port of a range; asked or not, there is one word for where it is."""
+
+    def guard(address: str, defaults: str = "") -> tuple[int, str]:
+        found = settings(hosts={**HOSTS, "ctl": address}, slurm={"SlurmctldPort": port})
+        bundle = compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE))
+        (part,) = (it for it in bundle.parts if isinstance(it, Guard) and it.name == "jobs-known")
+        (own,) = (str(it.content) for it in bundle.parts
+                  if isinstance(it, File) and it.path == "/etc/default/slurmd")  # fmt: skip
+        (tmp_path / "defaults").write_text(defaults or own)
+        script = part.script.replace("/etc/default/slurmd", str(tmp_path / "defaults"))
+        place = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        done = subprocess.run(["sh", "-c", script], env=place, capture_output=True, text=True)
+        return done.returncode, done.stderr
+
+    for name, text in (("ps", "echo 'slurmstepd: [7.batch]'"), ("scontrol", "exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    assert guard("10.73.0.10") == (0, "")
+    assert guard("10.73.0.10", "# not deployed yet\n") == (0, "")
+    code, said = guard("10.73.0.10", 'SLURMD_OPTIONS="--conf-server 10.73.0.9:6817"\n')
+    first = port.partition("-")[0]
+    assert code == 1
+    assert f"moves from 10.73.0.9:6817 to 10.73.0.10:{first}, which does not know" in said
+    assert "run here: 7." in said
+
+
 OWN = {"by": "slurmstack", "limits": {"freeDisk": {"/": 100}}, "mounts": ["/data"]}
 
 
