@@ -8,6 +8,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pulumi import automation
+from pulumi.automation._cmd import CommandResult
 
 from operations import apply, plan
 from operations.plan import NoPlan, Planned, load, refuse_if_moved, save
@@ -176,3 +178,39 @@ def test_who_holds_a_lock() -> None:
     text = "error: the stack is currently locked\n  file:///s: created by anna@ctl (pid 7)\n"
     assert apply._lock(text) == "file:///s: created by anna@ctl (pid 7)"
     assert apply._lock("error: something else") == "something else"
+
+
+@pytest.mark.parametrize("confined", [True, False])
+def test_a_plan_for_some_nodes_does_nothing_for_others(
+    confined: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[dict[str, Any]] = []
+    stack = SimpleNamespace(up=lambda **words: ran.append(words))
+    monkeypatch.setattr(automation.Stack, "select", lambda *_: stack)
+    monkeypatch.setattr(apply, "_Workspace", lambda **_: None)
+    what = replace(planned(targets={"cn01": ("urn:a", "urn:b"), "cn02": ("urn:c",)}))
+    apply.up(replace(what, confined=confined), lambda _: None)
+    (words,) = ran
+    assert words["target"] == (["urn:a", "urn:b", "urn:c"] if confined else None)
+    assert words["show_secrets"] is False
+
+
+def test_a_run_that_failed_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What went wrong where was said when it did."""
+
+    def fails(said: bool) -> Any:
+        def up(on_event: Any, **_: Any) -> None:
+            if said:
+                on_event(event(res_op_failed_event=of("urn::cn01-slurmd")))
+            result = CommandResult("", "error: the engine's own words\n", 255)
+            raise automation.CommandError(result)
+
+        return SimpleNamespace(up=up)
+
+    monkeypatch.setattr(apply, "_Workspace", lambda **_: None)
+    for said, wanted in ((True, "not all of it was done"), (False, "the engine's own words")):
+        stack = fails(said)
+        monkeypatch.setattr(automation.Stack, "select", lambda *_, it=stack: it)
+        with pytest.raises(apply.NotApplied) as error:
+            apply.up(planned(targets={"cn01": ("urn::cn01-slurmd",)}), lambda _: None)
+        assert str(error.value).endswith(wanted)

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+import operations.check
 from components.host.precheck import guard, precheck
 from operations.check import HostReport, judge, table
 from operations.check import _disagreements as disagreements
 from operations.check import _facts as facts
+from remote.contact import ContactError, Reply
+from remote.host import Host
 from settings import Settings, parse
 from tests.unit.settings.test_settings import lab
 
@@ -244,6 +247,27 @@ def test_nothing_is_compared_with_a_controller_that_did_not_answer() -> None:
     disagreements(reports, with_people())
     assert reports["ctl"].warns == []
     assert reports["cn01"].fails == []
+
+
+def test_a_host_that_does_not_answer_fails_and_a_lost_one_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hosts = {
+        "ctl": Host("ctl", "10.73.0.10", ""), "cn01": Host("cn01", "10.73.0.21", ""),
+        "cn02": Host("cn02", "10.73.0.22", "", lost=True),
+    }  # fmt: skip
+
+    async def run(asked: list[Host], script: Any, **_: Any) -> dict[str, Any]:
+        assert [host.name for host in asked] == ["ctl", "cn01"]
+        assert "cn01" in script(hosts["cn01"])
+        refused = ContactError(hosts["cn01"], "connect", "refused", "see that it is up")
+        return {"ctl": Reply(told(), "", 0), "cn01": refused}
+
+    monkeypatch.setattr(operations.check, "run_on_hosts", run)
+    found = operations.check.check(SETTINGS, hosts)
+    assert found["cn01"].fails == ["connect: refused; see that it is up"]
+    assert found["ctl"].values["kernel"] == "5.15"
+    assert set(found) == {"ctl", "cn01"}
 
 
 def test_a_host_in_a_few_lines() -> None:

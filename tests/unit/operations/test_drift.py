@@ -14,6 +14,7 @@ from rich.console import Console
 
 from components.accounting.slurmdbd import RECONCILE
 from operations import drift, drift_report
+from operations.cluster import Cluster
 from operations.drift import Finding, NotFixed, Report, chosen, judge, script
 from operations.stack import Applied
 from remote.bundle import Bundle, Directory, File
@@ -138,6 +139,49 @@ def test_only_what_was_chosen_is_put_right() -> None:
     for words in ("", ",", "files,daemons"):
         with pytest.raises(NotFixed, match="expected some of packages, users, "):
             drift.kinds(words)
+
+
+def test_only_their_bundles_are_applied_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = [
+        Applied("urn:a", "cn01", "slurmd", "", ""), Applied("urn:b", "cn01", "system", "", ""),
+        Applied("urn:c", "cn02", "slurmd", "", ""),
+    ]  # fmt: skip
+    (tmp_path / "Pulumi.lab.yaml").write_text("config: {}\n")
+    ran: list[Any] = []
+    monkeypatch.setattr(drift, "wish", lambda names, _: ran.append(names))
+    monkeypatch.setattr(drift, "up", lambda _, yes, urns: ran.append((yes, urns)))
+    monkeypatch.setattr(Cluster, "file", lambda _: None)
+    findings = [Finding("cn01", "file", name, "missing", "slurmd") for name in ("/a", "/b")]
+    drift.fix(findings, held, Cluster(settings(), tmp_path, "lab"), True)
+    assert ran == [["slurmd@cn01"], (True, ["urn:a"])]
+
+
+def test_who_is_asked_and_the_controller_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = [Applied(f"urn:{name}", name, "slurmd", "", "") for name in ("ctl", "cn01", "cn02")]
+    hosts = {
+        "ctl": Host("ctl", "10.0.0.1", ""), "cn01": Host("cn01", "10.0.0.2", ""),
+        "cn02": Host("cn02", "10.0.0.3", "", lost=True), "cn03": Host("cn03", "10.0.0.4", ""),
+    }  # fmt: skip
+    asked: list[list[str]] = []
+
+    def ask(wanted: list[Host], text: Any, report: Report) -> dict[str, str]:
+        asked.append([host.name for host in wanted])
+        if wanted and wanted[0].name == "ctl":
+            # It is shown what the others' munged encoded.
+            assert "\ncn01 MUNGE:x:\n" in text(wanted[0])
+        answer = "time T\nnode {}\nslurmstack-answer end\nfact state 6\nfact munge MUNGE:x:\n"
+        return {host.name: answer.format(host.name) for host in wanted}
+
+    monkeypatch.setattr(drift, "_ask", ask)
+    report = drift.look(settings(), hosts, held)
+    assert asked == [["cn01"], ["ctl"]]
+    assert report.failed == ["cn03: not deployed yet; pulumi up deploys it"]
+    assert report.compared == ["cn01", "ctl"]
+    asked.clear()
+    drift.look(settings(), hosts, held, ["cn01"])
+    assert asked == [["cn01"], []]
 
 
 def shown(report: Report, width: int = 100) -> str:
