@@ -586,6 +586,16 @@ def test_nothing_is_sent_to_a_lost_node(monkeypatch: pytest.MonkeyPatch) -> None
         assert (set(inputs) <= ignored) if is_lost else not ignored, name
 
 
+def test_a_lost_node_stops_no_component() -> None:
+    """What a role would put there needs what nobody knows of it any more."""
+    changes = everything()
+    changes["hosts"] = {"ctl": "10.73.0.10", "cn01": "10.73.0.21", "in": "10.73.0.12",
+                        "cn02": {"address": "10.73.0.22", "lost": True}}  # fmt: skip
+    _, outputs = deploy(**changes)
+    assert outputs["inventory"]["cn02"] == {"lost": True}
+    assert {"health", "acceptance", "slurmd"} <= {*outputs["inventory"]["cn01"]["roles"]}
+
+
 def test_a_lost_node_is_listed_as_such() -> None:
     hosts = {
         "ctl": "10.73.0.10",

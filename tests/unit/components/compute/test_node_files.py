@@ -419,6 +419,30 @@ def test_health_is_checked_of_gpus_that_are_no_stand_ins() -> None:
     assert "nvidia-smi" not in rules(standIn=True)
 
 
+def test_health_is_checked_of_the_fabric_where_it_is_declared() -> None:
+    found = settings(healthCheck={}, precheck={"infinibandRate": 400})
+    assert "|| check_hw_ib 400\n" in nhc_conf("cn01", found, HARDWARE)
+    assert "check_hw_ib" not in nhc_conf("cn01", settings(healthCheck={}), HARDWARE)
+
+
+@pytest.mark.parametrize(
+    ("gres", "wanted"),
+    [
+        ([{"Type": "h100", "Count": 8, "AutoDetect": "nvml"}], "h100"),
+        # Of two kinds, or of one that a person has typed, a card may have another name.
+        ([{"Type": "h100", "Count": 4, "AutoDetect": "nvml"},
+          {"Type": "a100", "Count": 4, "AutoDetect": "nvml"}], None),
+        ([{"Type": "h100", "File": "/dev/nvidia[0-7]"}], None),
+    ],
+)  # fmt: skip
+def test_cards_are_compared_by_name_where_the_driver_names_them(
+    gres: list[dict[str, Any]], wanted: str | None
+) -> None:
+    found = settings(**nodes(*gres), healthCheck={"by": "slurmstack"})
+    assert config("cn01", found, HARDWARE)["gpus"]["type"] == wanted
+    assert config("cn01", found, HARDWARE)["gpus"]["count"] == 8
+
+
 def test_health_is_checked_of_what_the_node_mounts() -> None:
     found = settings(storage={"home": {**SHARES["home"], "clients": "cn01"}}, healthCheck={})
     rule = "* || check_fs_mount_rw -f /home"

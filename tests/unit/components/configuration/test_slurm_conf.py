@@ -10,9 +10,16 @@ from typing import Any, get_args
 import pytest
 from slurmutils import slurmconfig
 
+from components.compute.nodes_fit import nodes_fit_bundle
 from components.configuration import served_files
 from components.configuration.plugins import plugin_files, plugins_are_there
-from components.configuration.slurm_conf import derived, parameters, restart_keys, slurm_conf
+from components.configuration.slurm_conf import (
+    derived,
+    parameters,
+    restart_keys,
+    slurm_conf,
+    together,
+)
 from settings import SettingsError, parse
 from settings.model import Hardware
 from settings.parameters import Daemon
@@ -287,3 +294,29 @@ def test_without_plugin_dir_plugins_lie_where_the_packages_have_them(
         for name in names:
             (tmp_path / name).touch()
     assert run().returncode == 0
+
+
+def test_what_slurmctld_and_slurmd_must_be_started_with_alike() -> None:
+    def of(**changes: Any) -> str:
+        slurm = {**whole_lab()["slurm"], **changes.pop("slurm", {})}
+        return together(parse({**whole_lab(), "slurm": slurm, **changes}))
+
+    nodes = whole_lab()["nodes"]
+    extra = [{**nodes[0], "extra": {"Port": 7001}}, *nodes[1:]]
+    found = [
+        of(), of(slurm={"SlurmdPort": "7000"}), of(slurm={"AuthInfo": "ttl=60"}), of(nodes=extra),
+    ]  # fmt: skip
+    assert len({*found}) == len(found)
+    for one in ({"MessageTimeout": 77}, {"SlurmctldParameters": "enable_configless"}):
+        assert of(slurm=one) == found[0], one
+
+
+def test_a_file_of_gres_is_judged_as_lines_of_nodes_are() -> None:
+    """Cores of a GPU are no word of slurm.conf, and make a node invalid all the same."""
+
+    def script(cores: str) -> str:
+        gpus = [{"Type": "a100", "File": "/dev/nvidia0", "Cores": cores}]
+        found = parse({**whole_lab(), "nodes": [{"hosts": "cn[01-02]", "Gres": gpus}]})
+        return nodes_fit_bundle("ctl", found, dict.fromkeys(found.compute, DGX)).render()
+
+    assert script("0") != script("0-1")

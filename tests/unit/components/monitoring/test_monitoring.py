@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import configparser
 import json
 from typing import Any
@@ -16,9 +17,10 @@ from components.monitoring.prometheus import monitoring_bundle, secrets_bundle
 from components.monitoring.targets import targets
 from components.packages.package_repository import package_files
 from remote.bundle import Bundle, File, Package, Unit
+from remote.reading import read
 from settings import Settings, parse
-from tests.unit.components.test_cluster import bare, commands, deploy
-from tests.unit.settings.test_rest import GOOD
+from tests.unit.components.test_cluster import Node, bare, commands, deploy, plain
+from tests.unit.settings.test_rest import GOOD, with_certificate
 
 HOSTS = {**bare()["hosts"], "mon": "10.73.0.15"}
 SALT = "s" * 21
@@ -64,6 +66,55 @@ def test_a_host_of_its_own_gets_the_servers() -> None:
     assert {"ctl-slurm-exporter", "ctl-node-exporter", "mon-node-exporter"} <= found
     assert not {"ctl-monitoring", "mon-slurm-exporter", "mon-slurmd"} & found
     assert outputs["cluster"]["monitoringUrl"] == "https://10.73.0.15:9090"
+
+
+def test_who_is_let_in_is_the_ca_that_the_monitoring_host_has_made() -> None:
+    """And whom it believes are the CAs of the exporters, host by host."""
+
+    class Made(Node):
+        def answer(self, name: str, inputs: dict[str, Any]) -> str:
+            answer = super().answer(name, inputs)
+            if not name.endswith(("-monitoring-tls", "-node-exporter")):
+                return answer
+            told = json.loads(answer)
+            der = base64.b64encode(f"the CA of {told['node']}".encode()).decode()
+            return json.dumps({**told, "facts": {"metrics-ca": der}})
+
+    def pem(host: str) -> str:
+        der = base64.b64encode(f"the CA of {host}".encode()).decode()
+        return f"-----BEGIN CERTIFICATE-----\n{der}\n-----END CERTIFICATE-----\n"
+
+    node, outputs = deploy(Made(), monitoring={"grafana": {}})
+    sent = {name: read(plain(it["stdin"])) for name, it in commands(node).items()
+            if name.endswith(("-node-exporter", "-monitoring", "-grafana"))}  # fmt: skip
+    for host in ("ctl", "cn01", "cn02"):
+        assert text(sent[f"{host}-node-exporter"], "client-ca.crt") == pem("ctl")
+    assert text(sent["ctl-monitoring"], "exporter-cas.crt") == "".join(
+        map(pem, ("cn01", "cn02", "ctl"))
+    )
+    assert text(sent["ctl-grafana"], "prometheus-ca.crt") == pem("ctl")
+    assert outputs["cluster"]["monitoringCa"] == pem("ctl")
+
+
+def test_what_the_product_knows_of_a_host_is_looked_at() -> None:
+    """Keys and certificates by age, where they are."""
+
+    def script(host: str, **changes: Any) -> str:
+        return text(node_exporter_bundle(host, settings({}, **changes), GOOD), "/host-metrics")
+
+    keys = ("/etc/slurm/slurm.jwks", "/etc/slurm/jwt.key")
+    jwt = script("ctl", jwt={})
+    assert all(path in jwt for path in keys)
+    assert not any(path in script("cn01", jwt={}) + script("ctl") for path in keys)
+    made, given = "/etc/slurm/tls/cluster.pem", "/etc/slurm/tls/site.pem"
+    own = script("ctl", **with_certificate(GOOD))
+    assert (given in own, made in own) == (True, False)
+    other = script("ctl", jwt={}, rest={})
+    assert (given in other, made in other) == (False, True)
+    assert given not in script("cn01", **with_certificate(GOOD))
+    assert "/var/backups/slurmdbd" in script("ctl", accounting={})
+    assert "/var/backups/slurmdbd" not in script("cn01", accounting={}) + script("ctl")
+    assert "/etc/munge/munge.key" in script("cn01")
 
 
 def test_without_servers_there_are_exporters_and_files() -> None:
