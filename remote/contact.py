@@ -190,6 +190,9 @@ class _Contact:
         try:
             stdout = within_frame(str(done.stdout or ""))
         except FrameError as error:
+            if done.returncode is None:  # neither an exit status nor a signal: it was cut off
+                found = "connection broke before it had answered"
+                raise ContactError(host, "run", found, "run again") from None
             raise ContactError(
                 host, "run", str(error), f"see that {host.user}'s shell there runs commands (sh -s)"
             ) from None
@@ -202,7 +205,8 @@ class _Contact:
                 command = f"sh -c {shlex.quote(script)}"
                 process = await connection.create_process(command, errors="replace")
                 async for line in process.stdout:
-                    show(host, line.rstrip("\n"))
+                    if line:  # the end comes as a line of nothing, not even of its newline
+                        show(host, line.rstrip("\n"))
             except (OSError, asyncssh.Error) as error:
                 raise ContactError(host, "run", f"connection broke: {error}", "run again") from None
 

@@ -14,7 +14,15 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from remote.contact import ContactError, Reply, run_on_hosts, scan_host_key, wait_for
+from remote import contact
+from remote.contact import (
+    ContactError,
+    Reply,
+    follow_on_hosts,
+    run_on_hosts,
+    scan_host_key,
+    wait_for,
+)
 from remote.host import Host, fingerprint
 
 pytestmark = pytest.mark.skipif(not shutil.which("ssh-agent"), reason="needs ssh-agent")
@@ -54,16 +62,30 @@ def agent(tmp_path: Path) -> Iterator[str]:
 
 
 class Server(asyncssh.SSHServer):
+    def __init__(self, served: "Served") -> None:
+        self.served = served
+
+    def connection_made(self, _: asyncssh.SSHServerConnection) -> None:
+        self.served.connections += 1
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.served.connections -= 1
+
+    def begin_auth(self, username: str) -> bool:
+        self.served.users.append(username)
+        return True
+
     def connection_requested(self, *_: object) -> bool:
         return True  # a bastion may forward anywhere (only loopback is asked for)
 
 
 class Served:
-    """What a test server saw: scripts, and how many sessions were open at once."""
+    """What a test server saw: scripts, who logged in, and what was open at once."""
 
     def __init__(self) -> None:
         self.scripts: list[str] = []
-        self.logins = 0
+        self.users: list[str] = []
+        self.connections = 0
         self.open = 0
         self.most = 0
 
@@ -96,7 +118,7 @@ async def serve(
     server = await asyncssh.listen(
         "127.0.0.1",
         0,
-        server_factory=Server,
+        server_factory=lambda: Server(served),
         server_host_keys=[key],
         authorized_client_keys=asyncssh.import_authorized_keys(public(user_key)),
         process_factory=session or served.session,
@@ -124,6 +146,60 @@ async def test_a_shell_that_ends_before_it_is_fed_is_no_broken_connection(agent:
     async with serve(session=session) as (host, _):
         error = await ask(host, agent)
     assert (error.step, "ends in 'not available'" in error.found) == ("run", True)
+
+
+async def test_each_host_may_have_a_script_of_its_own(agent: str) -> None:
+    async with serve() as (host, served):
+        hosts = [replace(host, name=name, user="admin") for name in ("cn01", "cn02")]
+        replies = await run_on_hosts(hosts, lambda it: f"echo {it.name}", agent_path=agent)
+    assert replies == {name: Reply(f"{name}\n", "", 0) for name in ("cn01", "cn02")}
+    assert served.users == ["admin"] * 2
+
+
+async def test_a_connection_that_breaks_is_told_as_such(agent: str) -> None:
+    def session(process: "asyncssh.SSHServerProcess[str]") -> None:
+        process.channel.get_connection().abort()
+
+    async with serve(session=session) as (host, _):
+        error = await ask(host, agent)
+    assert str(error) == "cn01: run: connection broke before it had answered; run again"
+
+
+async def shell(process: "asyncssh.SSHServerProcess[str]") -> None:
+    """Runs the command that it was given, line by line."""
+    child = await asyncio.create_subprocess_shell(str(process.command), stdout=-1)
+    assert child.stdout is not None
+    async for line in child.stdout:
+        process.stdout.write(line.decode())
+    process.exit(await child.wait())
+
+
+async def test_lines_are_shown_as_they_come(agent: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+    shown: list[tuple[str, str]] = []
+    async with serve(session=shell) as (host, _):
+        hosts = [replace(host, name=name) for name in ("cn01", "cn02")]
+        script = "echo \"it's\"; echo ' two '"
+        await follow_on_hosts(hosts, script, lambda it, line: shown.append((it.name, line)))
+    assert sorted(shown) == [
+        (name, line) for name in ("cn01", "cn02") for line in (" two ", "it's")
+    ]
+
+
+async def test_what_is_followed_and_breaks_is_told(
+    agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", agent)
+
+    def session(process: "asyncssh.SSHServerProcess[str]") -> None:
+        process.channel.get_connection().abort()
+
+    async with serve(session=session) as (host, _):
+        with pytest.raises(ExceptionGroup) as several:
+            await follow_on_hosts([host], "true", lambda *_: None)
+    (error,) = several.value.exceptions
+    assert isinstance(error, ContactError)
+    assert error.found.startswith("connection broke")
 
 
 async def test_script_runs_on_all_and_one_failure_hides_nothing(agent: str) -> None:
@@ -164,6 +240,34 @@ async def test_host_key_of_another_kind(agent: str) -> None:
         assert served.scripts == []
 
 
+async def test_an_rsa_key_is_pinned_by_what_openssh_still_signs_with(agent: str) -> None:
+    """Not by SHA-1, which pulumi-command would offer (remote/known_hosts.py)."""
+    key = asyncssh.generate_private_key("ssh-rsa", key_size=2048)
+    async with serve(key=key) as (host, _):
+        pinned = replace(host, host_key=public(key))
+        assert await run_on_hosts([pinned], "echo it", agent_path=agent) == {
+            "cn01": Reply("it\n", "", 0)
+        }
+
+
+async def test_a_pinned_key_that_is_none(agent: str) -> None:
+    async with serve() as (host, served):
+        error = await ask(replace(host, host_key="ssh-ed25519 nonsense"), agent)
+    assert (error.step, error.remedy) == ("host key", "correct it")
+    assert served.users == []
+
+
+async def test_something_silent_is_not_waited_for_for_ever(
+    agent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contact, "CONNECT_SECONDS", 0.3)
+    server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    error = await ask(Host("cn01", "127.0.0.1", public(HOST_KEY), port=port), agent)
+    assert str(error).startswith(f"cn01: connect: 127.0.0.1:{port}: no answer within 0.3 s; ")
+    server.close()
+
+
 async def test_refused_user_key(agent: str) -> None:
     async with serve(user_key=OTHER_KEY) as (host, served):
         error = await ask(host, agent)
@@ -199,12 +303,17 @@ async def test_script_that_hangs(agent: str) -> None:
 
 
 async def test_through_a_bastion(agent: str) -> None:
-    async with serve() as (host, served), serve(key=OTHER_KEY) as (gate, _):
+    async with serve() as (host, served), serve(key=OTHER_KEY) as (gate, through):
         bastion = replace(gate, name="gate", host_key=public(OTHER_KEY))
         hosts = [replace(host, name=f"cn{n}", bastion=bastion) for n in range(3)]
         replies = await run_on_hosts(hosts, "echo hello", agent_path=agent)
         assert all(reply == Reply("hello\n", "", 0) for reply in replies.values())
         assert len(served.scripts) == 3
+        # One connection for all, which ends with the last of them.
+        assert len(through.users) == 1
+        async with asyncio.timeout(60):
+            while through.connections or served.connections:
+                await asyncio.sleep(0.01)
         wrong = replace(host, bastion=replace(bastion, host_key=public(HOST_KEY)))
         error = await ask(wrong, agent)
         assert str(error).startswith("cn01: bastion gate: host key: ")
