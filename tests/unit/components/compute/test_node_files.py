@@ -433,6 +433,8 @@ def test_health_is_checked_of_the_fabric_where_it_is_declared() -> None:
         ([{"Type": "h100", "Count": 4, "AutoDetect": "nvml"},
           {"Type": "a100", "Count": 4, "AutoDetect": "nvml"}], None),
         ([{"Type": "h100", "File": "/dev/nvidia[0-7]"}], None),
+        ([{"Type": "h100", "Count": 8, "AutoDetect": "nvml"},
+          {"profile": "1g.10gb", "Count": 8, "AutoDetect": "nvml"}], "h100"),
     ],
 )  # fmt: skip
 def test_cards_are_compared_by_name_where_the_driver_names_them(
@@ -585,6 +587,7 @@ def test_our_own_checks_take_the_place_of_nhc() -> None:
     assert has["gpus"] == {"count": 8, "type": "h100", "more": False, "nvlinks": None}
     assert has["infiniband"] == {"ports": 8, "rate": 400}
     assert has["mounts"] == ["/data", "/home"]
+    assert config("cn02", found, HARDWARE)["mounts"] == ["/data"]
     assert has["disk"] == {"/": 100}
     lines = slurm_conf(found, dict.fromkeys(found.compute, HARDWARE)).splitlines()
     assert {
