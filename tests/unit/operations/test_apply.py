@@ -128,7 +128,7 @@ def test_what_a_guard_would_refuse_is_not_begun(tmp_path: Path, made: list[Any])
 
 
 def event(**kind: Any) -> Any:
-    kinds = ("res_outputs_event", "res_op_failed_event", "diagnostic_event")
+    kinds = ("res_outputs_event", "res_op_failed_event", "policy_event", "diagnostic_event")
     return SimpleNamespace(**{**dict.fromkeys(kinds), **kind})
 
 
@@ -172,6 +172,17 @@ def test_what_the_engine_says_is_passed_on_and_its_noise_is_not() -> None:
     assert (lines[-1], watch.failed) == ("error: cn01: slurmd: why", True)
     watch(event(res_op_failed_event=of("urn::nobody")))
     assert len(lines) == 4
+
+
+@pytest.mark.parametrize(("level", "failed"), [("mandatory", True), ("advisory", False)])
+def test_a_rule_that_is_broken_is_named(level: str, failed: bool) -> None:
+    lines: list[str] = []
+    watch = apply.Progress({}, lines.append)
+    broken = SimpleNamespace(
+        policy_name="keys-pinned", message="cn01:\n  none", enforcement_level=level
+    )
+    watch(event(policy_event=broken))
+    assert (lines, watch.failed) == (["keys-pinned: cn01: none"], failed)
 
 
 def test_who_holds_a_lock() -> None:

@@ -20,6 +20,8 @@ from components.configuration.slurm_conf import (
     slurm_conf,
     together,
 )
+from components.controller.slurm_controller import controller_bundle
+from remote.bundle import Guard, Unit
 from settings import SettingsError, parse
 from settings.model import Hardware
 from settings.parameters import Daemon
@@ -320,3 +322,22 @@ def test_a_file_of_gres_is_judged_as_lines_of_nodes_are() -> None:
         return nodes_fit_bundle("ctl", found, dict.fromkeys(found.compute, DGX)).render()
 
     assert script("0") != script("0-1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "waits"),
+    [
+        ({}, "node_drain", True),
+        ({"rollout": {"drain": "never"}}, "job_guard", False),
+        ({"guards": {"allowJobLoss": True}}, None, False),
+    ],
+)
+def test_a_change_that_would_end_jobs_waits_is_refused_or_is_done(
+    changes: dict[str, Any], asked: str | None, waits: bool
+) -> None:
+    found = parse({**whole_lab(), **changes})
+    parts = controller_bundle("ctl", found, dict.fromkeys(found.compute, DGX)).parts
+    guards = [it.script for it in parts if isinstance(it, Guard) and it.name == "jobs-stay"]
+    assert [f"on_node.{asked} check" in script for script in guards] == [True] * bool(asked)
+    (unit,) = (it for it in parts if isinstance(it, Unit) and it.name == "slurmctld.service")
+    assert ("/etc/slurm/slurm.conf" in unit.drain_on) == waits

@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from components.host.storage import mounts_stay
+from remote.bundle import Guard
+from settings import parse
 from templates.rendering import render
+from tests.unit.components.test_cluster import bare
 
 OLD = "# Exported\n/srv/home 10.0.0.21(rw) 10.0.0.22(rw)\n/srv/data 10.0.0.21(ro)\n"
 
@@ -43,3 +47,27 @@ def test_what_clients_have_mounted_stays_exported(
         check=False,
     )
     assert (done.returncode, lost in done.stderr) == (1 if lost else 0, True), done.stderr
+
+
+@pytest.mark.parametrize(("allowed", "code"), [(False, 1), (True, 0)])
+def test_a_share_under_jobs_goes_where_the_settings_let_jobs_be_lost(
+    allowed: bool, code: int, tmp_path: Path
+) -> None:
+    """On a compute node, which has no daemon's state: there the guard is left out as a whole."""
+    for host in ("cn01", "ctl"):
+        settings = parse({**bare(), "guards": {"allowJobLoss": allowed}})
+        guards = [it for it in mounts_stay(host, "system", settings) if isinstance(it, Guard)]
+        assert len(guards) == (0 if allowed and host == "cn01" else 1)
+    script = guards[0].script
+    for name, text in (("ps", "echo 'slurmstepd: [7.0]'"), ("mountpoint", "exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "in-use/file").parent.mkdir()
+    (tmp_path / "in-use/file").touch()
+    bundle = tmp_path / "bundle"
+    bundle.write_text(f"slurmstack-bundle 1\n  Where={tmp_path}/in-use\nend\n")
+    place = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURMSTACK_BUNDLE": str(bundle)}
+    done = subprocess.run(["sh", "-c", script], env=place, capture_output=True, text=True)
+    assert (done.returncode, "jobs run here that may have files there: 7." in done.stderr) == (
+        code, bool(code),
+    )  # fmt: skip
