@@ -15,6 +15,7 @@ from operations.refused import Refused
 from operations.stack_file import StackFile
 from operations.up import NotDone
 from tests.unit.operations.slurmctld import Controller, cluster, controller
+from tests.unit.operations.test_hosts import RAW
 
 __all__ = ["controller"]
 TEXT = """\
@@ -178,6 +179,39 @@ def test_a_node_that_is_removed_is_nowhere_in_the_settings(
     assert "excluded" not in text
 
 
+def test_a_host_with_a_line_of_its_own_goes_with_it(tmp_path: Path, steps: list[str]) -> None:
+    membership.remove(of(tmp_path), ["gpu3"])
+    text = written(tmp_path)
+    for line in ("- hosts: gpu[1-2]", "Nodes: gpu[1-2]", "Nodes: cn01"):
+        assert f" {line}\n" in text, line
+    assert "gpu3" not in text
+    # Whom nobody asked about stays as it was written.
+    assert "    cn[01-04]: 10.0.0.[11-14]\n    gpu[1-2]:\n      address: 10.0.0.[21-22]" in text
+
+
+def test_a_removal_takes_back_what_added_or_excluded_it(tmp_path: Path, steps: list[str]) -> None:
+    place = of(tmp_path).place
+    place.mkdir(parents=True)
+    for what in ("node add cn02", "node exclude cn02"):
+        (tmp_path / "Pulumi.x.yaml").write_text(TEXT)
+        (place / "operation.json").write_text(
+            f'{{"what": "{what}", "by": "bob", "since": "T", "pid": 1, "finish": "F"}}'
+        )
+        membership.remove(of(tmp_path), ["cn02"])
+        assert unfinished(place) is None
+
+
+def test_nodes_that_were_added_in_part_are_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.x.yaml").write_text("config:\n  slurmstack:hosts:\n    cn05: 10.0.0.15\n")
+    file = StackFile(tmp_path, "x", "slurmstack")
+    hosts = {**RAW["hosts"], "cn05": "10.0.0.15"}
+    pairs = [("cn05", "10.0.0.15"), ("cn06", "10.0.0.16")]
+    it = cluster(tmp_path, hosts=hosts)
+    membership._write(file, it, pairs, "cn[05-06]", "10.0.0.[15-16]")
+    assert file.names("hosts") == ["cn05", "cn06"]
+    assert file.value("hosts", "cn06") == "10.0.0.16"
+
+
 def test_jobs_on_a_node_that_is_removed_are_told(
     tmp_path: Path, steps: list[str], controller: Controller
 ) -> None:
@@ -217,3 +251,11 @@ def test_hosts_that_cannot_be_taken_out_of_a_list_are_left_to_the_operator(tmp_p
     file = StackFile(tmp_path, "x", "slurmstack")
     assert membership._drop_hosts(file, {"a3"}) == "a3"
     assert file.text == text
+
+
+def test_what_the_operator_is_left_with_is_told(
+    tmp_path: Path, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(membership, "_drop_hosts", lambda *_: "cn02")
+    deeds = membership.remove(of(tmp_path), ["cn02"])
+    assert "slurmstack:hosts still lists cn02: take it out by hand" in deeds

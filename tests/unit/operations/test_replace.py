@@ -65,8 +65,14 @@ def test_the_drain_ends_with_it_and_no_other_does(
     controller.nodes = controller.nodes.replace("excluded: disk", "replace: new board")
     deeds = again(tmp_path, ["cn02", "cn04"])
     assert steps == ["pin", "up urn:cn02 urn:cn04", "NodeName=cn04 State=RESUME"]
-    assert deeds[-2].startswith("cn02: drain+mixed, 'fan (by bob@admin)'")
-    assert deeds[-1] == "cn04: resumed"
+    assert deeds == [
+        "pinned the key that cn01 shows",
+        "new jobs are kept from cn[02,04] meanwhile",
+        "settings: slurmstack:reapply",
+        "applied all of cn[02,04] again",
+        "cn02: drain+mixed, 'fan (by bob@admin)', by bob@admin: left so",
+        "cn04: resumed",
+    ]
 
 
 def test_a_key_that_nobody_has_compared_changes_nothing(tmp_path: Path, steps: list[str]) -> None:
@@ -74,13 +80,22 @@ def test_a_key_that_nobody_has_compared_changes_nothing(tmp_path: Path, steps: l
     assert steps == []
 
 
-def test_while_another_operation_is_not_finished(tmp_path: Path, steps: list[str]) -> None:
+def test_while_another_operation_is_not_finished_no_host_is_looked_at(
+    tmp_path: Path, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verb, "new_keys", lambda _: pytest.fail("a host was looked at"))
     place = cluster(tmp_path).place
     place.mkdir(parents=True)
     (place / "operation.json").write_text(
         '{"what": "node add cn09", "by": "bob", "since": "T", "pid": 1, "finish": "F"}'
     )
     with pytest.raises(Refused, match=r"unfinished: node add cn09 .*finish it with `F`"):
+        again(tmp_path, ["cn01"])
+    (place / "operation.json").unlink()
+    folder = tmp_path / "state/.pulumi/locks/organization/slurmstack/x"
+    folder.mkdir(parents=True)
+    (folder / "1.json").write_text("{")
+    with pytest.raises(Refused, match="stack x is locked by somebody"):
         again(tmp_path, ["cn01"])
     assert steps == []
 
