@@ -292,6 +292,23 @@ def test_what_waits_for_others_is_the_new_node_s() -> None:
     assert it.targets == {"cn09": ("urn:a", "urn:b")}
 
 
+def test_what_comes_and_what_changes() -> None:
+    def system(*files: File) -> Bundle:
+        return Bundle("cn01", "system", files)
+
+    one, other = File("/etc/one", "a\n"), File("/etc/other", "b\n")
+    it = planned([system(one)], [system(File("/etc/one", "c\n"), other)])
+    assert [(change.what, change.new) for change in it.changes] == [
+        ("/etc/one", "changed"), ("/etc/other", "new"),
+    ]  # fmt: skip
+    gone = planned([system(one, other)], [system(one)])
+    assert [(change.what, change.new) for change in gone.changes] == [("/etc/other", "removed")]
+    daemon = Bundle("cn01", "b", [Unit("b.service")])
+    started = planned([system(one)], [system(one), daemon])
+    quiet = planned([system(one)], [system(one), Bundle("cn01", "b", [other])])
+    assert [it.changes[0].needs for it in (started, quiet)] == [Needs.RESTART, Needs.NOTHING]
+
+
 def test_a_role_comes_and_what_another_holds_stays() -> None:
     def role(name: str, *parts: Part) -> Bundle:
         return Bundle("cn01", name, parts)
@@ -312,16 +329,18 @@ def test_a_role_comes_and_what_another_holds_stays() -> None:
 
 def test_what_a_change_needs() -> None:
     """The word of `needs`, by which programs choose when to apply it."""
-    a, b, c = "/etc/a", "/etc/b", "/etc/c"
+    a, b, c, d = "/etc/a", "/etc/b", "/etc/c", "/etc/d"
 
     def needs(*new: Part) -> dict[str, tuple[str, str]]:
         units: list[Part] = [
             Unit("x.service", restart_on=(a, "package:pp")),
             Unit("y.service", reload_on=(b,), reload="true"),
             Command("forms", "true", on=(c,)),
+            Unit("z.service"),
+            Command("tells", "true", on=(d,), restarts=("z.service",)),
         ]
         every: list[Part] = [
-            *(File(path, "") for path in (a, b, c)),
+            *(File(path, "") for path in (a, b, c, d)),
             Package("pp", "1"),
             Package("qq", "1"),
         ]
@@ -338,6 +357,8 @@ def test_what_a_change_needs() -> None:
     assert needs(File(a, "2")) == {a: ("restart", "x restarted")}
     assert needs(File(b, "2")) == {b: ("reconfigure", "y reloaded")}
     assert needs(File(c, "2")) == {c: ("nothing", "runs forms, no daemon")}
+    # By way of a command that restarts it.
+    assert needs(File(d, "2")) == {d: ("restart", "z restarted")}
     assert needs(Package("pp", "2")) == {"pp": ("restart", "x restarted")}
     assert needs(Package("qq", "2")) == {"qq": ("nothing", "no daemon")}
 
