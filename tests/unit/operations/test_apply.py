@@ -143,15 +143,40 @@ def said(text: str, severity: str = "info", ephemeral: bool = False) -> Any:
 
 def test_progress_is_told_by_role_and_nodes() -> None:
     lines: list[str] = []
-    targets = {name: (f"urn::{name}-slurmd",) for name in ("cn01", "cn02", "cn03")}
+    targets = {
+        name: (f"urn:pulumi:prod::slurmstack::command:remote:Command::{name}-slurmd",)
+        for name in ("cn01", "cn02", "cn03")
+    }
     watch = apply.Progress(targets, lines.append)
     for name in ("cn01", "cn01", "cn02"):
-        watch(event(res_outputs_event=of(f"urn::{name}-slurmd")))
-    watch(event(res_outputs_event=of("urn::slurmstack-prod")))
+        watch(
+            event(
+                res_outputs_event=of(
+                    f"urn:pulumi:prod::slurmstack::command:remote:Command::{name}-slurmd"
+                )
+            )
+        )
+    watch(
+        event(
+            res_outputs_event=of(
+                "urn:pulumi:prod::slurmstack::command:remote:Command::slurmstack-prod"
+            )
+        )
+    )
     assert not watch.failed
-    watch(event(res_op_failed_event=of("urn::cn03-slurmd")))
+    watch(
+        event(
+            res_op_failed_event=of(
+                "urn:pulumi:prod::slurmstack::command:remote:Command::cn03-slurmd"
+            )
+        )
+    )
     assert watch.failed
-    watch(event(res_outputs_event=of("urn::cn03-slurmd")))
+    watch(
+        event(
+            res_outputs_event=of("urn:pulumi:prod::slurmstack::command:remote:Command::cn03-slurmd")
+        )
+    )
     assert lines[0] == "slurmd: 1 of 3 nodes done (cn01)"
     assert lines[-2:] == ["slurmd: cn03 failed", "slurmd: 3 of 3 nodes done (cn[01-03])"]
 
@@ -170,7 +195,9 @@ def test_what_the_engine_says_is_passed_on_and_its_noise_is_not() -> None:
     )
     watch(said("cn01: slurmd: why", "error"))
     assert (lines[-1], watch.failed) == ("error: cn01: slurmd: why", True)
-    watch(event(res_op_failed_event=of("urn::nobody")))
+    watch(
+        event(res_op_failed_event=of("urn:pulumi:prod::slurmstack::command:remote:Command::nobody"))
+    )
     assert len(lines) == 4
 
 
@@ -212,7 +239,13 @@ def test_a_run_that_failed_is_told_once(tmp_path: Path, monkeypatch: pytest.Monk
     def fails(said: bool) -> Any:
         def up(on_event: Any, **_: Any) -> None:
             if said:
-                on_event(event(res_op_failed_event=of("urn::cn01-slurmd")))
+                on_event(
+                    event(
+                        res_op_failed_event=of(
+                            "urn:pulumi:prod::slurmstack::command:remote:Command::cn01-slurmd"
+                        )
+                    )
+                )
             result = CommandResult("", "error: the engine's own words\n", 255)
             raise automation.CommandError(result)
 
@@ -223,5 +256,26 @@ def test_a_run_that_failed_is_told_once(tmp_path: Path, monkeypatch: pytest.Monk
         stack = fails(said)
         monkeypatch.setattr(automation.Stack, "select", lambda *_, it=stack: it)
         with pytest.raises(apply.NotApplied) as error:
-            apply.up(planned(targets={"cn01": ("urn::cn01-slurmd",)}), lambda _: None)
+            apply.up(
+                planned(
+                    targets={
+                        "cn01": (
+                            "urn:pulumi:prod::slurmstack::command:remote:Command::cn01-slurmd",
+                        )
+                    }
+                ),
+                lambda _: None,
+            )
         assert str(error.value).endswith(wanted)
+
+
+def test_a_locked_stack_is_not_taken_for_one_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    def up(**_: Any) -> None:
+        text = "error: [409] Conflict: the stack is currently locked by 1 lock(s)\n"
+        text += "  file:///s/.pulumi/locks/1.json: created by anna@ctl (pid 7) at T\n"
+        raise automation.ConcurrentUpdateError(CommandResult("", text, 255))
+
+    monkeypatch.setattr(apply, "_Workspace", lambda **_: None)
+    monkeypatch.setattr(automation.Stack, "select", lambda *_: SimpleNamespace(up=up))
+    with pytest.raises(apply.NotApplied, match=r"stack prod is locked: file.*created by anna@ctl"):
+        apply.up(planned(targets={}), lambda _: None)

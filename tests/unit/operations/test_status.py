@@ -71,6 +71,26 @@ def test_a_slurmctld_that_does_not_answer_is_told() -> None:
     assert (it.nodes, it.jobs) == ([], {})
 
 
+def test_nodes_of_which_there_are_most_come_first() -> None:
+    states = {"cn01": "DOWN", "cn02": "IDLE", "cn03": "IDLE"}
+    nodes = "".join(f"NodeName={name}\n   State={state}\n" for name, state in states.items())
+    assert [it.nodes for it in of(f"== nodes\n{nodes}").nodes] == ["cn[02-03]", "cn01"]
+
+
+def test_an_operation_that_was_killed_waits_for_somebody(tmp_path: Path) -> None:
+    (tmp_path / "Pulumi.yaml").write_text("name: slurmstack\nruntime: python\n")
+    it, found = cluster(tmp_path), Status("x", "x", "ctl", "")
+    it.place.mkdir(parents=True)
+    (it.place / "operation.json").write_text(
+        '{"what": "node add cn09", "by": "bob", "since": "T", "pid": 1, "finish": "F"}'
+    )
+    _beside_the_program(found, it)
+    assert found.waits == [
+        "unfinished: node add cn09 (by bob, pid 1, since T); so far: nothing was changed; "
+        "finish it with `F`"
+    ]
+
+
 def test_what_is_kept_beside_the_program(tmp_path: Path) -> None:
     (tmp_path / "Pulumi.yaml").write_text("name: slurmstack\nruntime: python\n")
     it, found = cluster(tmp_path), Status("x", "x", "ctl", "")
