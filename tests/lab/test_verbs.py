@@ -352,8 +352,8 @@ def test_add_replace_and_remove_killed_in_the_middle(cn03: RunningLab, job: str)
 
 #: Stops a node's applier as soon as it changes something, until the power goes.
 STOPS = (
-    "until [ -s /run/slurmstack/holder ]; do :; done;"
-    " kill -STOP $(sed -n 's/^process \\([0-9]*\\).*/\\1/p' /run/slurmstack/holder); touch /run/stopped"
+    "cd /run; until [ -s slurmstack/holder ]; do :; done;"
+    " kill -STOP $(sed -n 's/^process \\([0-9]*\\).*/\\1/p' slurmstack/holder); touch stopped"
 )
 
 
