@@ -84,6 +84,8 @@ class Pods(Model):
     gpu_resource: Annotated[str, matching(r"([a-z0-9.-]+/[A-Za-z0-9_.-]+)?", "a resource")] = (
         "nvidia.com/gpu"
     )
+    #: A folder of ``folders`` in which results of jobs are kept, one folder a job.
+    results: Path | None = None
 
 
 class KubernetesBridge(Model):
@@ -110,4 +112,7 @@ class KubernetesBridge(Model):
         names = [it.name for it in self.registries]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise refused("each registry once", f"{', '.join(twice)} twice")
+        results = None if self.pods is None else self.pods.results
+        if results and not any(results.startswith(f"{it}/") for it in self.folders):
+            raise refused(f"pods.results in {' or '.join(self.folders)}", results)
         return self

@@ -4,6 +4,7 @@ on_node/pods."""
 from __future__ import annotations
 
 import json
+from pathlib import PurePosixPath
 
 import pulumi
 
@@ -14,7 +15,7 @@ from components.host.python_programs import python_programs
 from components.kubernetes.with_jobs import LIBRARY, ROLE
 from on_node.kubernetes.places import RUNNER
 from on_node.pods.places import CONFIGURATION, CREDENTIAL, SOCKET
-from remote.bundle import Bundle, Directory, File, Unit
+from remote.bundle import Bundle, Directory, File, Part, Unit
 from settings import Settings
 from templates.rendering import render
 
@@ -25,7 +26,8 @@ _UNITS = "/etc/systemd/system"
 
 
 class JobPods(pulumi.ComponentResource):
-    """The agent, the interpreter of job files and the credential on one compute node."""
+    """The bridge's credential on one host, and what needs it: the agent and the interpreter of job
+    files on a compute node, the reconciler on the controller."""
 
     def __init__(self, name: str, assembly: Assembly) -> None:
         super().__init__("slurmstack:components:JobPods", name, None, assembly.options)
@@ -51,8 +53,12 @@ class JobPods(pulumi.ComponentResource):
         bridge = assembly.settings.kubernetes_bridge
         if bridge is None or bridge.pods is None:
             return
-        for name in (name for it in assembly.settings.nodes for name in it.names):
+        for name in (assembly.controller, *_compute(assembly.settings)):
             cls(name, assembly)
+
+
+def _compute(settings: Settings) -> list[str]:
+    return [name for it in settings.nodes for name in it.names]
 
 
 def credential_bundle(node: str, token: str) -> Bundle:
@@ -62,7 +68,7 @@ def credential_bundle(node: str, token: str) -> Bundle:
 
 
 def pods_bundle(node: str, settings: Settings) -> Bundle:
-    """What a compute node gets; none of it is secret."""
+    """What a host gets; none of it is secret."""
     bridge = settings.kubernetes_bridge
     assert bridge is not None
     assert bridge.pods is not None
@@ -79,21 +85,43 @@ def pods_bundle(node: str, settings: Settings) -> Bundle:
         "priorityClasses": pods.priority_classes,
         "quota": pods.quota,
         "gpuResource": pods.gpu_resource,
+        "results": pods.results or "",
     }
-    return Bundle(
-        node,
-        ROLE,
-        [
-            *python_programs(LIBRARY, "kubernetes", "pods", "slurm_state", "user_groups"),
-            Directory("/etc/slurmstack"),
-            File(str(CONFIGURATION), f"{json.dumps(told, indent=2, sort_keys=True)}\n"),
-            File(_CA, pods.ca),
-            File(RUNNER, render("kubernetes/slurmstack-pod.sh", library=LIBRARY), mode="0755"),
-            File(f"{_UNITS}/{_SOCKET}", render("kubernetes/pods.socket", socket=SOCKET)),
-            File(
-                f"{_UNITS}/slurmstack-pods@.service",
-                render("kubernetes/pods.service", library=LIBRARY),
-            ),
-            Unit(_SOCKET, restart_on=(f"{_UNITS}/{_SOCKET}",)),
-        ],
-    )
+    parts: list[Part] = [
+        *python_programs(LIBRARY, "kubernetes", "pods", "slurm_state", "user_groups"),
+        Directory("/etc/slurmstack"),
+        File(str(CONFIGURATION), f"{json.dumps(told, indent=2, sort_keys=True)}\n"),
+        File(_CA, pods.ca),
+    ]
+    if node in _compute(settings):
+        parts += _agent()
+    if node == settings.roles.controller:
+        parts += _reconciler()
+        if pods.results:
+            # As in /tmp: each job has a folder there, its user's.
+            parts.append(Directory(pods.results, mode="1777", parents=True))
+    return Bundle(node, ROLE, parts)
+
+
+def _agent() -> list[Part]:
+    socket, service = f"{_UNITS}/{_SOCKET}", f"{_UNITS}/slurmstack-pods@.service"
+    return [
+        File(RUNNER, render("kubernetes/slurmstack-pod.sh", library=LIBRARY), mode="0755"),
+        File(socket, render("kubernetes/pods.socket", socket=SOCKET)),
+        File(service, render("kubernetes/pods.service", library=LIBRARY, work=_work())),
+        Unit(_SOCKET, restart_on=(socket,)),
+    ]
+
+
+def _reconciler() -> list[Part]:
+    service, timer = (f"{_UNITS}/slurmstack-pods-end.{kind}" for kind in ("service", "timer"))
+    return [
+        File(service, render("kubernetes/pods-end.service", library=LIBRARY)),
+        File(timer, render("kubernetes/pods-end.timer")),
+        Unit("slurmstack-pods-end.timer", restart_on=(timer,)),
+    ]
+
+
+def _work() -> str:
+    """The folder of the socket, in which the agent keeps its records."""
+    return str(PurePosixPath(SOCKET).parent)

@@ -5,12 +5,13 @@ line answers. Whose job it is, Slurm says and not the asker: the asker's process
 slurmstepd of a batch step, and slurmctld tells what that job has been given.
 
     {"ask": "start", "text": FILE}    → {"namespace", "pods", "token"}
-    {"ask": "token"}                  → {"token"}
+    {"ask": "token"}                  → {"token"}, or {"gone": WHY}
     otherwise                         → {"refused": WHY} or {"later": WHY}
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -37,6 +38,9 @@ TOKEN = 3600
 _STEP = re.compile(r"slurmstepd: \[(\d+)\.batch\]")
 #: What Kubernetes says while something that it makes itself is not there yet.
 _SOON = re.compile(r"status unknown for quota|error looking up service account|being terminated")
+#: Why it refuses what it may allow before the job's time to start is over: another pod ends; an API
+#: that has just started does not know everybody yet; somebody gives the bridge its right back.
+_PASSING = re.compile(r"exceeded quota|answers 401|is forbidden: User \"")
 
 
 class Never(Exception):
@@ -112,6 +116,21 @@ def start(api: Api, told: Site, given: Allocation, file: Wanted) -> dict[str, An
         "namespace": name,
         "pods": [it["metadata"]["name"] for it in made],
         "nodes": [it.node for it in given.shares],
+        "summary": {
+            "job": str(given.job),
+            "name": given.name,
+            "user": given.user,
+            "account": given.account,
+            "QOS": given.qos,
+            "partition": given.partition,
+            "started before": str(given.restarts),
+            "image": file.image,
+            "pods": ", ".join(f"{name}/{it['metadata']['name']}" for it in made),
+            "given": "; ".join(
+                f"{it.node}: {it.cpus} CPUs, {it.memory} MiB, GPUs {list(it.gpus) or 'none'}"
+                for it in given.shares
+            ),
+        },
         "token": token(api, told, given),
     }
 
@@ -181,17 +200,24 @@ def answer(asked: Mapping[str, Any], process: int, uid: int) -> dict[str, Any]:
             raise Never(f"job {job} is of {given.user}, not of uid {uid}")
         api = told.api()
         if asked.get("ask") == "token":
-            return {"token": token(api, told, given)}
+            return _again(api, told, given)
         file = wanted(str(asked.get("text", "")), told)
         _note(given, told)
         return start(api, told, given, file)
     except Never as error:
         return {"refused": str(error)}
     except Refused as error:
-        # A quota may be free again before the job's time to start is over.
-        return {"later" if "exceeded quota" in str(error) else "refused": str(error)}
+        return {"later" if _PASSING.search(str(error)) else "refused": str(error)}
     except (Away, Unknown) as error:
         return {"later": str(error)}
+
+
+def _again(api: Api, told: Site, given: Allocation) -> dict[str, Any]:
+    """Another token; of a job whose pods have gone, with all that was theirs, there is none."""
+    try:
+        return {"token": token(api, told, given)}
+    except Refused as error:
+        return {"gone" if error.status == 404 else "later": str(error)}
 
 
 def _note(given: Allocation, told: Site) -> None:
@@ -227,7 +253,8 @@ def main() -> None:
         except Exception as error:  # whatever it is, the job is told
             print(f"{type(error).__name__}: {error}", file=sys.stderr)
             said = {"later": f"{type(error).__name__} on {os.uname().nodename}: its journal"}
-        peer.sendall(json.dumps(said).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):  # its step has ended meanwhile
+            peer.sendall(json.dumps(said).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from on_node.pods.allocation import Allocation, Share
+from on_node.pods.results import outputs
 from on_node.pods.site import Site
 
 #: The service account as which pods run: it may do nothing.
@@ -163,7 +164,7 @@ def _pod(
         "image": wanted.image,
         "command": [*shlex.split(wanted.interpreter), _FILE],
         "env": [{"name": name, "value": value}
-                for name, value in _environment(given, wanted, index, share).items()],
+                for name, value in _environment(site, given, wanted, index, share).items()],
         "resources": {"requests": resources, "limits": resources},
         "securityContext": {
             "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
@@ -220,7 +221,9 @@ def label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", text)[:63].strip("_.-")
 
 
-def _environment(given: Allocation, wanted: Wanted, index: int, share: Share) -> Mapping[str, str]:
+def _environment(
+    site: Site, given: Allocation, wanted: Wanted, index: int, share: Share
+) -> Mapping[str, str]:
     """What a job finds of itself, by Slurm's names."""
     numbers = ",".join(str(number) for number in share.gpus)
     told = {
@@ -246,6 +249,8 @@ def _environment(given: Allocation, wanted: Wanted, index: int, share: Share) ->
     if given.array:
         told["SLURM_ARRAY_JOB_ID"] = str(given.array[0])
         told["SLURM_ARRAY_TASK_ID"] = str(given.array[1])
+    if site.results:
+        told["SLURMSTACK_OUTPUTS"] = outputs(site.results, given.job)
     if wanted.script:
         told["K8S_SCRIPT"] = wanted.script
     # $(NAME) is Kubernetes' own, and the name of a job is the user's.

@@ -34,6 +34,8 @@ class Site:
     quota: Mapping[str, str]
     #: The resource by which a pod asks for GPUs; empty: it asks for none.
     gpu: str
+    #: Where results of jobs are kept; empty: nowhere.
+    results: str = ""
 
     def api(self, token: str | None = None) -> Api:
         """The server, with this token or the bridge's own."""
@@ -54,4 +56,5 @@ def site(path: Path = CONFIGURATION) -> Site:
         priorities=told["priorityClasses"],
         quota=told["quota"],
         gpu=told["gpuResource"],
+        results=told["results"],
     )

@@ -7,11 +7,13 @@ job's user, writes what the pods write, ends as they end, and ends them when it 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -20,12 +22,15 @@ from typing import Any
 from on_node.pods.agent import TOKEN
 from on_node.pods.api import Api, Away, Refused
 from on_node.pods.places import SOCKET
+from on_node.pods.results import Results
 from on_node.pods.site import Site, site
 
 #: As of docker and podman: the pod, not what runs in it, could not be run.
 NOT_RUN = 125
 #: Seconds between two looks at a pod.
 _LOOK = 1.0
+#: Seconds for which a reason to wait has lasted when it is said.
+_PATIENCE = 5
 #: Seconds after which a log that says nothing is asked for again.
 _QUIET = 60
 #: Reasons for which a pod that waits never starts, however long one waits.
@@ -64,17 +69,41 @@ class Step:
     nodes: list[str] = field(default_factory=list)
     #: Set once the job has to end.
     ended: threading.Event = field(default_factory=threading.Event)
+    results: Results | None = None
+    summary: dict[str, str] = field(default_factory=dict)
     _token: str = ""
-    _since: float = 0
+    _since: float = float("-inf")
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, file: Path) -> int:
-        """The exit code of the job."""
+        """The exit code of the job, whose results are kept by then."""
+        begin = time.time()
+        if self.results is not None:
+            self.results.begin()
+        code = self._run(file)
+        if self.results is not None:
+            times = {
+                f"{word}": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(when))
+                for word, when in (("began", begin), ("ended", time.time()))
+            }
+            told = {"exit code": str(code), **times, "seconds": f"{time.time() - begin:.0f}"}
+            kept = self.results.end({**self.summary, **told})
+            if kept is None:
+                self.say(f"the results are not kept: {self.results.trouble}")
+        return code
+
+    def say(self, line: str) -> None:
+        """A line of ours: to the job's output, and into its results."""
+        say(line)
+        if self.results is not None:
+            self.results.write("stderr.log", f"slurmstack-pod: {line}\n".encode())
+
+    def _run(self, file: Path) -> int:
         end = time.monotonic() + self.told.start
         try:
             self._start(file.read_text(), end)
         except NotRun as error:
-            say(f"the pod cannot be run: {error}")
+            self.say(f"the pod cannot be run: {error}")
             return NOT_RUN
         codes = [NOT_RUN] * len(self.pods)
 
@@ -92,7 +121,7 @@ class Step:
         return next((code for code in codes if code), 0)
 
     def _start(self, text: str, end: float) -> None:
-        why = ""
+        waits = Waits(self.say)
         while not self.ended.is_set():
             try:
                 said = ask({"ask": "start", "text": text})
@@ -102,15 +131,12 @@ class Step:
                 raise NotRun(said["refused"])
             if "later" not in said:
                 self.namespace, self.pods = said["namespace"], said["pods"]
-                self.nodes = said["nodes"]
+                self.nodes, self.summary = said["nodes"], said["summary"]
                 self._token, self._since = said["token"], time.monotonic()
                 return
-            if said["later"] != why:
-                why = said["later"]
-                say(f"waits: {why}")
             if time.monotonic() > end:
-                raise NotRun(f"not within {self.told.start} s: {why}")
-            self.ended.wait(2)
+                raise NotRun(f"not within {self.told.start} s: {said['later']}")
+            waits.for_now(said["later"])
         raise NotRun("the job was ended before it was there")
 
     @property
@@ -123,8 +149,10 @@ class Step:
         with self._lock:
             if time.monotonic() > self._since + TOKEN * 0.7:
                 said = ask({"ask": "token"})
+                if "gone" in said:
+                    raise Refused(404, said["gone"])
                 if "token" not in said:
-                    raise Away(str(said))
+                    raise Away(str(said.get("later", said.get("refused"))))
                 self._token, self._since = said["token"], time.monotonic()
             return self.told.api(self._token)
 
@@ -133,24 +161,30 @@ class Step:
 
     def _follow(self, index: int, end: float) -> int:
         """Until a pod has ended: its exit code."""
-        log = Log(f"{self.nodes[index]}: " if index else "")
-        uid, waits = None, ""
+        log = Log(f"{self.nodes[index]}: " if index else "", self._write)
+        uid, waits = None, Waits(self.say)
         while True:
             try:
                 pod = self.api.get(self._path(index))
             except Refused as error:
-                if error.status == 404:
+                # With the pod goes the right to see it; of a job that is not to end, another token
+                # tells whether it is that.
+                if error.status == 404 or (error.status in (401, 403) and self.ended.is_set()):
                     if not self.ended.is_set():
-                        say(f"pod {self.pods[index]} was deleted by others")
+                        self.say(f"pod {self.pods[index]} was deleted by others")
                     return 1
-                waits = self._wait(waits, str(error))
+                self._since = float("-inf")
+                if error.status not in (401, 403):
+                    waits.for_now(str(error))
+                else:
+                    time.sleep(_LOOK)
                 continue
             except Away as error:
-                waits = self._wait(waits, str(error))
+                waits.for_now(str(error))
                 continue
             uid = uid or pod["metadata"]["uid"]
             if pod["metadata"]["uid"] != uid:
-                say(f"pod {self.pods[index]} is another one by now")
+                self.say(f"pod {self.pods[index]} is another one by now")
                 return 1
             status = pod.get("status", {})
             containers = status.get("containerStatuses") or [{}]
@@ -164,17 +198,18 @@ class Step:
                 continue
             reason = waiting(status, state)
             if time.monotonic() > end or reason.startswith(_HOPELESS):
-                say(f"pod {self.pods[index]} has not started within {self.told.start} s: {reason}")
+                self.say(
+                    f"pod {self.pods[index]} has not started within {self.told.start} s: {reason}"
+                )
                 self.ended.set()
                 return NOT_RUN
-            waits = self._wait(waits, reason) if reason else waits
-            time.sleep(_LOOK)
+            waits.for_now(reason)
 
-    def _wait(self, before: str, now: str) -> str:
-        if now != before:
-            say(f"waits: {now}")
-        time.sleep(_LOOK)
-        return now
+    def _write(self, line: bytes) -> None:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+        if self.results is not None:
+            self.results.write("stdout.log", line)
 
     def _log(self, index: int, log: Log, follow: bool) -> None:
         """What the pod has written since; while it runs, as long as it writes."""
@@ -187,29 +222,54 @@ class Step:
                     log.take(piece)
         except (Away, Refused) as error:
             if not follow:
-                say(f"the rest of the pod's log cannot be had: {error}")
+                self.say(f"the rest of the pod's log cannot be had: {error}")
         finally:
             log.cut(write=not follow)
 
     def _code(self, index: int, status: dict[str, Any], done: dict[str, Any] | None) -> int:
         name = self.pods[index]
         if done is None:
-            say(f"pod {name} {status.get('reason', 'failed')}: {status.get('message', '')}")
+            self.say(f"pod {name} {status.get('reason', 'failed')}: {status.get('message', '')}")
             return 1
         if done.get("reason") not in (None, "Completed", "Error"):
-            say(f"pod {name} ended: {done['reason']} {done.get('message', '')}".rstrip())
+            self.say(f"pod {name} ended: {done['reason']} {done.get('message', '')}".rstrip())
         return int(done["exitCode"])
 
     def _end(self) -> None:
         """Once the job has to end: the pods, with their time to do so."""
         self.ended.wait()
-        left, why = list(range(len(self.pods))), ""
+        left, waits = list(range(len(self.pods))), Waits(self.say)
         while left:
             try:
                 self.api.delete(self._path(left[0]), self.told.grace)
                 left.pop(0)
-            except (Away, Refused) as error:
-                why = self._wait(why, f"to end pod {self.pods[left[0]]}: {error}")
+            except Refused as error:
+                if error.status == 404:
+                    return
+                self._since = float("-inf")
+                waits.for_now(f"to end pod {self.pods[left[0]]}: {error}")
+            except Away as error:
+                waits.for_now(f"to end pod {self.pods[left[0]]}: {error}")
+
+
+@dataclass
+class Waits:
+    """What is waited for: said once, when it lasts."""
+
+    say: Callable[[str], None]
+    _reason: str = ""
+    _since: float = 0
+    _said: bool = False
+
+    def for_now(self, reason: str) -> None:
+        """Wait a moment."""
+        now = time.monotonic()
+        if reason != self._reason:
+            self._reason, self._since, self._said = reason, now, False
+        if not self._said and now >= self._since + _PATIENCE:
+            self._said = True
+            self.say(f"waits: {reason}")
+        time.sleep(_LOOK)
 
 
 def waiting(status: dict[str, Any], state: dict[str, Any]) -> str:
@@ -228,7 +288,8 @@ class Log:
     """A pod's log, each line once, though it is asked for again and again."""
 
     #: Before each line.
-    head: str = ""
+    head: str
+    write: Callable[[bytes], None]
     _last: str = ""
     _rest: bytes = b""
 
@@ -245,8 +306,7 @@ class Log:
             when = stamp.decode(errors="replace")
             if _moment(when) > _moment(self._last):
                 self._last = when
-                sys.stdout.buffer.write(self.head.encode() + text + b"\n")
-        sys.stdout.buffer.flush()
+                self.write(self.head.encode() + text + b"\n")
 
     def cut(self, write: bool) -> None:
         """It was broken off, and half a line comes whole the next time; or it was the last."""
@@ -273,7 +333,12 @@ def main(words: list[str]) -> int:
         print("slurmstack-pod is the interpreter of job files: slurmstack-job submit FILE",
               file=sys.stderr)  # fmt: skip
         return NOT_RUN
-    step = Step(site())
+    told, job = site(), os.environ.get("SLURM_JOB_ID", "")
+    step = Step(told)
+    if told.results and job.isdecimal():
+        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+        number = int(restarts) if restarts.isdecimal() else 0
+        step.results = Results(Path(told.results), int(job), number)
 
     def end(number: int, _: FrameType | None) -> None:
         # Not here: what is interrupted may hold the event's lock.
