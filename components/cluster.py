@@ -31,6 +31,7 @@ from components.inventory import join
 from components.keys.jwt_key_pair import JwtKeyPair
 from components.keys.munge_key import MungeKey
 from components.kubernetes.job_files import JobFiles
+from components.kubernetes.job_pods import JobPods
 from components.login.login_node import LoginNode
 from components.monitoring.monitoring_tls import MonitoringTls
 from components.monitoring.node_exporter import NodeExporter
@@ -69,6 +70,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     DriftCheck,
     JobDiagnosis,
     JobFiles,
+    JobPods,
     MonitoringTls,
     NodeExporter,
     SlurmExporter,

@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+from components.kubernetes.with_jobs import LIBRARY
 from on_node.diagnosis.job import JOB_ID
 from on_node.slurm_state import fields
 from operations.cluster import Cluster
@@ -38,6 +39,8 @@ if [ "$(field JobState)" = PENDING ]; then
 fi
 timeout 20 scontrol write batch_script "$number" - 2>/dev/null | grep '^#K8S_' | sed 's/^/header /'
 out=$(field StdOut | sed "s/%j/$number/g")
+[ ! -e {library} ] || (cd /; PYTHONPATH={library} PYTHONDONTWRITEBYTECODE=1 \
+  timeout 40 python3 -m on_node.pods.show "$number" 2>/dev/null | sed 's/^/k8s /')
 [ ! -f "$out" ] || tail -n {lines} -- "$out" | cut -c1-200 | sed 's/^/output /'
 """
 
@@ -68,6 +71,8 @@ class Shown:
     headers: tuple[str, ...] = ()
     output_file: str = ""
     output: tuple[str, ...] = ()
+    #: Its pods as Kubernetes tells them, each followed by its image, events and end of its log.
+    kubernetes: tuple[str, ...] = ()
 
 
 def show(cluster: Cluster, wanted: str) -> Shown:
@@ -83,7 +88,7 @@ def show(cluster: Cluster, wanted: str) -> Shown:
     """
     if not JOB_ID.fullmatch(wanted):
         raise Refused(f"{wanted}: not a job's number such as 12 or 12_3")
-    told = cluster.ask(_SCRIPT.format(id=wanted, lines=_LINES), "job", 60)
+    told = cluster.ask(_SCRIPT.format(id=wanted, lines=_LINES, library=LIBRARY), "job", 100)
     return read(wanted, told, cluster.controller)
 
 
@@ -136,6 +141,7 @@ def _known(of: dict[str, list[str]]) -> Shown:
         headers=tuple(it.removeprefix("#") for it in of.get("header", ())),
         output_file=values.get("StdOut", "").replace("%j", values["JobId"]),
         output=tuple(of.get("output", ())),
+        kubernetes=tuple(of.get("k8s", ())),
     )
 
 
@@ -161,6 +167,11 @@ def _ended(line: str) -> Shown:
     )  # fmt: skip
 
 
+def _word(line: str) -> tuple[str, str]:
+    name, _, value = line.partition(" ")
+    return name, value
+
+
 def lines(shown: Shown) -> list[str]:
     """The same for people."""
     whose = (
@@ -177,7 +188,7 @@ def lines(shown: Shown) -> list[str]:
         ("", f"{shown.before} jobs of its partition have a higher one" if shown.before else ""),
         ("expected", shown.expected), ("nodes", shown.nodes), ("times", shown.times),
         ("wants", shown.wants), *(("header", it) for it in shown.headers),
-        ("output", shown.output_file),
+        *(_word(it) for it in shown.kubernetes), ("output", shown.output_file),
     ):  # fmt: skip
         if value:
             told.append(f"  {name:<9} {value}")

@@ -27,7 +27,9 @@ _GUARDS = {
     "destroy-guard": ("jobs-end",),
 }
 #: Settings that are secrets.
-_SECRET_SETTINGS = ("mungeKey", "restTlsKey", "accountingPassword", "monitoringPassword")
+_SECRET_SETTINGS = (
+    "mungeKey", "restTlsKey", "accountingPassword", "monitoringPassword", "kubernetesToken",
+)  # fmt: skip
 #: Settings each of whose values is one.
 _SECRET_TABLES = ("monitoringSecrets",)
 

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from settings.base import Model, Path, matching
 from settings.problems import refused
+
+#: RFC 1123, as Kubernetes names most things.
+_LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+
+
+def _certificates(text: str) -> str:
+    one = r"-----BEGIN CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END CERTIFICATE-----"
+    if not re.fullmatch(rf"(\s*{one})+\s*", text):
+        raise ValueError("certificates in PEM, and nothing else")
+    return text.strip() + "\n"
+
+
+def read_token(text: str) -> SecretStr:
+    """The bridge's own token.
+
+    Raises:
+        ValueError: what was found instead; the text is not quoted.
+    """
+    if not re.fullmatch(r"[!-~]{16,8192}", text):
+        raise ValueError(f"{len(text)} characters that are none")
+    return SecretStr(text)
 
 
 class Registry(Model):
@@ -22,6 +44,48 @@ class Registry(Model):
         ),
     ]
     scheme: Literal["https", "http"] = "https"
+
+
+class Pods(Model):
+    """``pods``; present, a job whose file names an image runs as a pod."""
+
+    #: Of the API, such as https://10.0.0.5:6443.
+    server: Annotated[
+        str,
+        matching(
+            r"https://[A-Za-z0-9.-]+(:[0-9]{1,5})?",
+            "the API server's URL, such as https://10.0.0.5:6443",
+        ),
+    ]
+    #: Certificates in PEM by which the API server is known.
+    ca: Annotated[str, AfterValidator(_certificates)]
+    #: A user's namespace is called so, and the user's number.
+    namespace_prefix: Annotated[
+        str, matching(r"[a-z0-9][a-z0-9-]{0,39}", "the beginning of a namespace's name")
+    ] = "user-"
+    #: Slurm's name of a node → Kubernetes', where they differ.
+    node_names: dict[str, Annotated[str, matching(rf"{_LABEL}(\.{_LABEL})*", "a node's name")]] = (
+        Field(default_factory=dict)
+    )
+    #: Seconds that a pod has to end; Slurm's KillWait is how long it waits itself.
+    grace: Annotated[int, Field(ge=1, le=3600)] = 25
+    #: Seconds within which a pod has started.
+    start_within: Annotated[int, Field(ge=10, le=86400)] = 300
+    #: QOS → priority class of Kubernetes'.
+    priority_classes: dict[str, Annotated[str, matching(_LABEL, "a priority class")]] = Field(
+        default_factory=dict
+    )
+    #: What all pods of a user may have together, as a ResourceQuota writes it.
+    quota: dict[
+        Annotated[str, matching(r"[a-z0-9./-]+", "a resource, such as requests.cpu")],
+        Annotated[str, matching(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?", "a quantity")],
+    ] = Field(default_factory=dict)
+    #: The resource by which a pod asks for GPUs; empty, it asks for none.
+    gpu_resource: Annotated[str, matching(r"([a-z0-9.-]+/[A-Za-z0-9_.-]+)?", "a resource")] = (
+        "nvidia.com/gpu"
+    )
+    #: A folder of ``folders`` in which results of jobs are kept, one folder a job.
+    results: Path | None = None
 
 
 class KubernetesBridge(Model):
@@ -41,10 +105,14 @@ class KubernetesBridge(Model):
     registry_timeout: Annotated[int, Field(ge=1, le=60)] = 5
     #: A file on the hosts with the certificates of registries; left out, the system's.
     registry_ca: Path | None = None
+    pods: Pods | None = None
 
     @model_validator(mode="after")
     def _once(self) -> KubernetesBridge:
         names = [it.name for it in self.registries]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise refused("each registry once", f"{', '.join(twice)} twice")
+        results = None if self.pods is None else self.pods.results
+        if results and not any(results.startswith(f"{it}/") for it in self.folders):
+            raise refused(f"pods.results in {' or '.join(self.folders)}", results)
         return self

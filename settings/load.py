@@ -16,6 +16,7 @@ from settings.accounting import read_password
 from settings.checks import cross_check
 from settings.excluded import put_aside
 from settings.hostlist import pair
+from settings.kubernetes import read_token
 from settings.mistakes import unknown_key
 from settings.model import MungeKeySetting, Settings
 from settings.monitoring import read_password as read_monitoring_password
@@ -29,6 +30,7 @@ _OTHER_PROGRAMS = ("pulumi", "command", "random")
 
 #: Keys whose value is never quoted in a report → attribute, reader, and what is expected.
 _SECRET_KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    "kubernetesToken": ("kubernetes_token", read_token, "a token of the API's, of one word"),
     "mungeKey": (
         "munge_key",
         MungeKeySetting.read,

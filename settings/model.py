@@ -321,6 +321,8 @@ class Settings(Model):
     drift_check: DriftCheck | None = None
     diagnosis: Diagnosis | None = None
     kubernetes_bridge: KubernetesBridge | None = None
+    #: A secret: by which the bridge is known to Kubernetes' API.
+    kubernetes_token: SecretStr | None = None
     monitoring: Monitoring | None = None
     #: A secret: the password of the pages, in place of the one that is made.
     monitoring_password: SecretStr | None = None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from components.diagnosis import job_diagnosis
 from components.health import with_jobs as health
+from components.kubernetes import with_jobs as pods
 from settings import Settings
 from settings.scripts import JobProgram
 
@@ -19,6 +20,7 @@ from settings.scripts import JobProgram
 #: anything tidies up.
 SOURCES: tuple[Callable[[Settings], Iterable[JobProgram]], ...] = (
     job_diagnosis.with_jobs,
+    pods.with_jobs,
     health.with_jobs,
 )
 

@@ -87,4 +87,5 @@ def _told(bridge: KubernetesBridge) -> dict[str, object]:
         "settledSeconds": bridge.settled,
         "registrySeconds": bridge.registry_timeout,
         "ca": bridge.registry_ca,
+        "pods": bridge.pods is not None,
     }

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from on_node.kubernetes import folder, submission
 from on_node.kubernetes.folder import Site, Watcher
+from on_node.kubernetes.job_file import read
 from on_node.kubernetes.registry import NotNow
 from on_node.kubernetes.rules import Rules
 from on_node.kubernetes.submission import Refused
@@ -39,6 +41,7 @@ def site(path: Path) -> Site:
         ca=told["ca"],
         waiting=told["waitingFiles"],
         settled=told["settledSeconds"],
+        pods=told["pods"],
     )
 
 
@@ -56,6 +59,16 @@ def check(file: str, told: Site, user: str | None = None) -> int:
     for line in against:
         print(f"slurmstack-job: {file}: {line}", file=sys.stderr)
     return 1 if against else 0
+
+
+def submit(file: str, told: Site) -> int:
+    """sbatch of a file that was read before; its exit code."""
+    job, _ = read(Path(file).read_bytes())
+    words = ["sbatch", "--ignore-pbs"]
+    if "job-name" not in job.options:
+        words.append(f"--job-name={Path(file).name}")
+    sends = job.as_pod() if told.pods else job
+    return subprocess.run(words, input=sends.text.encode(), check=False).returncode
 
 
 def watch(told: Site) -> None:
@@ -108,9 +121,7 @@ def main(words: Sequence[str]) -> int:
     if (len(words) == 2 and words[0] in ("check", "submit")) or by_root:
         told = site(CONFIGURATION)
         status = check(words[1], told, words[2] if by_root else None)
-        if status == 0 and words[0] == "submit":
-            os.execvp("sbatch", ["sbatch", "--ignore-pbs", words[1]])
-        return status
+        return submit(words[1], told) if status == 0 and words[0] == "submit" else status
     if list(words) == ["watch"]:
         watch(site(CONFIGURATION))
     print((__doc__ or "").strip(), file=sys.stderr)

@@ -55,6 +55,8 @@ class Site:
     waiting: int
     #: Seconds for which a file has not grown when it is taken.
     settled: float
+    #: Whether jobs whose file names an image run as pods.
+    pods: bool = False
 
 
 def running() -> Config:
@@ -213,7 +215,8 @@ class Watcher:
             if against:
                 raise Refused("\n".join(against))
             _write(sent, "held" if "hold" in file.options else "")
-            job = submission.submit(file, owner, name, key)
+            sends = file.as_pod() if self.site.pods else file
+            job = submission.submit(sends, owner, name, key)
         if not written.exists():
             _write(written, job)
         if sent.read_text() != "held":

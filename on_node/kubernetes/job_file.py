@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+
+from on_node.kubernetes.places import RUNNER
 
 #: Bytes; sbatch takes 4 MiB (max_script_size of SchedulerParameters, slurm.conf(5)).
 MAX_SIZE = 1 << 20
@@ -97,6 +99,12 @@ class JobFile:
     def line(self, option: str) -> int:
         """An option's line; 0 where it is not there."""
         return self.options[option][1] if option in self.options else 0
+
+    def as_pod(self) -> JobFile:
+        """The file whose commands run in a pod: its interpreter is ours, which hands its own on."""
+        if self.image is None or self.text.startswith(f"#!{RUNNER}"):
+            return self
+        return replace(self, text=f"#!{RUNNER} {self.text.removeprefix('#!').lstrip(' ')}")
 
     @property
     def image(self) -> Image | None:

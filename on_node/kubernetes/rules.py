@@ -42,10 +42,10 @@ class Person:
 
 def mistakes(job: JobFile, rules: Rules, config: Config, person: Person) -> list[Mistake]:
     """All that a file asks for and cannot have."""
-    return sorted([*_allowed(job, rules), *_in_partitions(job, config, person)])
+    return sorted([*allowed(job, rules), *_in_partitions(job, config, person)])
 
 
-def _allowed(job: JobFile, rules: Rules) -> Iterator[Mistake]:
+def allowed(job: JobFile, rules: Rules) -> Iterator[Mistake]:
     image = job.image
     if image is not None and image.registry not in rules.registries:
         line = job.kubernetes["IMAGE"][1]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from operations import job_check, job_show
+from operations import job_check, job_show, job_verify
 from operations.cluster import Cluster
 from operations.console import Json, Project, Stack, errors_on_one_line, show_json
 
@@ -55,3 +55,20 @@ def show(
         show_json(asdict(shown))
     else:
         typer.echo("\n".join(job_show.lines(shown)))
+
+
+@commands.command()
+def verify(
+    job: Annotated[str, typer.Argument(metavar="JOBID", help="Such as 12.")],
+    stack: Stack = None,
+    project: Project = Path(),
+    as_json: Json = False,
+) -> None:
+    """Whether a job's results are as they were when it ended. Exit code 1 where they are not."""
+    with errors_on_one_line():
+        told = job_verify.verify(Cluster.of(stack, project), job)
+    if as_json:
+        show_json({"job": job, "differences": told})
+    else:
+        typer.echo("\n".join(told) or f"job {job}: its results are as they were")
+    raise typer.Exit(1 if told else 0)

@@ -13,6 +13,7 @@ from settings.checks import (
     accounting,
     hosts,
     jobs,
+    kubernetes,
     monitoring,
     nodes,
     packages,
@@ -48,6 +49,7 @@ CHECKS: tuple[Check, ...] = (
     packages.apptainer_starter,
     monitoring.host,
     monitoring.references,
+    kubernetes.pods,
 )
 
 

@@ -25,6 +25,12 @@ SHARES = {
     "scratch": {"server": "10.9.9.9", "path": "/scratch", "clients": "cn01"},
 }
 
+PODS = {
+    "server": "https://10.9.9.9:6443",
+    "ca": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+    "results": "/mnt/nas/results",
+}
+
 
 def settings() -> dict[str, Any]:
     """Every component, each with what it has of options that change what lands on nodes."""
@@ -41,6 +47,8 @@ def settings() -> dict[str, Any]:
         "mpi": {"default": "pmix"},
         "cgroup": {},
         "acceptance": {"gate": ["new", "rollout"], "packages": ["hpcc"]},
+        "kubernetesBridge": {"registries": [{"name": "hub:5000"}], "pods": PODS},
+        "kubernetesToken": "a-token-of-kubernetes",
     }
 
 

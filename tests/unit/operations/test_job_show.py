@@ -96,6 +96,22 @@ def test_a_job_of_which_nobody_knows_when_it_starts() -> None:
     assert "expected" not in told(WAITS.format(reason="Resources") + "start N/A (null)\n")
 
 
+def test_a_job_that_is_a_pod() -> None:
+    kubernetes = """\
+k8s pod user-5001/slurm-job-4 Pending, on cn01: ErrImagePull: not found
+k8s image hub:5407/a:1
+k8s event 2026-01-31T06:02:47Z Failed: no such image
+k8s log step 1
+"""
+    assert """
+  header    K8S_IMAGE=hub:5407/a:1
+  pod       user-5001/slurm-job-4 Pending, on cn01: ErrImagePull: not found
+  image     hub:5407/a:1
+  event     2026-01-31T06:02:47Z Failed: no such image
+  log       step 1
+  output    /tmp/x.4""" in told(WAITS.format(reason="None") + ASKED + kubernetes)
+
+
 def test_a_job_that_is_in_accounting_alone() -> None:
     assert (
         told(ENDED)

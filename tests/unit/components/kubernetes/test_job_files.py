@@ -62,7 +62,7 @@ def test_what_the_program_reads() -> None:
     assert json.loads(text) == {
         "ca": None, "folder": "/srv/jobs", "folders": ["/mnt/nas"], "registrySeconds": 5,
         "registries": {"hub:5407": "http", "quay.example": "https"}, "settledSeconds": 5,
-        "waitingFiles": 200,
+        "waitingFiles": 200, "pods": False,
     }  # fmt: skip
 
 

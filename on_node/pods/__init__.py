@@ -1,0 +1,1 @@
+"""Pods of jobs: made from what Slurm has given a job, followed by its batch step, cleaned up."""

@@ -1,0 +1,466 @@
+"""Jobs that run as pods: a real control plane of Kubernetes, and stand-ins for its kubelets."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import time
+import urllib.error
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.lab import control_plane
+from tests.lab.conftest import CHECKOUT, USERS, RunningLab, await_that
+from tests.lab.control_plane import ControlPlane
+
+pytestmark = pytest.mark.lab
+
+NODES = ("cn01", "cn02")
+KUBELET = Path(__file__).parent / "stand_in" / "kubelet.py"
+#: Where stand-ins are on nodes.
+PLACE = "/var/lib/stand-in-kubelet"
+#: Stands for a registry: it has every image.
+REGISTRY = """
+import http.server
+class Registry(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self):
+        self.send_response(200)
+        self.end_headers()
+http.server.HTTPServer(("", 5408), Registry).serve_forever()
+"""
+HEAD = """\
+#!/bin/bash
+#SBATCH --partition=main --mem=50M --time=5
+#SBATCH --output=/srv/nas/%j.out
+#K8S_IMAGE=ctl:5408/tools/alpine:3.20
+"""
+
+
+@dataclass(frozen=True)
+class Pods:
+    """The lab, and Kubernetes beside it."""
+
+    lab: RunningLab
+    plane: ControlPlane
+
+    def submit(self, body: str, *options: str, user: str = "alice", head: str = HEAD) -> str:
+        """A job of somebody's, from a file of theirs; its id."""
+        file = f"/srv/nas/{user}-{time.monotonic_ns()}.sh"
+        self.lab.send("ctl", f"install -m 644 -o {user} /dev/stdin {file}", (head + body).encode())
+        words = f"SBATCH_EXPORT=NONE slurmstack-job submit {file} 2>&1"
+        options_of = {"SBATCH_" + it.partition("=")[0]: it.partition("=")[2] for it in options}
+        names = " ".join(f"{name}={value}" for name, value in options_of.items())
+        told = self.lab.ssh("ctl", f"runuser -u alice -- sh -c 'cd /srv/nas; {names} {words}'"
+                            .replace("-u alice", f"-u {user}")).stdout  # fmt: skip
+        match = re.search(r"Submitted batch job (\d+)", told)
+        assert match, told
+        return match[1]
+
+    def ended(self, job: str, seconds: float = 120) -> dict[str, str]:
+        """What slurmctld says of a job once it has ended."""
+        fields: dict[str, str] = {}
+
+        def over() -> bool:
+            # slurmctld forgets one that has ended within minutes.
+            told = self.lab.ssh(
+                "ctl", f"scontrol -o show job {job} 2>/dev/null || sacct -XPn -j {job} "
+                "-o State,ExitCode | sed 's/^/JobState=/; s/|/ ExitCode=/'",
+            ).stdout  # fmt: skip
+            fields.update(re.findall(r"(\S+?)=(\S*)", told))
+            return fields["JobState"] not in ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING")
+
+        try:
+            await_that(over, seconds)
+        except AssertionError:
+            pytest.fail(f"{fields}\n{self.output(job)}\n{self.pods(job)}")
+        return fields
+
+    def output(self, job: str) -> str:
+        """What a job has written, on whichever node."""
+        return "".join(
+            self.lab.ssh(node, f"cat /srv/nas/{job}.out 2>/dev/null || true").stdout
+            for node in NODES
+        )
+
+    def pods(self, job: str) -> list[dict[str, Any]]:
+        """Its pods that are there."""
+        items: list[dict[str, Any]] = self.plane.call(
+            "GET", f"/api/v1/pods?labelSelector=job-id={job}"
+        )["items"]
+        return items
+
+    def running(self, job: str) -> list[dict[str, Any]]:
+        """Its pods, once they run."""
+        found: list[dict[str, Any]] = []
+
+        def run() -> bool:
+            found[:] = self.pods(job)
+            return bool(found) and all(
+                it.get("status", {}).get("phase") == "Running" for it in found
+            )
+
+        try:
+            await_that(run, 120)
+        except AssertionError:
+            pytest.fail(f"{self.output(job)}\n{found}")
+        return found
+
+
+@pytest.fixture(scope="module")
+def pods(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
+    """The lab with the bridge to a control plane of its own."""
+    lab = users
+    folder = tmp_path_factory.mktemp("kubernetes")
+    before = lab.settings.read_text()
+    with control_plane.running(folder / "plane", lab.lab.gateway) as plane:
+        try:
+            for node in ("ctl", *NODES):
+                lab.ssh(node, "install -d -m 1777 /srv/nas")
+            program = base64.b64encode(REGISTRY.encode()).decode()
+            lab.ssh("ctl", f"echo {program} | base64 -d >/root/registry.py; systemd-run --unit "
+                           "stand-in-registry python3 /root/registry.py")  # fmt: skip
+            bridge = {
+                "folder": "/srv/nas/slurm-jobs",
+                "folders": ["/srv/nas"],
+                "registries": [{"name": "ctl:5408", "scheme": "http"}],
+                "settled": 1,
+                "pods": {
+                    "server": plane.server,
+                    "ca": plane.ca,
+                    "grace": 5,
+                    "startWithin": 90,
+                    "results": "/srv/nas/results",
+                    "priorityClasses": {"high": "slurm-high"},
+                    "quota": {"requests.memory": "4Gi"},
+                },
+            }
+            lab.set(kubernetesBridge=bridge)
+            key = ["pulumi", "config", "set", "--secret", "slurmstack:kubernetesToken",
+                   rights(plane), "--stack", lab.name]  # fmt: skip
+            lab.run(*key)
+            lab.up()
+            for node in NODES:
+                kubelet(lab, plane, node, folder)
+                # A share is the same everywhere; here it is a folder of each machine.
+                lab.ssh(node, "install -d -m 1777 /srv/nas/results")
+            yield Pods(lab, plane)
+        finally:
+            lab.ssh("ctl", "squeue -h -o %A | xargs -r scancel", check=False)
+            lab.settings.write_text(before)
+            lab.up()
+            for node in NODES:
+                lab.ssh(node, f"systemctl stop stand-in-kubelet; rm -rf /srv/nas {PLACE}",
+                        check=False)  # fmt: skip
+            lab.ssh("ctl", "systemctl stop stand-in-registry; rm -rf /srv/nas", check=False)
+
+
+def rights(plane: ControlPlane) -> str:
+    """What the page has an administrator apply; the bridge's token."""
+    kinds = {
+        "Namespace": "/api/v1/namespaces",
+        "ServiceAccount": "/api/v1/namespaces/slurmstack/serviceaccounts",
+        "Secret": "/api/v1/namespaces/slurmstack/secrets",
+        "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+        "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
+    }
+    for body in yaml.safe_load_all((CHECKOUT / "docs" / "kubernetes-rights.yaml").read_text()):
+        plane.call("POST", kinds[body["kind"]], body)
+    priority = {
+        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
+        "metadata": {"name": "slurm-high"}, "value": 1000,
+    }  # fmt: skip
+    plane.call("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", priority)
+    secret: dict[str, Any] = {}
+
+    def made() -> bool:
+        secret.update(plane.call("GET", "/api/v1/namespaces/slurmstack/secrets/bridge"))
+        return "token" in secret.get("data", {})
+
+    await_that(made, 60)
+    return base64.b64decode(secret["data"]["token"]).decode()
+
+
+def kubelet(lab: RunningLab, plane: ControlPlane, node: str, folder: Path) -> None:
+    """Start the stand-in on a node."""
+    told = {
+        "server": plane.server, "token": plane.tokens[f"system:node:{node}"], "node": node,
+        "address": lab.address(node), "port": 10250,
+    }  # fmt: skip
+    key, certificate = folder / "kubelet.key", folder / "kubelet.crt"
+    words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+             f"/CN={node}", "-keyout", str(key), "-out", str(certificate)]  # fmt: skip
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    lab.ssh(node, f"install -d -m 711 {PLACE}")
+    for name, text in {
+        "kubelet.py": KUBELET.read_text(), "kubelet.json": json.dumps(told), "ca.pem": plane.ca,
+        "tls.pem": certificate.read_text() + key.read_text(),
+    }.items():  # fmt: skip
+        lab.send(node, f"umask 077; cat >{PLACE}/{name}", text.encode())
+    lab.ssh(node, "systemctl reset-failed stand-in-kubelet 2>/dev/null; systemd-run --unit "
+                  f"stand-in-kubelet python3 {PLACE}/kubelet.py {PLACE}")  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hopeless(pods: Pods) -> str:
+    """A job whose image cannot be pulled, which is waited for beside all others."""
+    head = HEAD.replace("tools/alpine:3.20", "missing:1")
+    return pods.submit("true\n", head=head)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def requeued(pods: Pods) -> str:
+    """A job that was requeued: Slurm starts it anew after two minutes (cred_expire of AuthInfo)."""
+    body = 'echo "run $SLURM_RESTART_COUNT"; [ $SLURM_RESTART_COUNT = 1 ] || sleep 300\n'
+    job = pods.submit(body)
+    (first,) = pods.running(job)
+    assert first["metadata"]["labels"]["restart"] == "0"
+    pods.lab.ssh("ctl", f"scontrol requeue {job}")
+    return job
+
+
+def test_a_job_is_a_pod_and_ends_as_it_does(pods: Pods) -> None:
+    body = 'echo "$SLURM_JOB_ID of $(id -u):$(id -g) on $SLURMD_NODENAME"; echo wrong >&2; exit 7\n'
+    job = pods.submit(body)
+    fields = pods.ended(job)
+    output = pods.output(job)
+    assert (fields["JobState"], fields["ExitCode"]) == ("FAILED", "7:0"), output
+    uid = USERS["alice"]
+    assert f"{job} of {uid}:{uid} on {fields['BatchHost']}\nwrong\n" in output
+    await_that(lambda: pods.pods(job) == [], 60)
+
+
+def test_a_pod_is_as_large_as_what_the_job_was_given(pods: Pods) -> None:
+    head = HEAD.replace("--mem=50M", "--mem=70M --qos=high --gres=gpu:2 --cpus-per-task=2")
+    job = pods.submit("sleep 300\n", head=head)
+    (pod,) = pods.running(job)
+    spec = pod["spec"]
+    container = spec["containers"][0]
+    wanted = {"cpu": "2", "memory": "70Mi", "nvidia.com/gpu": "2"}
+    assert container["resources"] == {"limits": wanted, "requests": wanted}
+    assert (spec["nodeName"], spec["priorityClassName"]) == ("cn01", "slurm-high")
+    environment = {it["name"]: it.get("value") for it in container["env"]}
+    assert environment["SLURM_JOB_GPUS"] == "0,1"
+    labels = pod["metadata"]["labels"]
+    assert {"app": "slurm-job", "job-id": job, "owner": "alice", "account": "physics"}.items() <= (
+        labels.items()
+    )
+    namespace = pods.plane.call("GET", f"/api/v1/namespaces/user-{USERS['alice']}")
+    enforced = namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"]
+    assert enforced == "restricted"
+    pods.lab.ssh("ctl", f"scancel {job}")
+    pods.ended(job)
+
+
+def test_a_job_that_is_cancelled_takes_its_pod_along(pods: Pods) -> None:
+    job = pods.submit("trap 'echo saved; exit 0' TERM\necho begun\nsleep 300 & wait\n")
+    pods.running(job)
+    await_that(lambda: "begun" in pods.output(job), 60)
+    pods.lab.ssh("ctl", f"scancel {job}")
+    assert pods.ended(job)["JobState"] == "CANCELLED"
+    # Slurm gives nothing out before the pod has gone, and it had its time.
+    assert pods.pods(job) == []
+    assert "begun\n" in pods.output(job).partition("saved\n")[0]
+    assert "saved\n" in pods.output(job)
+
+
+def test_a_job_on_two_nodes_and_an_array(pods: Pods) -> None:
+    body = 'echo "node $SLURM_NODEID of $SLURMSTACK_NODES"; [ $SLURM_NODEID = 0 ] || exit 5\n'
+    wide = pods.submit(body, head=HEAD.replace("--mem", "--nodes=2 --mem"))
+    fields = pods.ended(wide)
+    output = pods.output(wide)
+    assert fields["ExitCode"] == "5:0", output
+    for line in ("node 0 of cn01,cn02\n", "cn02: node 1 of cn01,cn02\n"):
+        assert line in output
+    array = pods.submit("echo task $SLURM_ARRAY_TASK_ID\n",
+                        head=HEAD.replace("--mem", "--array=3-4 --mem"))  # fmt: skip
+    for task in ("3", "4"):
+        fields = pods.ended(f"{array}_{task}")
+        assert fields["JobState"] == "COMPLETED"
+        assert f"task {task}\n" in pods.output(fields["JobId"])
+
+
+def test_a_quota_that_is_used_up_is_waited_for_in_words(pods: Pods) -> None:
+    head = HEAD.replace("--mem=50M", "--mem=3G")
+    first = pods.submit("sleep 300\n", head=head)
+    pods.running(first)
+    second = pods.submit("echo at last\n", head=head)
+    await_that(lambda: "waits: " in pods.output(second) and "exceeded quota" in
+               pods.output(second), 60)  # fmt: skip
+    pods.lab.ssh("ctl", f"scancel {first}")
+    assert pods.ended(second)["JobState"] == "COMPLETED"
+    assert "at last\n" in pods.output(second)
+
+
+def test_pods_without_a_job_end(pods: Pods) -> None:
+    job = pods.submit("sleep 300\n")
+    (pod,) = pods.running(job)
+    inside = f"/api/v1/namespaces/{pod['metadata']['namespace']}"
+    labels = pod["metadata"]["labels"]
+    orphan = {
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "orphan", "labels": {**labels, "job-id": "999999"}},
+        "spec": {**pod["spec"], "volumes": [], "containers": [
+            {**pod["spec"]["containers"][0], "volumeMounts": [], "command": ["sleep", "300"]}]},
+    }  # fmt: skip
+    earlier = json.loads(json.dumps(orphan))
+    earlier["metadata"] |= {"name": "earlier", "labels": {**labels, "restart": "7"}}
+    for body in (orphan, earlier):
+        pods.plane.call("POST", f"{inside}/pods", body)
+    pods.lab.ssh("ctl", "systemctl start slurmstack-pods-end.service")
+    selector = f"{inside}/pods?labelSelector=app=slurm-job"
+
+    def left() -> set[str]:
+        items = pods.plane.call("GET", selector)["items"]
+        return {it["metadata"]["name"] for it in items}
+
+    await_that(lambda: not left() & {"orphan", "earlier"}, 60)
+    assert f"slurm-job-{job}" in left()
+    # slurmctld is away: nobody knows what is an orphan.
+    pods.lab.ssh("ctl", "systemctl stop slurmctld")
+    try:
+        end = "systemctl start slurmstack-pods-end.service"
+        assert pods.lab.ssh("ctl", end, check=False).returncode != 0
+        assert f"slurm-job-{job}" in left()
+    finally:
+        pods.lab.ssh("ctl", "systemctl start slurmctld")
+    shown = pods.lab.run("slurmstack", "job", "show", job, "--stack", pods.lab.name).stdout
+    assert f"  pod       user-{USERS['alice']}/slurm-job-{job} Running, on cn0" in shown
+    assert "  image     ctl:5408/tools/alpine:3.20\n" in shown
+    pods.lab.ssh("ctl", f"scancel {job}")
+    pods.ended(job)
+
+
+def test_nobody_gets_a_pod_but_by_a_job_of_their_own(pods: Pods) -> None:
+    job = pods.submit("sleep 300\n")
+    pods.running(job)
+    node = pods.lab.ssh("ctl", f"squeue -h -j {job} -o %B").stdout.strip()
+    ask = """\
+import json, socket
+peer = socket.socket(socket.AF_UNIX)
+peer.connect("/run/slurmstack-pods/agent.sock")
+peer.sendall(json.dumps({"ask": "token"}).encode() + b"\\n")
+print(peer.recv(10000).decode())
+"""
+    pods.lab.send(node, "cat >/srv/nas/ask.py; chmod 644 /srv/nas/ask.py", ask.encode())
+    # Neither somebody else, nor the user beside the job, nor under the name of its step.
+    named = f'exec -a "slurmstepd: [{job}.batch]" python3 /srv/nas/ask.py'
+    for user, words in (("bob", "python3 /srv/nas/ask.py"), ("alice", named), ("bob", named)):
+        told = pods.lab.ssh(node, f"runuser -u {user} -- bash -c '{words}'").stdout
+        assert "this is no batch step of a job" in told, told
+        assert "token" not in told
+    for path in ("/etc/slurmstack/kubernetes-token", "/run/slurmstack-pods/jobs"):
+        assert pods.lab.ssh(node, f"runuser -u alice -- cat {path}", check=False).returncode != 0
+    pods.lab.ssh("ctl", f"scancel {job}")
+    # By sbatch itself, past the folder's and the command's look at the file.
+    head = HEAD.replace("#!/bin/bash", "#!/usr/local/bin/slurmstack-pod /bin/bash").replace(
+        "ctl:5408", "docker.io"
+    )
+    pods.lab.send("ctl", "cat >/srv/nas/evil.sh; chmod 644 /srv/nas/evil.sh", head.encode())
+    told = pods.lab.ssh("ctl", "runuser -u alice -- sbatch --parsable /srv/nas/evil.sh").stdout
+    fields = pods.ended(told.strip())
+    assert fields["ExitCode"] == "125:0"
+    assert "line 4: K8S_IMAGE: registry docker.io is not allowed" in pods.output(told.strip())
+    pods.ended(job)
+
+
+def test_results_are_whole_and_proven(pods: Pods) -> None:
+    job = pods.submit("echo kept; mkdir $SLURMSTACK_OUTPUTS/a; echo 1 >$SLURMSTACK_OUTPUTS/a/b\n")
+    fields = pods.ended(job)
+    assert fields["JobState"] == "COMPLETED", pods.output(job)
+    node, place = fields["BatchHost"], f"/srv/nas/results/{job}"
+    words = "find . -type f | sort; stat -c %U stdout.log; cat stdout.log job_summary.txt; ls -A .."
+    listed = pods.lab.ssh(node, f"cd {place}; {words}").stdout
+    assert listed.startswith(
+        "./checksums.txt\n./job_summary.txt\n./outputs/a/b\n./stderr.log\n./stdout.log\n"
+        f"alice\nkept\njob: {job}\n"
+    )
+    assert "exit code: 0\n" in listed
+    assert f".{job}.part" not in listed
+    # The share is the controller's, too.
+    packed = pods.lab.ssh(node, f"tar -C {place}/.. -cz {job} | base64 -w0").stdout
+    pods.lab.send("ctl", "base64 -d | tar -C /srv/nas/results -xz", packed.encode())
+    verify = ("slurmstack", "job", "verify", job, "--stack", pods.lab.name)
+    assert pods.lab.run(*verify).stdout == f"job {job}: its results are as they were\n"
+    pods.lab.ssh("ctl", f"cd {place}/outputs; echo 2 >a/b; touch c; rm ../stderr.log")
+    done = pods.lab.run(*verify, check=False)
+    assert (done.returncode, done.stdout) == (
+        1, "outputs/a/b: is another one\noutputs/c: was not there\nstderr.log: is gone\n",
+    )  # fmt: skip
+
+
+def test_what_a_job_may_do_of_itself_and_of_others(pods: Pods) -> None:
+    job = pods.submit("sleep 300\n")
+    other = pods.submit("sleep 300\n")
+    (pod,), (beside,) = pods.running(job), pods.running(other)
+    inside = f"/api/v1/namespaces/{pod['metadata']['namespace']}"
+    name = pod["metadata"]["name"]
+    request = {
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"expirationSeconds": 600},
+    }  # fmt: skip
+    made = pods.plane.call("POST", f"{inside}/serviceaccounts/{name}/token", request)
+    token = made["status"]["token"]
+    assert pods.plane.call("GET", f"{inside}/pods/{name}", token=token)["kind"] == "Pod"
+    for path in (
+        f"{inside}/pods/{beside['metadata']['name']}", f"{inside}/secrets/{name}",
+        f"{inside}/pods", "/api/v1/namespaces/slurmstack/secrets/bridge", "/api/v1/nodes",
+    ):  # fmt: skip
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            pods.plane.call("GET", path, token=token)
+    pods.lab.ssh("ctl", f"scancel {job} {other}")
+    pods.ended(job)
+    pods.ended(other)
+    # With the pod goes what was the job's.
+    for kind in ("secrets", "serviceaccounts"):
+        left = f"{inside}/{kind}?labelSelector=job-id={job}"
+        await_that(lambda left=left: pods.plane.call("GET", left)["items"] == [], 120)  # type: ignore[misc]
+
+
+def test_a_pod_that_cannot_start_ends_its_job(pods: Pods, hopeless: str) -> None:
+    fields = pods.ended(hopeless, 240)
+    output = pods.output(hopeless)
+    assert (fields["JobState"], fields["ExitCode"]) == ("FAILED", "125:0"), output
+    assert "has not started within 90 s: ErrImagePull: ctl:5408/missing:1: not found" in output
+    await_that(lambda: pods.pods(hopeless) == [], 60)
+    states = pods.lab.ssh("ctl", "sinfo -h -N -o '%N %T %E'").stdout
+    assert not re.search("drain|down|fail", states), states
+
+
+def test_a_job_that_is_requeued_runs_once_more(pods: Pods, requeued: str) -> None:
+    assert pods.ended(requeued, 300)["JobState"] == "COMPLETED"
+    assert "run 1\n" in pods.output(requeued)
+    await_that(lambda: pods.pods(requeued) == [], 60)
+
+
+def test_kubernetes_may_be_away(pods: Pods) -> None:
+    # Numbers without an end, so that what is lost or comes twice is seen.
+    long = pods.submit("for i in $(seq 100); do echo line $i; sleep 0.3; done\n")
+    short = pods.submit("sleep 3; echo over\n")
+    pods.running(long)
+    pods.running(short)
+    pods.plane.stop_server()
+    try:
+        new = pods.submit("echo begun\n")
+        await_that(lambda: "waits: " in pods.output(new), 60)
+        cancelled = pods.submit("sleep 300\n")
+        await_that(lambda: "waits: " in pods.output(cancelled), 60)
+        pods.lab.ssh("ctl", f"scancel {cancelled}")
+        assert pods.ended(cancelled)["JobState"] == "CANCELLED"
+    finally:
+        pods.plane.start_server()
+    for job in (long, short, new):
+        assert pods.ended(job, 180)["JobState"] == "COMPLETED", pods.output(job)
+    lines = [it for it in pods.output(long).splitlines() if not it.startswith("slurmstack-pod")]
+    assert lines == [f"line {number}" for number in range(1, 101)]
+    assert "over\n" in pods.output(short)
+    assert "begun\n" in pods.output(new)
+    await_that(lambda: pods.pods(cancelled) == [], 120)
+    states = pods.lab.ssh("ctl", "sinfo -h -N -o '%N %T %E'").stdout
+    assert not re.search("drain|down|fail", states), states
