@@ -149,8 +149,12 @@ def operation(
         try:
             yield mine
         except BaseException as error:
-            if mine.stands:
-                _note(place, mine, f"stopped: {str(error) or type(error).__name__}")
+            why = str(error) or type(error).__name__
+            try:
+                if mine.stands:
+                    _note(place, mine, f"stopped: {why}")
+            except Refused as unwritten:
+                raise Refused(f"{why}; {unwritten}") from error
             if not mine.stands or isinstance(error, Waits):
                 file.unlink(missing_ok=True)
             raise

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from operations import operation as operations
-from operations.operation import Waits, operation, unfinished
+from operations.operation import Running, Waits, operation, unfinished
 from operations.pulumi_lock import locks, refuse_if_locked
 from operations.refused import Refused
 
@@ -152,6 +152,16 @@ def test_what_cannot_be_kept_is_not_begun(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="it is not in the history"), operation(place, "a", "") as it:
         it.did("one")
     assert unfinished(place) is not None
+    # What stopped it is told first.
+    both = "cn01 does not answer; .*it is not in the history"
+    with pytest.raises(Refused, match=both), operation(place, "a", "") as it:
+        ends(it)
+
+
+def ends(running: Running) -> None:
+    """An operation that is stopped by a node."""
+    running.did("one")
+    raise Refused("cn01 does not answer")
 
 
 def lock(tmp_path: Path, **more: object) -> None:
