@@ -86,6 +86,16 @@ class Pods(Model):
     )
     #: A folder of ``folders`` in which results of jobs are kept, one folder a job.
     results: Path | None = None
+    #: Days after which results of a user go, when a later job of theirs has ended.
+    keep_results: Annotated[int, Field(ge=1, le=3650)] | None = None
+    #: MiB that results of a user may take: the oldest go, when a later job of theirs has ended.
+    results_limit: Annotated[int, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _of_results(self) -> Pods:
+        if self.results is None and (self.keep_results or self.results_limit):
+            raise refused("results, the folder that keepResults and resultsLimit are about", "none")
+        return self
 
 
 class KubernetesBridge(Model):

@@ -86,6 +86,8 @@ def pods_bundle(node: str, settings: Settings) -> Bundle:
         "quota": pods.quota,
         "gpuResource": pods.gpu_resource,
         "results": pods.results or "",
+        "keepDays": pods.keep_results,
+        "resultsMebibytes": pods.results_limit,
     }
     parts: list[Part] = [
         *python_programs(LIBRARY, "kubernetes", "pods", "slurm_state", "user_groups"),

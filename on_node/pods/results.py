@@ -10,7 +10,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
+import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +22,10 @@ from typing import BinaryIO
 CHECKSUMS = "checksums.txt"
 SUMMARY = "job_summary.txt"
 _BLOCK = 1 << 20
+#: Of results that are whole, and of those that are on their way out.
+_WHOLE, _OLD = re.compile(r"[0-9]+(\.[0-9]+)?"), re.compile(r"\.[0-9.]+\.old")
+#: Seconds for what goes at the end of one job: it has its nodes that long.
+_TIDY = 60.0
 
 
 def outputs(results: str, job: int) -> str:
@@ -91,6 +98,56 @@ class Results:
 
     def _fail(self, error: OSError) -> None:
         self.trouble = self.trouble or f"{error.filename or self._part}: {error.strerror}"
+
+
+def tidy(
+    folder: Path, stays: Path, days: int | None, limit: int | None, now: float
+) -> Iterator[str]:
+    """Take away what this user's earlier jobs left, oldest first; what was taken, and why.
+
+    Args:
+        folder: of all results; those of other users are left alone.
+        stays: the results just written.
+        days: older ones go.
+        limit: MiB that all of the user's may take.
+        now: seconds since 1970.
+
+    Raises:
+        OSError: something cannot be looked at or removed.
+    """
+    end = time.monotonic() + _TIDY
+    mine = {path: at for path, at in _own(folder) if path != stays}
+    # Of a run that ended in the middle.
+    for path in [path for path in mine if _OLD.fullmatch(path.name)]:
+        shutil.rmtree(path)
+        del mine[path]
+    left = {path: _size(path) for path in (*mine, stays)} if limit else {}
+    for path, at in sorted(mine.items(), key=lambda it: it[1]):
+        if time.monotonic() > end:
+            return
+        old = days is not None and at < now - days * 86400
+        if not old and (limit is None or sum(left.values()) <= limit << 20):
+            continue
+        out = folder / f".{path.name}.old"
+        path.rename(out)  # whole or absent
+        shutil.rmtree(out)
+        left.pop(path, None)
+        yield f"{path}: removed, {f'older than {days} days' if old else f'more than {limit} MiB'}"
+
+
+def _own(folder: Path) -> Iterator[tuple[Path, float]]:
+    """This user's results, and when each was complete."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if not (_WHOLE.fullmatch(entry.name) or _OLD.fullmatch(entry.name)):
+                continue
+            look = entry.stat(follow_symlinks=False)
+            if stat.S_ISDIR(look.st_mode) and look.st_uid == os.getuid():
+                yield Path(entry.path), look.st_mtime
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in files(folder))
 
 
 def files(folder: Path) -> Iterator[Path]:

@@ -36,6 +36,9 @@ class Site:
     gpu: str
     #: Where results of jobs are kept; empty: nowhere.
     results: str = ""
+    #: Days that they stay, and MiB that they may take, a user's; None: no bound.
+    keep: int | None = None
+    limit: int | None = None
 
     def api(self, token: str | None = None) -> Api:
         """The server, with this token or the bridge's own."""
@@ -57,4 +60,6 @@ def site(path: Path = CONFIGURATION) -> Site:
         quota=told["quota"],
         gpu=told["gpuResource"],
         results=told["results"],
+        keep=told["keepDays"],
+        limit=told["resultsMebibytes"],
     )

@@ -22,7 +22,7 @@ from typing import Any
 from on_node.pods.agent import TOKEN
 from on_node.pods.api import Api, Away, Refused
 from on_node.pods.places import SOCKET
-from on_node.pods.results import Results
+from on_node.pods.results import Results, tidy
 from on_node.pods.site import Site, site
 
 #: As of docker and podman: the pod, not what runs in it, could not be run.
@@ -90,7 +90,21 @@ class Step:
             kept = self.results.end({**self.summary, **told})
             if kept is None:
                 self.say(f"the results are not kept: {self.results.trouble}")
+            else:
+                self._tidy(kept)
         return code
+
+    def _tidy(self, kept: Path) -> None:
+        """Earlier results of this user's give way, where the settings say so."""
+        if self.told.keep is None and self.told.limit is None:
+            return
+        try:
+            for line in tidy(kept.parent, kept, self.told.keep, self.told.limit, time.time()):
+                say(line)
+        except FileNotFoundError:
+            return  # another job of theirs is at it
+        except OSError as error:
+            say(f"earlier results: {error.filename}: {error.strerror}")
 
     def say(self, line: str) -> None:
         """A line of ours: to the job's output, and into its results."""

@@ -137,6 +137,7 @@ def pods(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                     "grace": 5,
                     "startWithin": 90,
                     "results": "/srv/nas/results",
+                    "keepResults": 30,
                     "priorityClasses": {"high": "slurm-high"},
                     "quota": {"requests.memory": "4Gi"},
                 },
@@ -371,6 +372,10 @@ print(peer.recv(10000).decode())
 
 
 def test_results_are_whole_and_proven(pods: Pods) -> None:
+    for name in NODES:
+        for user, number in (("alice", "1"), ("bob", "2")):
+            old = f"install -d -o {user} /srv/nas/results/{number}"
+            pods.lab.ssh(name, f"{old}; touch -d '40 days ago' /srv/nas/results/{number}")
     job = pods.submit("echo kept; mkdir $SLURMSTACK_OUTPUTS/a; echo 1 >$SLURMSTACK_OUTPUTS/a/b\n")
     fields = pods.ended(job)
     assert fields["JobState"] == "COMPLETED", pods.output(job)
@@ -383,6 +388,10 @@ def test_results_are_whole_and_proven(pods: Pods) -> None:
     )
     assert "exit code: 0\n" in listed
     assert f".{job}.part" not in listed
+    # What this user left long ago has given way; what others left has not.
+    assert "/srv/nas/results/1: removed, older than 30 days\n" in pods.output(job)
+    left = pods.lab.ssh(node, "ls /srv/nas/results").stdout.split()
+    assert ("1" in left, "2" in left) == (False, True)
     # The share is the controller's, too.
     packed = pods.lab.ssh(node, f"tar -C {place}/.. -cz {job} | base64 -w0").stdout
     pods.lab.send("ctl", "base64 -d | tar -C /srv/nas/results -xz", packed.encode())
@@ -395,10 +404,23 @@ def test_results_are_whole_and_proven(pods: Pods) -> None:
     )  # fmt: skip
 
 
-def test_what_a_job_may_do_of_itself_and_of_others(pods: Pods) -> None:
+@pytest.fixture
+def accounted(pods: Pods) -> Iterator[Pods]:
+    """With bob in an account, too."""
+    pods.lab.ssh("ctl", "sacctmgr -i add user bob account=physics")
+    yield pods
+    pods.lab.ssh("ctl", "squeue -h -u bob -o %A | xargs -r scancel")
+    await_that(lambda: pods.lab.ssh("ctl", "squeue -h -u bob").stdout == "")
+    pods.lab.ssh("ctl", "sacctmgr -i remove user bob")
+
+
+def test_what_a_job_may_do_of_itself_and_of_others(accounted: Pods) -> None:
+    pods = accounted
     job = pods.submit("sleep 300\n")
     other = pods.submit("sleep 300\n")
-    (pod,), (beside,) = pods.running(job), pods.running(other)
+    of_bob = pods.submit("sleep 300\n", user="bob")
+    (pod,), (beside,), (his,) = pods.running(job), pods.running(other), pods.running(of_bob)
+    assert his["metadata"]["namespace"] == f"user-{USERS['bob']}"
     inside = f"/api/v1/namespaces/{pod['metadata']['namespace']}"
     name = pod["metadata"]["name"]
     request = {
@@ -411,6 +433,8 @@ def test_what_a_job_may_do_of_itself_and_of_others(pods: Pods) -> None:
     for path in (
         f"{inside}/pods/{beside['metadata']['name']}", f"{inside}/secrets/{name}",
         f"{inside}/pods", "/api/v1/namespaces/slurmstack/secrets/bridge", "/api/v1/nodes",
+        f"/api/v1/namespaces/{his['metadata']['namespace']}/pods/{his['metadata']['name']}",
+        f"/api/v1/namespaces/{his['metadata']['namespace']}/pods/{his['metadata']['name']}/log",
     ):  # fmt: skip
         with pytest.raises(urllib.error.HTTPError, match="403"):
             pods.plane.call("GET", path, token=token)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from on_node.pods.reconcile import orphans
-from on_node.pods.results import Results, differences
+from on_node.pods.results import Results, differences, tidy
 from on_node.pods.step import Log, waiting
 
 
@@ -73,6 +73,68 @@ def test_a_second_run_has_a_place_of_its_own(tmp_path: Path) -> None:
         results = Results(tmp_path, 7, restarts)
         results.begin()
         assert results.end({}) == tmp_path / ("7.1" if restarts else "7")
+
+
+def kept(folder: Path, name: str, days: float, size: int = 0) -> Path:
+    """Results that were complete so many days before day 1,000."""
+    place = folder / name
+    (place / "outputs").mkdir(parents=True)
+    (place / "outputs" / "model").write_bytes(b"." * size)
+    os.utime(place, (0, (1000 - days) * 86400))
+    return place
+
+
+def removed(folder: Path, stays: Path, days: int | None, limit: int | None) -> list[str]:
+    """Names of what gave way; the folder holds all else."""
+    before = {it.name for it in folder.iterdir()}
+    lines = [*tidy(folder, stays, days, limit, 1000 * 86400)]
+    gone = before - {it.name for it in folder.iterdir()}
+    assert gone == {line.partition(":")[0].rpartition("/")[2] for line in lines}
+    return [line.rpartition("/")[2] for line in lines]
+
+
+def test_old_results_give_way(tmp_path: Path) -> None:
+    stays = kept(tmp_path, "9", 0)
+    kept(tmp_path, "7", 31)
+    kept(tmp_path, "7.1", 29)
+    # What still runs, what is no result, and what is a link to elsewhere stays.
+    kept(tmp_path, ".8.part", 99)
+    kept(tmp_path, "notes", 99)
+    elsewhere = kept(tmp_path / "elsewhere", "1", 99)
+    (tmp_path / "6").symlink_to(elsewhere)
+    assert removed(tmp_path, stays, 30, None) == ["7: removed, older than 30 days"]
+    assert elsewhere.is_dir()
+    assert removed(tmp_path, stays, None, None) == []
+
+
+def test_results_give_way_to_newer_ones_oldest_first(tmp_path: Path) -> None:
+    mebibyte = 1 << 20
+    kept(tmp_path, "3", 3, mebibyte)
+    kept(tmp_path, "2", 5, mebibyte)
+    kept(tmp_path, "5", 1, mebibyte)
+    stays = kept(tmp_path, "9", 0, mebibyte)
+    assert removed(tmp_path, stays, None, 2) == [
+        "2: removed, more than 2 MiB", "3: removed, more than 2 MiB",
+    ]  # fmt: skip
+    # The newest stays, however large.
+    assert removed(tmp_path, stays, None, 1) == ["5: removed, more than 1 MiB"]
+    assert removed(tmp_path, kept(tmp_path, "10", 0, 2 * mebibyte), None, 1) == [
+        "9: removed, more than 1 MiB"
+    ]
+
+
+def test_a_removal_that_was_broken_off_is_finished(tmp_path: Path) -> None:
+    stays = kept(tmp_path, "9", 0)
+    kept(tmp_path, ".7.old", 0)
+    assert [*tidy(tmp_path, stays, 30, None, 1000 * 86400)] == []
+    assert [it.name for it in tmp_path.iterdir()] == ["9"]
+
+
+def test_results_of_others_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stays = kept(tmp_path, "9", 0)
+    kept(tmp_path, "7", 99)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert removed(tmp_path, stays, 30, 1) == []
 
 
 def test_results_that_cannot_be_kept_are_said(tmp_path: Path) -> None:
