@@ -109,10 +109,15 @@ class JobFile:
     @property
     def image(self) -> Image | None:
         """The image that it names; None where it names none, or no image."""
-        match = _IMAGE.fullmatch(self.kubernetes.get("IMAGE", ("", 0))[0])
-        if match is None or not (match["digest"] or match["tag"]):
-            return None
-        return Image(match["registry"], match["name"], match["digest"] or match["tag"])
+        return image_of(self.kubernetes.get("IMAGE", ("", 0))[0])
+
+
+def image_of(text: str) -> Image | None:
+    """The image that is meant; None where there is no such one, or neither tag nor digest."""
+    match = _IMAGE.fullmatch(text)
+    if match is None or not (match["digest"] or match["tag"]):
+        return None
+    return Image(match["registry"], match["name"], match["digest"] or match["tag"])
 
 
 def read(content: bytes) -> tuple[JobFile, list[Mistake]]:

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from operations import job_check, job_show, job_verify
+from operations import hosts, job_check, job_pull, job_show, job_verify
 from operations.cluster import Cluster
 from operations.console import Json, Project, Stack, errors_on_one_line, show_json
+from settings.duration import seconds
 
 commands = typer.Typer(no_args_is_help=True, help="Jobs, and files of jobs for Kubernetes.")
 
@@ -72,3 +73,27 @@ def verify(
     else:
         typer.echo("\n".join(told) or f"job {job}: its results are as they were")
     raise typer.Exit(1 if told else 0)
+
+
+@commands.command()
+def pull(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="With tag or digest.")],
+    nodes: Annotated[
+        str, typer.Option("--nodes", help="Host list, class or @partition; left out, all.")
+    ] = "",
+    within: Annotated[str, typer.Option("--within", help="Until then they are there.")] = "30m",
+    stack: Stack = None,
+    project: Project = Path(),
+    as_json: Json = False,
+) -> None:
+    """Have nodes fetch images before a job needs them. Exit code 1 where one has not got all."""
+    with errors_on_one_line():
+        cluster = Cluster.of(stack, project)
+        compute = list(cluster.settings.compute)
+        chosen = hosts.chosen(nodes, cluster.settings, compute) if nodes else compute
+        told = job_pull.pull(cluster, images, chosen, seconds(within))
+    if as_json:
+        show_json([asdict(it) for it in told])
+    else:
+        typer.echo("\n".join(job_pull.lines(told)))
+    raise typer.Exit(0 if all(it.there for it in told) else 1)

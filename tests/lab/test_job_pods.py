@@ -404,6 +404,33 @@ def test_results_are_whole_and_proven(pods: Pods) -> None:
     )  # fmt: skip
 
 
+def test_images_are_fetched_before_they_are_needed(pods: Pods) -> None:
+    def pull(*words: str) -> Any:
+        done = pods.lab.run("slurmstack", "job", "pull", *words, "--json", "--stack",
+                            pods.lab.name, check=False)  # fmt: skip
+        return done.returncode, {
+            (it["node"], it["image"].partition("/")[2]): it for it in json.loads(done.stdout)
+        }
+
+    here, missing = "ctl:5408/tools/alpine:3.20", "ctl:5408/missing:1"
+    code, told = pull(here)
+    assert (code, {key: it["there"] for key, it in told.items()}) == (
+        0, {(node, "tools/alpine:3.20"): True for node in NODES},
+    )  # fmt: skip
+    code, told = pull(here, missing, "--nodes", "cn02", "--within", "10s")
+    assert (code, len(told)) == (1, 2)
+    assert told["cn02", "tools/alpine:3.20"]["there"]
+    assert told["cn02", "missing:1"]["words"] == "ErrImagePull: ctl:5408/missing:1: not found"
+    left = "/api/v1/namespaces/slurmstack/pods?labelSelector=app=slurm-image"
+    await_that(lambda: pods.plane.call("GET", left)["items"] == [])
+    refused = pods.lab.run("slurmstack", "job", "pull", "elsewhere.example/a:1", "--stack",
+                           pods.lab.name, check=False)  # fmt: skip
+    assert refused.returncode == 1
+    assert "expected an image of ctl:5408 with a tag or a digest" in " ".join(
+        refused.stderr.split()
+    )
+
+
 @pytest.fixture
 def accounted(pods: Pods) -> Iterator[Pods]:
     """With bob in an account, too."""
