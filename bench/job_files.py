@@ -22,7 +22,7 @@ _FOLDER = f"{_SHARE}/slurm-jobs"
 _USER = "alice"
 _JOB = """\
 #!/bin/bash
-#SBATCH --partition=main --mem=50M --time=5 --output=/dev/null
+#SBATCH --partition=main --mem=50M --time=5 --output=/srv/nas/%j.out
 true
 """
 _BRIDGE = {
@@ -53,7 +53,8 @@ def figures() -> Iterator[tuple[str, float]]:
         content = yaml.safe_load(text)
         content["config"]["slurmstack:kubernetesBridge"] = _BRIDGE
         lab.stack_file.write_text(f"{head}\n{yaml.safe_dump(content, sort_keys=False)}")
-        machine.ssh(lab, "ctl", f"install -d -m 1777 {_SHARE}")
+        for node in ("ctl", "cn01", "cn02"):
+            machine.ssh(lab, node, f"install -d -m 1777 {_SHARE}")
         OnLab(lab).pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
         machine.ssh(lab, "ctl", f"printf %s {shlex.quote(_JOB)} >{_SHARE}/job.sh")
         for what, script in _TIMED.items():
