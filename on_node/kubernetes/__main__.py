@@ -3,6 +3,7 @@
 check FILE     what is wrong with it, all at once; ends with 1 where something is, and with 2
                where it cannot be told now
 submit FILE    the same, and then sbatch, whose exit code it has
+registries     whether each registry answers from here; ends with 1 where one does not
 watch          the submit folder, until it is ended
 """
 
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from on_node.kubernetes import folder, submission
+from on_node.kubernetes import folder, registry, submission
 from on_node.kubernetes.folder import Site, Watcher
 from on_node.kubernetes.job_file import read
 from on_node.kubernetes.registry import NotNow
@@ -69,6 +70,19 @@ def submit(file: str, told: Site) -> int:
         words.append(f"--job-name={Path(file).name}")
     sends = job.as_pod() if told.pods else job
     return subprocess.run(words, input=sends.text.encode(), check=False).returncode
+
+
+def registries(told: Site) -> int:
+    """Ask each, one after the other."""
+    good = True
+    for name, scheme in told.schemes.items():
+        try:
+            registry.answers(name, scheme, told.registry_seconds, told.ca)
+            print(f"registry {name} answers")
+        except NotNow as error:
+            print(error)
+            good = False
+    return 0 if good else 1
 
 
 def watch(told: Site) -> None:
@@ -122,6 +136,8 @@ def main(words: Sequence[str]) -> int:
         told = site(CONFIGURATION)
         status = check(words[1], told, words[2] if by_root else None)
         return submit(words[1], told) if status == 0 and words[0] == "submit" else status
+    if list(words) == ["registries"]:
+        return registries(site(CONFIGURATION))
     if list(words) == ["watch"]:
         watch(site(CONFIGURATION))
     print((__doc__ or "").strip(), file=sys.stderr)

@@ -39,7 +39,36 @@ def has(image: Image, scheme: str, seconds: float, ca: str | None = None) -> boo
     Raises:
         NotNow: it did not answer in time, or not so that one knows.
     """
-    url = f"{scheme}://{image.registry}/v2/{image.name}/manifests/{image.reference}"
+    path = f"{image.name}/manifests/{image.reference}"
+    return _status(image.registry, path, scheme, seconds, ca) != 404
+
+
+def answers(registry: str, scheme: str, seconds: float, ca: str | None = None) -> None:
+    """Ask a registry whether it is one; that it wants a login (401) is an answer, too.
+
+    Args:
+        registry: its name, as images have it.
+        scheme: https or http.
+        seconds: within which it must answer.
+        ca: a file of certificates that are trusted; None for those of the system.
+
+    Raises:
+        NotNow: it did not answer in time, or not as one.
+    """
+    if _status(registry, "", scheme, seconds, ca, good=(401,)) == 404:
+        raise NotNow(f"registry {registry} answers 404: no registry (HTTP API v2) is there")
+
+
+def _status(
+    registry: str,
+    path: str,
+    scheme: str,
+    seconds: float,
+    ca: str | None,
+    good: tuple[int, ...] = (),
+) -> int:
+    """How it answers: well, 404, or one of `good`."""
+    url = f"{scheme}://{registry}/v2/{path}"
     request = urllib.request.Request(url, method="HEAD", headers={"Accept": ", ".join(_TYPES)})
     handlers: list[urllib.request.BaseHandler] = [_NoRedirect, urllib.request.ProxyHandler({})]  # type: ignore[list-item]
     if scheme == "https":
@@ -48,13 +77,13 @@ def has(image: Image, scheme: str, seconds: float, ca: str | None = None) -> boo
                 urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=ca))
             )
         except OSError as error:
-            raise NotNow(f"{ca}: {error}") from None
+            raise NotNow(f"{ca}: {error.strerror or error}") from None
     try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=seconds):
-            return True
+        with urllib.request.build_opener(*handlers).open(request, timeout=seconds) as answer:
+            return int(answer.status)
     except urllib.error.HTTPError as error:
-        if error.code == 404:
-            return False
-        raise NotNow(f"registry {image.registry} answers {error.code} {error.reason}") from None
+        if error.code == 404 or error.code in good:
+            return error.code
+        raise NotNow(f"registry {registry} answers {error.code} {error.reason}") from None
     except OSError as error:
-        raise NotNow(f"registry {image.registry} does not answer: {error}") from None
+        raise NotNow(f"registry {registry} does not answer: {error}") from None

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from operations import hosts, job_check, job_pull, job_show, job_verify
+from operations import hosts, job_check, job_pull, job_registries, job_show, job_verify
 from operations.cluster import Cluster
 from operations.console import Json, Project, Stack, errors_on_one_line, show_json
 from settings.duration import seconds
@@ -97,3 +97,16 @@ def pull(
     else:
         typer.echo("\n".join(job_pull.lines(told)))
     raise typer.Exit(0 if all(it.there for it in told) else 1)
+
+
+@commands.command()
+def registries(stack: Stack = None, project: Project = Path(), as_json: Json = False) -> None:
+    """Whether the registries of images answer. Exit code 1 where one does not."""
+    with errors_on_one_line():
+        told = job_registries.registries(Cluster.of(stack, project))
+    if as_json:
+        show_json(told)
+    else:
+        lines = [f"{name}: {line}" for name, wrong in told.items() for line in wrong]
+        typer.echo("\n".join(lines) or f"all registries answer {', '.join(told)}")
+    raise typer.Exit(1 if any(told.values()) else 0)

@@ -19,7 +19,8 @@ REGISTRY = """
 import http.server
 class Registry(http.server.BaseHTTPRequestHandler):
     def do_HEAD(self):
-        self.send_response(200 if self.path == "/v2/tools/alpine/manifests/3.20" else 404)
+        there = ("/v2/", "/v2/tools/alpine/manifests/3.20")
+        self.send_response(200 if self.path in there else 404)
         self.end_headers()
 http.server.HTTPServer(("", 5407), Registry).serve_forever()
 """
@@ -90,6 +91,19 @@ def test_a_file_becomes_its_owner_s_job(jobs: RunningLab) -> None:
     status = jobs.ssh("ctl", f"cat /proc/{rights}/status").stdout
     # CAP_SETGID and CAP_SETUID (capability.h: 6 and 7), and no way to more.
     assert re.search(r"^CapBnd:\s0+c0$", status, re.M)
+
+
+def test_registries_are_asked(jobs: RunningLab) -> None:
+    words = ("slurmstack", "job", "registries", "--stack", jobs.name)
+    assert jobs.run(*words).stdout == "all registries answer ctl, login01\n"
+    jobs.ssh("ctl", "systemctl kill --signal=STOP stand-in-registry")
+    try:
+        done = jobs.run(*words, check=False)
+    finally:
+        jobs.ssh("ctl", "systemctl kill --signal=CONT stand-in-registry")
+    assert done.returncode == 1
+    for name in ("ctl", "login01"):
+        assert f"{name}: registry ctl:5407 does not answer: timed out\n" in done.stdout
 
 
 def test_all_that_is_wrong_is_told_at_once_by_line(jobs: RunningLab, tmp_path: Path) -> None:
