@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from lab.errors import LabError
 from lab.names import Lab
 from lab.sources import Mirrors
-from lab.system import is_alive, processes, run, wait_for
+from lab.system import processes, run, wait_for
 
 PORT = 8073
 # What nodes call the mirror. They reach it as apt's proxy, so that the name needs no DNS and the
@@ -140,17 +140,24 @@ def up(lab: Lab, mirrors: Mirrors, cache: Path) -> bool:
 
 def down(lab: Lab) -> bool:
     """End this lab's nginx, by force after 10 s; False if none ran."""
-    running = _processes(lab)
-    for pid in running:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+    told: set[int] = set()
+
+    def gone() -> bool:
+        # Looked for again and again: one that was being started becomes another process.
+        running = _processes(lab)
+        for pid in {*running} - told:
+            told.add(pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        return not running
+
     try:
-        wait_for(lambda: not any(map(is_alive, running)), seconds=10, what="nginx did not end")
+        wait_for(gone, seconds=10, what="nginx did not end")
     except LabError:
-        for pid in running:
+        for pid in _processes(lab):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-    return bool(running)
+    return bool(told)
 
 
 def _folder(lab: Lab) -> Path:
@@ -158,13 +165,17 @@ def _folder(lab: Lab) -> Path:
 
 
 def _processes(lab: Lab) -> list[int]:
-    """nginx's master and workers that write this lab's log.
+    """nginx's master and workers that write this lab's log, and one that is about to.
 
     Found by what they hold open, not by a pid file: its number may be another process's by now.
+    One that has just been started, by a command that was killed since, holds nothing open yet and
+    has its arguments still.
     """
-    log = _folder(lab) / "error.log"
+    log, config = _folder(lab) / "error.log", str(_folder(lab) / "nginx.conf")
     running = []
     for pid, words in processes():
+        if words[0] == "nginx" and config in words:
+            running.append(pid)
         if not words[0].startswith("nginx:"):
             continue
         with contextlib.suppress(OSError):

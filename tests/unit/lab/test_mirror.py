@@ -1,6 +1,8 @@
 """The mirror's configuration, judged by nginx itself where it is installed."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,37 @@ def test_nginx_accepts_the_configuration(tmp_path: Path) -> None:
     text = mirror.render(lab, MIRRORS, tmp_path / "cache").replace(lab.gateway, "127.0.0.1")
     config.write_text(text)
     run(["nginx", "-t", "-e", folder / "error.log", "-p", folder, "-c", config])
+
+
+#: It starts another one in its place, as a daemon does, and ends; that one is told to end, too.
+STARTS = """
+import os, sys
+read, write = os.pipe()
+if os.fork():
+    os.read(read, 1)
+    print("begun", flush=True)
+    sys.stdin.read()
+os.setsid()
+os.close(1)
+os.write(write, b".")
+sys.stdin.read()
+"""
+
+
+def test_one_that_is_being_started_is_ended_too(tmp_path: Path) -> None:
+    """Its command was killed; it holds no log open yet, and its arguments tell whose it is."""
+    lab, other = Lab("lab", tmp_path, 0), Lab("other", tmp_path, 1)
+    config = lab.folder / "mirror" / "nginx.conf"
+    program = tmp_path / "starts.py"
+    program.write_text(STARTS)
+    words = ["nginx", str(program), "-c", str(config)]
+    with subprocess.Popen(
+        words, executable=sys.executable, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as started:
+        assert started.stdout
+        assert started.stdout.readline() == b"begun\n"
+        assert not mirror.down(other)
+        assert len(mirror._processes(lab)) == 2
+        assert mirror.down(lab)
+        assert mirror._processes(lab) == []
+        assert not mirror.down(lab)
