@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.kubernetes.with_jobs import LIBRARY
 from on_node.kubernetes.job_file import image_of
 from operations.cluster import Cluster
+from operations.pods_program import said
 from operations.refused import Refused
-from remote.contact import ContactError
 from settings.hostlist import fold
 
 
@@ -54,21 +52,10 @@ def pull(
             raise Refused(
                 f"{text}: expected an image of {' or '.join(registries)} with a tag or a digest"
             )
-    words = [str(seconds), ",".join(nodes), ",".join(images)]
-    script = (
-        f"cd /; PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={LIBRARY} "
-        f"python3 -m on_node.pods.pull {shlex.join(words)}\n"
-    )
-    reply = cluster.run([cluster.controller], script, seconds + 60)[cluster.controller]
-    if isinstance(reply, ContactError):
-        raise reply
-    if reply.status not in (0, 1):
-        why = reply.stderr.splitlines()[-1:] or [f"exit {reply.status}"]
-        raise Refused(f"{cluster.controller}: {why[0]}")
-    lines = [line.split("|") for line in reply.stdout.splitlines()]
-    return [
-        Fetched(node, image, verdict == "pulled", words) for node, image, verdict, words in lines
-    ]
+    words = (str(seconds), ",".join(nodes), ",".join(images))
+    told = said(cluster, "pull", *words, seconds=seconds + 60)
+    lines = (line.split("|") for line in told)
+    return [Fetched(node, image, verdict == "pulled", why) for node, image, verdict, why in lines]
 
 
 def lines(told: Sequence[Fetched]) -> list[str]:

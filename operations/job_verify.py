@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-
-from components.kubernetes.with_jobs import LIBRARY
 from operations.cluster import Cluster
+from operations.pods_program import said
 from operations.refused import Refused
-from remote.contact import ContactError
 
 
 def verify(cluster: Cluster, job: str) -> list[str]:
@@ -27,15 +24,4 @@ def verify(cluster: Cluster, job: str) -> list[str]:
             f"stack {cluster.stack} keeps no results: set slurmstack:kubernetesBridge.pods.results "
             "and run pulumi up"
         )
-    script = (
-        f"cd /; PYTHONDONTWRITEBYTECODE=1 PYTHONPATH={LIBRARY} "
-        f"python3 -m on_node.pods.verify {shlex.quote(job)}\n"
-    )
-    reply = cluster.run([cluster.controller], script, 600)[cluster.controller]
-    if isinstance(reply, ContactError):
-        raise reply
-    told = [line for line in reply.stdout.splitlines() if line]
-    if reply.status not in (0, 1):
-        words = told or reply.stderr.splitlines()[-1:] or [f"exit {reply.status}"]
-        raise Refused(f"{cluster.controller}: {words[-1]}")
-    return told
+    return said(cluster, "verify", job, seconds=600)
