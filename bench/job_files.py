@@ -7,7 +7,6 @@ import os
 import shlex
 from collections.abc import Iterator
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -49,13 +48,11 @@ def figures() -> Iterator[tuple[str, float]]:
     try:
         measure([*command, "up"], PROJECT, environment)
         lab = lifecycle.require("bench")
-        head, _, text = lab.stack_file.read_text().partition("\n")
-        content = yaml.safe_load(text)
-        content["config"]["slurmstack:kubernetesBridge"] = _BRIDGE
-        lab.stack_file.write_text(f"{head}\n{yaml.safe_dump(content, sort_keys=False)}")
+        real = OnLab(lab)
+        real.change(lambda config: config | {"slurmstack:kubernetesBridge": _BRIDGE})
         for node in ("ctl", "cn01", "cn02"):
             machine.ssh(lab, node, f"install -d -m 1777 {_SHARE}")
-        OnLab(lab).pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
+        real.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
         machine.ssh(lab, "ctl", f"printf %s {shlex.quote(_JOB)} >{_SHARE}/job.sh")
         for what, script in _TIMED.items():
             timed = (

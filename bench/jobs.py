@@ -11,10 +11,8 @@ import json
 import os
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -77,7 +75,8 @@ def figures() -> Iterator[tuple[str, float]]:
             measure([*command, "node-up", name], PROJECT, environment)
         lab = lifecycle.require("bench")
         real = OnLab(lab)
-        _settings(lab.stack_file, {name: lab.address(name) for name in computes})
+        addresses = {name: lab.address(name) for name in computes}
+        real.change(lambda config: grown(config, addresses))
         real.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
         timed = shlex.join(["python3", "-c", _TIMED, json.dumps(PROGRAMS)])
         yield from json.loads(machine.ssh(lab, "cn02", timed, timeout=600).stdout).items()
@@ -92,13 +91,6 @@ def figures() -> Iterator[tuple[str, float]]:
         yield "the same, seconds of processors here", took.cpu
     finally:
         measure([*command, "down"], PROJECT, environment)
-
-
-def _settings(file: Path, addresses: dict[str, str]) -> None:
-    head, _, text = file.read_text().partition("\n")
-    content = yaml.safe_load(text) or {}
-    content["config"] = grown(content["config"], addresses)
-    file.write_text(f"{head}\n{yaml.safe_dump(content, sort_keys=False)}")
 
 
 def main() -> None:

@@ -192,16 +192,23 @@ class OnLab:
 
         return program_environment(self.lab)
 
+    def change(self, how: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Edit the stack's settings, which `how` gets by key, with their project's name."""
+        file = self.lab.stack_file
+        _write(file, how(yaml.safe_load(file.read_text())["config"]))
+
     def set_to(self, computes: int, timeout: int) -> None:
         """Settings with two or three compute nodes, and slurm.conf's MessageTimeout in seconds."""
-        file = self.lab.stack_file
-        config = yaml.safe_load(file.read_text())["config"]
-        config["slurmstack:slurm"]["MessageTimeout"] = timeout
-        if computes > 2:
-            config["slurmstack:hosts"]["cn03"] = self.lab.address("cn03")
-            config["slurmstack:nodes"][1]["hosts"] = "cn[02-03]"
-            config["slurmstack:topology"]["switches"]["leaf2"]["Nodes"] = "cn[02-03]"
-        _write(file, config)
+
+        def how(config: dict[str, Any]) -> dict[str, Any]:
+            config["slurmstack:slurm"]["MessageTimeout"] = timeout
+            if computes > 2:
+                config["slurmstack:hosts"]["cn03"] = self.lab.address("cn03")
+                config["slurmstack:nodes"][1]["hosts"] = "cn[02-03]"
+                config["slurmstack:topology"]["switches"]["leaf2"]["Nodes"] = "cn[02-03]"
+            return config
+
+        self.change(how)
 
 
 def _verbs(slurmstack: Callable[..., Measured]) -> Iterator[Step]:
