@@ -22,6 +22,8 @@ from settings.acceptance import Power
 TEST = "node powered off in the middle"
 #: Seconds for slurmctld to see that it is gone beyond SlurmdTimeout, for it to boot, for its job.
 _SEEN, _BOOT, _JOB = 120.0, 900.0, 300.0
+#: Seconds for a command of the site: a management controller may answer nothing at all.
+_COMMAND = 120.0
 _PAUSE = 1.0
 
 
@@ -104,13 +106,12 @@ def _note(place: Path, node: str) -> None:
 
 
 def _run(command: str, node: str) -> None:
+    words = ["timeout", f"{_COMMAND:g}", "sh", "-c", command.replace("{node}", node)]
     done = subprocess.run(
-        ["sh", "-c", command.replace("{node}", node)],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
+        words, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
     )
+    if done.returncode == 124:
+        raise Refused(f"{node}: {command}: it has not ended within {_COMMAND:g} s")
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
         raise Refused(f"{node}: {command}: exit {done.returncode}: {said[-1]}")

@@ -19,7 +19,7 @@ def seconds(value: Any) -> int:
     """
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(_EXPECTED)
-    match = re.fullmatch(r"(\d{1,9})([smhd]?)", str(value).strip())
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(value).strip())
     if match is None:
         raise ValueError(_EXPECTED)
     return int(match[1]) * _UNITS[match[2]]

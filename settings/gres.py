@@ -53,7 +53,8 @@ _ENVIRONMENT_FLAGS = {flag for flag in _FLAGS.values() if flag.endswith("_env")}
 #: gres.conf(5): Count takes a suffix, a power of 1024.
 _SUFFIXES = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _DEVICES = "device files such as /dev/nvidia[0-7]"
-_CORES = re.compile(r"\[?\d+(-\d+)?(,\d+(-\d+)?)*\]?(,\[?\d+(-\d+)?(,\d+(-\d+)?)*\]?)*")
+_RANGES = r"\[?\d+(-\d+)?(,\d+(-\d+)?)*\]?"
+_CORES = re.compile(rf"{_RANGES}(,{_RANGES})*", re.ASCII)
 
 
 def _flags(value: Any) -> Any:
@@ -85,13 +86,15 @@ class Gres(SlurmObject):
     #: On each node; of mps and shard all of a node together, or of the devices that File names.
     Count: (
         Annotated[int, Field(ge=1)]
-        | Annotated[str, matching(r"[1-9]\d*[KMGTPkmgtp]?", "a number, such as 8 or 40G")]
+        | Annotated[str, matching(r"[1-9][0-9]*[KMGTPkmgtp]?", "a number, such as 8 or 40G")]
     ) | None = None
     File: str | None = None
     MultipleFiles: str | None = None
     Cores: str | None = None
     Links: (
-        Annotated[str, matching(r"-?\d+(,-?\d+)*", "numbers with commas, such as -1,16,16,16")]
+        Annotated[
+            str, matching(r"-?[0-9]+(,-?[0-9]+)*", "numbers with commas, such as -1,16,16,16")
+        ]
         | None
     ) = None
     Flags: Annotated[tuple[Flag, ...], BeforeValidator(_flags)] = ()
@@ -365,7 +368,7 @@ def type_of(model: str) -> str:
     It is a part of NVML's name with underscores, which is how slurmd compares Type.
     """
     text = re.sub(r"^(nvidia|tesla|quadro|geforce|[\s-])+", "", model.lower())
-    short = re.match(r"(?:rtx\s+)?(?:pro\s+)?[a-z]*\d+[a-z]*", text)
+    short = re.match(r"(?:rtx\s+)?(?:pro\s+)?[a-z]*[0-9]+[a-z]*", text)
     return re.sub(r"\s+", "_", short[0] if short else text)
 
 
@@ -385,7 +388,7 @@ def beyond_cores(declared: Sequence[Gres], threads: int, where: str) -> Iterator
     """Cores that a node does not have: slurmctld ends with a fatal error at them."""
     for index, resource in enumerate(declared):
         highest = max(
-            (int(number) for number in re.findall(r"\d+", resource.Cores or "")), default=0
+            (int(number) for number in re.findall(r"[0-9]+", resource.Cores or "")), default=0
         )
         if highest >= threads:
             yield Problem(
@@ -463,7 +466,7 @@ def contradictions(
         yield Problem(f"{where}.Gres", f"{','.join(node_gres(whole))} as declared", has)
 
 
-_NVIDIA = re.compile(r"/dev/nvidia\d+")
+_NVIDIA = re.compile(r"/dev/nvidia[0-9]+")
 
 
 def _is_another_card(gres: Gres, gpus: Gpus) -> bool:

@@ -17,7 +17,7 @@ EXAMPLE = "a host list such as cn[01-64,70],login01"
 #: Slurm's own limit of one range (MAX_RANGE of its hostlist.c).
 MOST = 64 * 1024
 _LITERAL = re.compile(r"[A-Za-z0-9._:/+-]*")
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+_RANGE = re.compile(r"([0-9]+)(?:-([0-9]+))?")
 #: What other tools read and Slurm takes for a part of a name, or not at all.
 _FOREIGN = {
     "!": "no list without some hosts (!): name those that are left",

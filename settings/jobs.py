@@ -106,7 +106,7 @@ def port_range(text: str) -> tuple[int, int]:
     Raises:
         ValueError: it is none.
     """
-    bounds = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    bounds = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", text)
     if not bounds:
         raise ValueError("a range of ports such as 12000-12999")
     return int(bounds[1]), int(bounds[2])

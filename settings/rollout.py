@@ -21,7 +21,7 @@ def _share(least: int) -> BeforeValidator:
     expected = _SHARE if least == 0 else f"{_SHARE}, and at least one node"
 
     def read(value: Any) -> int | str:
-        match = re.fullmatch(r"(\d{1,6})(%?)", str(value).strip())
+        match = re.fullmatch(r"([0-9]{1,6})(%?)", str(value).strip())
         if isinstance(value, bool) or not isinstance(value, int | str) or match is None:
             raise ValueError(expected)
         number = int(match[1])
@@ -38,7 +38,7 @@ def _canary(value: Any) -> int | str:
         return value
     if isinstance(value, str):
         text = value.strip()
-        if re.fullmatch(r"\d{1,6}", text):
+        if re.fullmatch(r"[0-9]{1,6}", text):
             return int(text)
         if text:
             expand(text)

@@ -26,7 +26,7 @@ _YES, _NO = ("yes", "up", "true", "1"), ("no", "down", "false", "0")
 _LEVELS = (
     "quiet", "fatal", "error", "info", "verbose", "debug", "debug2", "debug3", "debug4", "debug5",
 )  # fmt: skip
-_TIME = re.compile(r"-1|\d+|\d+:\d{1,2}|\d+:\d{1,2}:\d{1,2}|\d+-\d{1,2}(:\d{1,2}){0,2}")
+_TIME = re.compile(r"-1|\d+|\d+:\d{1,2}|\d+:\d{1,2}:\d{1,2}|\d+-\d{1,2}(:\d{1,2}){0,2}", re.ASCII)
 
 
 def file_text(value: Value) -> str:
@@ -136,19 +136,19 @@ def _list(parameter: Parameter, value: Value) -> str:
 def _number(parameter: Parameter, text: str) -> None:
     most = parameter.max if parameter.max is not None else _NUMBERS.get(parameter.kind)
     if parameter.kind == "float":
-        if not re.fullmatch(r"\d+(\.\d+)?", text) and text.upper() not in _EVERY:
+        if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) and text.upper() not in _EVERY:
             raise ValueError("a number, such as 95.5")
         return
     if text.upper() in _EVERY:
         return
-    if not re.fullmatch(r"\d+", text) or not parameter.min <= int(text) <= (most or 0):
+    if not re.fullmatch(r"[0-9]+", text) or not parameter.min <= int(text) <= (most or 0):
         raise ValueError(f"a whole number from {parameter.min} to {most}")
 
 
 def _choice(parameter: Parameter, text: str) -> str:
     words = {word.lower(): word for word in parameter.of}
     word, _, count = text.partition(":")
-    if parameter.counted and word.lower() in words and re.fullmatch(r"\d{1,5}", count):
+    if parameter.counted and word.lower() in words and re.fullmatch(r"[0-9]{1,5}", count):
         return f"{words[word.lower()]}:{count}"
     if text.lower() not in words and not (
         parameter.name == "EnforcePartLimits" and text.lower() in _YES + _NO
@@ -211,7 +211,7 @@ def _by_pattern(parameter: Parameter, value: Value, text: str) -> None:
 
 
 def _is_ports(text: str) -> bool:
-    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
+    match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
     if match is None:
         return False
     first, last = int(match[1]), int(match[2] or match[1])

@@ -10,7 +10,7 @@ from typing import Any
 
 from on_node.diagnosis.rule import Line
 
-JOB_ID = re.compile(r"\d{1,10}(_\d{1,9})?")
+JOB_ID = re.compile(r"[0-9]{1,10}(_[0-9]{1,9})?")
 #: Seconds for each of Slurm's commands.
 _SECONDS = 15
 _FIELDS = (

@@ -219,6 +219,38 @@ def test_one_mistake(changes: dict[str, Any], path: str, says: str) -> None:
     assert set(found) - {path} <= {"slurmstack:nodes[0].hosts", "slurmstack:hosts.cn02"}
 
 
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({"slurm": {"MessageTimeout": "９０"}}, "slurm.MessageTimeout"),
+        ({"slurm": {"SlurmctldPort": "６817"}}, "slurm.SlurmctldPort"),
+        ({"slurm": {"SchedulerTimeSlice": "３0"}}, "slurm.SchedulerTimeSlice"),
+        ({"partitions": {"main": {"Nodes": "ALL", "MaxTime": "１-0"}}}, "partitions.main.MaxTime"),
+        (
+            {"partitions": {"main": {"Nodes": "ALL", "extra": {"GraceTime": "１2"}}}},
+            "partitions.main.extra.GraceTime",
+        ),
+        ({"hosts": {**lab()["hosts"], "x[１-2]": "10.73.0.[31-32]"}}, "hosts.x[１-2]"),
+        ({"rollout": {"batch": "１0%"}}, "rollout.batch"),
+        ({"rollout": {"drainTimeout": "１0m"}}, "rollout.drainTimeout"),
+        (
+            {"nodes": [{"hosts": "cn[01-02]", "Gres": [
+                {"Name": "gpu", "Type": "a", "File": "/dev/nvidia0", "Cores": "０-1"}]}]},
+            "nodes[0].Gres[0].Cores",
+        ),
+        (
+            {"nodes": [{"hosts": "cn[01-02]", "Gres": [
+                {"Name": "gpu", "Type": "a", "File": "/dev/nvidia0", "Links": "-1,４"}]}]},
+            "nodes[0].Gres[0].Links",
+        ),
+    ],
+)  # fmt: skip
+def test_digits_of_other_scripts_are_no_numbers_to_slurm(
+    changes: dict[str, Any], path: str
+) -> None:
+    assert f"slurmstack:{path}" in mistakes(changes)
+
+
 def test_all_mistakes_at_once() -> None:
     found = mistakes(
         {
