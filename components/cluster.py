@@ -41,6 +41,7 @@ from components.packages.package_repository import PackageRepository
 from components.report import not_applied
 from components.rest.slurmrestd import SlurmRestd
 from components.rollout import RolloutTurns
+from components.software.software import Software
 from remote.answer import Answer
 from remote.host import Host
 from settings import Settings
@@ -66,6 +67,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     NodeAccepted,
     NodesFit,
     LoginNode,
+    Software,
     Apptainer,
     DriftCheck,
     JobDiagnosis,

@@ -164,11 +164,13 @@ def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) 
     arguments = get_args(annotation)
     if get_origin(annotation) is dict and isinstance(value, Mapping):
         checked = {
-            str(key): _validated(arguments[1], item, f"{path}.{key}", problems)
+            _validated(arguments[0], str(key), where, problems): _validated(
+                arguments[1], item, where, problems
+            )
             for key, item in value.items()
-            if _validated(arguments[0], str(key), f"{path}.{key}", problems) is not None
+            for where in [f"{path}.{key}"]
         }
-        return {key: item for key, item in checked.items() if item is not None}
+        return {key: it for key, it in checked.items() if key is not None and it is not None}
     if get_origin(annotation) is tuple and isinstance(value, list):
         return tuple(
             item

@@ -31,7 +31,7 @@ from settings.identities import Identities
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.jwt import Jwt
 from settings.kubernetes import KubernetesBridge
-from settings.modules import Modules
+from settings.modules import ModuleName, Modules
 from settings.monitoring import Monitoring
 from settings.packages import Packages
 from settings.parameters import NODE, PARTITION
@@ -41,6 +41,7 @@ from settings.rollout import Rollout
 from settings.scripts import Scripts
 from settings.slurm_conf import SlurmConf
 from settings.slurm_value import extra_of, setting
+from settings.software import Software
 from settings.storage import Share
 from settings.topology import Topology
 
@@ -310,6 +311,7 @@ class Settings(Model):
     health_check: HealthCheck | None = None
     acceptance: Acceptance | None = None
     modules: Modules | None = None
+    software: dict[ModuleName, Software] = Field(default_factory=dict)
     precheck: Precheck = Precheck()
     guards: Guards = Guards()
     rollout: Rollout = Rollout()

@@ -8,6 +8,11 @@ from pydantic import Field
 
 from settings.base import Model, Path, matching
 
+ModuleName = Annotated[
+    str,
+    matching(r"[A-Za-z0-9_.+-]+/[A-Za-z0-9_.+-]+", "a module and its version, such as fabric/1.0"),
+]
+
 
 class Module(Model):
     """One module of the tree: what it changes when it is loaded."""
@@ -27,12 +32,4 @@ class Modules(Model):
     path: Path = "/opt/modulefiles"
     #: Further trees, such as one on a shared file system.
     further_paths: tuple[Path, ...] = ()
-    tree: dict[
-        Annotated[
-            str,
-            matching(
-                r"[A-Za-z0-9_.+-]+/[A-Za-z0-9_.+-]+", "a module and its version, such as fabric/1.0"
-            ),
-        ],
-        Module,
-    ] = Field(default_factory=dict)
+    tree: dict[ModuleName, Module] = Field(default_factory=dict)

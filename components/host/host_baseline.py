@@ -9,17 +9,15 @@ from __future__ import annotations
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.host import applier, storage
-from components.host.lua import lua_is_read
+from components.host.modules import modules
 from components.host.precheck import guard
 from components.host.storage import mounts, mounts_stay
-from remote.bundle import Bundle, Check, Directory, File, Package, Part
+from remote.bundle import Bundle, Check, Directory, File, Part
 from settings import Settings
 from templates.rendering import render
 
 ROLE = "system"
 LIMITS = "/etc/security/limits.d/90-slurmstack.conf"
-#: Lmod's start file reads this one instead of the package's own, where it is there.
-MODULES_PATH = "/etc/lmod/.modulespath"
 
 
 class System(HostRole):
@@ -56,37 +54,9 @@ def _limits(settings: Settings) -> list[Part]:
 
 
 def _modules(settings: Settings) -> list[Part]:
-    modules = settings.modules
-    if modules is None:
+    if settings.modules is None:
         return []
-    folders = {modules.path, *(f"{modules.path}/{name.split('/')[0]}" for name in modules.tree)}
-    defaults = {name for name, module in modules.tree.items() if module.default}
-    parts: list[Part] = [
-        Package("lmod"),
-        Directory("/etc/lmod"),
-        *(Directory(folder, parents=folder == modules.path) for folder in sorted(folders)),
-        File(
-            MODULES_PATH,
-            render("host/modulespath", paths=[modules.path, *modules.further_paths]),
-        ),
-        *(
-            File(f"{modules.path}/{name}.lua", render("host/module.lua", name=name, module=module))
-            for name, module in sorted(modules.tree.items())
-        ),
-        *(
-            File(
-                f"{modules.path}/{name.split('/')[0]}/.modulerc.lua",
-                render("host/modulerc.lua", name=name),
-            )
-            for name in sorted(defaults)
-        ),
-    ]
-    files = tuple(
-        part.path for part in parts if isinstance(part, File) and part.path.endswith(".lua")
-    )
-    if files:
-        parts.append(lua_is_read(files))
-    if modules.tree:
-        names = sorted(modules.tree)
+    parts = modules(settings.modules)
+    if names := sorted(settings.modules.tree):
         parts.append(Check("modules-load", render("host/modules-load.sh", names=names)))
     return parts

@@ -19,6 +19,7 @@ from settings.checks import (
     packages,
     releases,
     scripts,
+    software,
     tokens,
 )
 from settings.checks.draft import Check, Draft
@@ -47,6 +48,8 @@ CHECKS: tuple[Check, ...] = (
     packages.sources,
     packages.pyxis_versions,
     packages.apptainer_starter,
+    software.modules,
+    software.packages,
     monitoring.host,
     monitoring.references,
     kubernetes.pods,

@@ -79,6 +79,12 @@ def await_that(condition: Callable[[], bool], seconds: float = 240) -> None:
         time.sleep(0.2)
 
 
+def in_use_or_not(told: str) -> str:
+    """What sinfo tells, without what comes and goes by itself: that a node has missed a message
+    (`*`), and that a waiting job is planned for it (`-`, or `planned` where it is idle)."""
+    return re.sub(r"\bplanned\b", "idle", re.sub(r"(?<=[a-z])[*-]+(?=[| \n]|$)", "", told))
+
+
 @dataclass(frozen=True)
 class RunningLab:
     """A lab that is up, as tests use it."""
@@ -102,11 +108,10 @@ class RunningLab:
         return machine.ssh(self.lab, node, command, check=check, timeout=timeout)
 
     def shown(self, node: str, what: str) -> str:
-        """What sinfo tells of a node in the columns `what`, its state first (%T, --format of
-        sinfo(1)); not whether it has missed a message (`*`: it answers the next) or a job is
-        planned for it (`-`)."""
-        told = self.ssh("ctl", f"sinfo -h -N -n {node} -o '{what}' | head -n 1").stdout.strip()
-        return re.sub(r"^planned\b", "idle", re.sub(r"^([a-z]+)[*-]+", r"\1", told))
+        """What sinfo tells of a node in the columns `what` (--format of sinfo(1))."""
+        return in_use_or_not(
+            self.ssh("ctl", f"sinfo -h -N -n {node} -o '{what}' | head -n 1").stdout.strip()
+        )
 
     def send(
         self,

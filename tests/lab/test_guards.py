@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.conftest import RunningLab, await_that
+from tests.lab.conftest import RunningLab, await_that, in_use_or_not
 
 pytestmark = pytest.mark.lab
 
@@ -48,10 +48,8 @@ def node(lab: RunningLab, name: str) -> str:
 
 
 def conf(lab: RunningLab) -> str:
-    shown = lab.ssh(
-        "ctl", "sha256sum /etc/slurm/*.conf; sinfo -h -N -o '%N %P %T %E' | sort"
-    ).stdout
-    return re.sub(r"(?<=[a-z])[*-](?= )", "", shown)
+    words = "sha256sum /etc/slurm/*.conf; sinfo -h -N -o '%N %P %T %E' | sort"
+    return in_use_or_not(lab.ssh("ctl", words).stdout)
 
 
 def refused(lab: RunningLab, change: Change) -> str:

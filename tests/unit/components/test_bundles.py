@@ -25,6 +25,13 @@ SHARES = {
     "scratch": {"server": "10.9.9.9", "path": "/scratch", "clients": "cn01"},
 }
 
+#: A lock file stands beside the test.
+SOFTWARE = {
+    "mpi4py/4.0": {
+        "description": "MPI for Python", "packages": ["openmpi-bin"], "programs": ["mpirun"],
+        "environment": {"lock": "tests/unit/components/lock.txt", "index": "/mnt/wheels"},
+    }
+}  # fmt: skip
 PODS = {
     "server": "https://10.9.9.9:6443",
     "ca": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
@@ -42,6 +49,7 @@ def settings() -> dict[str, Any]:
         "healthCheck": {"package": "lbnl-nhc"},
         "limits": {"memlock": "infinity"},
         "modules": {"tree": {"openmpi/5.0": {"description": "Open MPI", "default": True}}},
+        "software": SOFTWARE,
         "jobEnvironment": {"NCCL_DEBUG": "WARN"},
         "jobContainer": {"BasePath": "/var/lib/job-tmp"},
         "mpi": {"default": "pmix"},

@@ -188,7 +188,7 @@ def everything() -> dict[str, Any]:
         "jobContainer": {"BasePath": "/srv/tmp", "InitScript": "/usr/local/sbin/init"},
         "monitoring": {"grafana": {}}, "kubernetesBridge": {"registries": [{"name": "hub:5000"}]},
         "healthCheck": {"by": "slurmstack"}, "acceptance": {"gate": ["new"]}, "driftCheck": {},
-        "diagnosis": {},
+        "diagnosis": {}, "modules": {}, "software": {"mpi/5": {"description": "Open MPI"}},
     }  # fmt: skip
 
 

@@ -1,0 +1,1 @@
+"""Software that users load as modules."""

@@ -1,0 +1,118 @@
+"""Software that users load: packages, Python environments, and what becomes of jobs with them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.conftest import RunningLab, await_that
+from tests.unit.components.software.wheel import wheel
+
+pytestmark = pytest.mark.lab
+
+NODES = ("login01", "cn01", "cn02")
+WHEELS = "/srv/wheels"
+MPI = {
+    "description": "Open MPI of the distribution", "packages": ["openmpi-bin", "python3-mpi4py"],
+    "programs": ["mpirun"], "default": True,
+}  # fmt: skip
+RANKS = "from mpi4py import MPI as m; w = m.COMM_WORLD; print(w.rank, w.size, w.allreduce(w.rank))"
+
+
+class Site:
+    """The lab, and its lock file."""
+
+    def __init__(self, lab: RunningLab, folder: Path) -> None:
+        self.lab, self.folder = lab, folder
+        self.lock = folder / "lock.txt"
+
+    def pin(self, version: str) -> None:
+        """Nodes have a wheel of this version, and the lock file says so."""
+        self.lock.write_text(wheel(self.folder, version))
+        name = f"stand_in_package-{version}-py3-none-any.whl"
+        content = (self.folder / name).read_bytes()
+        for node in NODES:
+            self.lab.send(node, f"mkdir -p {WHEELS} && cat >{WHEELS}/{name}", content)
+
+    def loaded(self, command: str, node: str = "cn01") -> str:
+        """What a command says to alice with the environment loaded, in a job on a node."""
+        words = f"module load stand-in && {command}"
+        done = self.lab.ssh(
+            "login01", f"cd /tmp && runuser -u alice -- srun -w {node} bash -lc '{words}'"
+        )
+        return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def site(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(users, tmp_path_factory.mktemp("software"))
+    made.pin("1.0")
+    environment = {"lock": str(made.lock), "index": WHEELS}
+    software = {
+        "openmpi/5.0": MPI,
+        "stand-in/2026": {"description": "A stand-in", "environment": environment},
+    }
+    try:
+        with users.having(software=software):
+            yield made
+        for node in NODES:
+            users.ssh(node, "! test -e /opt/slurmstack && ! test -e /opt/modulefiles/openmpi")
+    finally:
+        for node in NODES:
+            users.ssh(node, f"rm -rf {WHEELS}")
+
+
+def test_an_mpi_program_runs_over_two_nodes_by_its_module(site: Site) -> None:
+    words = f'module load openmpi && python3 -c "{RANKS}"'
+    done = site.lab.ssh(
+        "login01", f"cd /tmp && runuser -u alice -- srun --mpi=pmix -N2 -n2 bash -lc '{words}'"
+    )
+    assert sorted(done.stdout.splitlines()) == ["0 2 1", "1 2 1"]
+
+
+def test_a_job_keeps_the_environment_that_it_began_with(site: Site) -> None:
+    lab = site.lab
+    assert site.loaded("stand-in; echo $VIRTUAL_ENV").startswith("1.0\n/opt/slurmstack/software/")
+    script = (
+        "#!/bin/bash -l\nmodule load stand-in\ntouch /home/alice/began\n"
+        "until test -e /home/alice/go-on; do sleep 0.2; done\nstand-in >/home/alice/said\n"
+    )
+    lab.ssh("cn01", "rm -f /home/alice/began /home/alice/go-on /home/alice/said")
+    words = "cd /tmp && runuser -u alice -- sbatch --parsable -w cn01 -o /dev/null"
+    job = lab.send("login01", words, script.encode()).decode().strip()
+    await_that(lambda: lab.ssh("cn01", "test -e /home/alice/began", check=False).returncode == 0)
+    site.pin("1.1")
+    lab.up()
+    assert site.loaded("stand-in") == "1.1"
+    lab.ssh("cn01", "touch /home/alice/go-on")
+    await_that(lambda: not lab.ssh("ctl", f"squeue -h -j {job}", check=False).stdout)
+    assert (
+        lab.ssh(
+            "cn01",
+            "cat /home/alice/said; rm -f /home/alice/began /home/alice/go-on /home/alice/said",
+        ).stdout
+        == "1.0\n"
+    )
+    # Twice is once.
+    lab.pulumi("preview", "--expect-no-changes")
+
+
+def test_a_wheel_with_other_bytes_is_not_taken(site: Site) -> None:
+    pinned = hashlib.sha256((site.folder / "stand_in_package-1.1-py3-none-any.whl").read_bytes())
+    good = site.lock.read_text()
+    site.lock.write_text(good.replace(pinned.hexdigest(), "0" * 64))
+    said = " ".join(site.lab.up(check=False).split())
+    assert "stand-in/2026 was not made: ERROR: THESE PACKAGES DO NOT MATCH THE HASHES" in said
+    # What was there goes on.
+    assert site.loaded("stand-in", "cn02") == "1.1"
+    site.lock.write_text(good)
+    site.lab.up()
+    # An environment that was lost is made again.
+    site.lab.ssh("cn02", "rm -rf /opt/slurmstack/software/stand-in")
+    site.lab.set(reapply={"software@cn02": "once"})
+    site.lab.up()
+    site.lab.set(reapply=None)
+    assert site.loaded("stand-in", "cn02") == "1.1"
