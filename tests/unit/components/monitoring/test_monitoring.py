@@ -14,7 +14,7 @@ from components.monitoring.dashboards.files import files
 from components.monitoring.grafana import grafana_bundle, grafana_secrets_bundle
 from components.monitoring.node_exporter import node_exporter_bundle
 from components.monitoring.prometheus import monitoring_bundle, secrets_bundle
-from components.monitoring.targets import targets
+from components.monitoring.targets import gpu_targets, targets
 from components.packages.package_repository import package_files
 from remote.bundle import Bundle, File, Package, Unit
 from remote.reading import read
@@ -55,6 +55,26 @@ def test_targets_are_the_hosts_that_are_there() -> None:
     assert "cn01" not in targets(gone)
     out = settings({}, excluded={"cn02": "a new board"})
     assert "cn02" not in targets(out)
+
+
+def test_gpus_are_asked_of_nodes_that_have_or_may_have_real_ones() -> None:
+    hosts = {"ctl": "10.73.0.10", "cn[01-05]": "10.73.0.[21-25]"}
+    h100 = {"Name": "gpu", "Type": "h100", "File": "/dev/nvidia[0-7]"}
+    nodes: list[dict[str, Any]] = [
+        {"hosts": "cn01"},
+        {"hosts": "cn02", "Gres": [{"Name": "nic", "File": "/dev/nic0"}, h100]},
+        {"hosts": "cn04", "Gres": [{"Name": "nic", "File": "/dev/nic0"}]},
+        {"hosts": "cn05", "Gres": []},
+    ]
+    of: dict[str, Any] = {"hosts": hosts, "nodes": nodes, "partitions": {"main": {"Nodes": "ALL"}}}
+    told = json.loads(gpu_targets(settings({"gpuExporterPort": 9400}, **of)))
+    assert [it["targets"] for it in told] == [["10.73.0.21:9400"], ["10.73.0.22:9400"]]
+    assert [it["labels"]["instance"] for it in told] == ["cn01", "cn02"]
+    assert json.loads(gpu_targets(settings({}, **of))) == []
+    # What stands in for GPUs answers nothing.
+    nodes[1]["Gres"] = [{"Name": "gpu", "Type": "h100", "Count": 8, "standIn": True}]
+    told = json.loads(gpu_targets(settings({"gpuExporterPort": 9400}, **of)))
+    assert [it["labels"]["instance"] for it in told] == ["cn01"]
 
 
 def test_a_host_of_its_own_gets_the_servers() -> None:
