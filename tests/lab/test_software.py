@@ -41,7 +41,7 @@ class Site:
         """What a command says to alice with the environment loaded, in a job on a node."""
         words = f"module load stand-in && {command}"
         done = self.lab.ssh(
-            "login01", f"cd /tmp && runuser -u alice -- srun -w {node} bash -lc '{words}'"
+            "login01", f"cd /tmp && runuser -u alice -- srun --mem=100 -w {node} bash -lc '{words}'"
         )
         return done.stdout.strip()
 
@@ -81,7 +81,7 @@ def test_a_job_keeps_the_environment_that_it_began_with(site: Site) -> None:
         "until test -e /home/alice/go-on; do sleep 0.2; done\nstand-in >/home/alice/said\n"
     )
     lab.ssh("cn01", "rm -f /home/alice/began /home/alice/go-on /home/alice/said")
-    words = "cd /tmp && runuser -u alice -- sbatch --parsable -w cn01 -o /dev/null"
+    words = "cd /tmp && runuser -u alice -- sbatch --parsable --mem=100 -w cn01 -o /dev/null"
     job = lab.send("login01", words, script.encode()).decode().strip()
     await_that(lambda: lab.ssh("cn01", "test -e /home/alice/began", check=False).returncode == 0)
     site.pin("1.1")
