@@ -57,16 +57,13 @@ class Nodes:
         told = {name: json.dumps({"lines": self.lines.get(name, [])}) for name in names}
         return {name: self.replies.get(name, Reply(told[name], "", 0)) for name in names}
 
-    @property
-    def kept(self) -> dict[str, str]:
-        """The files that the controller was given."""
-        (script,) = [script for what, script in self.scripts if what == "keep"]
+    def words(self, of: str) -> list[str]:
+        """What the program was called with that was sent for this."""
+        (script,) = [script for what, script in self.scripts if what == of]
         # The last text of the program is its words, JSON in a string of Python.
         text, _ = json.JSONDecoder().raw_decode(script.rsplit("main(json.loads(", 1)[1])
-        words = json.loads(text)
-        assert words[:3] == ["keep", "12", "5001"]
-        files: dict[str, str] = json.loads(words[3])
-        return files
+        words: list[str] = json.loads(text)
+        return words
 
 
 @pytest.fixture
@@ -90,8 +87,13 @@ def test_the_cause_is_named_from_the_nodes_evidence(nodes: Nodes, tmp_path: Path
     assert found.report["neighbours"] == {"cn02": [9, 10]}
     assert XID in found.page
     assert found.kept == "ctl:/var/log/slurm/debug/12"
-    assert json.loads(nodes.kept["report.json"]) == json.loads(json.dumps(found.report))
-    assert nodes.kept["report.txt"] == found.page
+    verb, job, log = nodes.words("node")
+    assert (verb, Job.of(json.loads(job)), log) == ("node", JOB, "/var/log/slurm/slurmd.log")
+    verb, job, uid, text, *_ = nodes.words("keep")
+    assert (verb, job, uid) == ("keep", "12", "5001")
+    files = json.loads(text)
+    assert json.loads(files["report.json"]) == json.loads(json.dumps(found.report))
+    assert files["report.txt"] == found.page
 
 
 @pytest.mark.parametrize(
@@ -108,10 +110,10 @@ def test_the_cause_is_named_from_the_nodes_evidence(nodes: Nodes, tmp_path: Path
 def test_a_node_that_does_not_answer_is_missing_by_its_reason(
     nodes: Nodes, tmp_path: Path, reply: Reply | ContactError, why: str
 ) -> None:
-    nodes.replies["cn02"] = reply
+    nodes.replies["cn01"] = reply
     found = told(tmp_path)
-    assert found.report["missing"]["cn02"] == why
-    assert found.report["asked"] == ["cn01"]
+    assert found.report["missing"]["cn01"] == why
+    assert found.report["asked"] == ["cn02"]
     assert why in found.page
 
 
@@ -164,10 +166,9 @@ def test_a_job_that_slurm_does_not_know(nodes: Nodes, tmp_path: Path) -> None:
 def test_nodes_look_at_the_logs_of_the_settings(nodes: Nodes, tmp_path: Path) -> None:
     slurm = {"SlurmdLogFile": "/var/log/other/%n.log", "SlurmctldLogFile": "/var/log/other/ctl"}
     told(tmp_path, slurm=slurm, diagnosis={"keepDays": 3, "keepMegabytes": 44})
-    scripts = dict(nodes.scripts)
-    assert "/var/log/other/ctl" in scripts["job"]
-    assert "/var/log/other/%n.log" in scripts["node"]
-    assert '\\"3\\", \\"44\\"' in scripts["keep"]
+    assert nodes.words("job") == ["job", "12", "/var/log/other/ctl"]
+    assert nodes.words("node")[2] == "/var/log/other/%n.log"
+    assert nodes.words("keep")[4:] == ["3", "44"]
 
 
 def test_a_log_that_is_not_there_is_named() -> None:

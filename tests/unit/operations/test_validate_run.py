@@ -123,6 +123,25 @@ def test_the_last_node_is_powered_off_where_the_site_says_how(
     assert made.words[2] == Word("node powered off in the middle", "cn02", "proven")
 
 
+def test_figures_are_compared_as_the_settings_tolerate(run: Run, tmp_path: Path) -> None:
+    tolerant = {"tolerance": 0.5}
+    run.told = "word copy|cn01|proven|10|GB/s|\nword copy|cn02|proven|10|GB/s|\n"
+    first, _ = validated(tmp_path, acceptance=tolerant)
+    assert not first.new_baseline
+    run.told = run.told.replace("cn01|proven|10", "cn01|proven|6")
+    assert not validated(tmp_path, acceptance=tolerant)[0].failed
+    assert (cluster(tmp_path).place / "history.jsonl").read_text().count("all passed") == 2
+    strict, _ = validated(tmp_path, acceptance={"tolerance": 0.9})
+    assert [(it.test, it.node) for it in strict.failed] == [
+        ("copy, baseline", "cn01"), ("copy, class", "cn01"),
+    ]  # fmt: skip
+    # What was before counts no longer; the node's class does.
+    here = cluster(tmp_path, acceptance={"tolerance": 0.9})
+    anew = validate.validate(here, NAMES, "quick", 0, lambda _: None, new_baseline=True)
+    assert anew.new_baseline
+    assert [it.test for it in anew.failed] == ["copy, class"]
+
+
 @pytest.mark.parametrize(
     ("partitions", "together", "of"),
     [
