@@ -136,6 +136,9 @@ def test_what_slurm_gave_is_read_of_its_json() -> None:
     told = read({"jobs": [{**JOB, "job_id": 3}, JOB]}, 4)
     assert told.shares == (Share("cn02", 1, 50, (0, 1)), Share("cn01", 2, 100))
     assert (told.uid, told.array, told.name) == (5001, None, "x UserId=root(0) Mem=9")
+    # Of a whole node without GPUs (--exclusive) beside one with some.
+    whole = {**JOB, "gres_detail": [None, "gpu:h100:2(IDX:0-1)"]}
+    assert read({"jobs": [whole]}, 4).shares == told.shares
 
 
 @pytest.mark.parametrize(
