@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from on_node import slurm_state
+from on_node.pods import users
 from on_node.pods.api import Away, Refused
 from on_node.pods.site import site
 
@@ -43,19 +44,28 @@ def main() -> int:
     """Once."""
     told = site()
     api = told.api()
+    good = True
     try:
+        pods: list[Mapping[str, Any]] = []
+        for name in users.namespaces(api, told):
+            try:
+                pods += users.pods(api, name)
+            except (Away, Refused) as error:
+                good = _not_now(error)
         # Pods before jobs: a pod is there only while its job is.
-        pods = api.get("/api/v1/pods", labelSelector="app=slurm-job")["items"]
-        of_ours = [pod for pod in pods if pod["metadata"]["namespace"].startswith(told.prefix)]
-        for pod in orphans(of_ours, held()):
+        for pod in orphans(pods, held()):
             of = pod["metadata"]
             path = f"/api/v1/namespaces/{of['namespace']}/pods/{of['name']}"
             api.delete(path, told.grace, of["uid"])
             print(f"{of['namespace']}/{of['name']}: its job is not there any more; it ends")
     except (Away, Refused, RuntimeError) as error:
-        print(f"not now: {error}", file=sys.stderr)
-        return 1
-    return 0
+        good = _not_now(error)
+    return 0 if good else 1
+
+
+def _not_now(error: Exception) -> bool:
+    print(f"not now: {error}", file=sys.stderr)
+    return False
 
 
 if __name__ == "__main__":
