@@ -1,5 +1,6 @@
 """Pods whose job is not there any more end: what an epilog could not see to, since Kubernetes was
-away, or its node had gone. On the controller, by a timer.
+away, or its node had gone. What the others use is noted for accounting. On the controller, by a
+timer.
 
 A job whose pod has gone needs no help: its batch step sees it, and ends with the reason.
 """
@@ -11,8 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from on_node import slurm_state
-from on_node.pods import users
-from on_node.pods.api import Away, Refused
+from on_node.pods import account, users
+from on_node.pods.api import Api, Away, Refused
 from on_node.pods.site import site
 
 
@@ -58,9 +59,20 @@ def main() -> int:
             path = f"/api/v1/namespaces/{of['namespace']}/pods/{of['name']}"
             api.delete(path, told.grace, of["uid"])
             print(f"{of['namespace']}/{of['name']}: its job is not there any more; it ends")
+        if told.accounting and good:
+            _account(api, pods)
     except (Away, Refused, RuntimeError) as error:
         good = _not_now(error)
     return 0 if good else 1
+
+
+def _account(api: Api, pods: list[Mapping[str, Any]]) -> None:
+    known = account.load()
+    account.look(api, pods, known)
+    try:
+        account.write(known, [it["metadata"]["labels"].get("job-id", "") for it in pods])
+    finally:
+        account.save(known)
 
 
 def _not_now(error: Exception) -> bool:
