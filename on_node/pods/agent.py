@@ -17,6 +17,7 @@ import json
 import os
 import pwd
 import re
+import shlex
 import socket
 import struct
 import sys
@@ -86,10 +87,14 @@ def wanted(text: str, told: Site) -> Wanted:
         raise Never("; ".join(str(it) for it in sorted(against)))
     if not interpreter:
         raise Never(f"line 1: expected #!{RUNNER} and the interpreter in the pod")
+    try:
+        command = tuple(shlex.split(interpreter))
+    except ValueError as error:
+        raise Never(f"line 1: the interpreter in the pod: {error}") from None
     if job.image is None:
         raise Never("K8S_IMAGE is missing: no image, no pod")
     values = {name: value for name, (value, _) in job.kubernetes.items()}
-    return Wanted(values["IMAGE"], interpreter, text, values.get("WORKDIR"), values.get("SCRIPT"))
+    return Wanted(values["IMAGE"], command, text, values.get("WORKDIR"), values.get("SCRIPT"))
 
 
 def start(api: Api, told: Site, given: Allocation, file: Wanted) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,7 +45,7 @@ class Wanted:
     """What the job file says."""
 
     image: str
-    interpreter: str
+    interpreter: tuple[str, ...]
     text: str
     workdir: str | None
     script: str | None
@@ -184,7 +183,7 @@ def _pod(
     container: Object = {
         "name": CONTAINER,
         "image": wanted.image,
-        "command": [*shlex.split(wanted.interpreter), _FILE],
+        "command": [*wanted.interpreter, _FILE],
         "env": [{"name": name, "value": value}
                 for name, value in _environment(site, given, wanted, index, share).items()],
         "resources": {"requests": resources, "limits": resources},
