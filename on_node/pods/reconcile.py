@@ -8,7 +8,8 @@ A job whose pod has gone needs no help: its batch step sees it, and ends with th
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from on_node import slurm_state
@@ -68,11 +69,20 @@ def main() -> int:
 
 def _account(api: Api, pods: list[Mapping[str, Any]]) -> None:
     known = account.load()
-    account.look(api, pods, known)
-    try:
+    with _as_far_as_it_goes():
+        account.look(api, pods, known)
+    with _as_far_as_it_goes():
         account.write(known, [it["metadata"]["labels"].get("job-id", "") for it in pods])
-    finally:
-        account.save(known)
+    account.save(known)
+
+
+@contextmanager
+def _as_far_as_it_goes() -> Iterator[None]:
+    """Figures that are not to be had now are no trouble of the pods'."""
+    try:
+        yield
+    except (Away, Refused, RuntimeError, KeyError, ValueError) as error:
+        print(f"what pods used: not now: {error}", file=sys.stderr)
 
 
 def _not_now(error: Exception) -> bool:

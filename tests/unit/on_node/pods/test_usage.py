@@ -10,6 +10,7 @@ import pytest
 from on_node import slurm_state
 from on_node.pods import account, users
 from on_node.pods.api import Away, Refused
+from on_node.pods.step import Step
 from on_node.pods.usage import Used, quantity
 from tests.unit.on_node.pods.test_manifests import SITE
 
@@ -116,6 +117,16 @@ def test_where_nobody_measures_there_is_nothing() -> None:
     known: account.Known = {}
     account.look(Api(metrics=Refused(404, "not found")), [pod("7", "p", "cn01")], known)  # type: ignore[arg-type]
     assert known == {}
+
+
+def test_what_a_summary_says() -> None:
+    step = Step(SITE, nodes=["cn01", "cn02"])
+    assert step._used() == "not measured: it was too short"
+    step.unmeasured = "https://k:6443 answers 404: not found"
+    assert step._used() == "not measured: https://k:6443 answers 404: not found"
+    step.used[1] = Used(2, 1, 0.75, 1 << 20, "1")
+    told = "cn02: 0.50 CPUs on average and 0.75 at most, 1 MiB at most (2 looks)"
+    assert step._used() == told
 
 
 def test_the_bridge_looks_into_namespaces_of_users_alone() -> None:
