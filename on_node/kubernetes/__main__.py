@@ -108,6 +108,7 @@ def watch(told: Site) -> None:
         if now != trouble:
             _say(now or f"{told.folder} is back")
             trouble = now
+            wait = wait if now else _waiter(told.folder / "submit")
         wait(told.settled if watcher.unsettled else _INTERVAL)
 
 
