@@ -876,7 +876,7 @@ def test_two_watchers_on_two_hosts(pods: Pods, tmp_path: Path) -> None:
 def test_each_node_of_a_job_waits_for_its_pod(pods: Pods) -> None:
     """Slurm gives a node to the next job only when the pod on it has gone, which takes its time."""
     stays = "trap 'date +%s.%N >/srv/nas/$SLURM_JOB_ID.asked' TERM\n"
-    stays += "while :; do date +%s.%N >/srv/nas/$SLURM_JOB_ID.alive; sleep 0.1; done\n"
+    stays += "while :; do date +%s.%N >>/srv/nas/$SLURM_JOB_ID.alive; sleep 0.1; done\n"
     head = HEAD.replace("--mem", "--exclusive --nodes=2 --mem")
     wide = pods.submit(stays, head=head)
     assert len(pods.running(wide)) == 2
@@ -889,7 +889,7 @@ def test_each_node_of_a_job_waits_for_its_pod(pods: Pods) -> None:
     pods.lab.ssh("ctl", f"scancel {wide}")
     for node, job in following.items():
         assert pods.ended(job)["JobState"] == "COMPLETED"
-        times = f"cd /srv/nas; cat {wide}.asked {wide}.alive {job}.out"
+        times = f"cd /srv/nas; cat {wide}.asked; tail -n 1 {wide}.alive; cat {job}.out"
         asked, alive, began = map(float, pods.lab.ssh(node, times).stdout.split())
         assert asked + 4 < alive < began, node
     assert pods.ended(wide)["JobState"] == "CANCELLED"
