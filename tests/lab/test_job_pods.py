@@ -718,6 +718,8 @@ def test_a_job_that_is_requeued_runs_once_more(pods: Pods, requeued: str) -> Non
 
 
 def test_kubernetes_may_be_away(pods: Pods) -> None:
+    # Its four jobs run at once, and there is room for no more.
+    await_that(lambda: pods.lab.ssh("ctl", "squeue -h").stdout == "")
     # Numbers without an end, so that what is lost or comes twice is seen.
     long = pods.submit("for i in $(seq 100); do echo line $i; sleep 0.3; done\n")
     short = pods.submit("sleep 3; echo over\n")
