@@ -221,6 +221,18 @@ def _is_virtual(lab: Lab, node: str) -> bool:
     return (lab.node_folder(node) / "disk.img").exists()
 
 
+def first_process(lab: Lab, node: str) -> int:
+    """The number that the init of a running machine has here.
+
+    Raises:
+        LabError: it does not run.
+    """
+    for supervisor in _supervisors(lab, node):
+        for process in _children(supervisor):
+            return process
+    raise LabError(f"{node}: its machine does not run")
+
+
 def _supervisors(lab: Lab, node: str) -> list[int]:
     # The shell that is about to become systemd-nspawn has the argument, too.
     marks = {

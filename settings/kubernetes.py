@@ -12,6 +12,12 @@ from settings.problems import refused
 
 #: RFC 1123, as Kubernetes names most things.
 _LABEL = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
+#: What a ResourceQuota bounds. It takes nvidia.com/gpu, too, and counts nothing by it: of what is
+#: no resource of Kubernetes' own only requests are counted.
+_COUNTED = (
+    r"[a-z0-9.-]+"
+    r"|(requests\.[a-z0-9.-]+|count|[a-z0-9.-]+\.storageclass\.storage\.k8s\.io)/[a-z0-9./-]+"
+)
 
 
 def _certificates(text: str) -> str:
@@ -77,7 +83,7 @@ class Pods(Model):
     )
     #: What all pods of a user may have together, as a ResourceQuota writes it.
     quota: dict[
-        Annotated[str, matching(r"[a-z0-9./-]+", "a resource, such as requests.cpu")],
+        Annotated[str, matching(_COUNTED, "a resource, such as requests.nvidia.com/gpu")],
         Annotated[str, matching(r"[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?", "a quantity")],
     ] = Field(default_factory=dict)
     #: The resource by which a pod asks for GPUs; empty, it asks for none.

@@ -88,6 +88,7 @@ def pods_bundle(node: str, settings: Settings) -> Bundle:
         "results": pods.results or "",
         "keepDays": pods.keep_results,
         "resultsMebibytes": pods.results_limit,
+        "accounting": settings.accounting is not None,
     }
     parts: list[Part] = [
         *python_programs(LIBRARY, "kubernetes", "pods", "slurm_state", "user_groups"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from on_node.pods.places import RECORDS
+from on_node.pods.places import KUBELET, RECORDS
 from settings import Settings
 from settings.scripts import JobProgram
 from templates.rendering import render
@@ -20,6 +20,7 @@ def with_jobs(settings: Settings) -> Iterator[JobProgram]:
         text = render(
             "kubernetes/pods-epilog.sh",
             records=RECORDS,
+            kubelet=KUBELET,
             library=LIBRARY,
             seconds=bridge.pods.grace + 30,
         )

@@ -10,7 +10,6 @@ watch          the submit folder, until it is ended
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 from on_node.kubernetes import folder, registry, submission
 from on_node.kubernetes.folder import Site, Watcher
 from on_node.kubernetes.job_file import read
+from on_node.kubernetes.lock import Lock, Lost
 from on_node.kubernetes.registry import NotNow
 from on_node.kubernetes.rules import Rules
 from on_node.kubernetes.submission import Refused
@@ -87,25 +87,33 @@ def registries(told: Site) -> int:
 
 def watch(told: Site) -> None:
     """One watcher at a time; another waits until it has gone."""
-    lock = os.open(told.folder / ".taken", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    except OSError as error:
-        # Each file is taken by one all the same; what was begun is finished by any.
-        print(f"{told.folder} gives no locks ({error}): see that one watcher runs", flush=True)
-    watcher = Watcher(told, lambda line: print(line, flush=True))
-    wait = _waiter(told.folder / "submit")
+    watcher = Watcher(told, _say)
+    lock: Lock | None = None
     trouble = ""
+    wait = _waiter(told.folder / "submit")
     while True:
+        now = ""
         try:
+            lock = lock or Lock(told.folder / ".taken" / ".lock", _say)
+            lock.look()
             watcher.round()
-            now = ""
+        except Lost as error:
+            _say(f"{error.filename}: {error.strerror}; the lock is taken anew")
+            if lock is not None:
+                lock.close()
+            # What tells of new files may look at a folder that is not there any more, too.
+            lock, wait = None, _waiter(told.folder / "submit")
         except OSError as error:
             now = f"{told.folder}: {error.strerror}; nothing is taken until it is back"
         if now != trouble:
-            print(now or f"{told.folder} is back", flush=True)
+            _say(now or f"{told.folder} is back")
             trouble = now
+            wait = wait if now else _waiter(told.folder / "submit")
         wait(told.settled if watcher.unsettled else _INTERVAL)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def _waiter(path: Path) -> Callable[[float], None]:

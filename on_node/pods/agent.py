@@ -11,14 +11,17 @@ slurmstepd of a batch step, and slurmctld tells what that job has been given.
 
 from __future__ import annotations
 
+import calendar
 import contextlib
 import json
 import os
 import pwd
 import re
+import shlex
 import socket
 import struct
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,8 @@ from on_node.pods.site import Site, site
 
 #: Seconds that a token holds; a batch step asks for another in time.
 TOKEN = 3600
+#: Seconds after a pod's time to end, for its node to say that it has ended.
+_OVERDUE = 20
 _STEP = re.compile(r"slurmstepd: \[(\d+)\.batch\]")
 #: What Kubernetes says while something that it makes itself is not there yet.
 _SOON = re.compile(r"status unknown for quota|error looking up service account|being terminated")
@@ -82,10 +87,14 @@ def wanted(text: str, told: Site) -> Wanted:
         raise Never("; ".join(str(it) for it in sorted(against)))
     if not interpreter:
         raise Never(f"line 1: expected #!{RUNNER} and the interpreter in the pod")
+    try:
+        command = tuple(shlex.split(interpreter))
+    except ValueError as error:
+        raise Never(f"line 1: the interpreter in the pod: {error}") from None
     if job.image is None:
         raise Never("K8S_IMAGE is missing: no image, no pod")
     values = {name: value for name, (value, _) in job.kubernetes.items()}
-    return Wanted(values["IMAGE"], interpreter, text, values.get("WORKDIR"), values.get("SCRIPT"))
+    return Wanted(values["IMAGE"], command, text, values.get("WORKDIR"), values.get("SCRIPT"))
 
 
 def start(api: Api, told: Site, given: Allocation, file: Wanted) -> dict[str, Any]:
@@ -101,7 +110,7 @@ def start(api: Api, told: Site, given: Allocation, file: Wanted) -> dict[str, An
         api.apply(path, body)
     groups = os.getgrouplist(given.user, given.gid)
     made = manifests.pods(told, given, file, groups)
-    first = _pod(api, inside, made[0])
+    first = _pod(api, inside, made[0], told.grace)
     owner = {
         "apiVersion": "v1", "kind": "Pod", "name": first["metadata"]["name"],
         "uid": first["metadata"]["uid"],
@@ -111,7 +120,7 @@ def start(api: Api, told: Site, given: Allocation, file: Wanted) -> dict[str, An
         _made(api, f"{group}/namespaces/{name}/{kind}", body)
     for body in made[1:]:
         body["metadata"]["ownerReferences"] = [owner]
-        _pod(api, inside, body)
+        _pod(api, inside, body, told.grace)
     return {
         "namespace": name,
         "pods": [it["metadata"]["name"] for it in made],
@@ -135,7 +144,7 @@ def start(api: Api, told: Site, given: Allocation, file: Wanted) -> dict[str, An
     }
 
 
-def _pod(api: Api, inside: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _pod(api: Api, inside: str, body: Mapping[str, Any], grace: int) -> dict[str, Any]:
     """The pod; one of an earlier run of the job has to go first."""
     of = body["metadata"]
     try:
@@ -145,9 +154,20 @@ def _pod(api: Api, inside: str, body: Mapping[str, Any]) -> dict[str, Any]:
             raise
         return _created(api, f"{inside}/pods", body)
     if there["metadata"]["labels"].get("restart") != of["labels"]["restart"]:
-        api.delete(f"{inside}/pods/{of['name']}", 0, there["metadata"]["uid"])
+        # With its time to end, so that nothing runs twice; a node that does not say for long that
+        # it has ended has died, or Slurm takes it for dead, too.
+        now = 0 if overdue(there["metadata"], time.time()) else grace
+        api.delete(f"{inside}/pods/{of['name']}", now, there["metadata"]["uid"])
         raise Away(f"pod {of['name']} of the job's earlier run is being terminated")
     return there
+
+
+def overdue(of: Mapping[str, Any], now: float) -> bool:
+    """Whether a pod is there still long after its time to end was over."""
+    ends = of.get("deletionTimestamp")
+    if ends is None:
+        return False
+    return calendar.timegm(time.strptime(ends, "%Y-%m-%dT%H:%M:%SZ")) + _OVERDUE < now
 
 
 def _made(api: Api, path: str, body: Mapping[str, Any]) -> None:

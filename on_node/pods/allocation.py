@@ -78,9 +78,10 @@ def read(told: Mapping[str, Any], job: int) -> Allocation:
     if "RUNNING" not in of["job_state"] or not of["job_resources"]:
         raise Unknown(f"job {job} is {'+'.join(of['job_state'])}, not RUNNING")
     nodes = of["job_resources"]["nodes"]["allocation"]
-    gres = of["gres_detail"] or [""] * len(nodes)
+    # Of a node without any beside one with some it is null.
+    gres = of["gres_detail"] or [None] * len(nodes)
     shares = [
-        Share(it["name"], it["cpus"]["count"], it["memory"]["allocated"], gpus(detail))
+        Share(it["name"], it["cpus"]["count"], it["memory"]["allocated"], gpus(detail or ""))
         for it, detail in zip(nodes, gres, strict=True)
     ]
     shares.sort(key=lambda share: share.node != of["batch_host"])

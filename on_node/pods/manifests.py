@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,8 @@ from on_node.pods.site import Site
 ACCOUNT = "slurm-job"
 #: Of all objects of one job.
 LABEL = {"app": "slurm-job"}
+#: Of users' namespaces.
+USER_LABEL = {"slurmstack": "user"}
 #: The one container.
 CONTAINER = "job"
 #: In the pod: the job file.
@@ -30,6 +31,11 @@ _FILE_FOLDER = "/run/slurmstack"
 _FILE = f"{_FILE_FOLDER}/job"
 #: Of whom a namespace is; an annotation, since a name of a user may be no label.
 OWNER = "slurmstack/owner"
+
+#: The bridge's own namespace and account, and what binds its right to a user's namespace
+#: (docs/kubernetes-rights.yaml).
+BRIDGE = "slurmstack"
+_RIGHT = "slurmstack-user"
 
 Object = dict[str, Any]
 
@@ -39,7 +45,7 @@ class Wanted:
     """What the job file says."""
 
     image: str
-    interpreter: str
+    interpreter: tuple[str, ...]
     text: str
     workdir: str | None
     script: str | None
@@ -66,12 +72,13 @@ def for_user(site: Site, given: Allocation) -> list[tuple[str, Object]]:
                 "apiVersion": "v1", "kind": "Namespace",
                 "metadata": {
                     "name": name,
-                    "labels": {"slurmstack": "user",
+                    "labels": {**USER_LABEL,
                                "pod-security.kubernetes.io/enforce": "restricted"},
                     "annotations": {OWNER: given.user},
                 },
             },
         ),
+        right(name),
         (
             f"{inside}/serviceaccounts/{ACCOUNT}",
             {
@@ -99,6 +106,20 @@ def for_user(site: Site, given: Allocation) -> list[tuple[str, Object]]:
     for folder in site.rules.folders:
         made += _folder(name, folder)
     return made
+
+
+def right(namespace: str) -> tuple[str, Object]:
+    """The bridge's own right in a user's namespace, which it has nowhere else."""
+    group = "rbac.authorization.k8s.io"
+    return (
+        f"/apis/{group}/v1/namespaces/{namespace}/rolebindings/slurmstack-bridge",
+        {
+            "apiVersion": f"{group}/v1", "kind": "RoleBinding",
+            "metadata": {"name": "slurmstack-bridge"},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": _RIGHT},
+            "subjects": [{"kind": "ServiceAccount", "name": "bridge", "namespace": BRIDGE}],
+        },
+    )  # fmt: skip
 
 
 def _folder(namespace: str, folder: str) -> list[tuple[str, Object]]:
@@ -162,7 +183,7 @@ def _pod(
     container: Object = {
         "name": CONTAINER,
         "image": wanted.image,
-        "command": [*shlex.split(wanted.interpreter), _FILE],
+        "command": [*wanted.interpreter, _FILE],
         "env": [{"name": name, "value": value}
                 for name, value in _environment(site, given, wanted, index, share).items()],
         "resources": {"requests": resources, "limits": resources},
@@ -296,6 +317,8 @@ def for_job(given: Allocation, wanted: Wanted, uid: str) -> list[tuple[str, Obje
                      "verbs": ["get", "delete"]},
                     {"apiGroups": [""], "resources": ["pods/log"], "resourceNames": names,
                      "verbs": ["get"]},
+                    {"apiGroups": ["metrics.k8s.io"], "resources": ["pods"],
+                     "resourceNames": names, "verbs": ["get"]},
                 ],
             },
         ),

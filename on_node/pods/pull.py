@@ -15,11 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from on_node.pods.api import Api, Away, Refused
+from on_node.pods.manifests import BRIDGE
 from on_node.pods.site import Site, site
 from on_node.pods.step import waiting
 
 #: The bridge's own, in which its token lies, too.
-_NAMESPACE = "/api/v1/namespaces/slurmstack"
+_NAMESPACE = f"/api/v1/namespaces/{BRIDGE}"
 _LABEL = {"app": "slurm-image"}
 _SELECTOR = "app=slurm-image"
 #: Seconds between two looks.

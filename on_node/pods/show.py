@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+from on_node.pods import users
 from on_node.pods.api import Api, Away, Refused
 from on_node.pods.site import site
 from on_node.pods.step import waiting
@@ -23,9 +24,9 @@ def main(job: str) -> int:
     told = site()
     api = told.api()
     try:
-        pods = api.get("/api/v1/pods", labelSelector=f"app=slurm-job,job-id={job}")["items"]
-        for pod in pods:
-            print("\n".join(_lines(api, pod)))
+        for name in users.namespaces(api, told):
+            for pod in users.pods(api, name, **{"job-id": job}):
+                print("\n".join(_lines(api, pod)))
     except (Away, Refused) as error:
         print(f"pod cannot be told: {error}")
     return 0

@@ -39,6 +39,8 @@ class Site:
     #: Days that they stay, and MiB that they may take, a user's; None: no bound.
     keep: int | None = None
     limit: int | None = None
+    #: Whether Slurm has accounting.
+    accounting: bool = False
 
     def api(self, token: str | None = None) -> Api:
         """The server, with this token or the bridge's own."""
@@ -62,4 +64,5 @@ def site(path: Path = CONFIGURATION) -> Site:
         results=told["results"],
         keep=told["keepDays"],
         limit=told["resultsMebibytes"],
+        accounting=told["accounting"],
     )

@@ -19,11 +19,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from on_node.pods import usage
 from on_node.pods.agent import TOKEN
 from on_node.pods.api import Api, Away, Refused
 from on_node.pods.places import SOCKET
 from on_node.pods.results import Results, tidy
 from on_node.pods.site import Site, site
+from on_node.pods.usage import Used
 
 #: As of docker and podman: the pod, not what runs in it, could not be run.
 NOT_RUN = 125
@@ -31,6 +33,8 @@ NOT_RUN = 125
 _LOOK = 1.0
 #: Seconds for which a reason to wait has lasted when it is said.
 _PATIENCE = 5
+#: Seconds between two looks at what a pod uses: as often as it is measured.
+_MEASURE = 15
 #: Seconds after which a log that says nothing is asked for again.
 _QUIET = 60
 #: Reasons for which a pod that waits never starts, however long one waits.
@@ -71,6 +75,10 @@ class Step:
     ended: threading.Event = field(default_factory=threading.Event)
     results: Results | None = None
     summary: dict[str, str] = field(default_factory=dict)
+    #: By pods' numbers; and why it is not told of one.
+    used: dict[int, Used] = field(default_factory=dict)
+    unmeasured: str = ""
+    _over: threading.Event = field(default_factory=threading.Event)
     _token: str = ""
     _since: float = float("-inf")
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -87,7 +95,7 @@ class Step:
                 for word, when in (("began", begin), ("ended", time.time()))
             }
             told = {"exit code": str(code), **times, "seconds": f"{time.time() - begin:.0f}"}
-            kept = self.results.end({**self.summary, **told})
+            kept = self.results.end({**self.summary, **told, "used": self._used()})
             if kept is None:
                 self.say(f"the results are not kept: {self.results.trouble}")
             else:
@@ -127,11 +135,13 @@ class Step:
                 self.ended.set()  # one that failed: the others would wait for it
 
         others = [threading.Thread(target=follow, args=[index]) for index in range(len(self.pods))]
-        for one in (*others, threading.Thread(target=self._end, daemon=True)):
+        besides = [self._end] if self.results is None else [self._end, self._measure]
+        for one in (*others, *(threading.Thread(target=it, daemon=True) for it in besides)):
             one.start()
         for one in others:
             while one.is_alive():
                 one.join(1)  # a signal is handled between two of these
+        self._over.set()
         return next((code for code in codes if code), 0)
 
     def _start(self, text: str, end: float) -> None:
@@ -248,6 +258,22 @@ class Step:
         if done.get("reason") not in (None, "Completed", "Error"):
             self.say(f"pod {name} ended: {done['reason']} {done.get('message', '')}".rstrip())
         return int(done["exitCode"])
+
+    def _measure(self) -> None:
+        """What the pods use, as long as they run."""
+        while not self._over.wait(_MEASURE):
+            for index, name in enumerate(self.pods):
+                try:
+                    told = self.api.get(usage.path(self.namespace, name))
+                    self.used.setdefault(index, Used()).take(told)
+                except (Away, Refused) as error:
+                    self.unmeasured = str(error)
+                except (KeyError, ValueError) as error:
+                    self.unmeasured = f"{usage.path(self.namespace, name)}: {error}"
+
+    def _used(self) -> str:
+        told = [f"{self.nodes[index]}: {it}" for index, it in sorted(self.used.items())]
+        return "; ".join(told) or f"not measured: {self.unmeasured or 'it was too short'}"
 
     def _end(self) -> None:
         """Once the job has to end: the pods, with their time to do so."""

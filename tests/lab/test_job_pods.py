@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
+import os
 import re
 import subprocess
 import time
@@ -16,9 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.lab import control_plane
+from tests.lab import control_plane, shared_folder
 from tests.lab.conftest import CHECKOUT, USERS, RunningLab, await_that
 from tests.lab.control_plane import ControlPlane
+from tests.lab.stand_in.metrics import Metrics
 
 pytestmark = pytest.mark.lab
 
@@ -49,6 +52,8 @@ class Pods:
 
     lab: RunningLab
     plane: ControlPlane
+    #: What its stand-ins are made of.
+    folder: Path
 
     def submit(self, body: str, *options: str, user: str = "alice", head: str = HEAD) -> str:
         """A job of somebody's, from a file of theirs; its id."""
@@ -82,10 +87,10 @@ class Pods:
             pytest.fail(f"{fields}\n{self.output(job)}\n{self.pods(job)}")
         return fields
 
-    def output(self, job: str) -> str:
+    def output(self, job: str, kind: str = "out") -> str:
         """What a job has written, on whichever node."""
         return "".join(
-            self.lab.ssh(node, f"cat /srv/nas/{job}.out 2>/dev/null || true").stdout
+            self.lab.ssh(node, f"cat /srv/nas/{job}.{kind} 2>/dev/null || true").stdout
             for node in NODES
         )
 
@@ -143,6 +148,7 @@ def pods(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 },
             }
             lab.set(kubernetesBridge=bridge)
+            lab.change(preemption)
             key = ["pulumi", "config", "set", "--secret", "slurmstack:kubernetesToken",
                    rights(plane), "--stack", lab.name]  # fmt: skip
             lab.run(*key)
@@ -151,7 +157,8 @@ def pods(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 kubelet(lab, plane, node, folder)
                 # A share is the same everywhere; here it is a folder of each machine.
                 lab.ssh(node, "install -d -m 1777 /srv/nas/results")
-            yield Pods(lab, plane)
+            with measured(lab, plane, folder):
+                yield Pods(lab, plane, folder)
         finally:
             lab.ssh("ctl", "squeue -h -o %A | xargs -r scancel", check=False)
             lab.settings.write_text(before)
@@ -162,6 +169,17 @@ def pods(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             lab.ssh("ctl", "systemctl stop stand-in-registry; rm -rf /srv/nas", check=False)
 
 
+def preemption(config: dict[str, Any]) -> None:
+    """Partitions whose jobs give way to those of another, in each of the two ways."""
+    extra = {"PreemptType": "preempt/partition_prio", "PreemptMode": "REQUEUE"}
+    config["slurm"]["extra"] |= extra
+    config["partitions"] |= {
+        "cheap": {"Nodes": "cn01", "extra": {"PreemptMode": "REQUEUE"}},
+        "scrap": {"Nodes": "cn01", "extra": {"PreemptMode": "CANCEL"}},
+        "urgent": {"Nodes": "cn01", "extra": {"PriorityTier": 10}},
+    }
+
+
 def rights(plane: ControlPlane) -> str:
     """What the page has an administrator apply; the bridge's token."""
     kinds = {
@@ -170,8 +188,15 @@ def rights(plane: ControlPlane) -> str:
         "Secret": "/api/v1/namespaces/slurmstack/secrets",
         "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
         "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
-    }
-    for body in yaml.safe_load_all((CHECKOUT / "docs" / "kubernetes-rights.yaml").read_text()):
+        "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/slurmstack/roles",
+        "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/slurmstack/rolebindings",
+        **{f"ValidatingAdmissionPolicy{it}": "/apis/admissionregistration.k8s.io/v1/"
+           f"validatingadmissionpolic{words}" for it, words in (("", "ies"),
+                                                               ("Binding", "ybindings"))},
+    }  # fmt: skip
+    text = (CHECKOUT / "docs" / "kubernetes-rights.yaml").read_text()
+    # As the page has a site with other folders do.
+    for body in yaml.safe_load_all(text.replace("['/mnt/nas']", "['/srv/nas']")):
         plane.call("POST", kinds[body["kind"]], body)
     priority = {
         "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass",
@@ -208,6 +233,38 @@ def kubelet(lab: RunningLab, plane: ControlPlane, node: str, folder: Path) -> No
                   f"stand-in-kubelet python3 {PLACE}/kubelet.py {PLACE}")  # fmt: skip
 
 
+@contextlib.contextmanager
+def measured(lab: RunningLab, plane: ControlPlane, folder: Path) -> Iterator[None]:
+    """With metrics of pods, which the API server asks a stand-in for."""
+    key, certificate = folder / "kubelet.key", folder / "kubelet.crt"
+    pem = folder / "metrics.pem"
+    pem.write_text(certificate.read_text() + key.read_text())
+    metrics = Metrics({it: f"{lab.address(it)}:10250" for it in NODES}, plane.address, pem)
+    system = "/api/v1/namespaces/kube-system"
+    service = {"name": "metrics-server", "namespace": "kube-system"}
+    try:
+        plane.call("POST", f"{system}/services", {
+            "apiVersion": "v1", "kind": "Service", "metadata": service,
+            "spec": {"ports": [{"name": "https", "port": 443}]},
+        })  # fmt: skip
+        plane.call("POST", "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices", {
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {**service, "labels": {"kubernetes.io/service-name": service["name"]}},
+            "addressType": "IPv4", "ports": [{"name": "https", "port": metrics.port}],
+            "endpoints": [{"addresses": [plane.address], "conditions": {"ready": True}}],
+        })  # fmt: skip
+        plane.call("POST", "/apis/apiregistration.k8s.io/v1/apiservices", {
+            "apiVersion": "apiregistration.k8s.io/v1", "kind": "APIService",
+            "metadata": {"name": "v1beta1.metrics.k8s.io"},
+            "spec": {"group": "metrics.k8s.io", "version": "v1beta1", "service": service,
+                     "groupPriorityMinimum": 100, "versionPriority": 100,
+                     "insecureSkipTLSVerify": True},
+        })  # fmt: skip
+        yield
+    finally:
+        metrics.close()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def hopeless(pods: Pods) -> str:
     """A job whose image cannot be pulled, which is waited for beside all others."""
@@ -215,15 +272,40 @@ def hopeless(pods: Pods) -> str:
     return pods.submit("true\n", head=head)
 
 
+#: A pod that tells which of its runs began, and that it had its time to end; its second run ends.
+RUNS = """\
+echo "run $SLURM_RESTART_COUNT" >>/srv/nas/$SLURM_JOB_ID.runs
+trap 'echo saved >>/srv/nas/$SLURM_JOB_ID.runs; exit 0' TERM
+[ $SLURM_RESTART_COUNT != 0 ] || { sleep 600 & wait; }
+"""
+
+
 @pytest.fixture(scope="module", autouse=True)
 def requeued(pods: Pods) -> str:
     """A job that was requeued: Slurm starts it anew after two minutes (cred_expire of AuthInfo)."""
-    body = 'echo "run $SLURM_RESTART_COUNT"; [ $SLURM_RESTART_COUNT = 1 ] || sleep 300\n'
-    job = pods.submit(body)
+    job = pods.submit(RUNS)
     (first,) = pods.running(job)
     assert first["metadata"]["labels"]["restart"] == "0"
+    await_that(lambda: pods.output(job, "runs") == "run 0\n", 60)
     pods.lab.ssh("ctl", f"scontrol requeue {job}")
     return job
+
+
+@pytest.fixture(scope="module", autouse=True)
+def preempted(pods: Pods) -> tuple[str, str, str]:
+    """Two jobs that gave way to the third, one to be run anew and one for good."""
+    head = HEAD.replace("--partition=main", "--partition={} --gres=gpu:{}")
+    again, never = (pods.submit(RUNS, head=head.format(it, 2)) for it in ("cheap", "scrap"))
+    for job in (again, never):
+        pods.running(job)
+        await_that(lambda job=job: pods.output(job, "runs") == "run 0\n", 60)  # type: ignore[misc]
+    return again, never, pods.submit("echo urgent\n", head=head.format("urgent", 4))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def too_long(pods: Pods) -> str:
+    """A job that takes longer than it may."""
+    return pods.submit(RUNS, head=HEAD.replace("--time=5", "--time=1"))
 
 
 def test_a_job_is_a_pod_and_ends_as_it_does(pods: Pods) -> None:
@@ -404,6 +486,42 @@ def test_results_are_whole_and_proven(pods: Pods) -> None:
     )  # fmt: skip
 
 
+def test_what_a_pod_uses_is_told(pods: Pods) -> None:
+    """A processor for 40 s and 40 MiB: in its results, and in accounting."""
+    body = "import time\nheld = bytearray(40 << 20)\nend = time.time() + 40\n"
+    body += "while time.time() < end: pass\n"
+    job = pods.submit(body, head=HEAD.replace("/bin/bash", "/usr/bin/python3"))
+    (pod,) = pods.running(job)
+    inside = f"/apis/metrics.k8s.io/v1beta1/namespaces/{pod['metadata']['namespace']}/pods"
+
+    def told() -> bool:
+        try:
+            pods.plane.call("GET", f"{inside}/{pod['metadata']['name']}")
+        except urllib.error.HTTPError as error:
+            if error.code not in (404, 503):
+                raise
+            return False
+        return True
+
+    await_that(told, 60)
+    pods.lab.ssh("ctl", "systemctl start slurmstack-pods-end.service")
+    fields = pods.ended(job)
+    assert fields["JobState"] == "COMPLETED", pods.output(job)
+    summary = pods.lab.ssh(fields["BatchHost"], f"cat /srv/nas/results/{job}/job_summary.txt")
+    figures = (rf"{fields['BatchHost']}: ([0-9.]+) CPUs on average and ([0-9.]+) at most, "
+               r"([0-9]+) MiB at most \(([0-9]+) looks\)")  # fmt: skip
+    match = re.search(rf"^used: {figures}$", summary.stdout, re.M)
+    assert match, summary.stdout
+    mean, most, memory, looks = map(float, match.groups())
+    assert 0.1 < mean <= most < 1.3
+    assert 45 < memory < 80
+    assert looks >= 2
+    await_that(lambda: pods.pods(job) == [], 60)
+    pods.lab.ssh("ctl", "systemctl start slurmstack-pods-end.service")
+    comment = pods.lab.ssh("ctl", f"sacct -X -n -P -j {job} -o AdminComment").stdout.strip()
+    assert re.fullmatch(f"pods: {figures}", comment), comment
+
+
 def test_images_are_fetched_before_they_are_needed(pods: Pods) -> None:
     def pull(*words: str) -> Any:
         done = pods.lab.run("slurmstack", "job", "pull", *words, "--json", "--stack",
@@ -474,6 +592,95 @@ def test_what_a_job_may_do_of_itself_and_of_others(accounted: Pods) -> None:
         await_that(lambda left=left: pods.plane.call("GET", left)["items"] == [], 120)  # type: ignore[misc]
 
 
+def test_the_token_of_a_node_is_for_pods_of_users_alone(pods: Pods) -> None:
+    """Who is root on a compute node has it."""
+    job = pods.submit("sleep 300\n")
+    (pod,) = pods.running(job)
+    token = pods.lab.ssh("cn01", "cat /etc/slurmstack/kubernetes-token").stdout.strip()
+    own = pod["metadata"]["namespace"]
+    rbac, group = "/apis/rbac.authorization.k8s.io/v1", "rbac.authorization.k8s.io"
+
+    def binding(kind: str, role: str, *subjects: dict[str, str]) -> dict[str, Any]:
+        return {"apiVersion": f"{group}/v1", "kind": kind, "metadata": {"name": "more"},
+                "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+                "subjects": list(subjects)}  # fmt: skip
+
+    bridge = {"kind": "ServiceAccount", "name": "bridge", "namespace": "slurmstack"}
+    bob = {"kind": "User", "name": "bob", "apiGroup": group}
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+               "spec": {"expirationSeconds": 600}}  # fmt: skip
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "others"}}
+    volume = {
+        "apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{own}-root"},
+        "spec": {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany"],
+                 "hostPath": {"path": "/etc"},
+                 "claimRef": {"namespace": own, "name": "root"}},
+    }  # fmt: skip
+
+    claim = {
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "another"},
+        "spec": {"accessModes": ["ReadWriteMany"], "storageClassName": "",
+                 "volumeName": "of-another", "resources": {"requests": {"storage": "1Gi"}}},
+    }  # fmt: skip
+
+    def other(**changes: Any) -> dict[str, Any]:
+        spec = {**pod["spec"], **changes}
+        meta = {"name": "other", "labels": pod["metadata"]["labels"]}
+        return {"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec}
+
+    as_bob = {**pod["spec"]["securityContext"], "runAsUser": USERS["bob"]}
+    host = {
+        "volumes": [{"name": "host", "hostPath": {"path": "/"}}], "serviceAccountName": "default",
+        "containers": [{**pod["spec"]["containers"][0], "volumeMounts": []}],
+    }  # fmt: skip
+    forbidden, policy, security = "is forbidden: User", "denied request: ", "violates PodSecurity"
+    tried: list[tuple[str, str, Any, str]] = [
+        ("GET", "/api/v1/secrets", None, forbidden),
+        ("GET", "/api/v1/namespaces/kube-system/secrets", None, forbidden),
+        ("GET", "/api/v1/namespaces/slurmstack/secrets/bridge", None, forbidden),
+        ("GET", "/api/v1/pods", None, forbidden),
+        ("GET", "/api/v1/nodes", None, forbidden),
+        ("DELETE", f"/api/v1/namespaces/{own}", None, forbidden),
+        ("DELETE", "/api/v1/nodes/cn02", None, forbidden),
+        ("POST", "/api/v1/namespaces/kube-system/serviceaccounts/default/token", request,
+         forbidden),
+        ("POST", "/api/v1/namespaces/slurmstack/serviceaccounts/bridge/token", request, forbidden),
+        ("POST", f"{rbac}/clusterrolebindings",
+         binding("ClusterRoleBinding", "cluster-admin", bridge), forbidden),
+        ("POST", f"{rbac}/namespaces/{own}/rolebindings",
+         binding("RoleBinding", "cluster-admin", bridge), "attempting to grant RBAC permissions"),
+        # What RBAC would let it do, the policy does not.
+        ("POST", f"{rbac}/namespaces/kube-system/rolebindings",
+         binding("RoleBinding", "slurmstack-user", bridge), policy + "the bridge is for"),
+        ("POST", f"{rbac}/namespaces/{own}/rolebindings",
+         binding("RoleBinding", "slurmstack-user", bob), policy + "a right is for the bridge"),
+        ("POST", "/api/v1/namespaces", space, policy + "the bridge is for namespaces of users"),
+        ("PATCH", f"/api/v1/namespaces/{own}",
+         {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}},
+         policy + "a namespace of a user has PodSecurity restricted"),
+        ("PATCH", "/api/v1/namespaces/kube-system", {"metadata": {"labels": {"a": "b"}}},
+         policy + "the bridge is for namespaces of users"),
+        ("POST", "/api/v1/persistentvolumes", volume, policy + "a volume is one of the shared"),
+        ("POST", f"/api/v1/namespaces/{own}/persistentvolumeclaims", claim,
+         policy + "a claim is on one of these volumes"),
+        ("POST", f"/api/v1/namespaces/{own}/pods",
+         other(priorityClassName="system-node-critical", priority=None),
+         policy + "a pod runs as the user of its namespace"),
+        ("POST", f"/api/v1/namespaces/{own}/pods", other(securityContext=as_bob),
+         policy + "a pod runs as the user of its namespace"),
+        ("POST", f"/api/v1/namespaces/{own}/pods", other(hostNetwork=True), security),
+        ("POST", "/api/v1/namespaces/slurmstack/pods", other(**host), security),
+    ]  # fmt: skip
+    for verb, path, body, words in tried:
+        kind = "application/merge-patch+json" if verb == "PATCH" else "application/json"
+        with pytest.raises(urllib.error.HTTPError) as error:
+            pods.plane.call(verb, path, body, token, kind)
+        said = json.loads(error.value.read())["message"]
+        assert words in said, (verb, path, said)
+    pods.lab.ssh("ctl", f"scancel {job}")
+    pods.ended(job)
+
+
 def test_a_pod_that_cannot_start_ends_its_job(pods: Pods, hopeless: str) -> None:
     fields = pods.ended(hopeless, 240)
     output = pods.output(hopeless)
@@ -484,13 +691,35 @@ def test_a_pod_that_cannot_start_ends_its_job(pods: Pods, hopeless: str) -> None
     assert not re.search("drain|down|fail", states), states
 
 
+def test_a_job_that_takes_too_long(pods: Pods, too_long: str) -> None:
+    fields = pods.ended(too_long, 240)
+    assert fields["JobState"] == "TIMEOUT", fields
+    assert pods.pods(too_long) == []
+    assert pods.output(too_long, "runs") == "run 0\nsaved\n"
+
+
+def test_jobs_give_way_to_others(pods: Pods, preempted: tuple[str, str, str]) -> None:
+    again, never, urgent = preempted
+    assert pods.ended(never)["JobState"] == "PREEMPTED"
+    assert pods.output(never, "runs") == "run 0\nsaved\n"
+    # It had the GPUs of both, and so began when both had ended.
+    assert pods.ended(urgent)["JobState"] == "COMPLETED"
+    assert pods.ended(again, 300)["JobState"] == "COMPLETED"
+    assert pods.output(again, "runs") == "run 0\nsaved\nrun 1\n"
+    await_that(lambda: all(pods.pods(job) == [] for job in preempted), 60)
+    told = pods.lab.ssh("ctl", f"sacct -D -X -n -P -j {again} -o State").stdout.split()
+    assert told == ["PREEMPTED", "COMPLETED"]
+
+
 def test_a_job_that_is_requeued_runs_once_more(pods: Pods, requeued: str) -> None:
     assert pods.ended(requeued, 300)["JobState"] == "COMPLETED"
-    assert "run 1\n" in pods.output(requeued)
+    assert pods.output(requeued, "runs") == "run 0\nsaved\nrun 1\n"
     await_that(lambda: pods.pods(requeued) == [], 60)
 
 
 def test_kubernetes_may_be_away(pods: Pods) -> None:
+    # Its four jobs run at once, and there is room for no more.
+    await_that(lambda: pods.lab.ssh("ctl", "squeue -h").stdout == "")
     # Numbers without an end, so that what is lost or comes twice is seen.
     long = pods.submit("for i in $(seq 100); do echo line $i; sleep 0.3; done\n")
     short = pods.submit("sleep 3; echo over\n")
@@ -515,3 +744,188 @@ def test_kubernetes_may_be_away(pods: Pods) -> None:
     await_that(lambda: pods.pods(cancelled) == [], 120)
     states = pods.lab.ssh("ctl", "sinfo -h -N -o '%N %T %E'").stdout
     assert not re.search("drain|down|fail", states), states
+
+
+def test_a_token_that_has_expired(pods: Pods) -> None:
+    """Jobs wait with the reason, those that run go on, no node drains, and nothing is left."""
+    running = pods.submit("while [ ! -e /srv/nas/$SLURM_JOB_ID.go ]; do sleep 0.2; done\n")
+    pods.running(running)
+    places = ("ctl", *NODES)
+    aside = "cd /etc/slurmstack; mv kubernetes-token /root; echo old >kubernetes-token"
+    for node in places:
+        pods.lab.ssh(node, aside)
+    try:
+        waits = pods.submit("echo at last\n")
+        await_that(lambda: "answers 401: Unauthorized" in pods.output(waits), 60)
+        said = pods.lab.ssh("ctl", "systemctl start slurmstack-pods-end.service; journalctl -u "
+                            "slurmstack-pods-end -o cat --no-pager -n 20", check=False)  # fmt: skip
+        assert f"not now: {pods.plane.server} answers 401: Unauthorized" in said.stdout
+        for node in NODES:
+            pods.lab.ssh(node, f"touch /srv/nas/{running}.go")
+        assert pods.ended(running)["JobState"] == "COMPLETED", pods.output(running)
+    finally:
+        for node in places:
+            pods.lab.ssh(node, "mv /root/kubernetes-token /etc/slurmstack/kubernetes-token")
+    assert pods.ended(waits)["JobState"] == "COMPLETED", pods.output(waits)
+    await_that(lambda: pods.pods(running) == [], 120)
+    states = pods.lab.ssh("ctl", "sinfo -h -N -o '%N %T %E'").stdout
+    assert not re.search("drain|down|fail", states), states
+
+
+SHARE = "/srv/nas/slurm-jobs"
+WATCHER = "slurmstack-job-folder"
+#: Of a file whose job is no pod.
+PLAIN = """\
+#!/bin/sh
+#SBATCH --partition=main --mem=10M --time=1 --output=/srv/nas/%j.out
+true
+"""
+
+
+def put(lab: RunningLab, name: str) -> None:
+    """A file of alice's into the submit folder."""
+    lab.send("ctl", f"install -m 600 -o alice -g alice /dev/stdin {SHARE}/submit/{name}",
+             PLAIN.encode())  # fmt: skip
+
+
+def journal(lab: RunningLab, node: str, unit: str) -> str:
+    """What a unit has said."""
+    return lab.ssh(node, f"journalctl -u {unit} -o cat --no-pager").stdout
+
+
+def test_a_share_that_is_full_read_only_or_gone(pods: Pods) -> None:
+    """Nothing is refused, lost or run twice; the journal says what is the matter."""
+    lab = pods.lab
+    dirs = (
+        f"cd {SHARE}; install -d -o slurmstack-jobs -g slurmstack-jobs -m 711 .taken; install -d "
+    )
+    dirs += "-o slurmstack-jobs -g slurmstack-jobs -m 1777 submit processed failed"
+    lab.ssh("ctl", f"mount -t tmpfs -o size=64k none {SHARE}; {dirs}")
+    full, not_now = "No space left on device", "Read-only file system"
+    try:
+        await_that(lambda: ".taken/.lock: " in journal(lab, "ctl", WATCHER))
+        for name, trouble, end, words in (
+            ("full.sh", f"cat /dev/zero >{SHARE}/fill || true", f"rm {SHARE}/fill", full),
+            ("read.sh", f"mount --bind -o ro {SHARE} {SHARE}", f"umount -l {SHARE}", not_now),
+            ("gone.sh", f"mount -t tmpfs none {SHARE}", f"umount {SHARE}", "nothing is taken"),
+        ):  # fmt: skip
+            lab.ssh("ctl", f"systemctl kill -s STOP {WATCHER}")
+            put(lab, name)
+            lab.ssh("ctl", f"{{ {trouble}; }} 2>/dev/null; systemctl kill -s CONT {WATCHER}")
+            await_that(lambda words=words: words in journal(lab, "ctl", WATCHER))  # type: ignore[misc]
+            assert f"{name}: failed" not in journal(lab, "ctl", WATCHER)
+            lab.ssh("ctl", end)
+            await_that(lambda name=name: f"{name}: processed" in journal(lab, "ctl", WATCHER))  # type: ignore[misc]
+        listed = lab.ssh("ctl", "squeue -h -t all -u alice -o %j").stdout.split()
+        mine = sorted(name for name in listed if name.endswith(".sh") and "alice" not in name)
+        assert mine == ["full.sh", "gone.sh", "read.sh"]
+        assert lab.ssh("ctl", f"ls {SHARE}/failed {SHARE}/.taken").stdout.split() == [
+            f"{SHARE}/.taken:", f"{SHARE}/failed:",
+        ]  # fmt: skip
+    finally:
+        lab.ssh("ctl", f"systemctl kill -s CONT {WATCHER}; while mountpoint -q {SHARE}; do "
+                f"umount -l {SHARE}; done", check=False)  # fmt: skip
+
+
+def test_two_watchers_on_two_hosts(pods: Pods, tmp_path: Path) -> None:
+    """One sees to the folder, the other waits, and each file becomes one job whichever dies."""
+    lab = pods.lab
+    uid, gid = map(
+        int, lab.ssh("ctl", "id -u slurmstack-jobs; id -g slurmstack-jobs").stdout.split()
+    )
+    for name, mode in (("submit", 0o1777), (".taken", 0o711), ("processed", 0o755),
+                       ("failed", 0o755)):  # fmt: skip
+        (tmp_path / name).mkdir()
+        os.chown(tmp_path / name, uid, gid)
+        (tmp_path / name).chmod(mode)
+    tmp_path.chmod(0o755)
+    second = "second-watcher"
+    lab.ssh("login01", f"install -d {SHARE}; groupadd -g {gid} slurmstack-jobs; "
+                       f"useradd -u {uid} -g {gid} slurmstack-jobs")  # fmt: skip
+    try:
+        for node in ("ctl", "login01"):
+            shared_folder.bind(lab.lab, node, tmp_path, SHARE)
+        lab.ssh("ctl", f"systemctl restart {WATCHER}")
+        await_that(lambda: (tmp_path / ".taken/.lock").exists())
+        lab.ssh(
+            "login01", f"systemd-run --unit {second} -p User=slurmstack-jobs -p "
+            "AmbientCapabilities='CAP_SETUID CAP_SETGID' -p Restart=always -p RestartSec=1 "
+            "-p StartLimitIntervalSec=0 -E PYTHONPATH=/usr/local/lib/slurmstack-jobs "
+            "python3 -m on_node.kubernetes watch",
+        )  # fmt: skip
+        waits = f"another watcher has {SHARE} ('ctl "
+        await_that(lambda: waits in journal(lab, "login01", second))
+        names = [f"two{number}" for number in range(30)]
+        for name in names:
+            put(lab, name)
+        for turn in range(10):
+            node, unit = (("ctl", WATCHER), ("login01", second))[turn % 2]
+            lab.ssh(node, f"systemctl kill -s KILL {unit}; sleep 1.{turn}; systemctl reset-failed "
+                          f"{unit}; systemctl start {unit}", check=False)  # fmt: skip
+        await_that(lambda: len([*(tmp_path / "processed").glob("two*.txt")]) >= len(names))
+        listed = lab.ssh("ctl", "squeue -h -t all -u alice -o %j").stdout.split()
+        assert sorted(name for name in listed if name.startswith("two")) == sorted(names)
+        assert sorted(it.name for it in (tmp_path / ".taken").iterdir()) == [".lock"]
+        both = [journal(lab, *it) for it in (("ctl", WATCHER), ("login01", second))]
+        assert all("two" in it and ": processed" in it for it in both)
+    finally:
+        lab.ssh("login01", f"systemctl stop {second}; umount -l {SHARE}; userdel slurmstack-jobs; "
+                           f"rm -rf /srv/nas", check=False)  # fmt: skip
+        lab.ssh("ctl", f"umount -l {SHARE}; systemctl reset-failed {WATCHER}; systemctl restart "
+                       f"{WATCHER}", check=False)  # fmt: skip
+
+
+def test_each_node_of_a_job_waits_for_its_pod(pods: Pods) -> None:
+    """Slurm gives a node to the next job only when the pod on it has gone, which takes its time."""
+    stays = "trap 'date +%s.%N >/srv/nas/$SLURM_JOB_ID.asked' TERM\n"
+    stays += "while :; do date +%s.%N >>/srv/nas/$SLURM_JOB_ID.alive; sleep 0.1; done\n"
+    head = HEAD.replace("--mem", "--exclusive --nodes=2 --mem")
+    wide = pods.submit(stays, head=head)
+    assert len(pods.running(wide)) == 2
+    next_one = "sbatch --parsable -o /srv/nas/%j.out --mem=10M -w {} --wrap 'date +%s.%N'"
+    following = {
+        node: pods.lab.ssh("ctl", "runuser -u alice -- sh -c 'cd /srv/nas; exec \"$@\"' sh "
+                           + next_one.format(node)).stdout.strip()
+        for node in NODES
+    }  # fmt: skip
+    pods.lab.ssh("ctl", f"scancel {wide}")
+    for node, job in following.items():
+        assert pods.ended(job)["JobState"] == "COMPLETED"
+        times = f"cd /srv/nas; cat {wide}.asked; tail -n 1 {wide}.alive; cat {job}.out"
+        asked, alive, began = map(float, pods.lab.ssh(node, times).stdout.split())
+        assert asked + 4 < alive < began, node
+    assert pods.ended(wide)["JobState"] == "CANCELLED"
+    assert pods.pods(wide) == []
+
+
+def test_a_node_dies_under_a_pod(pods: Pods) -> None:
+    here = HEAD.replace("--mem", "--nodelist=cn02 {}--mem")
+    again = pods.submit(RUNS, head=here.format(""))
+    never = pods.submit(RUNS, head=here.format("--no-requeue "))
+    for job in (again, never):
+        pods.running(job)
+        await_that(lambda job=job: pods.output(job, "runs") == "run 0\n", 60)  # type: ignore[misc]
+    # A machine of the lab has its host's time of boot, so that slurmctld goes by what slurmd has no
+    # more, when it registers; not of jobs that began within BatchStartTimeout and MessageTimeout.
+    times = f"date -d $(squeue -h -j {never} -o %S) +%s; date +%s"
+
+    def old() -> bool:
+        began, now = map(int, pods.lab.ssh("ctl", times).stdout.split())
+        return now > began + 45
+
+    await_that(old)
+    pods.lab.kill("cn02")
+    pods.lab.boot("cn02")
+    kubelet(pods.lab, pods.plane, "cn02", pods.folder)
+    assert pods.ended(never)["JobState"] == "NODE_FAIL"
+    # What is left of both the controller ends, within its minute.
+    await_that(lambda: pods.pods(never) == [], 120)
+    # Slurm keeps a node that came up again unasked (ReturnToService=1).
+    if pods.lab.shown("cn02", "%T").startswith("down"):
+        pods.lab.ssh("ctl", "scontrol update nodename=cn02 state=resume")
+    assert pods.ended(again, 300)["JobState"] == "COMPLETED"
+    assert pods.output(again, "runs") == "run 0\nrun 1\n"
+    assert pods.output(never, "runs") == "run 0\n"
+    await_that(lambda: pods.pods(again) == [], 60)
+    told = pods.lab.ssh("ctl", f"sacct -D -X -n -P -j {again} -o State").stdout.split()
+    assert told == ["NODE_FAIL", "COMPLETED"]

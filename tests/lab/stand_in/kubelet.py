@@ -4,8 +4,11 @@
 
 In FOLDER: ``kubelet.json`` (server, token, node, address, port), ``ca.pem``, ``tls.pem`` (its own
 certificate and key). No image is fetched and nothing isolates: of a pod it takes the user and
-groups, the environment, the working folder, files of secrets, and time to end. An image whose name
-has ``missing`` in it cannot be pulled.
+groups, the environment, the working folder, files of secrets, and time to end. A folder of its logs
+lies in /var/log/pods, as of each kubelet, and /stats/summary tells what it uses, as /proc has it.
+An image whose name has ``missing`` in it cannot be pulled.
+What it runs ends with it: of a pod that ran before it was started it says, as a kubelet does after
+its node was, that its container is not there any more.
 """
 
 import base64
@@ -30,6 +33,7 @@ FOLDER = pathlib.Path(sys.argv[1])
 TOLD = json.loads((FOLDER / "kubelet.json").read_text())
 NODE = TOLD["node"]
 TRUST = ssl.create_default_context(cafile=FOLDER / "ca.pem")
+LOGS = pathlib.Path("/var/log/pods")
 
 
 def call(verb: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
@@ -76,11 +80,36 @@ class Pod:
         self.path = f"/api/v1/namespaces/{self.meta['namespace']}/pods/{self.meta['name']}"
         self.folder = FOLDER / "pods" / self.meta["uid"]
         self.log = self.folder / "log"
+        name = f"{self.meta['namespace']}_{self.meta['name']}_{self.meta['uid']}"
+        self.logs = LOGS / name
         self.ends_at: float | None = None
         self.done = False
+        #: The number of the process, and of its session.
+        self.process: int | None = None
         self.gone = threading.Event()
         self.started = ""
         threading.Thread(target=self.live, daemon=True).start()
+
+    def stats(self) -> dict[str, Any]:
+        """What its processes have used until now, and use, as /proc has it."""
+        ticks, pages = 0, 0
+        for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
+            try:
+                values = entry.read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it has ended
+            if self.process is not None and int(values[3]) == self.process:
+                ticks += sum(map(int, values[11:15]))  # its own, and its ended children's
+                pages += int(values[21])
+        cpu = ticks * 10**9 // os.sysconf("SC_CLK_TCK")
+        return {
+            "podRef": {it: self.meta[it] for it in ("name", "namespace", "uid")},
+            "containers": [{
+                "name": self.of["spec"]["containers"][0]["name"],
+                "cpu": {"time": now(), "usageCoreNanoSeconds": cpu},
+                "memory": {"time": now(), "workingSetBytes": pages * os.sysconf("SC_PAGESIZE")},
+            }],
+        }  # fmt: skip
 
     def status(self, phase: str, state: dict[str, Any]) -> None:
         container = self.of["spec"]["containers"][0]
@@ -116,8 +145,17 @@ class Pod:
         spec = self.of["spec"]
         container = spec["containers"][0]
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.logs.mkdir(parents=True, exist_ok=True)
         self.log.touch()
         self.started = now()
+        if self.of.get("status", {}).get("phase") not in (None, "Pending"):
+            self.done = True
+            self.status("Failed", {"terminated": {
+                "exitCode": 137, "reason": "ContainerStatusUnknown",
+                "message": "The container could not be located when the pod was terminated",
+            }})  # fmt: skip
+            self.finish()
+            return
         if "missing" in container["image"]:
             waits = {"reason": "ErrImagePull", "message": f"{container['image']}: not found"}
             self.status("Pending", {"waiting": waits})
@@ -139,6 +177,7 @@ class Pod:
             cwd=where if where.is_dir() else "/",
             env={"PATH": "/usr/bin:/bin", **environment},
         )  # fmt: skip
+        self.process = process.pid
         self.status("Running", {"running": {"startedAt": self.started}})
         threading.Thread(target=self.ender, args=[process], daemon=True).start()
         with self.log.open("ab") as log:
@@ -224,14 +263,23 @@ class Pod:
                 pass
             time.sleep(1)
         self.gone.set()
+        self.logs.rmdir()
 
 
-class Logs(http.server.BaseHTTPRequestHandler):
+class Answers(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         url = urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(url.query))
+        if url.path == "/stats/summary":
+            runs = [it for it in list(PODS.values()) if it.process and not it.done]
+            said = json.dumps({"pods": [it.stats() for it in runs]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(said)))
+            self.end_headers()
+            self.wfile.write(said)
+            return
         _, word, namespace, name, _ = url.path.split("/")
         pod = next((it for it in list(PODS.values()) if it.meta["namespace"] == namespace
                     and it.meta["name"] == name and not it.gone.is_set()), None)  # fmt: skip
@@ -268,12 +316,13 @@ PODS: dict[str, Pod] = {}
 
 
 def main() -> None:
-    server = http.server.ThreadingHTTPServer(("", TOLD["port"]), Logs)
+    server = http.server.ThreadingHTTPServer(("", TOLD["port"]), Answers)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(FOLDER / "tls.pem")
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     shutil.rmtree(FOLDER / "pods", ignore_errors=True)
+    shutil.rmtree(LOGS, ignore_errors=True)
     beat = 0.0
     while True:
         try:

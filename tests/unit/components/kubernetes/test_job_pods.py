@@ -64,7 +64,7 @@ def test_what_the_agent_reads() -> None:
         "registries": ["hub:5407"], "folders": ["/mnt/nas"], "namespacePrefix": "user-",
         "nodeNames": {"cn01": "k1"}, "graceSeconds": 7, "startSeconds": 300, "gpuResource": "",
         "priorityClasses": {}, "quota": {"requests.cpu": "32"}, "results": "",
-        "keepDays": None, "resultsMebibytes": None,
+        "keepDays": None, "resultsMebibytes": None, "accounting": False,
     }  # fmt: skip
 
 
@@ -87,6 +87,7 @@ def test_the_epilog_always_ends_well_and_in_time() -> None:
         ({"nodeNames": {"cn99": "k"}}, "a compute node"),
         ({"namespacePrefix": "User"}, "the beginning of a namespace's name"),
         ({"quota": {"requests.cpu": "many"}}, "a quantity"),
+        ({"quota": {"nvidia.com/gpu": "4"}}, "a resource, such as requests.nvidia.com/gpu"),
         ({"results": "/var/results"}, "pods.results in /mnt/nas"),
         ({"keepResults": 30}, "results, the folder that keepResults"),
     ],

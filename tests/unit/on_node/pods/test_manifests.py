@@ -27,7 +27,7 @@ GIVEN = Allocation(
     partition="gpu", restarts=1, array=(40, 2),
     shares=(Share("cn01", 4, 8192, (0, 3)), Share("cn02", 2, 4096)),
 )  # fmt: skip
-WANTED = Wanted("hub:5407/tools/alpine:3", "/bin/bash -e", "text", None, None)
+WANTED = Wanted("hub:5407/tools/alpine:3", ("/bin/bash", "-e"), "text", None, None)
 TEXT = "#!/usr/local/bin/slurmstack-pod /bin/sh\n#K8S_IMAGE=hub:5407/a:1\n"
 
 
@@ -112,6 +112,7 @@ def test_what_a_job_may_do_is_named_one_by_one() -> None:
         (TEXT.replace("#K8S", "#"), "K8S_IMAGE is missing"),
         (TEXT + "#K8S_WORKDIR=$(reboot)\n", "is nothing for a header"),
         ("x" * (MAX_SIZE + 1), "is larger than"),
+        (TEXT.replace("/bin/sh", '/bin/sh "'), "line 1: the interpreter in the pod: No closing"),
     ],
 )
 def test_what_is_no_pod(text: str, told: str) -> None:
@@ -136,6 +137,9 @@ def test_what_slurm_gave_is_read_of_its_json() -> None:
     told = read({"jobs": [{**JOB, "job_id": 3}, JOB]}, 4)
     assert told.shares == (Share("cn02", 1, 50, (0, 1)), Share("cn01", 2, 100))
     assert (told.uid, told.array, told.name) == (5001, None, "x UserId=root(0) Mem=9")
+    # Of a whole node without GPUs (--exclusive) beside one with some.
+    whole = {**JOB, "gres_detail": [None, "gpu:h100:2(IDX:0-1)"]}
+    assert read({"jobs": [whole]}, 4).shares == told.shares
 
 
 @pytest.mark.parametrize(
@@ -150,3 +154,28 @@ def test_gpus_of_a_node() -> None:
     assert gpus("gpu:h100:3(IDX:0,2-3),shard:4(IDX:7)") == (0, 2, 3)
     assert gpus("gpu:2(IDX:1,4)") == (1, 4)
     assert gpus("shard:gpu:2(IDX:1)") == gpus("nic:1") == gpus("") == ()
+
+
+_HEADERS = st.sampled_from(["K8S_IMAGE=", "K8S_WORKDIR=", "K8S_SCRIPT=", "SBATCH --", "K8S_", ""])
+
+
+@given(
+    st.text(max_size=40) | st.text(st.sampled_from("/ab -#$'\"\\"), max_size=12),
+    st.lists(st.tuples(_HEADERS, st.text(max_size=60)), max_size=5),
+    st.booleans(),
+)
+def test_any_file_is_a_pod_or_refused_in_words(
+    interpreter: str, headers: list[tuple[str, str]], image: bool
+) -> None:
+    """The agent reads it as root, whatever a user's process sends."""
+    lines = [f"#!/usr/local/bin/slurmstack-pod {interpreter}"]
+    lines += ["#K8S_IMAGE=hub:5407/a:1"] * image + [f"#{word}{text}" for word, text in headers]
+    try:
+        made = manifests.pods(SITE, GIVEN, agent.wanted("\n".join(lines), SITE), [5100])
+    except agent.Never:
+        return
+    for pod in made:
+        (container,) = pod["spec"]["containers"]
+        assert container["image"].startswith("hub:5407/")
+        assert container["command"][-1] == "/run/slurmstack/job"
+        assert len(container["command"]) > 1
