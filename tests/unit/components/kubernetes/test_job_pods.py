@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 
 from components.kubernetes import with_jobs
 from components.kubernetes.job_pods import CREDENTIAL_ROLE, credential_bundle, pods_bundle
+from on_node.pods.places import SOCKET
 from remote.bundle import Bundle, Directory, File, Unit
 from settings import Settings, parse
 from settings.problems import SettingsError
@@ -44,6 +46,24 @@ def test_nodes_have_the_agent_and_the_controller_what_cleans_up() -> None:
     assert "/mnt/nas/results" not in folders
     kept = pods_bundle("ctl", settings(results="/mnt/nas/results"))
     assert Directory("/mnt/nas/results", mode="1777", parents=True) in kept.parts
+
+
+def test_each_program_is_started_where_it_lies() -> None:
+    node, head = files(pods_bundle("cn01", settings())), files(pods_bundle("ctl", settings()))
+    units_folder, library = "/etc/systemd/system/slurmstack-pods", "/usr/local/lib/slurmstack-pods"
+    for there, name in ((node, f"{units_folder}@.service"), (head, f"{units_folder}-end.service")):
+        text = str(there[name].content)
+        assert f"Environment=PYTHONPATH={library} " in text
+        (module,) = [line.rsplit(" ", 1)[1] for line in text.splitlines() if "ExecStart=" in line]
+        assert f"{library}/{module.replace('.', '/')}.py" in there
+    runner = str(node["/usr/local/bin/slurmstack-pod"].content)
+    assert f" PYTHONPATH={library} " in runner
+    socket = str(node[f"{units_folder}.socket"].content)
+    (place,) = [line.partition("=")[2] for line in socket.splitlines() if "ListenStream=" in line]
+    # Where whoever asks looks for it, and the one folder in which the agent may write.
+    assert place == SOCKET
+    agent = str(node[f"{units_folder}@.service"].content)
+    assert f"ReadWritePaths={PurePosixPath(place).parent}\n" in agent
 
 
 def test_the_token_is_in_one_file_of_root_s_alone() -> None:
