@@ -18,6 +18,8 @@ from components.configuration.programs import Programs
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
 from components.diagnosis.job_diagnosis import JobDiagnosis
+from components.directory.job_access import JobAccess
+from components.directory.local_people import LocalPeople
 from components.failure import recovered
 from components.guards.destroy_guard import DestroyGuard
 from components.guards.guards import Guards
@@ -51,6 +53,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     Node,
     Storage,
     System,
+    LocalPeople,
     NodeHealth,
     Programs,
     MungeKey,
@@ -65,6 +68,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     ComputeNode,
     NodeAccepted,
     NodesFit,
+    JobAccess,
     LoginNode,
     Apptainer,
     DriftCheck,

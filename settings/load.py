@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from settings import mistakes
 from settings.accounting import read_password
 from settings.checks import cross_check
+from settings.checks.directory import with_accounts
 from settings.excluded import put_aside
 from settings.hostlist import pair
 from settings.kubernetes import read_token
@@ -150,6 +151,7 @@ def parse(
     parts = {name: part for name, part in parts.items() if part is not None}
     problems += cross_check(parts, raw, project)
     problems += put_aside(parts, f"{project}:excluded")
+    with_accounts(parts)
     if problems:
         raise SettingsError(sorted(problems, key=lambda problem: problem.path), stack)
     return Settings(**parts)

@@ -11,6 +11,7 @@ from typing import Any
 
 from settings.checks import (
     accounting,
+    directory,
     hosts,
     jobs,
     kubernetes,
@@ -44,6 +45,10 @@ CHECKS: tuple[Check, ...] = (
     accounting.objects,
     accounting.password,
     accounting.tres,
+    directory.local,
+    directory.accounts,
+    directory.homes,
+    directory.job_access,
     packages.sources,
     packages.pyxis_versions,
     packages.apptainer_starter,

@@ -25,6 +25,23 @@ SHARES = {
     "scratch": {"server": "10.9.9.9", "path": "/scratch", "clients": "cn01"},
 }
 
+PEOPLE = {
+    "local": {
+        "groups": {"optics": {"gid": 6100}},
+        "users": {
+            "anna": {
+                "uid": 6001,
+                "groups": ["optics"],
+                "sshKeys": [
+                    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0d"
+                ],
+            },
+            "ben": {"uid": 6002, "group": "optics"},
+        },
+    },
+    "home": {"share": "home"},
+    "jobAccess": {"groups": ["ops"]},
+}
 PODS = {
     "server": "https://10.9.9.9:6443",
     "ca": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
@@ -39,6 +56,7 @@ def settings() -> dict[str, Any]:
         **copy.deepcopy(everything()),
         "nodes": [{"hosts": "cn01", "Gres": gpus}, {"hosts": "cn02", "Gres": []}],
         "storage": SHARES,
+        "directory": PEOPLE,
         "healthCheck": {"package": "lbnl-nhc"},
         "limits": {"memlock": "infinity"},
         "modules": {"tree": {"openmpi/5.0": {"description": "Open MPI", "default": True}}},
