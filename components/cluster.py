@@ -20,6 +20,7 @@ from components.controller.slurm_controller import SlurmController
 from components.diagnosis.job_diagnosis import JobDiagnosis
 from components.directory.job_access import JobAccess
 from components.directory.local_people import LocalPeople
+from components.directory.sssd import DirectoryClient
 from components.failure import recovered
 from components.guards.destroy_guard import DestroyGuard
 from components.guards.guards import Guards
@@ -54,6 +55,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     Storage,
     System,
     LocalPeople,
+    DirectoryClient,
     NodeHealth,
     Programs,
     MungeKey,

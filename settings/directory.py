@@ -1,7 +1,7 @@
 """People of the cluster: ``slurmstack:directory``.
 
-``local`` has users and groups made alike on every host. Who may enter a compute node is said by
-``jobAccess``.
+``local`` has users and groups made alike on every host, ``sssd`` those of a directory of the
+site's. Who may enter a compute node is said by ``jobAccess``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Annotated
 from pydantic import Field
 
 from settings.base import Model, Path, matching
+from settings.sssd import Sssd
 
 #: As useradd(8) takes them, without what a shell or sshd_config(5) would read otherwise.
 _NAME = r"[a-z_][a-z0-9_-]{0,31}"
@@ -100,6 +101,8 @@ class Home(Model):
     root: Path = "/home"
     #: A share of slurmstack:storage that has them; left out, each host has its own.
     share: str | None = None
+    #: A home that is missing is made when somebody of ``sssd`` logs in (pam_mkhomedir).
+    mkhomedir: bool = False
 
 
 class JobAccess(Model):
@@ -115,6 +118,7 @@ class Directory(Model):
     """``slurmstack:directory``."""
 
     local: Local | None = None
+    sssd: Sssd | None = None
     home: Home = Home()
     job_access: JobAccess | None = None
 

@@ -25,12 +25,18 @@ from settings.monitoring import read_secret
 from settings.parameters import nearest
 from settings.problems import Problem, SettingsError
 from settings.rest import read_key
+from settings.sssd import read_bind_password
 
 #: Prefixes of keys that are for Pulumi itself and for the providers in use.
 _OTHER_PROGRAMS = ("pulumi", "command", "random")
 
 #: Keys whose value is never quoted in a report → attribute, reader, and what is expected.
 _SECRET_KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    "directoryBindPassword": (
+        "directory_bind_password",
+        read_bind_password,
+        "1 to 256 characters of ASCII on one line",
+    ),
     "kubernetesToken": ("kubernetes_token", read_token, "a token of the API's, of one word"),
     "mungeKey": (
         "munge_key",

@@ -320,6 +320,8 @@ class Settings(Model):
     #: Compute node → why it is out for a while: it is deployed as if it were not there.
     excluded: dict[Name, Reason] = Field(default_factory=dict)
     directory: Directory | None = None
+    #: A secret: the password of directory.sssd.bindDn.
+    directory_bind_password: SecretStr | None = None
     drift_check: DriftCheck | None = None
     diagnosis: Diagnosis | None = None
     kubernetes_bridge: KubernetesBridge | None = None

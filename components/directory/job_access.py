@@ -15,6 +15,7 @@ from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.compute import compute_node
 from components.directory import local_people
+from components.directory.login import login_user
 from components.packages.slurm_packages import slurm_packages
 from remote.answer import Answer
 from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Package, Part, Validate
@@ -47,8 +48,8 @@ def administrators(node: str, settings: Settings) -> tuple[list[str], list[str]]
     assert settings.directory is not None
     access = settings.directory.job_access
     assert access is not None
-    login = settings.hosts[node].user or settings.ssh.user
-    return list(dict.fromkeys(["root", login, *access.users])), list(access.groups)
+    users = ["root", login_user(node, settings), *access.users]
+    return list(dict.fromkeys(users)), list(access.groups)
 
 
 def job_access_bundle(node: str, settings: Settings) -> Bundle:
@@ -66,7 +67,7 @@ def job_access_bundle(node: str, settings: Settings) -> Bundle:
         "directory/job-access.sh",
         rules=RULES,
         users=users,
-        user=settings.hosts[node].user or settings.ssh.user,
+        user=login_user(node, settings),
         login=render("directory/login-works.sh"),
     )
     return Bundle(

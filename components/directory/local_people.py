@@ -13,9 +13,10 @@ import pulumi
 
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.directory.login import keys_read
 from components.host import host_baseline
 from discovery.identities import numbers
-from remote.bundle import Bundle, Command, Directory, File, Guard, Part, Unit, Validate
+from remote.bundle import Bundle, Command, Directory, File, Guard, Part, Unit
 from settings import Settings
 from settings.directory import Directory as DirectorySettings
 from settings.directory import Local
@@ -54,7 +55,8 @@ def mismatches(settings: Settings) -> list[str]:
         return []
     people, users = directory.local.users, accounting.users
     told = []
-    if strangers := sorted(users.keys() - people.keys()):
+    strangers = sorted(users.keys() - people.keys()) if directory.sssd is None else []
+    if strangers:
         told.append(
             f"users of slurmstack:accounting that slurmstack:directory.local does not have: "
             f"{', '.join(strangers)}; their logins must come from elsewhere"
@@ -177,16 +179,14 @@ def _keys(node: str, local: Local, settings: Settings) -> list[Part]:
     keyed = {name: user.ssh_keys for name, user in local.users.items() if user.ssh_keys}
     if not keyed:
         return []
-    login = render("directory/login-works.sh")
-    user = settings.hosts[node].user or settings.ssh.user
-    reads = render("directory/sshd-reads-it.sh", login=login, user=user)
+    before = ".ssh/authorized_keys .ssh/authorized_keys2"
+    ours = f"{before} {KEYS}/%u"
     return [
-        Guard("keys-are-read", render("directory/keys-are-read.sh", folder=KEYS)),
+        *keys_read(node, settings, "authorizedkeysfile", before, ours, SSHD_CONF),
         Directory(KEYS),
         *(File(f"{KEYS}/{name}", "\n".join((*keys, ""))) for name, keys in keyed.items()),
         Directory(str(PurePosixPath(SSHD_CONF).parent)),
-        File(SSHD_CONF, render("directory/sshd-people.conf", folder=KEYS)),
-        Validate("sshd-reads-it", reads, on=(SSHD_CONF,), timeout=120),
+        File(SSHD_CONF, render("directory/sshd-people.conf", files=ours)),
     ]
 
 

@@ -49,6 +49,8 @@ CHECKS: tuple[Check, ...] = (
     directory.accounts,
     directory.homes,
     directory.job_access,
+    directory.password,
+    directory.made_at_login,
     packages.sources,
     packages.pyxis_versions,
     packages.apptainer_starter,

@@ -124,6 +124,28 @@ def job_access(draft: Draft) -> Iterator[Problem]:
         yield Problem(draft.path("slurm.extra.UsePAM"), f"no UsePAM beside {where}", value)
 
 
+def password(draft: Draft) -> Iterator[Problem]:
+    """The directory's password has a name that binds with it, and the name a password."""
+    path, secret = draft.path("directory.sssd.bindDn"), draft.path("directoryBindPassword")
+    directory, given = draft.part("directory", Directory), "directoryBindPassword" in draft.raw
+    if directory is None and "directory" in draft.raw:
+        return
+    sssd = directory.sssd if directory else None
+    named = sssd is not None and sssd.bind_dn is not None
+    if given and not named:
+        yield Problem(secret, f"{path} with it", "none")
+    if named and not given:
+        yield Problem(secret, f"the password of {path}", "none")
+
+
+def made_at_login(draft: Draft) -> Iterator[Problem]:
+    """Homes that are made at a login are those of a directory's people."""
+    directory = draft.part("directory", Directory)
+    if directory is not None and directory.home.mkhomedir and directory.sssd is None:
+        where = draft.path("directory.home.mkhomedir")
+        yield Problem(where, f"{draft.path('directory.sssd')} with it", "none")
+
+
 def with_accounts(parts: dict[str, object]) -> None:
     """Make an association of each person's account.
 

@@ -39,7 +39,16 @@ PEOPLE = {
             "ben": {"uid": 6002, "group": "optics"},
         },
     },
-    "home": {"share": "home"},
+    "home": {"share": "home", "mkhomedir": True},
+    "sssd": {
+        "provider": "ldap",
+        "domain": "example.org",
+        "servers": ["ldaps://ldap1.example.org"],
+        "ca": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+        "searchBase": "dc=example,dc=org",
+        "bindDn": "cn=reader,dc=example,dc=org",
+        "sshKeys": True,
+    },
     "jobAccess": {"groups": ["ops"]},
 }
 PODS = {
@@ -57,6 +66,7 @@ def settings() -> dict[str, Any]:
         "nodes": [{"hosts": "cn01", "Gres": gpus}, {"hosts": "cn02", "Gres": []}],
         "storage": SHARES,
         "directory": PEOPLE,
+        "directoryBindPassword": "of-the-reader",
         "healthCheck": {"package": "lbnl-nhc"},
         "limits": {"memlock": "infinity"},
         "modules": {"tree": {"openmpi/5.0": {"description": "Open MPI", "default": True}}},
