@@ -18,6 +18,9 @@ from components.configuration.programs import Programs
 from components.containers.apptainer import Apptainer
 from components.controller.slurm_controller import SlurmController
 from components.diagnosis.job_diagnosis import JobDiagnosis
+from components.directory.job_access import JobAccess
+from components.directory.local_people import LocalPeople
+from components.directory.sssd import DirectoryClient
 from components.failure import recovered
 from components.guards.destroy_guard import DestroyGuard
 from components.guards.guards import Guards
@@ -52,6 +55,8 @@ COMPONENTS: tuple[type[Component], ...] = (
     Node,
     Storage,
     System,
+    LocalPeople,
+    DirectoryClient,
     NodeHealth,
     Programs,
     MungeKey,
@@ -66,6 +71,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     ComputeNode,
     NodeAccepted,
     NodesFit,
+    JobAccess,
     LoginNode,
     Software,
     Apptainer,

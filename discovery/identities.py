@@ -3,7 +3,7 @@ submitted, so where these are another's, it runs as somebody else."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from remote.contact import ContactError, run_on_hosts, wait_for
 from remote.host import Host
@@ -18,12 +18,31 @@ Numbers = Mapping[str, str]
 
 
 class IdentityError(Exception):
-    """Users whose numbers are others than on the controller, by host."""
+    """Users whose numbers are others than on the controller, or in the settings, by host."""
 
 
 def people(settings: Settings) -> list[str]:
     """The declared users of accounting, who are people of the site."""
     return sorted(settings.accounting.users) if settings.accounting is not None else []
+
+
+def numbers(settings: Settings, folders: Sequence[tuple[str, int, str]] = ()) -> str:
+    """A script that says, a line each, why people of the directory cannot be made on a host.
+
+    Args:
+        settings: the stack's; they declare people.
+        folders: of users and their numbers, home folders that are made there.
+    """
+    directory = settings.directory
+    assert directory is not None
+    assert directory.local is not None
+    local = directory.local
+    return render(
+        "directory/numbers.sh",
+        groups=sorted(local.every_group()),
+        users=[(name, it.uid, directory.home_of(name)) for name, it in sorted(local.users.items())],
+        folders=folders,
+    )
 
 
 def differing(numbers: Mapping[str, Numbers], controller: str) -> Iterator[tuple[str, str]]:
@@ -39,10 +58,12 @@ def compare(settings: Settings, hosts: Mapping[str, Host]) -> None:
     what is wrong with it, its own bundles say.
 
     Raises:
-        IdentityError: a user has other numbers on some host than on the controller.
+        IdentityError: a user has other numbers on some host than on the controller, or people of
+            the directory cannot be made somewhere.
     """
     users, controller = people(settings), settings.roles.controller
     present = [host for host in hosts.values() if not host.lost]
+    taken(settings, present)
     if not users or len(present) < 2:
         return
     script = render("discovery/numbers.sh", users=users)
@@ -62,4 +83,26 @@ def compare(settings: Settings, hosts: Mapping[str, Host]) -> None:
         raise IdentityError(
             "\n".join(wrong) + "\nnothing was changed; give each user one number on all hosts "
             "(usermod -u, groupmod -g, or the site's directory), and run again"
+        )
+
+
+def taken(settings: Settings, hosts: Sequence[Host]) -> None:
+    """Ask these hosts whether people of the directory can be made there.
+
+    Raises:
+        IdentityError: they cannot.
+    """
+    if settings.directory is None or settings.directory.local is None or not hosts:
+        return
+    replies = wait_for(run_on_hosts(hosts, numbers(settings), seconds=_TIMEOUT))
+    wrong = [
+        f"{name}: people: {line}"
+        for name, reply in replies.items()
+        if not isinstance(reply, ContactError)
+        for line in reply.stdout.splitlines()
+    ]
+    if wrong:
+        raise IdentityError(
+            "\n".join(wrong) + "\nnothing was changed; give each one number on all hosts (usermod "
+            "-u, groupmod -g, and its files), or another in slurmstack:directory, and run again"
         )

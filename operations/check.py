@@ -9,8 +9,9 @@ from typing import Any
 
 from rich.table import Table
 
+from components.directory.local_people import homes
 from components.host.precheck import Devices, gpus, precheck
-from discovery.identities import differing, people
+from discovery.identities import differing, numbers, people
 from remote.contact import ContactError, run_on_hosts, wait_for
 from remote.host import Host
 from settings import Settings
@@ -45,7 +46,7 @@ def check(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, HostReport
     began = time.time()
     users = people(settings)
     replies = wait_for(
-        run_on_hosts(present, lambda host: precheck(host.name, settings, users), seconds=_SECONDS)
+        run_on_hosts(present, lambda host: _script(host.name, settings, users), seconds=_SECONDS)
     )
     ended = time.time()
     reports: dict[str, HostReport] = {}
@@ -56,6 +57,16 @@ def check(settings: Settings, hosts: Mapping[str, Host]) -> dict[str, HostReport
             reports[name] = judge(name, reply.stdout, settings, began, ended)
     _disagreements(reports, settings)
     return reports
+
+
+def _script(name: str, settings: Settings, users: list[str]) -> str:
+    """The precheck, and for what people of the directory cannot be made there."""
+    script = precheck(name, settings, users)
+    if settings.directory is None or settings.directory.local is None:
+        return script
+    folders = [(it.name, it.uid, it.folder) for it in homes(name, settings)]
+    taken = numbers(settings, folders)
+    return f"{script}\npeople() {{\n{taken}\n}}\npeople | sed 's/^/fails /'\n"
 
 
 def judge(name: str, text: str, settings: Settings, began: float, ended: float) -> HostReport:

@@ -34,6 +34,14 @@ def matching(pattern: str, expected: str) -> AfterValidator:
     return AfterValidator(match)
 
 
+def certificates(text: str) -> str:
+    """Certificates in PEM, and nothing else."""
+    one = r"-----BEGIN CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END CERTIFICATE-----"
+    if not re.fullmatch(rf"(\s*{one})+\s*", text):
+        raise ValueError("certificates in PEM, and nothing else")
+    return text.strip() + "\n"
+
+
 Path = Annotated[
     str,
     matching(

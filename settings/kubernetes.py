@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
-from settings.base import Model, Path, matching
+from settings.base import Model, Path, certificates, matching
 from settings.problems import refused
 
 #: RFC 1123, as Kubernetes names most things.
@@ -18,13 +18,6 @@ _COUNTED = (
     r"[a-z0-9.-]+"
     r"|(requests\.[a-z0-9.-]+|count|[a-z0-9.-]+\.storageclass\.storage\.k8s\.io)/[a-z0-9./-]+"
 )
-
-
-def _certificates(text: str) -> str:
-    one = r"-----BEGIN CERTIFICATE-----[\sA-Za-z0-9+/=]+-----END CERTIFICATE-----"
-    if not re.fullmatch(rf"(\s*{one})+\s*", text):
-        raise ValueError("certificates in PEM, and nothing else")
-    return text.strip() + "\n"
 
 
 def read_token(text: str) -> SecretStr:
@@ -64,7 +57,7 @@ class Pods(Model):
         ),
     ]
     #: Certificates in PEM by which the API server is known.
-    ca: Annotated[str, AfterValidator(_certificates)]
+    ca: Annotated[str, AfterValidator(certificates)]
     #: A user's namespace is called so, and the user's number.
     namespace_prefix: Annotated[
         str, matching(r"[a-z0-9][a-z0-9-]{0,39}", "the beginning of a namespace's name")

@@ -14,6 +14,7 @@ from pydantic.alias_generators import to_camel
 from settings import mistakes
 from settings.accounting import read_password
 from settings.checks import cross_check
+from settings.checks.directory import with_accounts
 from settings.excluded import put_aside
 from settings.hostlist import pair
 from settings.kubernetes import read_token
@@ -24,12 +25,18 @@ from settings.monitoring import read_secret
 from settings.parameters import nearest
 from settings.problems import Problem, SettingsError
 from settings.rest import read_key
+from settings.sssd import read_bind_password
 
 #: Prefixes of keys that are for Pulumi itself and for the providers in use.
 _OTHER_PROGRAMS = ("pulumi", "command", "random")
 
 #: Keys whose value is never quoted in a report → attribute, reader, and what is expected.
 _SECRET_KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
+    "directoryBindPassword": (
+        "directory_bind_password",
+        read_bind_password,
+        "1 to 256 characters of ASCII on one line",
+    ),
     "kubernetesToken": ("kubernetes_token", read_token, "a token of the API's, of one word"),
     "mungeKey": (
         "munge_key",
@@ -150,6 +157,7 @@ def parse(
     parts = {name: part for name, part in parts.items() if part is not None}
     problems += cross_check(parts, raw, project)
     problems += put_aside(parts, f"{project}:excluded")
+    with_accounts(parts)
     if problems:
         raise SettingsError(sorted(problems, key=lambda problem: problem.path), stack)
     return Settings(**parts)

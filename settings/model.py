@@ -20,6 +20,7 @@ from settings.accounting import Accounting
 from settings.base import Model, SlurmObject, matching
 from settings.containers import Apptainer, EnrootPyxis
 from settings.diagnosis import Diagnosis
+from settings.directory import Directory
 from settings.drift_check import DriftCheck
 from settings.excluded import Reason
 from settings.gres import Gpus, discovered
@@ -320,6 +321,9 @@ class Settings(Model):
     reapply: dict[Wished, Reapply] = Field(default_factory=dict)
     #: Compute node → why it is out for a while: it is deployed as if it were not there.
     excluded: dict[Name, Reason] = Field(default_factory=dict)
+    directory: Directory | None = None
+    #: A secret: the password of directory.sssd.bindDn.
+    directory_bind_password: SecretStr | None = None
     drift_check: DriftCheck | None = None
     diagnosis: Diagnosis | None = None
     kubernetes_bridge: KubernetesBridge | None = None

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from components.accounting.slurmdbd import CLIENT_CONF, DATABASE, LIBRARY, OBJECTS, RECONCILE
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.directory import local_people, sssd
 from components.guards.guards import folder_stays
 from remote.answer import Answer
 from remote.bundle import Bundle, Check, Command, Directory, File, Part, Unit
@@ -43,7 +44,9 @@ class Accounting(HostRole):
         if assembly.settings.accounting is not None:
             name = assembly.controller
             bundle = accounting_bundle(name, assembly.settings)
-            made = cls(name, assembly, bundle, assembly.on(name, _SLURMCTLD))
+            made = cls(
+                name, assembly, bundle, assembly.on(name, _SLURMCTLD, local_people.ROLE, sssd.ROLE)
+            )
             made.deployed.answer.apply(_warn_of_missing_logins)
 
 

@@ -17,6 +17,7 @@ from components.configuration.served_files import (
 from components.configuration.slurm_conf import restart_keys
 from components.containers import enroot_pyxis
 from components.controller import slurm_controller
+from components.directory import local_people, sssd
 from components.health import nhc, node_acceptance, with_jobs
 from components.keys import munge_key
 from components.packages import package_repository
@@ -57,7 +58,7 @@ class ComputeNode(HostRole):
                 compute_bundle(name, settings, hardware),
                 [
                     *assembly.on(name, munge_key.ROLE, *package_repository.ROLES, with_jobs.ROLE),
-                    *assembly.on(name, node_acceptance.ROLE),
+                    *assembly.on(name, node_acceptance.ROLE, local_people.ROLE, sssd.ROLE),
                     *assembly.on(assembly.controller, slurm_controller.ROLE),
                 ],
             )

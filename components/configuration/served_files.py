@@ -59,10 +59,13 @@ def parameters(settings: Settings, gres_types: Sequence[str]) -> Iterator[Line]:
         if settings.mpi.ports is not None:
             yield Line(Section.TASKS, "MpiParams", f"ports={settings.mpi.ports}")
     if settings.job_container is not None:
+        yield Line(Section.TASKS, "JobContainerType", "job_container/tmpfs")
+    people = settings.directory
+    if settings.job_container is not None or (people is not None and people.job_access is not None):
+        # Each job has a step that holds its /tmp, and into which pam_slurm_adopt puts sessions.
         flags = options(settings.slurm.PrologFlags)
         if "contain" not in [flag.lower() for flag in flags]:
             flags.append("Contain")
-        yield Line(Section.TASKS, "JobContainerType", "job_container/tmpfs")
         yield Line(Section.TASKS, "PrologFlags", flags)
     if settings.limits is not None and not (
         settings.slurm.PropagateResourceLimits or settings.slurm.PropagateResourceLimitsExcept

@@ -10,13 +10,15 @@ from settings import Settings
 from templates.rendering import render
 
 Purpose = Literal[
-    "client", "jwt", "sackd", "slurmctld", "slurmd", "slurmdbd", "slurmdbd-mysql", "slurmrestd"
-]
+    "client", "jwt", "pam", "sackd", "slurmctld", "slurmd", "slurmdbd", "slurmdbd-mysql",
+    "slurmrestd",
+]  # fmt: skip
 
 _NAMES: dict[str, dict[str, str]] = {
     "distribution": {
         "client": "slurm-client",
         "jwt": "slurm-wlm-jwt-plugin",
+        "pam": "libpam-slurm-adopt",
         "sackd": "sackd",
         "slurmctld": "slurmctld",
         "slurmd": "slurmd",
@@ -28,6 +30,7 @@ _NAMES: dict[str, dict[str, str]] = {
     "schedmd": {
         "client": "slurm-smd-client",
         "jwt": "slurm-smd",
+        "pam": "slurm-smd-libpam-slurm-adopt",
         "sackd": "slurm-smd-sackd",
         "slurmctld": "slurm-smd-slurmctld",
         "slurmd": "slurm-smd-slurmd",

@@ -11,6 +11,7 @@ from typing import Any
 
 from settings.checks import (
     accounting,
+    directory,
     hosts,
     jobs,
     kubernetes,
@@ -45,6 +46,12 @@ CHECKS: tuple[Check, ...] = (
     accounting.objects,
     accounting.password,
     accounting.tres,
+    directory.local,
+    directory.accounts,
+    directory.homes,
+    directory.job_access,
+    directory.password,
+    directory.made_at_login,
     packages.sources,
     packages.pyxis_versions,
     packages.apptainer_starter,

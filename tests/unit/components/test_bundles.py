@@ -32,6 +32,32 @@ SOFTWARE = {
         "environment": {"lock": "tests/unit/components/lock.txt", "index": "/mnt/wheels"},
     }
 }  # fmt: skip
+PEOPLE = {
+    "local": {
+        "groups": {"optics": {"gid": 6100}},
+        "users": {
+            "anna": {
+                "uid": 6001,
+                "groups": ["optics"],
+                "sshKeys": [
+                    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0d"
+                ],
+            },
+            "ben": {"uid": 6002, "group": "optics"},
+        },
+    },
+    "home": {"share": "home", "mkhomedir": True},
+    "sssd": {
+        "provider": "ldap",
+        "domain": "example.org",
+        "servers": ["ldaps://ldap1.example.org"],
+        "ca": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+        "searchBase": "dc=example,dc=org",
+        "bindDn": "cn=reader,dc=example,dc=org",
+        "sshKeys": True,
+    },
+    "jobAccess": {"groups": ["ops"]},
+}
 PODS = {
     "server": "https://10.9.9.9:6443",
     "ca": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
@@ -46,6 +72,8 @@ def settings() -> dict[str, Any]:
         **copy.deepcopy(everything()),
         "nodes": [{"hosts": "cn01", "Gres": gpus}, {"hosts": "cn02", "Gres": []}],
         "storage": SHARES,
+        "directory": PEOPLE,
+        "directoryBindPassword": "of-the-reader",
         "healthCheck": {"package": "lbnl-nhc"},
         "limits": {"memlock": "infinity"},
         "modules": {"tree": {"openmpi/5.0": {"description": "Open MPI", "default": True}}},

@@ -270,6 +270,17 @@ def test_a_host_that_does_not_answer_fails_and_a_lost_one_is_not_asked(
     assert set(found) == {"ctl", "cn01"}
 
 
+def test_people_whose_numbers_are_taken_fail_a_host() -> None:
+    """daemon is a group of every Debian, and its number is 1."""
+    people = {"users": {"root-of-all": {"uid": 7001}}, "groups": {"daemon": {"gid": 7002}}}
+    settings = parse({**lab(), "directory": {"local": people}})
+    script = operations.check._script("cn01", settings, [])
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    (line,) = (it for it in done.stdout.splitlines() if "7002 in the settings" in it)
+    assert line.startswith("fails group daemon has the number ")
+    assert "7001" not in done.stdout
+
+
 def test_a_host_in_a_few_lines() -> None:
     values = {
         **FIT, "gpu_models": "8 × NVIDIA H100", "ofed": "24.10", "skew": "3", "dcgm": "4.2",

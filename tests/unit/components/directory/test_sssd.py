@@ -1,0 +1,146 @@
+"""sssd.conf from the settings, whose directory it may be, and where its password is."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from typing import Any
+
+import pytest
+
+from components.directory.sssd import CONF, SECRET, secret_bundle, sssd_bundle
+from remote.bundle import File
+from settings import Settings, parse
+from settings.problems import SettingsError
+from tests.unit.components.test_cluster import bare
+
+CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
+LDAP = {
+    "provider": "ldap",
+    "domain": "example.org",
+    "servers": ["ldaps://ldap1.example.org", "ldaps://ldap2.example.org:1636"],
+    "ca": CA,
+    "searchBase": "dc=example,dc=org",
+}
+BIND = {"bindDn": "cn=reader,dc=example,dc=org"}
+AD = {"provider": "ad", "domain": "ad.example.org", "servers": ["dc1.ad.example.org"], "ca": CA}
+IPA = {"provider": "ipa", "domain": "example.org", "servers": ["ipa1.example.org"], "ca": CA}
+
+
+def settings(sssd: dict[str, Any], **changes: Any) -> Settings:
+    return parse({**bare(), "directory": {"sssd": sssd}, **changes})
+
+
+def conf(sssd: dict[str, Any], **changes: Any) -> configparser.SectionProxy:
+    """The domain's section, as it is read."""
+    parts = sssd_bundle("cn01", settings(sssd, **changes)).parts
+    (file,) = (it for it in parts if isinstance(it, File) and it.path == CONF)
+    assert file.mode == "0600"
+    read = configparser.ConfigParser(interpolation=None)
+    read.read_string(str(file.content))
+    assert read["sssd"]["domains"] == sssd["domain"]
+    return read[f"domain/{sssd['domain']}"]
+
+
+@pytest.mark.parametrize("sssd", [LDAP, AD, IPA], ids=["ldap", "ad", "ipa"])
+def test_servers_show_certificates_and_people_are_remembered(sssd: dict[str, Any]) -> None:
+    domain = conf(sssd)
+    assert domain["id_provider"] == sssd["provider"]
+    assert domain["ldap_tls_reqcert"] == "demand"
+    assert domain["ldap_tls_cacert"].endswith(".pem")
+    assert domain["cache_credentials"] == "true"
+    assert domain["entry_cache_timeout"] == "5400"
+
+
+def test_ldap_speaks_tls_in_either_way() -> None:
+    assert "ldap_id_use_start_tls" not in conf(LDAP)
+    plain = {**LDAP, "servers": ["ldap://ldap1.example.org"]}
+    assert conf(plain)["ldap_id_use_start_tls"] == "true"
+    assert conf(LDAP)["ldap_uri"] == "ldaps://ldap1.example.org, ldaps://ldap2.example.org:1636"
+
+
+@pytest.mark.parametrize(
+    ("sssd", "access", "wanted"),
+    [
+        (LDAP, None, {"access_provider": "permit"}),
+        (IPA, None, {"access_provider": "ipa"}),
+        (AD, None, {"access_provider": "ad"}),
+        (
+            LDAP,
+            {"groups": ["hpc", "ops"], "users": ["anna"]},
+            {
+                "access_provider": "simple",
+                "simple_allow_groups": "hpc, ops",
+                "simple_allow_users": "anna",
+            },
+        ),
+        (
+            LDAP,
+            {"filter": "(host=cluster)"},
+            {
+                "access_provider": "ldap",
+                "ldap_access_order": "filter",
+                "ldap_access_filter": "(host=cluster)",
+            },
+        ),
+        (
+            AD,
+            {"filter": "(memberOf=cn=hpc)"},
+            {"access_provider": "ad", "ad_access_filter": "(memberOf=cn=hpc)"},
+        ),
+    ],
+)
+def test_who_may_log_in(
+    sssd: dict[str, Any], access: dict[str, Any] | None, wanted: dict[str, str]
+) -> None:
+    domain = conf({**sssd, "access": access} if access else sssd)
+    about = re.compile("access|simple_allow")
+    assert {name: value for name, value in domain.items() if about.search(name)} == wanted
+
+
+def test_the_password_is_in_a_secret_bundle_alone() -> None:
+    it = settings({**LDAP, **BIND}, directoryBindPassword="of-the-reader")
+    password = it.directory_bind_password
+    assert password is not None
+    assert "of-the-reader" not in sssd_bundle("cn01", it).render()
+    parts = secret_bundle("cn01", it, password.get_secret_value()).parts
+    (file,) = (one for one in parts if isinstance(one, File))
+    assert (file.path, file.mode, file.owner) == (SECRET, "0600", "root:root")
+    assert str(file.content).splitlines()[-1] == "ldap_default_authtok = of-the-reader"
+
+
+@pytest.mark.parametrize(
+    ("sssd", "word"),
+    [
+        ({**LDAP, "servers": ["ldap1.example.org"]}, "servers with ldaps://"),
+        ({**AD, "servers": ["ldaps://dc1"]}, "servers by name"),
+        ({**LDAP, "searchBase": None}, "searchBase for ldap"),
+        ({**IPA, **BIND}, "neither bindDn nor"),
+        ({**LDAP, "ca": "none"}, "certificates in PEM"),
+        ({**LDAP, "access": {}}, "users and groups, or a filter"),
+        ({**LDAP, "access": {"users": ["a"], "filter": "(b=c)"}}, "users and groups, or a filter"),
+        ({**LDAP, "access": {"groups": ["a, b"]}}, "without commas"),
+        ({**IPA, "access": {"filter": "(a=b)"}}, "for ipa"),
+        ({**LDAP, "extra": {"ldap_tls_reqcert": "never"}}, "always demanded"),
+        ({**LDAP, "extra": {"ldap_default_authtok": "hunter2"}}, "directoryBindPassword"),
+        ({**LDAP, "extra": {"ldap_user_name": "a\nid_provider = files"}}, "one line of text"),
+        ({**LDAP, **BIND}, "the password of"),
+    ],
+)
+def test_what_is_no_directory_is_refused(sssd: dict[str, Any], word: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        settings({name: value for name, value in sssd.items() if value is not None})
+    (problem,) = caught.value.problems
+    assert word in problem.expected
+    assert "hunter2" not in str(problem)
+
+
+def test_a_password_needs_somebody_who_binds() -> None:
+    with pytest.raises(SettingsError, match=r"bindDn with it; found none") as caught:
+        settings(LDAP, directoryBindPassword="of-the-reader")
+    assert "of-the-reader" not in str(caught.value)
+
+
+def test_homes_are_made_at_a_login_of_a_directorys_people_alone() -> None:
+    with pytest.raises(SettingsError, match=r"home\.mkhomedir: .*directory\.sssd with it"):
+        parse({**bare(), "directory": {"home": {"mkhomedir": True}}})
