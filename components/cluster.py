@@ -49,13 +49,13 @@ from settings.model import Hardware
 #: Each stands on those above it only.
 COMPONENTS: tuple[type[Component], ...] = (
     Node,
+    PackageRepository,
     Storage,
     System,
     NodeHealth,
     Programs,
     MungeKey,
     Guards,
-    PackageRepository,
     JwtKeyPair,
     SlurmDatabase,
     SlurmController,

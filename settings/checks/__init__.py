@@ -19,6 +19,7 @@ from settings.checks import (
     packages,
     releases,
     scripts,
+    storage,
     tokens,
 )
 from settings.checks.draft import Check, Draft
@@ -28,7 +29,9 @@ CHECKS: tuple[Check, ...] = (
     hosts.names_and_addresses,
     hosts.controller,
     hosts.login,
-    hosts.storage,
+    storage.hosts,
+    storage.sources,
+    storage.places,
     nodes.classes,
     nodes.resources,
     nodes.partitions,
