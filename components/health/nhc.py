@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from components.host.mounts import mounted
+from components.host.scratch import scratches
 from remote.bundle import Directory, File, Package, Part
 from settings import Settings
 from settings.gres import real_gpus
@@ -46,4 +47,6 @@ def nhc_conf(node: str, settings: Settings, has: Hardware) -> str:
     for share in mounted(node, settings).values():
         access = "ro" if "ro" in share.mount_options else "rw"
         checks.append(f"check_fs_mount_{access} -f {share.mounted_at}")
+    for scratch in scratches(node, settings).values():
+        checks.append(f"check_fs_mount_rw -f {scratch.path}")
     return render("health/nhc.conf", checks=checks, rules=settings.health_check.rules)

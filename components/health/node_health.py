@@ -18,6 +18,7 @@ from components.host import host_baseline
 from components.host.metrics import METRICS, forgotten
 from components.host.mounts import mounted
 from components.host.python_programs import python_programs
+from components.host.scratch import scratches
 from remote.bundle import Bundle, Directory, File, Part
 from settings import Settings
 from settings.gres import cards, real_gpus
@@ -87,6 +88,7 @@ def config(node: str, settings: Settings, has: Hardware) -> dict[str, Any]:
             {
                 *check.mounts,
                 *(it.mounted_at for it in mounted(node, settings).values()),
+                *(it.path for it in scratches(node, settings).values()),
             }
         ),
         "memory": limits.free_memory,

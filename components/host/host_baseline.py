@@ -12,6 +12,7 @@ from components.host import applier, storage
 from components.host.lua import lua_is_read
 from components.host.mounts import mounted, mounts, mounts_stay
 from components.host.precheck import guard
+from components.host.scratch import scratch_parts
 from components.packages import package_repository
 from remote.bundle import Bundle, Check, Directory, File, Package, Part
 from settings import Settings
@@ -44,6 +45,7 @@ def system_bundle(node: str, settings: Settings) -> Bundle:
         guard(node, settings),
         *mounts_stay(node, ROLE, settings),
         *mounts(node, settings),
+        *scratch_parts(node, settings),
     ]
     if node in settings.compute or node in settings.login:
         parts += [*_limits(settings), *_modules(settings)]
