@@ -134,6 +134,20 @@ def test_a_disk_that_holds_anything_is_left_alone(
     assert node.said_to_mdadm == ""
 
 
+def test_a_disk_of_an_array_that_runs_is_left_alone(
+    disks: Callable[[int], list[str]], tmp_path: Path
+) -> None:
+    two = disks(2)
+    name = Path(two[0]).name
+    mdstat = tmp_path / "mdstat"
+    # A disk that is called as the first one and a digit is none of it.
+    mdstat.write_text(f"md127 : active raid1 {name}[1] {Path(two[1]).name}0[0]\n")
+    node = Node(tmp_path, devices=two, count=2)
+    for script in (node.guard, node.command):
+        status, said = node.run(script.replace("/proc/mdstat", str(mdstat)))
+        assert (status, said.count("is in"), f"{two[0]} is in" in said) == (1, 1, True), said
+
+
 def test_others_than_the_declared_number_are_refused(
     disks: Callable[[int], list[str]], tmp_path: Path
 ) -> None:
@@ -161,7 +175,7 @@ def test_an_array_is_made_of_empty_disks_named_twice_or_not(
     assert node.run(command)[0] == 1
     assert node.said_to_mdadm == (
         "--create /dev/md/slurmstack-raid --name=slurmstack-raid --homehost=any --metadata=1.2 "
-        f"--level=1 --raid-devices=2 {' '.join(sorted(two))}\n"
+        f"--level=1 --bitmap=internal --raid-devices=2 {' '.join(sorted(two))}\n"
     )
 
 
