@@ -103,7 +103,7 @@ def test_a_mount_that_does_not_answer_holds_nobody(lab: RunningLab, refused: str
         assert types(lab, "cn02")["/srv/more"] == "tmpfs"
         drift = lab.run("slurmstack", "drift", "cn02", "--stack", lab.name)
         assert "nothing differs" in drift.stdout
-        assert time.monotonic() - began < 90
+        assert time.monotonic() - began < 240
 
         def found() -> str:
             took = f"date +%s; {CHECK} >/dev/null; date +%s"

@@ -15,6 +15,9 @@ from remote.bundle import Command, File
 from settings import Settings, parse
 from tests.unit.components.test_cluster import bare
 
+LUSTRE = {"type": "lustre", "source": "mgs:/s", "mount": "/s"}
+DKMS, HEADERS = "lustre-client-modules-dkms", "linux-headers-6.1.0-9-amd64"
+
 
 def with_shares(**shares: dict[str, Any]) -> Settings:
     return parse({**bare(), "storage": shares})
@@ -124,8 +127,38 @@ def test_what_packages_of_the_site_bring_is_there_before_it_is_mounted() -> None
     ]
 
 
-LUSTRE = {"type": "lustre", "source": "mgs:/s", "mount": "/s"}
-DKMS, HEADERS = "lustre-client-modules-dkms", "linux-headers-6.1.0-9-amd64"
+@pytest.mark.parametrize(
+    ("dkms", "status"), [("touch built", 0), ("echo 'Error! Bad return status'; exit 10", 1)]
+)
+def test_a_module_is_built_for_the_running_kernel_or_says_why_not(
+    dkms: str, status: int, tmp_path: Path
+) -> None:
+    share = {**LUSTRE, "packages": [DKMS]}
+    (command,) = (it for it in mounts("cn01", with_shares(it=share)) if isinstance(it, Command))
+    tools = {
+        "uname": "echo 6.1.0-9-amd64",
+        "modinfo": "[ -e built ]",
+        "dkms": f'[ "$*" = "autoinstall -k 6.1.0-9-amd64" ] || exit 3; {dkms}',
+    }
+    environment = with_tools(tmp_path, tools)
+
+    def run(script: str | None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", "-c", script or ""], cwd=tmp_path, env=environment, capture_output=True,
+            text=True, check=False,
+        )  # fmt: skip
+
+    # It would be other than it was; and looking builds nothing.
+    assert run(command.probe).returncode == 1
+    done = run(command.script)
+    assert done.returncode == status
+    assert run(command.probe).returncode == status
+    if status:
+        *_, why, said = done.stdout.splitlines()
+        assert why == "Error! Bad return status"
+        assert said.startswith(f"it: {DKMS} brought no module lustre for the running kernel 6.1.0")
+
+
 NEITHER = "it: the running kernel 6.1.0-9-amd64 has neither the file system lustre nor a module"
 
 
@@ -153,6 +186,14 @@ def test_a_kernel_without_it_is_refused_before_anything_changes(
     assert fails("cn01", with_shares(it={**share, "clients": "cn02"}), tmp_path, **machine) == ""
 
 
+def with_tools(place: Path, tools: dict[str, str]) -> dict[str, str]:
+    """An environment with shell texts in the place of commands."""
+    for name, text in tools.items():
+        (place / name).write_text(f"#!/bin/sh\n{text}\n")
+        (place / name).chmod(0o755)
+    return {"PATH": f"{place}:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
 def fails(
     node: str, settings: Settings, place: Path, modules: str = "", installed: str = ""
 ) -> str:
@@ -163,12 +204,9 @@ def fails(
         "dpkg-query": f"[ \"$4\" = '{installed}' ] && echo 'ii '",
         "find": "exit 0",
     }
-    for name, text in tools.items():
-        (place / name).write_text(f"#!/bin/sh\n{text}\n")
-        (place / name).chmod(0o755)
     done = subprocess.run(
         ["sh", "-c", precheck(node, settings)], capture_output=True, text=True, check=False,
-        env={"PATH": f"{place}:/usr/sbin:/usr/bin:/sbin:/bin"},
+        env=with_tools(place, tools),
     )  # fmt: skip
     assert done.stderr == ""
     return "\n".join(
