@@ -53,6 +53,7 @@ from settings.model import Hardware
 #: Each stands on those above it only.
 COMPONENTS: tuple[type[Component], ...] = (
     Node,
+    PackageRepository,
     Storage,
     System,
     LocalPeople,
@@ -61,7 +62,6 @@ COMPONENTS: tuple[type[Component], ...] = (
     Programs,
     MungeKey,
     Guards,
-    PackageRepository,
     JwtKeyPair,
     SlurmDatabase,
     SlurmController,

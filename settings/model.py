@@ -39,6 +39,7 @@ from settings.parameters import NODE, PARTITION
 from settings.precheck import Precheck
 from settings.rest import Rest
 from settings.rollout import Rollout
+from settings.scratch import Scratch, ScratchName
 from settings.scripts import Scripts
 from settings.slurm_conf import SlurmConf
 from settings.slurm_value import extra_of, setting
@@ -309,6 +310,7 @@ class Settings(Model):
     job_environment: Environment = Field(default_factory=dict)
     scripts: Scripts = Field(default_factory=dict)
     storage: dict[Name, Share] = Field(default_factory=dict)
+    scratch: dict[ScratchName, Scratch] = Field(default_factory=dict)
     health_check: HealthCheck | None = None
     acceptance: Acceptance | None = None
     modules: Modules | None = None

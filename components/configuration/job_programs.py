@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from components.diagnosis import job_diagnosis
 from components.health import with_jobs as health
+from components.host import scratch
 from components.kubernetes import with_jobs as pods
 from settings import Settings
 from settings.scripts import JobProgram
@@ -22,6 +23,7 @@ SOURCES: tuple[Callable[[Settings], Iterable[JobProgram]], ...] = (
     job_diagnosis.with_jobs,
     pods.with_jobs,
     health.with_jobs,
+    scratch.with_jobs,
 )
 
 

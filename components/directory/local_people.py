@@ -170,7 +170,9 @@ def _here(name: str, node: str, directory: DirectorySettings, settings: Settings
     share = settings.storage[directory.home.share]
     if not home.startswith(f"{share.mounted_at}/"):
         return None
-    return share.path + home.removeprefix(share.mounted_at) if node == share.server else home
+    if share.path is None or node != share.server:
+        return home
+    return share.path + home.removeprefix(share.mounted_at)
 
 
 def _keys(node: str, local: Local, settings: Settings) -> list[Part]:

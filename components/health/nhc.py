@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from components.host.storage import clients
+from components.host.mounts import mounted
+from components.host.scratch import scratches
 from remote.bundle import Directory, File, Package, Part
 from settings import Settings
 from settings.gres import real_gpus
@@ -43,7 +44,9 @@ def nhc_conf(node: str, settings: Settings, has: Hardware) -> str:
         checks.append(f"check_hw_ib {settings.precheck.infiniband_rate}")
     if real_gpus(node_class.gres(has)):
         checks.append("check_cmd_status -t 20 -r 0 nvidia-smi --query-gpu=uuid --format=csv")
-    for share in settings.storage.values():
-        if node in clients(share, settings):
-            checks.append(f"check_fs_mount_rw -f {share.mounted_at}")
+    for share in mounted(node, settings).values():
+        access = "ro" if "ro" in share.mount_options else "rw"
+        checks.append(f"check_fs_mount_{access} -f {share.mounted_at}")
+    for scratch in scratches(node, settings).values():
+        checks.append(f"check_fs_mount_rw -f {scratch.path}")
     return render("health/nhc.conf", checks=checks, rules=settings.health_check.rules)

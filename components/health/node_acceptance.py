@@ -12,8 +12,8 @@ from typing import Any
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.host import host_baseline
+from components.host.mounts import mounted
 from components.host.python_programs import python_programs
-from components.host.storage import clients
 from components.packages import package_repository
 from on_node.acceptance.__main__ import CONFIG, KEPT
 from remote.bundle import Bundle, Directory, File, Package
@@ -66,8 +66,9 @@ def config(node: str, settings: Settings) -> dict[str, Any]:
     """How a node is measured, and what it must show."""
     acceptance = settings.acceptance
     assert acceptance is not None
-    shares = settings.storage.values()
-    mounts = {it.mounted_at for it in shares if node in clients(it, settings)}
+    shares = mounted(node, settings).values()
+    # What is measured is written, too.
+    mounts = {it.mounted_at for it in shares if "ro" not in it.mount_options}
     return {
         "stream": acceptance.stream,
         "hpl": acceptance.hpl,

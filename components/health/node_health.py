@@ -16,8 +16,9 @@ from components.bundle_resource import HostRole
 from components.health.with_jobs import ROLE, own
 from components.host import host_baseline
 from components.host.metrics import METRICS, forgotten
+from components.host.mounts import mounted
 from components.host.python_programs import python_programs
-from components.host.storage import clients
+from components.host.scratch import scratches
 from remote.bundle import Bundle, Directory, File, Part
 from settings import Settings
 from settings.gres import cards, real_gpus
@@ -86,11 +87,8 @@ def config(node: str, settings: Settings, has: Hardware) -> dict[str, Any]:
         "mounts": sorted(
             {
                 *check.mounts,
-                *(
-                    it.mounted_at
-                    for it in settings.storage.values()
-                    if node in clients(it, settings)
-                ),
+                *(it.mounted_at for it in mounted(node, settings).values()),
+                *(it.path for it in scratches(node, settings).values()),
             }
         ),
         "memory": limits.free_memory,

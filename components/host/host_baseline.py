@@ -10,8 +10,10 @@ from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.host import applier, storage
 from components.host.modules import modules
+from components.host.mounts import mounted, mounts, mounts_stay
 from components.host.precheck import guard
-from components.host.storage import mounts, mounts_stay
+from components.host.scratch import scratch_parts
+from components.packages import package_repository
 from remote.bundle import Bundle, Check, Directory, File, Part
 from settings import Settings
 from templates.rendering import render
@@ -28,7 +30,11 @@ class System(HostRole):
         exports = assembly.of(storage.ROLE)
         for name in assembly.hosts:
             bundle = system_bundle(name, assembly.settings)
-            cls(name, assembly, bundle, [*assembly.on(name, applier.ROLE), *exports])
+            needs = [*assembly.on(name, applier.ROLE), *exports]
+            # A client that the site names may come from its repository.
+            if any(share.packages for share in mounted(name, assembly.settings).values()):
+                needs += assembly.on(name, *package_repository.ROLES)
+            cls(name, assembly, bundle, needs)
 
 
 def system_bundle(node: str, settings: Settings) -> Bundle:
@@ -37,6 +43,7 @@ def system_bundle(node: str, settings: Settings) -> Bundle:
         guard(node, settings),
         *mounts_stay(node, ROLE, settings),
         *mounts(node, settings),
+        *scratch_parts(node, settings),
     ]
     if node in settings.compute or node in settings.login:
         parts += [*_limits(settings), *_modules(settings)]

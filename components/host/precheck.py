@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from components.host.mounts import bound_folders, kernel_needs, secret_files
 from remote.bundle import Guard
 from settings import Settings
 from settings.gres import cards, named_devices
@@ -32,6 +33,7 @@ def precheck(node: str, settings: Settings, people: Sequence[str] = ()) -> str:
         identities=list(settings.identities),
         cgroup=needs_cgroup_v2(node, settings),
         gpus=gpus(node, settings),
+        mounts=_mounts(node, settings),
     )
 
 
@@ -39,6 +41,19 @@ def guard(node: str, settings: Settings) -> Guard:
     """Stops a node on which the roles it is to get cannot work."""
     script = render("host/precheck-guard.sh", precheck=precheck(node, settings))
     return Guard("precheck", script, timeout=60)
+
+
+def _mounts(node: str, settings: Settings) -> str:
+    """What is asked of a host for what it mounts; nothing where nothing is to be asked."""
+    needs = {
+        "kernel": kernel_needs(node, settings),
+        "secrets": secret_files(node, settings),
+        "folders": bound_folders(node, settings),
+    }
+    if not any(needs.values()):
+        return ""
+    knows = render("host/kernel-knows.sh")
+    return render("host/precheck-mounts.sh", knows=knows, node=node, **needs)
 
 
 def _report(settings: Settings, people: Sequence[str]) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 from on_node.acceptance.figures import Measured
 
 MIB = 1 << 20
+#: Seconds that a folder is waited for before it is written to.
+_PATIENCE = 10
 
 
 def measures(config: Mapping[str, Any]) -> Iterator[Measured]:
@@ -135,8 +137,26 @@ def _run(command: str, size: int) -> str:
     return done.stdout + more + (done.stderr if done.returncode else "")
 
 
+def _answers(folder: str) -> bool:
+    """In a process of its own, which can be left: a share whose server is gone holds who asks."""
+    asks = subprocess.Popen(
+        ["stat", "-f", "--", folder], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        asks.wait(_PATIENCE)
+    except subprocess.TimeoutExpired:
+        asks.kill()
+        return False
+    return True
+
+
 def _storage(folder: str, size: int) -> Iterator[Measured]:
     """A file of so many MiB, written to the disk or server and read from there again."""
+    if not _answers(folder):
+        words = f"{folder} does not answer for {_PATIENCE} s"
+        yield Measured(f"storage {folder}", "failed", words=words)
+        return
     block = os.urandom(MIB)
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".slurmstack-acceptance-") as file:

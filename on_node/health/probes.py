@@ -88,6 +88,8 @@ def _start(folder: Path, name: str, probe: Probe) -> int:
         nothing = os.open(os.devnull, os.O_RDWR)
         for number in range(3):
             os.dup2(nothing, number)
+        # Nor may it hold the lock of a run that has ended long since.
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
         try:
             result = probe()
         except Exception as error:  # whatever ails a probe says nothing of the node

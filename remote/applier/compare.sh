@@ -40,6 +40,7 @@ compare() {
     : >"$work/differences"
     parse
     read_other_roles
+    find_silent_mounts
     compare_role
     compare_users
     compare_packages

@@ -1,6 +1,32 @@
 # Directories, files, links and paths that must be absent. Part of the applier (README.md): joined by commands.py.
 # shellcheck shell=dash disable=SC2016,SC2034,SC2154,SC2329
 
+# A mount whose server is silent holds whoever looks below it, and a shell could not leave then. So each
+# mount below which paths of the bundle lie is asked first, but those of a local disk or of memory.
+find_silent_mounts() {
+    cat "$work/directory" "$work/link" "$work/absent" 2>/dev/null | awk '{ print $1 }' >"$work/paths"
+    awk '{ print $2 }' "$work/file" >>"$work/paths"
+    awk -v root="$root" '
+        FILENAME ~ /paths$/ { path[root $1 "/"]; next }
+        { for (dash = 7; dash <= NF && $dash != "-"; dash++); type = $(dash + 1) }
+        type ~ /^(ext[234]|xfs|btrfs|zfs|bcachefs|f2fs|vfat|overlay|tmpfs|ramfs|devtmpfs|squashfs|erofs)$/ { next }
+        { at = $5 == "/" ? "/" : $5 "/"; for (p in path) if (index(p, at) == 1) { print $5; next } }' \
+        "$work/paths" /proc/self/mountinfo | sort -u >"$work/mounts"
+    while read -r where; do
+        mount_answers "$where" || fail "mount $where" "does not answer for $mount_time s" \
+            'bring its server back, or unmount it (umount -l) where nobody needs it, and run again'
+    done <"$work/mounts"
+}
+
+# Who asks is left behind where even the kernel cannot end it.
+mount_answers() { # mount point
+    rm -f "$work/mount-answer"
+    { timeout -k 1 "$mount_time" stat -f -- "$1"; echo $? >"$work/mount-answer"; } </dev/null >/dev/null 2>&1 3>&- 9>&- &
+    until=$(($(date +%s) + mount_time + 3))
+    while [ ! -s "$work/mount-answer" ] && [ "$(date +%s)" -lt "$until" ]; do sleep 0.1; done
+    case $(cat "$work/mount-answer" 2>/dev/null) in '' | 124 | 137) return 1 ;; esac
+}
+
 # What is other than wanted → found; nothing where all is as it should be. → numbers: uid:gid
 look_at_directory() { # beside: path, owner, mode
     target=$root$path found='' numbers=''

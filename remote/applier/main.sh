@@ -3,6 +3,7 @@
 
 apply() {
     run_guards
+    find_silent_mounts
     open_state
     withdraw
     apply_users

@@ -105,6 +105,7 @@ remove() {
     [ -d "$state" ] || { answer; return; }
     : >"$work/claims"
     run_guards
+    find_silent_mounts
     open_state
     run_commands remove
     sed -n -e 's/^started //p' -e 's/^enabled //p' "$state/created" | sort -u >"$work/touched-units"

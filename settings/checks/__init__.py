@@ -19,8 +19,10 @@ from settings.checks import (
     nodes,
     packages,
     releases,
+    scratch,
     scripts,
     software,
+    storage,
     tokens,
 )
 from settings.checks.draft import Check, Draft
@@ -30,7 +32,10 @@ CHECKS: tuple[Check, ...] = (
     hosts.names_and_addresses,
     hosts.controller,
     hosts.login,
-    hosts.storage,
+    storage.hosts,
+    storage.sources,
+    storage.places,
+    scratch.disks,
     nodes.classes,
     nodes.resources,
     nodes.partitions,

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from settings.checks.draft import Draft
 from settings.hostlist import expand
 from settings.problems import Problem
-from settings.storage import Share
 
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
@@ -65,27 +64,3 @@ def login(draft: Draft) -> Iterator[Problem]:
             yield Problem(path, "hosts that are no compute nodes", name)
         elif name == draft.roles.controller:
             yield Problem(path, "other hosts than the controller", name)
-
-
-def storage(draft: Draft) -> Iterator[Problem]:
-    """Servers and clients of shares are hosts, and each share has a place of its own."""
-    shares: dict[str, Share] = draft.part("storage", dict) or {}
-    hosts, path = draft.hosts, draft.path("storage")
-    if hosts is None:
-        return
-    taken: dict[str, str] = {}
-    for name, share in shares.items():
-        for client in expand(share.clients) if share.clients != "ALL" else ():
-            if client not in hosts:
-                yield Problem(f"{path}.{name}.clients", "hosts of slurmstack:hosts", client)
-        if share.server in draft.compute:
-            yield Problem(f"{path}.{name}.server", "a host that runs no jobs", share.server)
-        if share.server in hosts and hosts[share.server].lost:
-            yield Problem(f"{path}.{name}.server", "a host that is not lost", share.server)
-        if share.mounted_at in taken:
-            yield Problem(
-                f"{path}.{name}.mount",
-                "each place once",
-                f"{share.mounted_at}, already of {taken[share.mounted_at]}",
-            )
-        taken.setdefault(share.mounted_at, name)

@@ -376,9 +376,8 @@ STANDS: dict[str, tuple[str, set[str]]] = {
 }  # fmt: skip
 
 
-def test_resources_keep_their_urns_and_what_they_stand_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another parent is another URN: Pulumi would take a deployed resource away and make it again.
-    What a node has of other components must neither delay nor stop a resource."""
+def stands(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> dict[str, tuple[str, set[str]]]:
+    """Resource → the end of its parent's URN, and the names of those that it stands on."""
     found: dict[str, tuple[str, set[str]]] = {}
     register = MockMonitor.RegisterResource
 
@@ -390,7 +389,27 @@ def test_resources_keep_their_urns_and_what_they_stand_on(monkeypatch: pytest.Mo
         return register(self, request)  # type: ignore[no-untyped-call]
 
     monkeypatch.setattr(MockMonitor, "RegisterResource", record)
-    deploy(**everything())
+    deploy(**settings)
+    return found
+
+
+def test_clients_that_the_site_names_come_after_its_repository(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lustre = {"type": "lustre", "source": "mgs:/fast", "mount": "/fast", "clients": "ctl,cn01",
+              "packages": ["lustre-client-utils"]}  # fmt: skip
+    found = stands(monkeypatch, **{**everything(), "storage": {"fast": lustre}})
+    assert {name: found[f"{name}-system"][1] for name in ("ctl", "cn01", "cn02")} == {
+        "ctl": {"ctl-node", "ctl-package-host"},
+        "cn01": {"cn01-node", "cn01-packages"},
+        "cn02": {"cn02-node"},
+    }
+
+
+def test_resources_keep_their_urns_and_what_they_stand_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another parent is another URN: Pulumi would take a deployed resource away and make it again.
+    What a node has of other components must neither delay nor stop a resource."""
+    found = stands(monkeypatch, **everything())
     second = {
         name.replace("cn01", "cn02"): (
             parent.replace("cn01", "cn02"),
@@ -399,11 +418,11 @@ def test_resources_keep_their_urns_and_what_they_stand_on(monkeypatch: pytest.Mo
         for name, (parent, needs) in STANDS.items()
         if name.startswith("cn01")
     }
-    stands = STANDS | second
+    wanted = STANDS | second
     # What is to be deleted first stands on every bundle there is.
-    bundles = set(stands) - {"munge-key", "slurmdbd-password", *MADE_ONES, *OTHERS}
-    stands["ctl-destroy-guard"] = ("DestroyGuard::ctl", bundles)
-    assert found == stands
+    bundles = set(wanted) - {"munge-key", "slurmdbd-password", *MADE_ONES, *OTHERS}
+    wanted["ctl-destroy-guard"] = ("DestroyGuard::ctl", bundles)
+    assert found == wanted
 
 
 @pytest.mark.parametrize("guards", [{}, {"allowJobLoss": True}], ids=["guarded", "allowed"])

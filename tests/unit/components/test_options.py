@@ -134,7 +134,10 @@ OPTIONS: list[tuple[str, Any, str]] = [
     ("rest.limits", {"requestsPerClient": 9}, "slurmrestd"),
     ("rest.limits", {"answer": 9}, "slurmrestd"),
     ("rest.limits", {"atOnce": 9}, "slurmrestd"),
-    ("storage.home", {"options": ["ro"]}, "system"),
+    ("storage.home", {"options": ["hard"]}, "system"),
+    # A measure writes.
+    ("storage.home", {"options": ["ro"]}, "acceptance, system"),
+    ("storage.home", {"packages": ["nfs-of-the-site"]}, "system"),
     ("storage.home", {"exportOptions": ["ro"]}, "storage"),
     ("storage.home", {"clients": "cn01"}, "storage"),
     ("storage.home", {"mount": "/m"}, "acceptance, health, system"),

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Part, Unit, Withdrawal
 from remote.commands import APPLIER, INSTALL, UNINSTALL
+from tests import silent_file_system
 from tests.unit.remote.conftest import SHELLS
 from tests.unit.remote.machine import Machine
 
@@ -458,3 +460,59 @@ def test_that_a_role_was_begun_is_noted_and_what_it_said_at_last(machine: Machin
     assert "guard no: refused (exit 1): not now" in note.read_text()
     machine.apply(demo())
     assert note.read_text() == "\n"
+
+
+@pytest.fixture
+def silent(machine: Machine) -> Iterator[Path]:
+    """A file system that never answers, at /share of the scratch root."""
+    folder = machine.path("/share")
+    folder.mkdir()
+    serves_nobody = subprocess.Popen(
+        [sys.executable, silent_file_system.__file__, str(folder)], stdout=subprocess.PIPE
+    )
+    try:
+        assert serves_nobody.stdout is not None
+        if serves_nobody.stdout.readline() != b"mounted\n":
+            pytest.skip("cannot mount a file system of FUSE here")
+        yield folder
+    finally:
+        serves_nobody.kill()
+        serves_nobody.communicate()
+        subprocess.run(["umount", "--lazy", str(folder)], stderr=subprocess.DEVNULL)
+
+
+@as_root
+def test_who_asks_a_mount_is_left_behind_where_nothing_ends_him(
+    machine: Machine, silent: Path
+) -> None:
+    """As timeout(1) is that waits for a process in the kernel's hands."""
+    left = f"""case $* in *'stat -f'*) echo $$ >{machine.folder}/left; exec sleep 60 ;; esac"""
+    machine.tool("timeout", f'{left}\nexec /usr/bin/timeout "$@"')
+    machine.environment["SLURMSTACK_MOUNT_TIME"] = "1"
+    began = time.monotonic()
+    assert "does not answer for 1 s" in machine.apply(demo(File("/share/x", "x\n"))).error
+    assert time.monotonic() - began < 20
+    os.kill(int((machine.folder / "left").read_text()), signal.SIGKILL)
+
+
+@as_root
+@pytest.mark.parametrize(
+    "part", [File("/share/x", "x\n"), Directory("/share/in"), Directory("/share")], ids=str
+)
+def test_a_mount_that_does_not_answer_ends_the_run_before_anything_changes(
+    machine: Machine, silent: Path, part: File | Directory
+) -> None:
+    machine.environment["SLURMSTACK_MOUNT_TIME"] = "1"
+    other = Bundle("cn01", "other", [File("/etc/other", "x\n")]).render()
+    bundle = Bundle("cn01", "demo", [File("/etc/own", "x\n"), part]).render()
+    words = f"mount {silent}: does not answer for 1 s; bring its server back"
+    began = time.monotonic()
+    for run in (machine.apply, machine.remove):
+        machine.path("/var/lib/slurmstack/demo").mkdir(parents=True, exist_ok=True)
+        assert run(bundle).error.startswith(f"slurmstack: cn01: {words}")
+    assert not machine.path("/etc/own").exists()
+    compared = machine.compare(bundle, other)
+    assert compared.failed["demo"].startswith(words)
+    # Who has nothing there is not held up by it.
+    assert machine.apply(other).answer.changed
+    assert time.monotonic() - began < 12

@@ -20,7 +20,8 @@ from components.health.nhc import nhc_conf
 from components.health.node_health import config, health_bundle
 from components.health.with_jobs import with_jobs
 from components.host.host_baseline import system_bundle
-from components.host.storage import storage_bundle, unit_name
+from components.host.mounts import unit_name
+from components.host.storage import storage_bundle
 from remote.bundle import File, Guard
 from settings import Settings, parse
 from settings.hostlist import expand
@@ -450,6 +451,9 @@ def test_health_is_checked_of_what_the_node_mounts() -> None:
     rule = "* || check_fs_mount_rw -f /home"
     assert rule in nhc_conf("cn01", found, HARDWARE)
     assert rule not in nhc_conf("cn02", found, HARDWARE)
+    shares = {"bound": {"type": "bind", "source": "/a", "mount": "/b", "options": ["ro"]}}
+    bound = settings(storage=shares, healthCheck={})
+    assert "* || check_fs_mount_ro -f /b" in nhc_conf("cn01", bound, HARDWARE)
 
 
 def test_growth_changes_no_other_nodes_bundle() -> None:

@@ -50,6 +50,22 @@ def test_the_programs_figures_are_read() -> None:
     assert pairs.perftest("Couldn't connect") is None
 
 
+def test_a_folder_that_does_not_answer_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for stat(1), as of a share whose server is gone."""
+    (tmp_path / "stat").write_text("#!/bin/sh\nexec sleep 60\n")
+    (tmp_path / "stat").chmod(0o755)
+    monkeypatch.setattr(alone, "_PATIENCE", 0.2)
+    config = {**CONFIG, "storage": [str(tmp_path)]}
+    found = {it.test: it for it in alone.measures(config)}
+    assert found[f"storage {tmp_path}, read"].verdict == "proven"
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = {it.test: it for it in alone.measures(config)}
+    assert found[f"storage {tmp_path}"].verdict == "failed"
+    assert "does not answer" in found[f"storage {tmp_path}"].words
+
+
 def test_a_program_has_its_input_and_what_it_writes_is_read() -> None:
     config = {**CONFIG, "hpl": "grep -q ^2000 HPL.dat && cp hpccinf.txt x && "
               "echo HPL_Tflops=0.5 >hpccoutf.txt", "hplSize": 2000}  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -126,6 +127,25 @@ def test_a_probe_that_never_answers_is_left_alone(
     # What it said at last counts, while the next one is not done.
     assert look() == fault("told late")
     (tmp_path / "go").touch()
+
+
+def test_who_is_left_behind_holds_no_lock_of_the_run(tmp_path: Path) -> None:
+    """Else the next run would wait for the mount that this one has given up."""
+
+    def hangs() -> Result:
+        while not (tmp_path / "go").exists():
+            time.sleep(0.01)
+        return GOOD
+
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert probes.answers({"a": (hangs, "")}, tmp_path, 0.1)["a"].verdict == "unknown"
+    try:
+        with (tmp_path / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        (tmp_path / "go").touch()
+        os.waitpid(json.loads((tmp_path / "a.pid").read_text())[0], 0)
 
 
 def seen(*flags: str, reason: str = "", by: str = "root") -> State:
