@@ -171,13 +171,13 @@ def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) 
     """
     arguments = get_args(annotation)
     if get_origin(annotation) is dict and isinstance(value, Mapping):
-        checked = {
-            _validated(arguments[0], str(key), where, problems): _validated(
-                arguments[1], item, where, problems
-            )
-            for key, item in value.items()
-            for where in [f"{path}.{key}"]
-        }
+        checked = {}
+        for key, item in value.items():
+            where, below = f"{path}.{key}", list[Problem]()
+            name = _validated(arguments[0], str(key), where, problems)
+            checked[name] = _validated(arguments[1], item, where, below)
+            # A name that is none has been reported; what is wrong below it is told, too.
+            problems += [it for it in below if name is not None or it.path != where]
         return {key: it for key, it in checked.items() if key is not None and it is not None}
     if get_origin(annotation) is tuple and isinstance(value, list):
         return tuple(

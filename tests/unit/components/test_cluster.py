@@ -189,6 +189,7 @@ def everything() -> dict[str, Any]:
         "monitoring": {"grafana": {}}, "kubernetesBridge": {"registries": [{"name": "hub:5000"}]},
         "healthCheck": {"by": "slurmstack"}, "acceptance": {"gate": ["new"]}, "driftCheck": {},
         "diagnosis": {}, "modules": {}, "software": {"mpi/5": {"description": "Open MPI"}},
+        "directory": {"local": {"users": {"anna": {"uid": 6001}}}, "jobAccess": {}},
     }  # fmt: skip
 
 
@@ -305,7 +306,7 @@ STANDS: dict[str, tuple[str, set[str]]] = {
             "ctl-slurmdbd", "cn01-health", "cn02-health", "cn01-programs", "cn02-programs",
         },
     ),
-    "ctl-accounting": ("Accounting::ctl", {"ctl-slurmctld"}),
+    "ctl-accounting": ("Accounting::ctl", {"ctl-slurmctld", "ctl-people"}),
     "ctl-rest-tls": ("SlurmRestd::slurmrestd", {"ctl-slurmctld"}),
     "ctl-slurmrestd": ("SlurmRestd::slurmrestd", {"ctl-rest-tls"}),
     "ctl-nodes-fit": ("NodesFit::ctl", {"ctl-slurmctld", "cn01-slurmd", "cn02-slurmd"}),
@@ -328,7 +329,10 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     ),
     "cn01-slurmd": (
         "ComputeNode::cn01",
-        {"cn01-munge-key", "cn01-packages", "ctl-slurmctld", "cn01-health", "cn01-acceptance"},
+        {
+            "cn01-munge-key", "cn01-packages", "ctl-slurmctld", "cn01-health", "cn01-acceptance",
+            "cn01-people",
+        },
     ),
     "cn01-apptainer": ("Apptainer::apptainer", {"cn01-packages", "cn01-system"}),
     "cn01-health": ("NodeHealth::cn01", {"cn01-system"}),
@@ -342,6 +346,13 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     "cn01-diagnosis": ("JobDiagnosis::cn01", {"cn01-system"}),
     "ctl-job-files": ("JobFiles::ctl", {"ctl-system", "ctl-slurmctld"}),
     "in-job-files": ("JobFiles::in", {"in-system", "in-storage", "in-login"}),
+    # The controller is first: it knows whether one who leaves has jobs.
+    "ctl-people": ("LocalPeople::ctl", {"ctl-system"}),
+    "in-people": ("LocalPeople::in", {"in-system", "ctl-people"}),
+    "cn01-people": ("LocalPeople::cn01", {"cn01-system", "ctl-people"}),
+    "cn01-job-access": ("JobAccess::cn01", {"cn01-slurmd", "cn01-people"}),
+    "in-software": ("Software::in", {"in-system", "in-packages"}),
+    "cn01-software": ("Software::cn01", {"cn01-system", "cn01-packages"}),
     "ctl-monitoring-tls": ("MonitoringTls::ctl", {"ctl-system"}),
     "ctl-node-exporter": ("NodeExporter::ctl", {"ctl-system", "ctl-monitoring-tls"}),
     "in-node-exporter": ("NodeExporter::in", {"in-system", "ctl-monitoring-tls"}),

@@ -156,7 +156,8 @@ def test_what_is_no_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["mungeKey", "restTlsKey", "accountingPassword", "monitoringPassword"]
+    "key",
+    ["mungeKey", "restTlsKey", "accountingPassword", "monitoringPassword", "directoryBindPassword"],
 )
 def test_a_setting_in_cleartext(key: str) -> None:
     (found,) = rules.settings_encrypted({f"slurmstack:{key}": "k" * 64})
