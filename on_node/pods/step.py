@@ -25,7 +25,7 @@ from on_node.pods.api import Api, Away, Refused
 from on_node.pods.places import SOCKET
 from on_node.pods.results import Results, tidy
 from on_node.pods.site import Site, site
-from on_node.pods.usage import Used
+from on_node.pods.usage import Used, UsedGpus
 
 #: As of docker and podman: the pod, not what runs in it, could not be run.
 NOT_RUN = 125
@@ -78,6 +78,8 @@ class Step:
     #: By pods' numbers; and why it is not told of one.
     used: dict[int, Used] = field(default_factory=dict)
     unmeasured: str = ""
+    #: Of this node alone: where the batch step is.
+    gpus: UsedGpus = field(default_factory=UsedGpus)
     _over: threading.Event = field(default_factory=threading.Event)
     _token: str = ""
     _since: float = float("-inf")
@@ -261,7 +263,10 @@ class Step:
 
     def _measure(self) -> None:
         """What the pods use, as long as they run."""
+        numbers = os.environ.get("SLURM_JOB_GPUS", "")
         while not self._over.wait(_MEASURE):
+            if numbers:
+                self.gpus.take(numbers, usage.ask_gpus())
             for index, name in enumerate(self.pods):
                 try:
                     told = self.api.get(usage.path(self.namespace, name))
@@ -273,7 +278,10 @@ class Step:
 
     def _used(self) -> str:
         told = [f"{self.nodes[index]}: {it}" for index, it in sorted(self.used.items())]
-        return "; ".join(told) or f"not measured: {self.unmeasured or 'it was too short'}"
+        told = told or [f"not measured: {self.unmeasured or 'it was too short'}"]
+        if self.gpus.samples:
+            told.append(f"{self.nodes[0] if self.nodes else 'here'}: {self.gpus}")
+        return "; ".join(told)
 
     def _end(self) -> None:
         """Once the job has to end: the pods, with their time to do so."""

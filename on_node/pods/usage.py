@@ -1,12 +1,14 @@
-"""What a job's pods use, as Kubernetes measures it (``metrics.k8s.io``, of metrics-server).
+"""What a job's pods use, as Kubernetes measures it (``metrics.k8s.io``, of metrics-server), and
+what its GPUs do, as their driver says.
 
-It says what a pod uses now, some seconds' worth, and keeps nothing: who wants to know of a whole
-job asks again and again, and counts each answer once.
+Both say what is used now, some seconds' worth, and keep nothing: who wants to know of a whole job
+asks again and again, and counts each answer once.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +59,51 @@ class Used:
             f"{self.cpu_sum / max(self.samples, 1):.2f} CPUs on average and {self.cpu_most:.2f} at "
             f"most, {self.memory_most / 2**20:.0f} MiB at most ({self.samples} looks)"
         )
+
+
+@dataclass
+class UsedGpus:
+    """By the GPUs of a job on one node, until now."""
+
+    samples: int = 0
+    #: Percent of the time in which a kernel ran (utilization.gpu of nvidia-smi(1)): of all samples.
+    busy_sum: float = 0
+    #: MiB, of one GPU.
+    memory_most: float = 0
+
+    def take(self, numbers: str, told: str) -> None:
+        """Lines of :func:`ask_gpus`. Where jobs are confined to their devices the driver tells of
+        these alone; elsewhere it tells of all, and those with the job's numbers (``0,3``, as
+        SLURM_JOB_GPUS has them) count. Of an instance of MIG it says nothing."""
+        lines = told.splitlines()
+        own = [int(it) for it in numbers.split(",") if it.isdecimal()]
+        if len(lines) > len(own):
+            lines = [lines[it] for it in own if it < len(lines)]
+        for line in lines:
+            if match := re.fullmatch(r" *([0-9]+), *([0-9]+) *", line):
+                self.samples += 1
+                self.busy_sum += float(match[1])
+                self.memory_most = max(self.memory_most, float(match[2]))
+
+    def __str__(self) -> str:
+        return (
+            f"GPUs {self.busy_sum / max(self.samples, 1):.0f} % busy on average, "
+            f"{self.memory_most:.0f} MiB of one at most"
+        )
+
+
+def ask_gpus() -> str:
+    """What nvidia-smi says of the GPUs that it sees here, a line each; nothing without it."""
+    words = [
+        "nvidia-smi",
+        "--query-gpu=utilization.gpu,memory.used",
+        "--format=csv,noheader,nounits",
+    ]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
 
 
 def quantity(text: str) -> float:

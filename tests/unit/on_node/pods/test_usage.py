@@ -11,7 +11,7 @@ from on_node import slurm_state
 from on_node.pods import account, users
 from on_node.pods.api import Away, Refused
 from on_node.pods.step import Step
-from on_node.pods.usage import Used, quantity
+from on_node.pods.usage import Used, UsedGpus, ask_gpus, quantity
 from tests.unit.on_node.pods.test_manifests import SITE
 
 
@@ -31,6 +31,47 @@ def test_each_look_counts_once() -> None:
         used.take(metrics(at, cpu, memory))
     used.take(metrics("3", "7", "7Gi", box="other"))
     assert str(used) == "1.00 CPUs on average and 1.50 at most, 10 MiB at most (2 looks)"
+
+
+#: nvidia-smi of driver 580.159.04 on an H100 whose memory was filled by a program, and afterwards.
+BUSY, IDLE = "100, 8719\n", "0, 8719\n"
+
+
+def test_what_gpus_do_is_told_by_their_driver() -> None:
+    used = UsedGpus()
+    for told in (BUSY, BUSY, BUSY, IDLE):
+        used.take("0", told)
+    # Nothing is said of an instance of MIG, nor by a driver that is not there.
+    for told in ("[N/A], [N/A]\n", "", "No devices were found\n"):
+        used.take("0", told)
+    assert str(used) == "GPUs 75 % busy on average, 8719 MiB of one at most"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "told", "busy"),
+    [
+        # Confined to its devices, a job sees these alone, numbered anew.
+        ("4,7", "30, 1\n50, 1\n", 40),
+        ("1,3", "0, 1\n30, 1\n0, 1\n50, 1\n", 40),
+        ("0,9", "30, 1\n50, 1\n70, 1\n", 30),
+    ],
+)
+def test_the_gpus_of_others_do_not_count(numbers: str, told: str, busy: int) -> None:
+    used = UsedGpus()
+    used.take(numbers, told)
+    assert used.busy_sum / used.samples == busy
+
+
+def test_nvidia_smi_is_asked_in_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert ask_gpus() == ""
+    program = tmp_path / "nvidia-smi"
+    words = "--query-gpu=utilization.gpu,memory.used --format=csv,noheader,nounits"
+    program.write_text(f'#!/bin/sh\ntest "$*" = "{words}" || exit 9\necho "100, 8719"\n')
+    program.chmod(0o755)
+    assert ask_gpus() == BUSY
+    program.write_text("#!/bin/sh\necho 'No devices were found'\nexit 6\n")
+    assert ask_gpus() == ""
 
 
 @pytest.mark.parametrize(
