@@ -178,7 +178,7 @@ def test_what_is_no_job_of_a_person_s(jobs: RunningLab) -> None:
 
 
 def test_each_becomes_one_job_though_the_watcher_is_killed_all_the_time(jobs: RunningLab) -> None:
-    names = [f"once{number}" for number in range(40)]
+    names = [f"once{number}" for number in range(60)]
     files = "\n".join(
         f"cat >{FOLDER}/submit/{name}.sh <<'END'\n{GOOD.format(name=name)}END\n"
         f"chown alice {FOLDER}/submit/{name}.sh; chmod 600 {FOLDER}/submit/{name}.sh"
@@ -189,16 +189,15 @@ def test_each_becomes_one_job_though_the_watcher_is_killed_all_the_time(jobs: Ru
     jobs.ssh(
         "ctl",
         "systemctl set-property --runtime slurmstack-job-folder.service CPUWeight=100; "
-        "for i in $(seq 25); do systemctl kill -s KILL slurmstack-job-folder; "
+        "for i in $(seq 50); do systemctl kill -s KILL slurmstack-job-folder; "
         "systemctl reset-failed slurmstack-job-folder; systemctl start slurmstack-job-folder; "
         "sleep 0.$((i * 37 % 10))$((i % 7 + 2)); done",
     )
     await_that(
         lambda: (
             jobs.ssh("ctl", f"ls {FOLDER}/processed | grep -c 'once.*sh$'", check=False).stdout
-            == "40\n"
-        ),
-        180,
+            == "60\n"
+        )
     )
     listed = jobs.ssh("ctl", "squeue -h -t all -u alice -o %j").stdout.split()
     assert sorted(name for name in listed if name.startswith("once")) == sorted(names)
