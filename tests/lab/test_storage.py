@@ -14,6 +14,8 @@ import pytest
 from tests import silent_file_system
 from tests.lab.conftest import RunningLab, await_that
 
+pytestmark = pytest.mark.lab
+
 CHECK = "/usr/local/lib/slurmstack/health-check"
 SHARES: dict[str, dict[str, Any]] = {
     "bound": {"type": "bind", "source": "/srv/data", "mount": "/srv/bound", "options": ["ro"]},
