@@ -136,6 +136,21 @@ SLURM: tuple[Rule, ...] = (
         0.9,
         "operator",
         ("disk-full", "munge"),
+        unless=(r"task_?prolog",),
+    ),
+    Rule(
+        "task-prolog",
+        "The TaskProlog failed, so that a task did not begin",
+        "Run it by hand on the node as the job's user; where the step was ended just then, see "
+        "what ended it.",
+        "slurm.conf(5), TaskProlog",
+        {
+            "output": (r"TaskProlog failed", r"task_prolog did not exit normally"),
+            "slurmd": (r"TaskProlog failed", r"task_prolog did not exit normally"),
+        },
+        "symptom",
+        0.6,
+        "operator",
     ),
     Rule(
         "epilog",

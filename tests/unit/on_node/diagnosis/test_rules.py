@@ -78,6 +78,28 @@ def test_cudas_words_for_a_bad_address_alone_are_known() -> None:
     assert found.rule.id == "illegal-memory"
 
 
+def test_a_task_that_was_about_to_begin_does_not_tell_why_the_step_was_ended() -> None:
+    """A rank was killed while another one was still in its TaskProlog, which was ended with it."""
+    found = judge(
+        case(
+            "",
+            """[output cn01]
+srun: error: cn02: task 1: Killed
+srun: Terminating StepId=31.0
+slurmstepd-cn01: error: *** STEP 31.0 ON cn01 CANCELLED AT 2026-11-26T14:38:12 ***
+slurmstepd-cn01: error: slurm task_prolog did not exit normally. reason:
+slurmstepd-cn01: error: TaskProlog failed status=1
+srun: error: cn01: task 0: Exited with exit code 1
+[slurmd cn01]
+[2026-11-26T14:38:12.253] [31.0] error: TaskProlog failed status=1
+""",
+        ).lines
+    )
+    assert found.cause is not None
+    assert found.cause.rule.id == "killed"
+    assert "prolog" not in {it.rule.id for it in found.findings}
+
+
 def test_what_pyxis_says_is_why_the_launch_failed() -> None:
     """As Slurm 24.11 told of a step whose plugin failed (tests/lab/test_containers.py)."""
     found = judge(
