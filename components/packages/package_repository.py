@@ -132,6 +132,8 @@ def package_files(settings: Settings) -> list[PackageFile]:
         files += [monitoring.grafana.package] if monitoring.grafana.package else []
     if settings.acceptance is not None:
         files += settings.acceptance.package_files
+    for software in settings.software.values():
+        files += software.package_files
     return list(dict.fromkeys(files))
 
 

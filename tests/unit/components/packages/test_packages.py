@@ -8,9 +8,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
+from pydantic import BaseModel
 
 from components.accounting.slurmdbd import database_bundle
 from components.compute.compute_node import compute_bundle
@@ -26,15 +27,18 @@ from components.packages.package_repository import (
     SOURCES,
     host_bundle,
     node_bundle,
+    package_files,
 )
 from components.packages.slurm_packages import BASE
 from remote.bundle import Bundle, Command, File, Guard, Package, Unit
 from settings import Settings, parse
 from settings.apptainer_conf import POLICY
+from settings.artifact import PackageFile
 from settings.model import Hardware
 from templates.rendering import render
 from tests.unit.components.test_cluster import PACKAGES_KEY, bare, deploy, plain
 from tests.unit.settings.test_containers import APPTAINER, CONTAINERS, ENROOT, SHA, SOURCE
+from tests.unit.settings.test_every_setting import parts
 
 SHELLCHECK = Path(sys.executable).parent / "shellcheck"
 REPOSITORY = {"sources": "Types: deb\nURIs: http://m.example\nSuites: ./", "key": PACKAGES_KEY}
@@ -47,6 +51,41 @@ def compute(node: str, found: Settings) -> Bundle:
 
 def settings(**changes: Any) -> Settings:
     return parse({**bare(), **changes})
+
+
+def named(annotation: Any, path: str = "") -> set[str]:
+    """Where settings name package files, by the model: those that are not served are on no node."""
+    found = set()
+    for part in parts(annotation):
+        if part is PackageFile:
+            found.add(path)
+        elif isinstance(part, type) and issubclass(part, BaseModel):
+            for name, info in part.model_fields.items():
+                found |= named(info.annotation, f"{path}.{name}")
+        for argument in get_args(part):
+            found |= named(argument, path)
+    return found
+
+
+def test_every_package_file_of_the_settings_is_served() -> None:
+    def deb(name: str) -> dict[str, str]:
+        return {"url": f"https://site.example/{name}_3.5.0_amd64.deb", "sha256": SHA}
+
+    found = settings(
+        enrootPyxis={**CONTAINERS, "enroot": {"packages": [deb("enroot")]}},
+        apptainer={"packages": [deb("apptainer")]},
+        monitoring={"grafana": {"package": deb("grafana")}},
+        acceptance={"packageFiles": [deb("hpl")]},
+        modules={},
+        software={"a/1": {"description": "A", "packageFiles": [deb("htop"), deb("tmux")]}},
+    )
+    assert named(Settings) == {
+        ".enroot_pyxis.enroot.packages", ".apptainer.packages", ".monitoring.grafana.package",
+        ".acceptance.package_files", ".software.package_files",
+    }  # fmt: skip
+    assert {it.package for it in package_files(found)} == {
+        "enroot", "apptainer", "grafana", "hpl", "htop", "tmux",
+    }  # fmt: skip
 
 
 def packages(bundle: Bundle) -> dict[str, str | None]:
