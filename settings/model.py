@@ -353,6 +353,11 @@ class Settings(Model):
         return tuple(name for name in names if not self.hosts[name].lost)
 
     @cached_property
+    def compute_nodes(self) -> tuple[str, ...]:
+        """Compute nodes, lost ones included, in the order of the settings."""
+        return tuple(name for node_class in self.nodes for name in node_class.names)
+
+    @cached_property
     def compute(self) -> dict[str, NodeClass]:
         """Compute node → its class, lost ones left out, in the order of the settings."""
         return {

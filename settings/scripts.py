@@ -77,9 +77,9 @@ def _readable(value: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"a text file that can be read ({error})") from None
     if not text.strip():
-        raise ValueError("a script that is not empty")
+        raise ValueError("a file that is not empty")
     if "\r" in text:
-        raise ValueError("a script whose lines end in \\n alone, as Linux reads them (dos2unix)")
+        raise ValueError("a file whose lines end in \\n alone, as Linux reads them (dos2unix)")
     return value
 
 

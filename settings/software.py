@@ -13,7 +13,7 @@ from settings.acceptance import Package
 from settings.artifact import PackageFile
 from settings.base import Model, Path, matching
 from settings.modules import Module
-from settings.scripts import PROJECT, script_text
+from settings.scripts import ScriptFile, script_text
 
 #: Where environments are on nodes.
 FOLDER = "/opt/slurmstack/software"
@@ -35,10 +35,7 @@ def _mistakes(text: str) -> Iterator[str]:
 
 
 def _lock(value: str) -> str:
-    try:
-        text = script_text(value)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"a text file, from {PROJECT} on, that can be read ({error})") from None
+    text = script_text(value)
     if wrong := [*_mistakes(text)]:
         shown = "; ".join(wrong[:5]) + ("; …" if len(wrong) > 5 else "")
         raise ValueError(f"lines such as numpy==2.3.1 --hash=sha256:…, as {_HOW} write them, and "
@@ -52,7 +49,7 @@ class PythonEnvironment(Model):
     """A virtual environment of a node's Python, of what a lock file pins and nothing else."""
 
     #: A local file, from the project folder on.
-    lock: Annotated[str, AfterValidator(_lock)]
+    lock: Annotated[ScriptFile, AfterValidator(_lock)]
     #: Where nodes find the packages: an index (PEP 503), or a folder with wheels.
     index: Annotated[
         str,

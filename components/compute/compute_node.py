@@ -51,7 +51,7 @@ class ComputeNode(HostRole):
         settings, hardware = assembly.settings, assembly.hardware
         for controller in assembly.bundles(assembly.controller, slurm_controller.ROLE):
             assembly.turns.together(ROLE, controller)
-        for name in (name for node_class in settings.nodes for name in node_class.names):
+        for name in settings.compute_nodes:
             cls(
                 name,
                 assembly,

@@ -24,7 +24,7 @@ class NodeAccepted(HostRole):
         settings = assembly.settings
         if "new" not in node_acceptance.gates(settings):
             return
-        for name in (name for node_class in settings.nodes for name in node_class.names):
+        for name in settings.compute_nodes:
             needs = assembly.on(name, compute_node.ROLE)
             cls(name, assembly, accepted_bundle(name, settings), needs)
 

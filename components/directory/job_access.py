@@ -37,7 +37,7 @@ class JobAccess(HostRole):
         settings = assembly.settings
         if settings.directory is None or settings.directory.job_access is None:
             return
-        for name in (name for node_class in settings.nodes for name in node_class.names):
+        for name in settings.compute_nodes:
             needs = assembly.on(name, compute_node.ROLE, local_people.ROLE)
             made = cls(name, assembly, job_access_bundle(name, settings), needs)
             made.deployed.answer.apply(_warn_of_pam_systemd)

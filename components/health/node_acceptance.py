@@ -33,7 +33,7 @@ class NodeAcceptance(HostRole):
         settings = assembly.settings
         if settings.acceptance is None:
             return
-        for name in (name for node_class in settings.nodes for name in node_class.names):
+        for name in settings.compute_nodes:
             needs = assembly.on(name, host_baseline.ROLE, *package_repository.ROLES)
             cls(name, assembly, acceptance_bundle(name, settings), needs)
 

@@ -40,7 +40,7 @@ class NodeHealth(HostRole):
         settings = assembly.settings
         if own(settings) is None:
             return
-        for name in (name for node_class in settings.nodes for name in node_class.names):
+        for name in settings.compute_nodes:
             bundle = health_bundle(name, settings, assembly.hardware)
             cls(name, assembly, bundle, assembly.on(name, host_baseline.ROLE))
 

@@ -53,12 +53,8 @@ class JobPods(pulumi.ComponentResource):
         bridge = assembly.settings.kubernetes_bridge
         if bridge is None or bridge.pods is None:
             return
-        for name in (assembly.controller, *_compute(assembly.settings)):
+        for name in (assembly.controller, *assembly.settings.compute_nodes):
             cls(name, assembly)
-
-
-def _compute(settings: Settings) -> list[str]:
-    return [name for it in settings.nodes for name in it.names]
 
 
 def credential_bundle(node: str, token: str) -> Bundle:
@@ -96,7 +92,7 @@ def pods_bundle(node: str, settings: Settings) -> Bundle:
         File(str(CONFIGURATION), f"{json.dumps(told, indent=2, sort_keys=True)}\n"),
         File(_CA, pods.ca),
     ]
-    if node in _compute(settings):
+    if node in settings.compute_nodes:
         parts += _agent()
     if node == settings.roles.controller:
         parts += _reconciler()

@@ -7,6 +7,8 @@ one keeps it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from components.assembly import Assembly
@@ -47,9 +49,13 @@ def software_bundle(node: str, settings: Settings) -> Bundle:
     """What a compute or login node gets."""
     assert settings.modules is not None  # checked with the settings
     software = settings.software
-    made = {name: it.environment for name, it in software.items() if it.environment is not None}
+    made = [
+        Made(name, it.environment)
+        for name, it in sorted(software.items())
+        if it.environment is not None
+    ]
     packages = {name for it in software.values() for name in it.packages}
-    if any(it.python == "/usr/bin/python3" for it in made.values()):
+    if any(it.python == "/usr/bin/python3" for it in made):
         packages.add("python3-venv")
     files = {file.package: file for it in software.values() for file in it.package_files}
     return Bundle(
@@ -58,7 +64,7 @@ def software_bundle(node: str, settings: Settings) -> Bundle:
         [
             *map(Package, sorted(packages - {*files})),
             *(Package(file.package, file.version) for file in files.values()),
-            *module_files(settings.modules.path, software, {name: _link(name) for name in made}),
+            *module_files(settings.modules.path, software, {it.name: it.link for it in made}),
             *_environments(made),
             Check(
                 "users-have-it",
@@ -76,56 +82,69 @@ def _programs(software: dict[str, Entry]) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _environments(made: dict[str, PythonEnvironment]) -> list[Part]:
-    locks = {name: f"{LOCKS}/{name.replace('/', '-')}.lock" for name in made}
-    links = sorted({_link(name) for name in made})
-    folders = {name: f"{_link(name)}-{it.digest}" for name, it in made.items()}
-    wanted = {"root": FOLDER, "wanted": sorted(folders.values()), "links": links}
-    environments = [
-        {
-            "name": name,
-            "folder": folders[name],
-            "link": _link(name),
-            "lock": locks[name],
-            "python": it.python,
-            "source": f"--index-url {it.index}" if "://" in it.index
-            else f"--no-index --find-links {it.index}",
-        }
-        for name, it in sorted(made.items())
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Made:
+    """An environment and its places on a node."""
+
+    #: Of the module that brings it, NAME/VERSION.
+    name: str
+    environment: PythonEnvironment
+
+    @property
+    def link(self) -> str:
+        """What stands for it; its folder is another one with each content."""
+        return f"{FOLDER}/{self.name}"
+
+    @property
+    def folder(self) -> str:
+        return f"{self.link}-{self.environment.digest}"
+
+    @property
+    def lock(self) -> str:
+        return f"{LOCKS}/{self.name.replace('/', '-')}.lock"
+
+    @property
+    def python(self) -> str:
+        return self.environment.python
+
+    @property
+    def source(self) -> str:
+        """Where pip finds packages."""
+        index = self.environment.index
+        return f"--index-url {index}" if "://" in index else f"--no-index --find-links {index}"
+
+
+def _environments(made: Sequence[Made]) -> list[Part]:
+    unused = {"root": FOLDER, "days": _DAYS, "links": [it.link for it in made],
+              "wanted": [it.folder for it in made]}  # fmt: skip
+    probe = "".join(
+        f"test -e {it.folder}/.slurmstack && test {it.link} -ef {it.folder} || exit 1\n"
+        for it in made
+    )
     return [
-        *_folders(made, locks),
+        *_folders(made),
         Command(
             "environments",
-            render("software/environments.sh", environments=environments, days=_DAYS, **wanted),
-            on=tuple(locks.values()),
+            render("software/environments.sh", environments=made, **unused),
+            on=tuple(it.lock for it in made),
             timeout=_SECONDS,
-            probe="".join(
-                f"test -e {folder}/.slurmstack && test {link} -ef {folder} || exit 1\n"
-                for folder, link in sorted((folders[name], _link(name)) for name in made)
-            )
-            or None,
+            probe=probe or None,
         ),
         Command(
             "unused",
-            render("software/unused.sh", days=0, root=FOLDER, wanted=[], links=[]),
+            render("software/unused.sh", root=FOLDER, days=0, links=[], wanted=[]),
             when="remove",
         ),
     ]
 
 
-def _folders(made: dict[str, PythonEnvironment], locks: dict[str, str]) -> list[Part]:
+def _folders(made: Sequence[Made]) -> list[Part]:
     if not made:
         return []
     return [
         Directory(str(PurePosixPath(LOCKS).parent)),
         Directory(LOCKS),
         Directory(FOLDER, parents=True),
-        *(Directory(f"{FOLDER}/{name}") for name in sorted({it.split("/")[0] for it in made})),
-        *(File(locks[name], it.text) for name, it in sorted(made.items())),
+        *map(Directory, sorted({str(PurePosixPath(it.link).parent) for it in made})),
+        *(File(it.lock, it.environment.text) for it in made),
     ]
-
-
-def _link(name: str) -> str:
-    """Where the environment of NAME/VERSION is found."""
-    return f"{FOLDER}/{name}"

@@ -79,7 +79,7 @@ def await_that(condition: Callable[[], bool], seconds: float = 240) -> None:
         time.sleep(0.2)
 
 
-def in_use_or_not(told: str) -> str:
+def lasting_states(told: str) -> str:
     """What sinfo tells, without what comes and goes by itself: that a node has missed a message
     (`*`), and that a waiting job is planned for it (`-`, or `planned` where it is idle)."""
     return re.sub(r"\bplanned\b", "idle", re.sub(r"(?<=[a-z])[*-]+(?=[| \n]|$)", "", told))
@@ -109,7 +109,7 @@ class RunningLab:
 
     def shown(self, node: str, what: str) -> str:
         """What sinfo tells of a node in the columns `what` (--format of sinfo(1))."""
-        return in_use_or_not(
+        return lasting_states(
             self.ssh("ctl", f"sinfo -h -N -n {node} -o '{what}' | head -n 1").stdout.strip()
         )
 

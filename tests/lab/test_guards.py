@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab.conftest import RunningLab, await_that, in_use_or_not
+from tests.lab.conftest import RunningLab, await_that, lasting_states
 
 pytestmark = pytest.mark.lab
 
@@ -49,7 +49,7 @@ def node(lab: RunningLab, name: str) -> str:
 
 def conf(lab: RunningLab) -> str:
     words = "sha256sum /etc/slurm/*.conf; sinfo -h -N -o '%N %P %T %E' | sort"
-    return in_use_or_not(lab.ssh("ctl", words).stdout)
+    return lasting_states(lab.ssh("ctl", words).stdout)
 
 
 def refused(lab: RunningLab, change: Change) -> str:

@@ -16,7 +16,7 @@ import pytest
 from on_node.acceptance.__main__ import KEPT
 from operations import node_power
 from operations.validations import standings
-from tests.lab.conftest import RunningLab, await_that, in_use_or_not
+from tests.lab.conftest import RunningLab, await_that, lasting_states
 from tests.lab.test_verbs import begun, kill, place
 
 pytestmark = pytest.mark.lab
@@ -47,7 +47,7 @@ def reservations(lab: RunningLab) -> str:
 def stands(lab: RunningLab) -> str:
     """Of reservations, jobs and nodes what a validation could leave."""
     words = "scontrol -o show reservation; squeue -h; sinfo -h -N -o '%n %T'"
-    return in_use_or_not(lab.ssh("ctl", words).stdout)
+    return lasting_states(lab.ssh("ctl", words).stdout)
 
 
 @pytest.fixture(scope="module")
