@@ -101,13 +101,13 @@ class Pods:
         )["items"]
         return items
 
-    def running(self, job: str) -> list[dict[str, Any]]:
-        """Its pods, once they run."""
+    def running(self, job: str, nodes: int = 1) -> list[dict[str, Any]]:
+        """Its pods, once they run: one for each of its nodes, which are made one by one."""
         found: list[dict[str, Any]] = []
 
         def run() -> bool:
             found[:] = self.pods(job)
-            return bool(found) and all(
+            return len(found) == nodes and all(
                 it.get("status", {}).get("phase") == "Running" for it in found
             )
 
@@ -882,7 +882,10 @@ def test_each_node_of_a_job_waits_for_its_pod(pods: Pods) -> None:
     stays += "while :; do date +%s.%N >>/srv/nas/$SLURM_JOB_ID.alive; sleep 0.1; done\n"
     head = HEAD.replace("--mem", "--exclusive --nodes=2 --mem")
     wide = pods.submit(stays, head=head)
-    assert len(pods.running(wide)) == 2
+    pods.running(wide, 2)
+    # A pod that is told to end before its shell has heard of the trap ends at once.
+    begun = f"test -s /srv/nas/{wide}.alive"
+    await_that(lambda: all(pods.lab.ssh(it, begun, check=False).returncode == 0 for it in NODES))
     next_one = "sbatch --parsable -o /srv/nas/%j.out --mem=10M -w {} --wrap 'date +%s.%N'"
     following = {
         node: pods.lab.ssh("ctl", "runuser -u alice -- sh -c 'cd /srv/nas; exec \"$@\"' sh "
