@@ -70,7 +70,10 @@ withhold_secrets() { # <text
 
 show_output() { tail -n 20 "$work/out" | withhold_secrets | sed 's/^/    /' >&2; }
 
-last_line() { grep -v '^[[:space:]]*$' "$work/out" | tail -n 1 | withhold_secrets; }
+# What ends in the sign that follows it in `fail` would show it twice.
+last_line() {
+    grep -v '^[[:space:]]*$' "$work/out" | tail -n 1 | sed 's/[;[:space:]]*$//' | withhold_secrets
+}
 
 bounded() { # seconds, command…; ends in time, cannot keep the lock, sees no bundle
     (umask 022; exec timeout -k 10 "$@" </dev/null 3>&- 9>&-)

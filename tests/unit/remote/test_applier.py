@@ -458,6 +458,9 @@ def test_that_a_role_was_begun_is_noted_and_what_it_said_at_last(machine: Machin
     note = machine.path("/run/slurmstack/run-demo")
     assert note.read_text() == failed.stderr.splitlines()[-1] + "\n"
     assert "guard no: refused (exit 1): not now" in note.read_text()
+    # Reasons in a row, each with a sign after it.
+    machine.apply(demo(more=(Guard("no", "printf 'not now; nor then; '; exit 1"),)))
+    assert "refused (exit 1): not now; nor then; nothing was changed; do what" in note.read_text()
     machine.apply(demo())
     assert note.read_text() == "\n"
 
