@@ -108,10 +108,16 @@ class RunningLab:
         return machine.ssh(self.lab, node, command, check=check, timeout=timeout)
 
     def shown(self, node: str, what: str) -> str:
-        """What sinfo tells of a node in the columns `what` (--format of sinfo(1))."""
-        return lasting_states(
-            self.ssh("ctl", f"sinfo -h -N -n {node} -o '{what}' | head -n 1").stdout.strip()
-        )
+        """What sinfo tells of a node in the columns `what` (--format of sinfo(1)), once the Epilog
+        of a job that has ended there is over: its end does not wait for it."""
+        told: list[str] = []
+
+        def lasts() -> bool:
+            told[:] = [self.ssh("ctl", f"sinfo -h -N -n {node} -o '{what}' | head -n 1").stdout]
+            return "completing" not in told[0]
+
+        await_that(lasts)
+        return lasting_states(told[0].strip())
 
     def send(
         self,
