@@ -7,7 +7,6 @@ import base64
 import contextlib
 import json
 import re
-import shlex
 import ssl
 import subprocess
 import urllib.error
@@ -29,21 +28,35 @@ from tests.lab.rest_client import cluster
 
 pytestmark = pytest.mark.lab
 
+OUTSIDE = Path(__file__).parent / "stand_in" / "outside.py"
 RULES = CHECKOUT / "tests/unit/components/monitoring/rules"
 GRAFANA = "/etc/grafana/slurmstack/secrets"
 #: Of the webhook, so that it is a secret that is seen nowhere.
 TOKEN = "aWebhooksOwnSecretWord"
-#: Writes each body that it is sent as a line.
-RECEIVER = """
-import http.server
-class Hook(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        with open("/run/hook.log", "ab") as log:
-            log.write(self.path.encode() + b" " + body.replace(b"\\n", b"") + b"\\n")
-        self.send_response(200)
-        self.end_headers()
-http.server.HTTPServer(("", 8099), Hook).serve_forever()
+#: Secrets of those that are told, by the names that the settings give them.
+SECRETS = {
+    "hook": f"http://{{address}}:8099/{TOKEN}",
+    "slack": "http://{address}:8099/slack/aSecretOfSlacks",
+    "pager": "aRoutingKeyOfPagerDuty",
+    "site": "aPasswordOfTheSites",
+}
+#: Where PagerDuty is, for this machine alone, with a certificate that it trusts.
+PAGER = """
+mkdir -p /run/outside /etc/ssl/certs; cd /run/outside
+trust=/etc/ssl/certs/ca-certificates.crt
+touch "$trust"
+openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=events.pagerduty.com \
+    -addext subjectAltName=DNS:events.pagerduty.com -keyout key -out crt 2>/dev/null
+cp -p /etc/hosts "$trust" .
+echo 127.0.0.1 events.pagerduty.com >>/etc/hosts
+cat crt >>"$trust"
+"""
+NO_PAGER = """
+systemctl stop outside
+cd /run/outside || exit
+cat hosts >/etc/hosts
+cat ca-certificates.crt >/etc/ssl/certs/ca-certificates.crt
+rm -rf /run/outside
 """
 
 
@@ -108,9 +121,9 @@ class Pages:
         with ThreadPoolExecutor(8) as pool:
             return dict(zip(known, pool.map(lambda it: bool(self.series(it)), known), strict=True))
 
-    def told(self) -> str:
-        """All that the receiver was sent."""
-        return self.lab.ssh("ctl", "cat /run/hook.log 2>/dev/null", check=False).stdout
+    def told(self, kind: str = "hook") -> str:
+        """All that one outside was sent (stand_in/outside.py)."""
+        return self.lab.ssh("ctl", f"cat /run/outside/{kind} 2>/dev/null", check=False).stdout
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +131,7 @@ def bare(lab: RunningLab) -> Iterator[str]:
     """The settings without monitoring, to which the lab returns."""
     before = lab.settings.read_text()
     yield before
-    lab.ssh("ctl", "systemctl stop hook; rm -f /run/hook.log", check=False)
+    lab.ssh("ctl", NO_PAGER, check=False)
     if lab.settings.read_text() != before:
         lab.settings.write_text(before)
         lab.up()
@@ -132,13 +145,17 @@ def pages(lab: RunningLab, bare: str, tmp_path_factory: pytest.TempPathFactory) 
     place = f"{artifacts.PLACE}/{grafana.name}"
     lab.ssh("ctl", f"mkdir -p {artifacts.PLACE}")
     lab.send("ctl", f"cat >{place}", grafana.read_bytes())
-    lab.ssh("ctl", f"systemd-run --quiet --unit=hook python3 -c {shlex.quote(RECEIVER)}")
-    subprocess.run(
-        ["pulumi", "config", "set", "--secret", "--path", "slurmstack:monitoringSecrets.hook",
-         "--stack", lab.name],
-        cwd=lab.lab.checkout, env=program_environment(lab.lab), text=True, check=True,
-        input=f"http://{lab.address('ctl')}:8099/{TOKEN}", capture_output=True, timeout=60,
-    )  # fmt: skip
+    lab.ssh("ctl", PAGER)
+    lab.send("ctl", "cat >/run/outside/program", OUTSIDE.read_bytes())
+    lab.ssh("ctl", "cd /run/outside && systemd-run --quiet --unit=outside python3 $PWD/program "
+                   "$PWD $PWD/crt $PWD/key")  # fmt: skip
+    for name, secret in SECRETS.items():
+        subprocess.run(
+            ["pulumi", "config", "set", "--secret", "--path",
+             f"slurmstack:monitoringSecrets.{name}", "--stack", lab.name],
+            cwd=lab.lab.checkout, env=program_environment(lab.lab), text=True, check=True,
+            input=secret.format(address=lab.address("ctl")), capture_output=True, timeout=60,
+        )  # fmt: skip
 
     def slurm(config: dict[str, Any]) -> None:
         # A node that is gone is DOWN soon; licences are there to be counted.
@@ -152,15 +169,26 @@ def pages(lab: RunningLab, bare: str, tmp_path_factory: pytest.TempPathFactory) 
             "interval": 5,
             "slurmInterval": 5,
             "groupWait": 10,
-            # amtool reads them all; nothing is routed to the second.
-            "mail": {"smarthost": "127.0.0.1:25", "sender": "slurm@example.org"},
+            "mail": {
+                "smarthost": "127.0.0.1:25",
+                "sender": "slurm@example.org",
+                "requireTls": False,
+            },
+            "remoteWrite": [
+                {
+                    "url": f"http://{lab.address('ctl')}:8099/write",
+                    "username": "lab",
+                    "passwordSecret": "site",
+                }
+            ],
             "receivers": {
-                "night": {"webhook": {"urlSecret": "hook"}},
-                "day": {
+                "night": {
+                    "webhook": {"urlSecret": "hook"},
                     "mail": ["ops@example.org"],
-                    "slack": {"channel": "#ops", "urlSecret": "hook"},
-                    "pagerDuty": {"routingKeySecret": "hook"},
+                    "slack": {"channel": "#ops", "urlSecret": "slack"},
+                    "pagerDuty": {"routingKeySecret": "pager"},
                 },
+                "day": {"mail": ["day@example.org"]},
             },
             "routes": [{"receiver": "night", "labels": {"severity": "critical"}}],
             "grafana": {
@@ -232,7 +260,8 @@ def test_logs_of_what_watches(lab: RunningLab, pages: Pages) -> None:
 def test_no_secret_is_seen(lab: RunningLab, pages: Pages) -> None:
     export = lab.pulumi("stack", "export").stdout
     grafana = lab.ssh("ctl", f"cat {GRAFANA}/admin; echo; cat {GRAFANA}/secret-key").stdout.split()
-    for secret in (TOKEN, pages.password, *grafana):
+    words = (TOKEN, "aSecretOfSlacks", SECRETS["pager"], SECRETS["site"])
+    for secret in (*words, pages.password, *grafana):
         assert secret not in export
         assert secret not in lab.settings.read_text()
         for node in ("ctl", "cn01"):
@@ -245,6 +274,9 @@ def test_no_secret_is_seen(lab: RunningLab, pages: Pages) -> None:
 
 
 def test_what_slurm_says_is_seen(lab: RunningLab, pages: Pages) -> None:
+    def labels(series: str, name: str) -> set[str]:
+        return {it["metric"][name] for it in pages.series(series)}
+
     lab.ssh("ctl", "scontrol update nodename=cn02 state=drain reason='the fan'")
     try:
         lab.ssh("ctl", "cd /tmp && sbatch --parsable --nodelist=cn01 --wrap 'exit 3'")
@@ -256,10 +288,10 @@ def test_what_slurm_says_is_seen(lab: RunningLab, pages: Pages) -> None:
         assert stand_ins["value"][1] == "4"
         assert pages.series('slurm_nodes{state="IDLE",cluster="lab"}')
         assert pages.series("slurm_job_wait_seconds_count")
-        hashes = {one["metric"]["sha256"] for one in pages.series("slurmstack_configuration_info")}
-        assert len(hashes) == 1
-        dates = pages.series("slurmstack_certificate_expires_timestamp_seconds")
-        assert {one["metric"]["instance"] for one in dates} == {"ctl", "login01", "cn01", "cn02"}
+        # Each host looks at its own files once in a while.
+        await_that(lambda: len(labels("slurmstack_configuration_info", "sha256")) == 1)
+        expires = "slurmstack_certificate_expires_timestamp_seconds"
+        await_that(lambda: labels(expires, "instance") == {"ctl", "login01", "cn01", "cn02"})
     finally:
         lab.ssh("ctl", "scontrol update nodename=cn02 state=resume")
 
@@ -320,9 +352,28 @@ def test_a_dead_slurmctld_is_one_message(lab: RunningLab, pages: Pages) -> None:
         told = pages.told()
         assert told.startswith(f"/{TOKEN} ")
         assert "SlurmrestdAway" not in told
+        # In every way that its receiver has.
+        await_that(lambda: all(pages.told(it) for it in ("mail", "slack", "pagerduty")))
+        mail = pages.told("mail")
+        assert mail.startswith("MAIL FROM:<slurm@example.org>")
+        assert "RCPT TO:<ops@example.org>" in mail
+        slack = json.loads(pages.told("slack").partition(" ")[2].splitlines()[0])
+        assert slack["channel"] == "#ops"
+        assert "systemctl start slurmctld" in slack["attachments"][0]["text"]
+        pager = json.loads(pages.told("pagerduty").partition(" ")[2].splitlines()[0])
+        assert (pager["routing_key"], pager["event_action"]) == (SECRETS["pager"], "trigger")
     finally:
         lab.ssh("ctl", "systemctl start slurmctld slurmrestd")
     await_that(lambda: not {"SlurmctldAway", "SlurmrestdAway"} & set(pages.alerts()))
+    # Told as over, too, by the same ways.
+    await_that(lambda: '"event_action":"resolve"' in pages.told("pagerduty"))
+
+
+def test_a_prometheus_of_the_site_is_written_to(pages: Pages) -> None:
+    await_that(lambda: len(pages.told("written").splitlines()) > 2)
+    _, kind, word, size = pages.told("written").splitlines()[0].split()
+    assert (kind, base64.b64decode(word).decode()) == ("Basic", f"lab:{SECRETS['site']}")
+    assert int(size) > 100
 
 
 @pytest.fixture(scope="class")
