@@ -447,6 +447,68 @@ def test_a_host_that_joins_is_watched_and_one_that_goes_leaves(
     lab.kill("mon")
 
 
+#: A CA, and a certificate that it has signed for a client.
+CLIENT = """
+mkdir -p /run/site && cd /run/site
+openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=site -keyout ca.key -out ca.crt
+openssl req -newkey rsa:2048 -nodes -subj /CN=prometheus -keyout client.key -out client.csr
+echo extendedKeyUsage=clientAuth >ext
+openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key -days 1 -extfile ext -out client.crt
+"""
+FOLDER = "/etc/prometheus"
+
+
+@pytest.fixture
+def mon(lab: RunningLab, pages: Pages) -> Iterator[str]:
+    """A machine that is none of the cluster's."""
+    before = lab.settings.read_text()
+    lab.boot("mon")
+    yield "mon"
+    lab.settings.write_text(before)
+    lab.up()
+    lab.kill("mon")
+
+
+def test_a_prometheus_of_the_sites_own_watches_all_hosts(lab: RunningLab, mon: str) -> None:
+    lab.ssh(mon, CLIENT)
+    # As the page has it.
+    page = (CHECKOUT / "docs" / "monitoring.md").read_text()
+    (configuration,) = re.findall(r"```yaml\n(rule_files:.*?)```", page, re.DOTALL)
+    lab.set(
+        monitoring={
+            "mode": "exportersOnly",
+            "interval": 5,
+            "slurmInterval": 5,
+            "clientCa": lab.ssh(mon, "cat /run/site/ca.crt").stdout,
+        }
+    )
+    lab.up()
+    assert lab.ssh("ctl", "systemctl is-active prometheus", check=False).stdout == "inactive\n"
+    lab.ssh(mon, "apt-get install -y -q --no-install-recommends prometheus 2>&1")
+    taken = (
+        "tar -C /etc/prometheus -c slurmstack/rules slurmstack/targets slurmstack/exporter-cas.crt"
+    )
+    files = base64.b64decode(lab.ssh("ctl", f"{taken} | base64").stdout)
+    lab.send(mon, f"tar -C {FOLDER} -x", files)
+    lab.ssh(mon, f"cd /run/site && install -o prometheus client.crt client.key {FOLDER}")
+    lab.send(mon, f"cat >{FOLDER}/prometheus.yml", configuration.encode())
+    lab.ssh(mon, "systemctl restart prometheus")
+
+    def asked(what: str) -> Any:
+        ask = f"curl -sf 'http://127.0.0.1:9090/api/v1/{what}' || echo '{{}}'"
+        return json.loads(lab.ssh(mon, ask).stdout).get("data")
+
+    def watched() -> set[str]:
+        found = asked("targets") or {"activeTargets": []}
+        return {it["labels"]["instance"] for it in found["activeTargets"] if it["health"] == "up"}
+
+    await_that(lambda: watched() == {"ctl", "login01", "cn01", "cn02"})
+    await_that(lambda: bool(asked("query?query=slurm_nodes")["result"]))
+    rules = [rule for group in asked("rules")["groups"] for rule in group["rules"]]
+    assert len(rules) > 30
+    await_that(lambda: {it["health"] for it in asked("rules")["groups"][0]["rules"]} == {"ok"})
+
+
 def test_the_setting_gone_takes_everything_away(lab: RunningLab, pages: Pages, bare: str) -> None:
     lab.pulumi("preview", "--expect-no-changes")
     lab.settings.write_text(bare)
