@@ -193,8 +193,9 @@ _OF_ROOT = {
 }
 _SRUN = re.compile(r"srun: error: ([\w.-]+): tasks? ([\d,-]+): (.+)$")
 _MPIRUN = re.compile(r"process rank (\d+) with PID \d+ on node (\S+) exited on (signal \d+)")
-#: How tasks end that others have ended.
-_ENDED_BY_OTHERS = re.compile(r"Terminated|Killed|signal 15|SIGTERM")
+#: How tasks end that others have ended: by a signal, or as a shell whose child was (128 and its
+#: number, sh(1)), which the signal reached first.
+_ENDED_BY_OTHERS = re.compile(r"Terminated|Killed|signal 15|SIGTERM|exit code 1(37|43)$")
 
 
 def _noticed(found: Sequence[Finding], root: Culprit | None) -> None:

@@ -148,6 +148,11 @@ srun: error: cn01: task 0: Terminated
 srun: error: cn03: task 2: Segmentation fault
 """
     assert culprit(terminated) == (2, "cn03")
+    # A shell that outlived its child by a moment.
+    for code in (137, 143):
+        lines = ("cn02: task 1: Killed", f"cn01: task 0: Exited with exit code {code}")
+        text = "[output]\n" + "".join(f"srun: error: {line}\n" for line in lines)
+        assert culprit(text) == (1, "cn02")
     assert culprit("[output]\nloss 0.3\n") == (None, None)
 
 
