@@ -58,7 +58,7 @@ def _monitoring(settings: Settings) -> dict[str, Source]:
     units = (
         "prometheus-node-exporter",
         "slurmstack-host-metrics",
-        "slurmstack-metrics-certificate",
+        "slurmstack-exporter-certificate",
     )
     found = {
         "node-exporter": Source(units, (), everywhere),

@@ -17,7 +17,7 @@ from components.host.metrics import METRICS, forgotten
 from components.keys import munge_key
 from components.keys.certificate import ca_pem, certificate_parts
 from components.monitoring import monitoring_tls
-from components.monitoring.places import FOLDER, certificate
+from components.monitoring.places import FOLDER, certificate, exporter_certificate
 from components.rest import slurmrestd
 from remote.bundle import Bundle, Check, Command, Directory, File, Package, Part, Unit
 from remote.commands import STATE_PATH
@@ -79,9 +79,8 @@ def node_exporter_bundle(node: str, settings: Settings, client_ca: str) -> Bundl
     """
     monitoring = settings.monitoring
     assert monitoring is not None
-    own = certificate(node, settings)
+    own = exporter_certificate(node, settings)
     address = settings.hosts[node].address
-    shared = monitoring.mode == "full" and node == settings.monitor
     web = render("monitoring/node-exporter-web.yml", pem=own.pem, client_ca=CLIENT_CA)
     defaults = render(
         "monitoring/node-exporter.default",
@@ -93,8 +92,8 @@ def node_exporter_bundle(node: str, settings: Settings, client_ca: str) -> Bundl
     parts: list[Part] = [
         Package("prometheus-node-exporter"),
         Package("curl"),
-        # The monitoring host has its certificate already, for all that it does.
-        *([] if shared else [Directory(FOLDER, parents=True), *certificate_parts(own)]),
+        Directory(FOLDER, parents=True),
+        *certificate_parts(own),
         File(CLIENT_CA, client_ca),
         File(WEB, web),
         File(DEFAULTS, defaults),
@@ -107,11 +106,17 @@ def node_exporter_bundle(node: str, settings: Settings, client_ca: str) -> Bundl
                 address=address,
                 port=monitoring.exporter_port,
                 ca=own.ca,
-                pem=own.pem if shared else None,
+                pem=certificate(node, settings).pem if _asks(node, settings) else None,
             ),
         ),
     ]
     return Bundle(node, ROLE, parts)
+
+
+def _asks(node: str, settings: Settings) -> bool:
+    """Whether the exporters are asked from this host."""
+    monitoring = settings.monitoring
+    return monitoring is not None and monitoring.mode == "full" and node == settings.monitor
 
 
 def _host_metrics(node: str, settings: Settings) -> list[Part]:
@@ -120,7 +125,10 @@ def _host_metrics(node: str, settings: Settings) -> list[Part]:
     assert monitoring is not None
     head = node == settings.roles.controller
     keys = {"munge": munge_key.PATH}
-    certificates = [certificate(node, settings).pem, certificate(node, settings).ca]
+    used = [exporter_certificate(node, settings)]
+    if _asks(node, settings):
+        used.append(certificate(node, settings))
+    certificates = [path for it in used for path in (it.pem, it.ca)]
     if head and settings.jwt is not None:
         keys |= {"jwks": "/etc/slurm/slurm.jwks", "jwt": "/etc/slurm/jwt.key"}
     if head and settings.rest is not None:

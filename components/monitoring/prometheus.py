@@ -22,7 +22,14 @@ from components.keys.certificate import ca_pem
 from components.monitoring import monitoring_tls, node_exporter
 from components.monitoring.dashboards.files import files as dashboards
 from components.monitoring.grafana import add_grafana
-from components.monitoring.places import DASHBOARDS, FOLDER, USER, at, certificate
+from components.monitoring.places import (
+    DASHBOARDS,
+    FOLDER,
+    USER,
+    at,
+    certificate,
+    exporter_certificate,
+)
 from components.monitoring.targets import gpu_targets, targets
 from remote.bundle import Bundle, Check, Directory, File, Package, Part, Unit, Validate
 from settings import Settings
@@ -113,8 +120,7 @@ def _exporter_cas(assembly: Assembly) -> pulumi.Output[dict[str, str]]:
     own: dict[str, Deployed] = {}
     for name, host in settings.members.items():
         if not host.lost:
-            shared = assembly.bundles(name, monitoring_tls.ROLE)
-            own[name] = (shared or assembly.bundles(name, node_exporter.ROLE))[0]
+            (own[name],) = assembly.bundles(name, node_exporter.ROLE)
 
     async def wait() -> dict[str, str]:
         last = (await assembly.last.future() or {}).get("cluster") or {}
@@ -122,7 +128,7 @@ def _exporter_cas(assembly: Assembly) -> pulumi.Output[dict[str, str]]:
         found = {}
         for name, deployed in own.items():
             said: Any = await recovered(deployed.answer, None).future()
-            fact = certificate(name, settings).fact
+            fact = exporter_certificate(name, settings).fact
             pem = (ca_pem(said, fact) if said is not None else None) or before.get(name)
             if pem is not None:
                 found[name] = pem

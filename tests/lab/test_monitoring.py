@@ -219,14 +219,14 @@ def test_pages_and_exporters_are_shut_to_others(lab: RunningLab, pages: Pages) -
         plain = url.replace("https", "http")
         assert pages.ask(plain, pages.password) == 400
     # An exporter has its own host's CA, and answers clients of the monitoring host's alone.
-    ca = lab.ssh("cn01", "cat /etc/prometheus/slurmstack/tls/ca.crt").stdout
+    ca = lab.ssh("cn01", "cat /etc/prometheus/slurmstack/exporter-tls/ca.crt").stdout
     url = f"https://{lab.address('cn01')}:9100/metrics"
     with pytest.raises((ssl.SSLError, urllib.error.URLError, ConnectionError)):
         pages.ask(url, ca=ca)
     # The certificate of another node lets nobody in; the monitoring host's does.
-    ask = f"curl -s --insecure --cert /etc/prometheus/slurmstack/tls/cluster.pem {url} | wc -l"
-    assert lab.ssh("cn02", ask).stdout.strip() == "0"
-    assert int(lab.ssh("ctl", ask).stdout) > 100
+    ask = f"curl -s --insecure --cert /etc/prometheus/slurmstack/{{}}/cluster.pem {url} | wc -l"
+    assert lab.ssh("cn02", ask.format("exporter-tls")).stdout.strip() == "0"
+    assert int(lab.ssh("ctl", ask.format("tls")).stdout) > 100
 
 
 def test_grafana_is_provisioned(lab: RunningLab, pages: Pages) -> None:

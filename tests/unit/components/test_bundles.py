@@ -13,11 +13,15 @@ import difflib
 import importlib
 import pkgutil
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 import components
 from tests.unit.components.test_cluster import bare, commands, deploy, everything, plain
+from tests.unit.settings.test_rest import GOOD
 
 PAGE = Path(__file__).with_name("bundles.txt")
 SHARES = {
@@ -147,6 +151,47 @@ def test_nodes_get_what_is_written_down() -> None:
     assert sent == written, "\n".join(
         ["if this is wanted: python -m tests.unit.components.test_bundles", *difference]
     )
+
+
+#: Other settings of clusters that have it all: a host's part in it changes, or how a part is done.
+OTHERS: dict[str, dict[str, Any]] = {
+    "monitoring on another host": {"roles": {"controller": "ctl", "login": "in",
+                                             "monitoring": "in"}},
+    "a Prometheus of the site's own": {"monitoring": {"mode": "exportersOnly", "clientCa": GOOD}},
+    "our own health checks": {"healthCheck": {"by": "slurmstack"}},
+    "files without pods": {"kubernetesToken": None,
+                           "kubernetesBridge": {"registries": [{"name": "hub:5000"}]}},
+    "no monitoring": {"monitoring": None},
+    "no health checks": {"healthCheck": None},
+    "no bridge": {"kubernetesBridge": None, "kubernetesToken": None},
+    "no containers": {"enrootPyxis": None},
+}  # fmt: skip
+
+
+def held(texts: list[str]) -> dict[tuple[str, str], str]:
+    """Node and path → the role that has it."""
+    found: dict[tuple[str, str], str] = {}
+    for text in texts:
+        of = dict(re.findall(r"^(node|role) (.*)$", text, re.MULTILINE))
+        for path in re.findall(r"^(?:file|file-base64|link|absent) (\S+)", text, re.MULTILINE):
+            found[of["node"], path] = of["role"]
+    return found
+
+
+@cache
+def whole() -> dict[tuple[str, str], str]:
+    return held(bundles(settings()))
+
+
+@pytest.mark.parametrize("what", OTHERS)
+def test_no_path_goes_from_one_role_to_another(what: str) -> None:
+    """The applier refuses what another role of its host holds, and that role lets go of it in the
+    end of the run: the first `up` after such a change would fail, or each."""
+    changed = {**settings(), **OTHERS[what]}
+    given = {key: value for key, value in changed.items() if value is not None}
+    now, then = whole(), held(bundles(given))
+    assert {key: (now[key], then[key]) for key in now.keys() & then.keys()
+            if now[key] != then[key]} == {}  # fmt: skip
 
 
 def test_the_order_of_keys_changes_nothing_on_nodes() -> None:

@@ -95,6 +95,7 @@ def without() -> dict[str, str]:
     return told({})
 
 
+CERTIFIED = "monitoring-tls, node-exporter, node-exporter of a node, grafana"
 #: Option, value, and the bundles that change.
 OPTIONS: list[tuple[str, Any, str]] = [
     ("rollout.endJobs", True, "slurmd, accepted, slurmctld"),
@@ -148,9 +149,8 @@ OPTIONS: list[tuple[str, Any, str]] = [
     ("monitoring.alertmanagerPort", 9998, "monitoring"),
     ("monitoring.exporterPort", 9997, "monitoring, node-exporter, node-exporter of a node"),
     ("monitoring.serverName", "x.example", "monitoring, monitoring-tls, grafana"),
-    # The monitoring host has one certificate for all that it does.
-    ("monitoring.certificateDays", 60, "monitoring-tls, node-exporter of a node, grafana"),
-    ("monitoring.renewDays", 10, "monitoring-tls, node-exporter of a node, grafana"),
+    ("monitoring.certificateDays", 60, CERTIFIED),
+    ("monitoring.renewDays", 10, CERTIFIED),
     ("monitoring.keyMaxAge", "10d", "node-exporter, node-exporter of a node"),
     ("monitoring.groupWait", 5, "monitoring"),
     ("monitoring.repeatInterval", 600, "monitoring"),

@@ -98,7 +98,8 @@ def test_who_is_let_in_is_the_ca_that_the_monitoring_host_has_made() -> None:
                 return answer
             told = json.loads(answer)
             der = base64.b64encode(f"the CA of {told['node']}".encode()).decode()
-            return json.dumps({**told, "facts": {"metrics-ca": der}})
+            own = "exporter" if name.endswith("-node-exporter") else "metrics"
+            return json.dumps({**told, "facts": {f"{own}-ca": der}})
 
     def pem(host: str) -> str:
         der = base64.b64encode(f"the CA of {host}".encode()).decode()
