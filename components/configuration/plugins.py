@@ -13,18 +13,27 @@ from templates.rendering import render
 
 #: Names for the absence of a plugin, and for another one: Slurm asks for no file of these.
 _NO_FILE = {"none", "default", "openmpi"}
+#: Kinds of plugins that a later release calls otherwise, and finds by both names.
+_RENAMED = {
+    "job_container": "namespace",  # release notes of 25.11; src/interfaces/namespace.c
+}
 
 
-def plugin_files(lines: Iterable[Line]) -> dict[str, list[str]]:
-    """Parameter → the names of the files that it makes Slurm load, without their folder."""
-    loaded: dict[str, list[str]] = {}
+def plugin_files(lines: Iterable[Line]) -> dict[str, list[tuple[str, ...]]]:
+    """Parameter → the files that it makes Slurm load, without their folder, each by the names that
+    it has in one release or another."""
+    loaded: dict[str, list[tuple[str, ...]]] = {}
     for line in lines:
         parameter = find(SLURM_CONF, line.name)
         if parameter is None or parameter.kind not in ("plugin", "plugins"):
             continue
-        kind = parameter.of[0]
+        kinds = [kind for kind in (parameter.of[0], _RENAMED.get(parameter.of[0])) if kind]
         names = [word.rpartition("/")[2] for word in plain(line.value).split(",")]
-        files = [f"{kind}_{name}.so" for name in names if name.lower() not in _NO_FILE]
+        files = [
+            tuple(f"{kind}_{name}.so" for kind in kinds)
+            for name in names
+            if name.lower() not in _NO_FILE
+        ]
         if files:
             loaded[line.name] = files
     return loaded

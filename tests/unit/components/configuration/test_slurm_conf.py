@@ -236,11 +236,11 @@ def test_plugins_that_slurm_loads_as_files() -> None:
         "extra": {"JobSubmitPlugins!": ["lua", "site_quota"], "MCSPlugin": "mcs/user"},
     }
     files = plugin_files(parameters(parse({**lab(), "slurm": slurm})))
-    assert files["JobSubmitPlugins"] == ["job_submit_lua.so", "job_submit_site_quota.so"]
-    assert files["TaskPlugin"] == ["task_affinity.so", "task_cgroup.so"]
-    assert files["MCSPlugin"] == ["mcs_user.so"]
-    assert files["MpiDefault"] == ["mpi_pmix.so"]
-    assert files["SelectType"] == ["select_cons_tres.so"]
+    assert files["JobSubmitPlugins"] == [("job_submit_lua.so",), ("job_submit_site_quota.so",)]
+    assert files["TaskPlugin"] == [("task_affinity.so",), ("task_cgroup.so",)]
+    assert files["MCSPlugin"] == [("mcs_user.so",)]
+    assert files["MpiDefault"] == [("mpi_pmix.so",)]
+    assert files["SelectType"] == [("select_cons_tres.so",)]
     assert "SwitchType" not in files
 
 
@@ -249,7 +249,7 @@ def test_a_plugin_that_is_not_there_is_named(tmp_path: Path, there: bool) -> Non
     slurm = {"extra": {"PluginDir": str(tmp_path), "JobSubmitPlugins!": "site_quota"}}
     found = parameters(parse({**lab(), "slurm": slurm}))
     for names in plugin_files(found).values():
-        for name in names:
+        for name in (own for own, *_ in names):
             if there or "site_quota" not in name:
                 (tmp_path / name).touch()
     script = plugins_are_there(found, "/etc/slurm/slurm.conf").script
@@ -262,6 +262,27 @@ def test_a_plugin_that_is_not_there_is_named(tmp_path: Path, there: bool) -> Non
         )
 
 
+@pytest.mark.parametrize(
+    ("has", "ends"), [("job_container_tmpfs.so", 0), ("namespace_tmpfs.so", 0), ("other.so", 1)]
+)
+def test_a_plugin_may_have_the_name_of_a_later_release(tmp_path: Path, has: str, ends: int) -> None:
+    """25.11 calls job_container/tmpfs namespace/tmpfs, and finds it by both names."""
+    changes = {
+        "slurm": {"extra": {"PluginDir": str(tmp_path)}},
+        "jobContainer": {"BasePath": "/var/lib/slurm-tmp"},
+    }
+    every = parameters(parse({**lab(), **changes}))
+    for names in plugin_files(every).values():
+        for name, *_ in names:
+            if "tmpfs" not in name:
+                (tmp_path / name).touch()
+    (tmp_path / has).touch()
+    script = plugins_are_there(every, "/etc/slurm/slurm.conf").script
+    done = subprocess.run(["sh"], input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == ends
+    assert ("job_container_tmpfs.so or namespace_tmpfs.so is not" in done.stdout) is (ends == 1)
+
+
 def test_plugins_may_lie_in_any_folder_of_plugin_dir(tmp_path: Path) -> None:
     """slurm.conf(5): colons part the folders."""
     folders = [tmp_path / "site", tmp_path / "slurm"]
@@ -270,7 +291,7 @@ def test_plugins_may_lie_in_any_folder_of_plugin_dir(tmp_path: Path) -> None:
     for folder in folders:
         folder.mkdir()
     for names in plugin_files(found).values():
-        for name in names:
+        for name in (own for own, *_ in names):
             (folders["quota" not in name] / name).touch()
     script = plugins_are_there(found, "/etc/slurm/slurm.conf").script
     subprocess.run(["sh"], input=script, text=True, check=True)
@@ -293,7 +314,7 @@ def test_without_plugin_dir_plugins_lie_where_the_packages_have_them(
     # Where Slurm comes from no package, slurmctld itself says what it lacks.
     assert run().returncode == (1 if packaged else 0)
     for names in plugin_files(found).values():
-        for name in names:
+        for name in (own for own, *_ in names):
             (tmp_path / name).touch()
     assert run().returncode == 0
 
