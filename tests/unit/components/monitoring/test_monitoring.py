@@ -220,6 +220,11 @@ def test_retention_and_who_is_asked() -> None:
     jobs = {one["job_name"]: one for one in asked}
     assert {"node", "gpu", "prometheus", "alertmanager", "slurmctld-jobs"} <= set(jobs)
     assert jobs["slurmctld-jobs"]["static_configs"][0]["targets"] == ["10.73.0.10:6817"]
+    # Its slurm_jobs is one number, and the exporter's is one by state.
+    for name, job in jobs.items():
+        asked = name.startswith("slurmctld-")
+        renamed = [it["replacement"] for it in job.get("metric_relabel_configs", ())]
+        assert renamed == (["slurmctld_$1"] if asked else []), name
     assert jobs["node"]["tls_config"]["ca_file"].endswith("exporter-cas.crt")
     assert "10.73.0.21:9400" in text(bundle, "gpus.json")
 
