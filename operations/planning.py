@@ -12,13 +12,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from components.accounting.slurmdbd import OBJECTS
+from components.accounting.slurmdbd import DUMPED, OBJECTS
 from components.guards.guards import HAVE_A_GUARD
 from operations import slurm_files
 from operations.planned import KINDS, SLURMCTLD, Change, Daemon, Plan
 from operations.preview import State, Step
 from remote.bundle import File, Unit
-from remote.effects import Deed, Effects, PathChange, ToUnit, effects, unknown
+from remote.effects import Deed, Effects, PackageChange, PathChange, ToUnit, effects, unknown
 from settings.parameters import Needs, release_of
 
 #: Those who take the cluster's configuration anew when slurmctld does.
@@ -266,7 +266,7 @@ def _of_role(
     """What differs between two bundles of one role."""
     for package in told.packages:
         if package.new is not None:
-            yield _package(node, package.name, package.old, package.new, told, units)
+            yield _package(node, package, step, told)
     for path in told.paths:
         if slurm_files.known(path.path) and not step.secret:
             yield from _parameters(node, path, units, nodes, path.path in told.withdrawn_for)
@@ -297,14 +297,15 @@ def _quiet(node: str, step: Step, told: Effects) -> Change:
     return _one(node, "role", what, None, told)
 
 
-def _package(
-    node: str, name: str, old: str | None, new: str, told: Effects, units: _Units
-) -> Change:
+def _package(node: str, package: PackageChange, step: Step, told: Effects) -> Change:
+    name, old, new = package.name, package.old, package.new or ""
     restarted = [it for it in told.units if f"package:{name}" in it.because]
     effect = _deeds(restarted)
     needs = Needs.RESTART if restarted else Needs.NOTHING
     if old and any(it.unit == "slurmdbd.service" for it in restarted) and _releases(old, new):
-        effect = f"dump the database first, {effect}, conversion of the database"
+        effect = f"{effect}, conversion of the database"
+        if step.new is not None and any(it.key == f"guard {DUMPED}" for it in step.new.parts):
+            effect = f"dump of the database, {effect}"
     return Change((node,), "package", name, old or None, new or "newest", needs, effect)
 
 

@@ -322,6 +322,8 @@ class Dump(Model):
     on_calendar: CalendarEvent = "*-*-* 02:15:00"
     directory: Folder = "/var/backups/slurmdbd"
     keep: Annotated[int, Field(ge=1, le=1000)] = 14
+    #: One more before a slurmdbd of another major release converts the database.
+    before_upgrade: bool = True
 
 
 class Accounting(Model):

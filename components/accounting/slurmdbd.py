@@ -17,14 +17,16 @@ from components.configuration.slurm_conf import parameters
 from components.guards import guards
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
-from components.packages.slurm_packages import slurm_packages, trigger
-from remote.bundle import Bundle, Check, Directory, File, Package, Unit, Validate
+from components.packages.slurm_packages import release, slurm_packages, trigger
+from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, Unit, Validate
 from settings import Settings
 from settings.accounting import Account, Accounting, Limits, Qos, User
 from settings.slurm_value import file_text, plain
 from templates.rendering import program, render
 
 ROLE = "slurmdbd"
+#: The guard that dumps the database before it is converted.
+DUMPED = "database-dumped"
 SLURMDBD_CONF = "/etc/slurm/slurmdbd.conf"
 UNIT_CONF = "/etc/systemd/system/slurmdbd.service.d/slurmstack.conf"
 #: Sorts behind the package's own files, and so has the last word.
@@ -89,6 +91,7 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             *guards.before_slurmdbd_changes(),
             Package("mariadb-server"),
             *slurm_packages(settings, "client", "slurmdbd", "slurmdbd-mysql"),
+            *_dumped(settings, accounting),
             *([archive] if _archives(accounting) else []),
             Directory("/etc/slurm"),
             Directory("/var/log/slurm", owner="slurm:slurm"),
@@ -129,6 +132,20 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             ),
         ],
     )
+
+
+def _dumped(settings: Settings, accounting: Accounting) -> list[Part]:
+    """The guard that dumps the database before an upgrade from which there is no way back; after
+    the one that refuses an older release."""
+    if not accounting.dump.before_upgrade:
+        return []
+    script = render(
+        "accounting/dumped.sh",
+        library=LIBRARY,
+        database=f"/var/lib/mysql/{DATABASE}",
+        **release(settings),
+    )
+    return [Guard(DUMPED, script, timeout=3600)]
 
 
 def mariadb_conf(accounting: Accounting) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from components.host.identities import service_user
 from remote.bundle import Guard, Package, Part
@@ -58,17 +58,22 @@ def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
         for package in (slurm_package(settings, purpose) for purpose in purposes)
     }
     base = BASE[settings.packages.naming]
-    guard = render(
-        "packages/no-step-back.sh",
-        bases=sorted(BASE.values()),
-        base=base,
-        release=settings.packages.release,
-    )
+    guard = render("packages/no-step-back.sh", **release(settings))
     parts: list[Part] = [Guard("no-step-back", guard), *packages.values()]
     if settings.packages.release is not None and base not in packages:
         # apt takes its own candidate for a dependency unless it is told the version, too.
         parts.append(Package(base, settings.packages.release))
     return [*parts, *service_user(settings, "slurm")]
+
+
+def release(settings: Settings) -> dict[str, Any]:
+    """What scripts need that compare the release which is here with the one that comes
+    (templates/packages/release.sh)."""
+    return {
+        "bases": sorted(BASE.values()),
+        "base": BASE[settings.packages.naming],
+        "release": settings.packages.release,
+    }
 
 
 def trigger(settings: Settings, purpose: Purpose) -> str:

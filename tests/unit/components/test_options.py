@@ -119,6 +119,7 @@ OPTIONS: list[tuple[str, Any, str]] = [
     ("accounting.dump", {"keep": 3}, "accounting"),
     ("accounting.dump", {"directory": "/x"}, "accounting, node-exporter"),
     ("accounting.dump", {"onCalendar": "daily"}, "accounting"),
+    ("accounting.dump", {"beforeUpgrade": False}, "slurmdbd"),
     ("accounting.mariadb", {"innodb_lock_wait_timeout": 3}, "slurmdbd"),
     ("accounting.slurmdbd", {"PurgeJobAfter": 3}, "slurmdbd"),
     ("accounting.qos", {"a": {}}, "accounting"),

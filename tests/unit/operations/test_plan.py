@@ -139,18 +139,21 @@ def test_what_the_applier_does_not_do_is_not_promised() -> None:
 
 
 def test_versions() -> None:
-    def database(version: str) -> Bundle:
+    def database(version: str, *guards: Guard) -> Bundle:
         unit = Unit("slurmdbd.service", restart_on=("package:slurmdbd",))
-        return Bundle("ctl", "slurmdbd", [Package("slurmdbd", version), unit])
+        return Bundle("ctl", "slurmdbd", [*guards, Package("slurmdbd", version), unit])
 
     old, new = "24.11.5-4", "25.05.1-1"
     it = planned([database(old), *(slurmd(name, version=old) for name in NODES)],
-                 [database(new), *(slurmd(name, version=new) for name in NODES)])  # fmt: skip
+                 [database(new, Guard("database-dumped", "x")),
+                  *(slurmd(name, version=new) for name in NODES)])  # fmt: skip
     assert f"cn[01-08] slurmd {old} → {new}: slurmd restarted" in said(it)
     assert (
-        f"ctl slurmdbd {old} → {new}: dump the database first, slurmdbd restarted, conversion of "
+        f"ctl slurmdbd {old} → {new}: dump of the database, slurmdbd restarted, conversion of "
         "the database"
     ) in said(it)
+    without = planned([database(old)], [database(new)])
+    assert f"{old} → {new}: slurmdbd restarted, conversion of the database" in said(without)
     patch = planned([database(old)], [database("24.11.6-1")])
     assert "24.11.6-1: slurmdbd restarted\n" in said(patch)
 
