@@ -1,9 +1,24 @@
 # The way back: of what a newer bundle leaves out, and of a whole role. Part of the applier (README.md): joined by commands.py.
 # shellcheck shell=dash disable=SC2016,SC2034,SC2154,SC2329
 
+# What this role remembers of a thing that others hold, too (that it made or started it, or its mode
+# before) is for one of them to remember: whoever goes last takes it back.
+leave() { # kind, name
+    name=$2 awk '$1 ~ /^(directory|mode|started|enabled)$/ && $NF == ENVIRON["name"]' "$state/created" >"$work/left"
+    append_to=$base/$(kind=$1 name=$2 awk '$2 == ENVIRON["kind"] && $3 == ENVIRON["name"] { print $1; exit }' "$work/others")/created
+    while read -r line; do
+        grep -qxF -e "$line" "$append_to" || must_write append "$line"
+        must_write sync "$append_to"
+        forget "$line"
+    done <"$work/left"
+}
+
 stop_unit() { # unit: stop and disable what this role started and enabled
     unit=$1 time=90
-    if held_by_others unit "$unit"; then return; fi
+    if held_by_others unit "$unit"; then
+        leave unit "$unit"
+        return
+    fi
     if grep -qxF -e "started $unit" "$state/created"; then
         if bounded 20 systemctl is-active -q "$unit"; then systemctl_step "unit $unit" "$time" stop "$unit"; did "stopped $unit"; fi
         forget "started $unit"
@@ -34,8 +49,11 @@ drop_directories() {
 }
 
 remove_directory() { # path, - or ephemeral
-    if held_by_others directory "$1"; then return; fi
     step="directory $1"
+    if held_by_others directory "$1"; then
+        leave directory "$1"
+        return
+    fi
     if grep -qxF -e "directory $1" "$state/created"; then
         if [ "$2" = ephemeral ]; then
             must_write rm -rf --one-file-system "$root$1"
