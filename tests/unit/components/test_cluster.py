@@ -190,6 +190,7 @@ def everything() -> dict[str, Any]:
         "healthCheck": {"by": "slurmstack"}, "acceptance": {"gate": ["new"]}, "driftCheck": {},
         "diagnosis": {}, "modules": {}, "software": {"mpi/5": {"description": "Open MPI"}},
         "directory": {"local": {"users": {"anna": {"uid": 6001}}}, "jobAccess": {}},
+        "nvidia": {"hosts": "cn01", "driver": {"version": "570.172.08-0ubuntu1"}},
     }  # fmt: skip
 
 

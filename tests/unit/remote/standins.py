@@ -138,6 +138,9 @@ def dpkg(state: dict[str, Any], args: list[str]) -> int:
     state["calls"].append("dpkg --configure -a")
     if _locked(state, "dpkg: error: dpkg frontend lock was locked by another process with pid {}"):
         return 2
+    if failure := state.get("fails", {}).get("dpkg --configure -a"):
+        print(failure, file=sys.stderr)
+        return 1
     for name, package in state["packages"].items():
         if package.get("status", "installed") != "installed":
             package["status"] = "installed"
