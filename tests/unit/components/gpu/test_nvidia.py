@@ -238,6 +238,16 @@ def test_no_driver_leaves_a_node_in_use(machine: Machine, state: str, jobs: str)
     assert machine.log == []
 
 
+def test_jobs_run_on_while_slurmd_is_stopped(machine: Machine) -> None:
+    machine.loaded("570.158.01")
+    machine.write("proc/7/comm", "slurmstepd\n")
+    machine.write("state", "MIXED")
+    machine.write("jobs", "7 (root)")
+    assert "is in use" in load(machine)[1]
+    assert machine.run(script(bundle(), "driver-stays"))[0] == 1
+    assert machine.log == []
+
+
 def test_a_driver_that_cannot_leave_names_who_holds_it(machine: Machine) -> None:
     machine.loaded("570.158.01")
     (machine.folder / "proc/7/fd/3").symlink_to(machine.folder / "dev/nvidia0")
