@@ -60,7 +60,8 @@ class ComputeNode(HostRole):
                 [
                     *assembly.on(name, munge_key.ROLE, *package_repository.ROLES, with_jobs.ROLE),
                     *assembly.on(name, node_acceptance.ROLE, local_people.ROLE, sssd.ROLE),
-                    *assembly.on(name, nvidia.ROLE),
+                    # Of a driver whose turn does not come, the one that stands there goes on.
+                    *assembly.turns.unless_stopped(assembly.bundles(name, nvidia.ROLE)),
                     *assembly.on(assembly.controller, slurm_controller.ROLE),
                 ],
             )

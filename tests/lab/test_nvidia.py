@@ -23,11 +23,15 @@ pytestmark = pytest.mark.lab
 
 NODES = ("cn01", "cn02")
 FIRST, SECOND, THIRD, FOURTH = "570.1.1", "570.2.2", "570.3.3", "570.4.4"
-#: A machine of the lab has no modules of its own, and a tree of the kernel's that it cannot write.
-PREPARED = "mount -t tmpfs stand-in /sys/module; mkdir -p /lib/modules/$(uname -r)/build"
+#: A machine of the lab has no modules of its own, nor a place where the kernel tells of them: whoever
+#: logs in there finds it elsewhere (pam_env(8)).
+PREPARED = (
+    "mkdir -p /srv/stand-in/sys/module /lib/modules/$(uname -r)/build; "
+    "echo SLURMSTACK_SYS=/srv/stand-in/sys >>/etc/environment"
+)
 UNDONE = (
-    "umount /sys/module; rm -rf /lib/modules/$(uname -r)/build /var/lib/stand-in /var/lib/dkms "
-    "/etc/stand-in-build-fails"
+    "sed -i /^SLURMSTACK_SYS/d /etc/environment; rm -rf /lib/modules/$(uname -r)/build "
+    "/srv/stand-in /var/lib/stand-in /var/lib/dkms /etc/stand-in-build-fails"
 )
 
 
@@ -63,7 +67,7 @@ class Site:
     def loaded(self, name: str) -> str:
         """What the kernel, the packages and the daemons of a node have."""
         words = (
-            "cat /sys/module/nvidia/version 2>/dev/null || echo none; "
+            "cat /srv/stand-in/sys/module/nvidia/version 2>/dev/null || echo none; "
             "dpkg-query -W -f '${Version}\n' 'nvidia-*' 'libnvidia-*' 2>/dev/null | sort -u"
         )
         return " ".join(self.lab.ssh(name, words).stdout.split())
