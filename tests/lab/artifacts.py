@@ -113,12 +113,14 @@ _DRIVER: dict[str, tuple[tuple[str, str], ...]] = {
     "libnvidia-decode-570-server": (),
     "nvidia-compute-utils-570-server": (
         ("nvidia-persistenced.service", "usr/lib/systemd/system/nvidia-persistenced.service"),
+        ("units-postinst.sh", "DEBIAN/postinst"),
     ),
     "nvidia-dkms-570-server-open": (
-        ("postinst.sh", "DEBIAN/postinst"), ("prerm.sh", "DEBIAN/prerm"),
+        ("dkms-postinst.sh", "DEBIAN/postinst"), ("dkms-prerm.sh", "DEBIAN/prerm"),
     ),
     "nvidia-fabricmanager-570": (
         ("nvidia-fabricmanager.service", "usr/lib/systemd/system/nvidia-fabricmanager.service"),
+        ("units-postinst.sh", "DEBIAN/postinst"),
     ),
     "nvidia-headless-no-dkms-570-server-open": (),
     "nvidia-kernel-common-570-server": (

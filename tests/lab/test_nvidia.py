@@ -6,7 +6,7 @@ from __future__ import annotations
 import copy
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.lab
 
 NODES = ("cn01", "cn02")
 FIRST, SECOND, THIRD, FOURTH = "570.1.1", "570.2.2", "570.3.3", "570.4.4"
-#: A machine of the lab has no modules of its own, nor a place where the kernel tells of them: whoever
-#: logs in there finds it elsewhere (pam_env(8)).
+#: A machine of the lab has no modules of its own, nor a place where the kernel tells of them:
+#: whoever logs in there finds it elsewhere (pam_env(8)).
 PREPARED = (
     "mkdir -p /srv/stand-in/sys/module /lib/modules/$(uname -r)/build; "
     "echo SLURMSTACK_SYS=/srv/stand-in/sys >>/etc/environment"
@@ -76,11 +76,27 @@ class Site:
         words = "systemctl show -p InvocationID --value nvidia-persistenced nvidia-fabricmanager"
         return self.lab.ssh(name, words).stdout
 
-    def in_background(self, *, check: bool) -> tuple[threading.Thread, list[str]]:
-        said: list[str] = []
-        thread = threading.Thread(target=lambda: said.append(self.lab.up(check=check)))
-        thread.start()
-        return thread, said
+    def in_background(self) -> Run:
+        run = Run(self.lab)
+        run.start()
+        return run
+
+
+class Run(threading.Thread):
+    """`pulumi up`, while the test looks."""
+
+    def __init__(self, lab: RunningLab) -> None:
+        super().__init__()
+        self.lab, self.status, self.said = lab, -1, ""
+
+    def run(self) -> None:
+        done = self.lab.pulumi("up", "--yes", "--skip-preview", check=False)
+        self.status, self.said = done.returncode, done.stdout + done.stderr
+
+    def comes_to(self, condition: Callable[[], bool]) -> None:
+        """Wait until it comes about, as long as the run goes on."""
+        await_that(lambda: condition() or not self.is_alive())
+        assert condition(), self.said
 
 
 def whole(version: str) -> str:
@@ -144,20 +160,20 @@ def test_a_newer_driver_goes_to_the_canary_and_then_to_the_rest(site: Site) -> N
     long = submit(lab, "-w cn01 --mem=100")
     waiting = submit(lab, "-w cn01 --exclusive", "PENDING")
     elsewhere = submit(lab, "-w cn02 --mem=100")
-    thread, said = site.in_background(check=True)
-    await_that(lambda: OURS in node(lab, "cn01"))
+    run = site.in_background()
+    run.comes_to(lambda: OURS in node(lab, "cn01"))
     assert node(lab, "cn02") == "mixed|none|Unknown"
     assert (site.loaded("cn01"), site.loaded("cn02")) == (whole(FIRST), whole(FIRST))
     lab.ssh("ctl", f"scancel {long}")
     # The canary is done and takes its waiting job, while the other still has its own.
-    await_that(lambda: OURS in node(lab, "cn02"))
+    run.comes_to(lambda: OURS in node(lab, "cn02"))
     assert site.loaded("cn01") == whole(SECOND)
     await_that(lambda: state_of(lab, waiting) == "RUNNING")
     assert site.loaded("cn02") == whole(FIRST)
     assert state_of(lab, elsewhere) == "RUNNING"
     lab.ssh("ctl", f"scancel {elsewhere}")
-    thread.join()
-    assert said
+    run.join()
+    assert run.status == 0, run.said
     assert site.loaded("cn02") == whole(SECOND)
     assert site.daemons("cn01") != before
     assert (state_of(lab, waiting), node(lab, "cn02")) == ("RUNNING", "idle|none|Unknown")
