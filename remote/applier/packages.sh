@@ -85,6 +85,11 @@ update_package_lists() {
     lists_updated=yes
 }
 
+packages_are() { dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' 2>/dev/null | sha256sum; }
+
+# Whether the run has changed any, also where it did not come to its end.
+packages_changed() { [ -n "${packages_were:-}" ] && [ "$packages_were" != "$(packages_are)" ]; }
+
 apply_packages() {
     note_new_packages
     [ -s "$work/package" ] || return
@@ -92,6 +97,7 @@ apply_packages() {
     [ -s "$work/missing" ] || return
     append_state pending "$(sed 's/^\([^ ]*\) .*/changed package:\1/' "$work/missing")"
     forbid_daemon_starts
+    packages_were=$(packages_are)
     list_installed >"$work/before"
     replace_state packages-before "$work/before"
     find_replaced_packages

@@ -93,6 +93,7 @@ give_back() {
 # A run that fails says so, and whether nothing has changed since the node was withdrawn.
 after_failure() {
     [ -n "${withdrawn:-}" ] || return 0
+    ! packages_changed || changed=true
     if [ "$withdrawn:$changed" = now:false ]; then
         service unchanged && rm -f "$state/withdrawn"
     else

@@ -184,6 +184,8 @@ def apt_get(state: dict[str, Any], args: list[str]) -> int:
         return 100
     failure = state.get("fails", {}).get(f"apt-get {verb}")
     if failure:
+        for name in state.get("half_done", ()):  # what dpkg had come to by then
+            state["packages"][name] = {"version": "2", "status": "half-configured"}
         print(failure, file=sys.stderr)
         return 100
     if verb == "update":
