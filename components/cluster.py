@@ -22,6 +22,7 @@ from components.directory.job_access import JobAccess
 from components.directory.local_people import LocalPeople
 from components.directory.sssd import DirectoryClient
 from components.failure import recovered
+from components.gpu.nvidia import NvidiaStack
 from components.guards.destroy_guard import DestroyGuard
 from components.guards.guards import Guards
 from components.health.node_acceptance import NodeAcceptance
@@ -68,6 +69,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     Accounting,
     SlurmRestd,
     NodeAcceptance,
+    NvidiaStack,
     ComputeNode,
     NodeAccepted,
     NodesFit,

@@ -22,6 +22,7 @@ from components.asked_again import ask_again
 from components.assembly import Deployed
 from components.compute import compute_node
 from components.controller import slurm_controller
+from components.gpu import nvidia
 from components.inventory import was_applied
 from on_node import node_drain
 from remote.answer import Answer
@@ -40,10 +41,13 @@ _ERRORS, _COLUMNS, _INDENTED = 3, 100, 4
 _CUT_OFF = "was cut off, or its answer was; run again"
 _DAEMON = re.compile(r"(started|restarted|reloaded|stopped) (\S+)\.(service|socket|timer|mount)")
 #: sinfo's own lines, then a line for each node that a drain of ours has, with its reason.
-_OURS = (compute_node.OURS, node_drain.OURS)
+#: Reason of a drain that a node's own role makes → that role.
+_OF_NODES = {compute_node.OURS: compute_node.ROLE, nvidia.OURS: nvidia.ROLE}
+_OURS = (*_OF_NODES, node_drain.OURS)
+_REASONS = " ".join(f"-e ': {reason}'" for reason in _OURS)
 _SINFO = (
     "timeout 10 sinfo 2>&1; timeout 10 sinfo --noheader --Node --format='%N: %E' 2>/dev/null | "
-    f"sort -u | grep -F -e ': {compute_node.OURS}' -e ': {node_drain.OURS}'; true"
+    f"sort -u | grep -F {_REASONS}; true"
 )
 _FILE = re.compile(r"(wrote|removed|restored) /")
 
@@ -196,15 +200,13 @@ async def _tell(
     left = {
         node: reason
         for node, reason in left.items()
-        if (node if reason == compute_node.OURS else controller.name)
+        if (node if reason in _OF_NODES else controller.name)
         not in {bundle.node for bundle in tried}
     }
     for node, reason in left.items():
         # Who has drained it gives it back.
-        own = reason == compute_node.OURS
-        ask_again(
-            f"{node}-{compute_node.ROLE}" if own else f"{controller.name}-{slurm_controller.ROLE}"
-        )
+        own = _OF_NODES.get(reason)
+        ask_again(f"{node}-{own}" if own else f"{controller.name}-{slurm_controller.ROLE}")
     lines = done(answers)
     if failed:
         lines = [

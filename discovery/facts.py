@@ -67,6 +67,10 @@ def hardware(
                 + "\n".join(f"  - {failure}" for failure in failures)
             )
         known.update(answers)
+    for name in filter(settings.gets_driver, known):
+        # The GPUs that a node will have: it was asked before the driver was there.
+        gpus = known[name].gpus.with_driver
+        known[name] = known[name].model_copy(update={"gpus": gpus})
     _compare(settings, known, stack)
     return {name: known[name] for name in settings.compute}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -13,6 +13,7 @@ from settings.hostlist import fold
 
 #: Jobs that are named; the rest are counted.
 _JOBS = 20
+_REASONS = 4
 
 
 def text(plan: Plan) -> RenderableType:
@@ -69,7 +70,7 @@ def _said(change: Change) -> str:
 
 def _daemons(plan: Plan) -> Iterable[tuple[str, str]]:
     for nodes, because in plan.drained.items():
-        yield fold(nodes), f"drained first, given back afterwards ({', '.join(because)})"
+        yield fold(nodes), f"drained first, given back afterwards ({_some(because)})"
     for it in plan.daemons:
         yield fold(it.nodes), _because(it)
     if plan.reconfigured:
@@ -78,6 +79,12 @@ def _daemons(plan: Plan) -> Iterable[tuple[str, str]]:
 
 def _because(daemon: Daemon) -> str:
     return daemon.words + (f" ({', '.join(daemon.because)})" if daemon.because else "")
+
+
+def _some(words: Sequence[str]) -> str:
+    """The first of them, and how many more: a driver is a dozen packages."""
+    more = len(words) - _REASONS
+    return ", ".join(words[:_REASONS]) + (f" and {more} more" if more > 0 else "")
 
 
 def _jobs(plan: Plan) -> str:

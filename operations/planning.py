@@ -102,7 +102,19 @@ class _Nodes:
             return unknown(step.old)
         if step.new is None:
             return Effects()
-        return effects(step.old, step.new, self._installed(step), self._held(step))
+        held, at_work = self._held(step), self._at_work(step)
+        return effects(step.old, step.new, self._installed(step), held, at_work)
+
+    def _at_work(self, step: Step) -> frozenset[str]:
+        """Units that the node's other roles have applied."""
+        node = self.of(step)
+        return frozenset(
+            part.name
+            for name, bundle in self._before.bundles.items()
+            if bundle.node == node and name != step.name
+            for part in bundle.parts
+            if isinstance(part, Unit)
+        )
 
     def _installed(self, step: Step) -> Mapping[str, str]:
         answer = self._before.answers.get(step.name)

@@ -119,6 +119,9 @@ class Withdrawal(_Part):
     """Shell text that takes the node out of use before a change which a unit must not meet at work
     (its ``drain_on`` and ``drain_keys``), and gives it back. One a bundle.
 
+    `on`, `unit`: the same for a unit that another role of the node has applied: what of this bundle
+    must not change while it is at work. Where no role has applied it, there is no work to meet.
+
     ``$SLURMSTACK_SERVICE`` says which: ``out`` before anything is changed (a non-zero exit stops
     the bundle, but 4, which says that it need not be), ``back`` when all is done and checked,
     ``unchanged`` or ``failed`` when the run ends otherwise. A run that was killed says nothing: the
@@ -130,6 +133,8 @@ class Withdrawal(_Part):
     name: str
     script: str
     timeout: int = 3600
+    on: tuple[str, ...] = ()
+    unit: str | None = None
 
     @property
     def key(self) -> str:
@@ -138,7 +143,13 @@ class Withdrawal(_Part):
     def lines(self) -> Iterator[str]:
         _require(_NAME, self.name, "a name")
         _require_seconds(self.timeout)
-        yield f"withdraw {self.name}" + _attributes(timeout=self.timeout)
+        if bool(self.on) != (self.unit is not None):
+            raise BundleError("either both or none of: what must not change, and the unit at work")
+        if self.unit is not None:
+            _require(_UNIT, self.unit, "a unit name with its suffix")
+        yield f"withdraw {self.name}" + _attributes(
+            on=tuple(sorted(self.on)), unit=self.unit, timeout=self.timeout
+        )
         yield from _script(self.script, "the script")
 
 
@@ -549,7 +560,7 @@ class Bundle:
         triggers: tuple[str, ...] = ()
         if isinstance(part, Unit):
             triggers = part.restart_on + part.reload_on + part.drain_on
-        elif isinstance(part, Command | Validate):
+        elif isinstance(part, Command | Validate | Withdrawal):
             triggers = part.on
         held = {other.key for other in self.parts}
         for trigger in triggers:

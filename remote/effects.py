@@ -101,6 +101,7 @@ def effects(
     new: Bundle | None,
     installed: Mapping[str, str] | None = None,
     held: Collection[str] = frozenset(),
+    at_work: Collection[str] = frozenset(),
 ) -> Effects:
     """What happens to a node when `new` is applied where `old` was.
 
@@ -109,6 +110,7 @@ def effects(
         new: the bundle to be applied; None where the role is taken back.
         installed: package → version, as the node said itself.
         held: units and paths of the node's other roles: those stay when this role lets go of them.
+        at_work: units that the node's other roles have applied.
     """
     was, to_be = old.parts if old else (), new.parts if new else ()
     there = {package.name: package.version or "" for package in _of(Package, was).values()}
@@ -126,7 +128,7 @@ def effects(
     if old is not None and new is not None:
         # With a role that is new, what its commands would tell daemons, these read as they start.
         units += _told(commands)
-    out = tuple(_withdrawn_for(was, to_be, changed))
+    out = tuple(_withdrawn_for(was, to_be, changed, at_work))
     return Effects(packages, paths, commands, tuple(units), out, tuple(_others(was, to_be)))
 
 
@@ -165,7 +167,7 @@ def _sealed(part: Part) -> Part:
         case Guard():
             return Guard(part.name, _seal(part.script), part.when, part.timeout)
         case Withdrawal():
-            return Withdrawal(part.name, _seal(part.script), part.timeout)
+            return replace(part, script=_seal(part.script))
         case Validate():
             return Validate(part.name, _seal(part.script), part.on, part.timeout)
         case Check():
@@ -321,12 +323,19 @@ def _while_running(
 
 
 def _withdrawn_for(
-    was: Collection[Part], to_be: Collection[Part], changed: Collection[str]
+    was: Collection[Part],
+    to_be: Collection[Part],
+    changed: Collection[str],
+    at_work: Collection[str],
 ) -> Iterator[str]:
-    """What a unit of both bundles is not to meet at work (``applier/withdraw.sh``)."""
+    """What a unit of both bundles, or of another role, is not to meet at work
+    (``applier/withdraw.sh``)."""
     old = _of(Unit, was)
-    if not _of(Withdrawal, to_be):
+    withdrawal = _of(Withdrawal, to_be).get("withdraw")
+    if withdrawal is None:
         return
+    if withdrawal.unit in at_work:
+        yield from sorted(set(withdrawal.on) & set(changed))
     for key, unit in _of(Unit, to_be).items():
         before = old.get(key)
         if before is None or not (unit.drain_on or unit.drain_keys):

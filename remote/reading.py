@@ -103,7 +103,9 @@ def _guard(words: Sequence[str], block: Sequence[str], _: Mapping[str, str]) -> 
 
 
 def _withdraw(words: Sequence[str], block: Sequence[str], _: Mapping[str, str]) -> Part:
-    return Withdrawal(words[0], _script(block), _seconds(_attributes(words[1:])))
+    values = _attributes(words[1:])
+    on, unit = _list(values, "on"), values.get("unit")
+    return Withdrawal(words[0], _script(block), _seconds(values), on, unit)
 
 
 def _package(words: Sequence[str], _block: Sequence[str], _: Mapping[str, str]) -> Part:

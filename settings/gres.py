@@ -341,6 +341,14 @@ class Gpus(SlurmObject):
     profiles: tuple[str, ...] = ()
 
     @property
+    def with_driver(self) -> Gpus:
+        """What they are once a driver is loaded: a device file for each card on the bus."""
+        if self.files or not self.pci:
+            return self
+        files = tuple(f"/dev/nvidia{number}" for number in range(len(self.pci)))
+        return self.model_copy(update={"files": files})
+
+    @property
     def type(self) -> str | None:
         """The one type of all of them, from the driver, else from the bus; None if mixed."""
         kinds: set[str | None] = {type_of(model) for model in self.models}

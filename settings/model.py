@@ -34,6 +34,7 @@ from settings.jwt import Jwt
 from settings.kubernetes import KubernetesBridge
 from settings.modules import ModuleName, Modules
 from settings.monitoring import Monitoring
+from settings.nvidia import Nvidia
 from settings.packages import Packages
 from settings.parameters import NODE, PARTITION
 from settings.precheck import Precheck
@@ -343,6 +344,7 @@ class Settings(Model):
     #: A secret: the database password, in place of the one that is made.
     accounting_password: SecretStr | None = None
     packages: Packages = Packages()
+    nvidia: Nvidia | None = None
     enroot_pyxis: EnrootPyxis | None = None
     apptainer: Apptainer | None = None
 
@@ -366,6 +368,12 @@ class Settings(Model):
             for name in node_class.names
             if not self.hosts[name].lost
         }
+
+    def gets_driver(self, node: str) -> bool:
+        """Whether a compute node gets NVIDIA's driver by these settings, if it has such GPUs."""
+        if self.nvidia is None or node not in self.compute_nodes:
+            return False
+        return self.nvidia.hosts is None or node in expand(self.nvidia.hosts)
 
     @cached_property
     def confinement(self) -> Cgroup | None:

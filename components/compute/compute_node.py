@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.compute import slurmd_port
+from components.compute.service import server, service, withdrawal
 from components.configuration.served_files import (
     OWN_FILES,
     STAND_INS,
@@ -18,13 +19,13 @@ from components.configuration.slurm_conf import restart_keys
 from components.containers import enroot_pyxis
 from components.controller import slurm_controller
 from components.directory import local_people, sssd
+from components.gpu import nvidia
 from components.health import nhc, node_acceptance, with_jobs
 from components.keys import munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger
-from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Part, Unit, Withdrawal
+from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Part, Unit
 from settings import Settings
-from settings.duration import written
 from settings.model import Hardware
 from settings.parameters import needs_drain
 from templates.rendering import render
@@ -59,6 +60,8 @@ class ComputeNode(HostRole):
                 [
                     *assembly.on(name, munge_key.ROLE, *package_repository.ROLES, with_jobs.ROLE),
                     *assembly.on(name, node_acceptance.ROLE, local_people.ROLE, sssd.ROLE),
+                    # Of a driver whose turn does not come, the one that stands there goes on.
+                    *assembly.turns.unless_stopped(assembly.bundles(name, nvidia.ROLE)),
                     *assembly.on(assembly.controller, slurm_controller.ROLE),
                 ],
             )
@@ -94,7 +97,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
                 render("compute/jobs-known.sh", defaults=DEFAULTS, server=server(settings)),
                 timeout=120,
             ),
-            _service(node, settings, server(settings)),
+            withdrawal(node, settings, OURS),
             *slurm_packages(settings, "client", "slurmd"),
             *enroot_pyxis.node_parts(settings),
             Directory("/var/log/slurm", owner="slurm:slurm"),
@@ -121,48 +124,11 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
     )
 
 
-def _service(node: str, settings: Settings, server: str) -> Withdrawal:
-    """How the node is drained before a change, and given back."""
-    gated = "rollout" in node_acceptance.gates(settings)
-    script = service(node, settings, server, node_acceptance.GATE if gated else None)
-    patience = 1500 if gated else 900
-    return Withdrawal("node-drained", script, timeout=settings.rollout.drain_timeout + patience)
-
-
-def service(node: str, settings: Settings, server: str, accept: str | None) -> str:
-    """The script that takes a node out of use and gives it back.
-
-    Args:
-        node: its name.
-        settings: the stack's.
-        server: slurmctld's address and port.
-        accept: what the node must show before it is given back; None for a job of one second.
-    """
-    rollout, health = settings.rollout, settings.health_check
-    return render(
-        "compute/service.sh",
-        node=node,
-        ours=OURS,
-        server=server,
-        seconds=rollout.drain_timeout,
-        written=written(rollout.drain_timeout),
-        end_jobs=rollout.end_jobs,
-        health=health.command if health is not None else None,
-        accept=accept,
-    )
-
-
-def server(settings: Settings) -> str:
-    """Where nodes find slurmctld."""
-    controller = settings.hosts[settings.roles.controller]
-    return f"{controller.address}:{settings.slurm.slurmctld_port}"
-
-
 def _withheld(node: str, settings: Settings) -> list[Part]:
     """A node that is new is closed until ``accepted`` (node_accepted.py) gives it to jobs."""
     if "new" not in node_acceptance.gates(settings):
         return []
-    script = service(node, settings, server(settings), None)
+    script = service(node, settings, OURS, None)
     return [Command("withheld", f"SLURMSTACK_SERVICE=withhold\n{script}", timeout=120)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.compute import compute_node
+from components.compute.service import service
 from components.health import node_acceptance
 from remote.bundle import Bundle, Command
 from settings import Settings
@@ -31,8 +32,7 @@ class NodeAccepted(HostRole):
 
 def accepted_bundle(node: str, settings: Settings) -> Bundle:
     """A command that is due until it has once succeeded."""
-    server = compute_node.server(settings)
-    script = compute_node.service(node, settings, server, node_acceptance.GATE)
+    script = service(node, settings, compute_node.OURS, node_acceptance.GATE)
     return Bundle(
         node, ROLE, [Command("accepted", f"SLURMSTACK_SERVICE=back\n{script}", timeout=1500)]
     )

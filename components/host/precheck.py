@@ -94,7 +94,8 @@ class Devices:
 def gpus(node: str, settings: Settings) -> Devices:
     """The GPUs declared for a node; none where it runs no jobs."""
     node_class = settings.compute.get(node)
-    declared = node_class.Gres if node_class else ()
+    # Where the driver is installed later on, that role looks at them.
+    declared = node_class.Gres if node_class and not settings.gets_driver(node) else ()
     number, sliced = cards(declared)
     files = named_devices(declared)
     # Files that are named are looked for one by one: the node may have more cards than those.

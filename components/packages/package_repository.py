@@ -132,6 +132,8 @@ def package_files(settings: Settings) -> list[PackageFile]:
         files += [monitoring.grafana.package] if monitoring.grafana.package else []
     if settings.acceptance is not None:
         files += settings.acceptance.package_files
+    if settings.nvidia is not None:
+        files += settings.nvidia.package_files
     for software in settings.software.values():
         files += software.package_files
     return list(dict.fromkeys(files))
@@ -202,7 +204,7 @@ def node_bundle(node: str, settings: Settings, key: str | None, index: str | Non
     if sources:
         text = render("packages/refresh.sh", sources=sources, index=index)
         parts.append(Command("package-lists", text, on=tuple(sources), timeout=300))
-    return Bundle(node, ROLE_NODE, [*parts, *_apt_reads(parts)])
+    return Bundle(node, ROLE_NODE, [*parts, *apt_reads(parts)])
 
 
 def host_bundle(node: str, settings: Settings) -> Bundle:
@@ -283,10 +285,11 @@ def host_bundle(node: str, settings: Settings) -> Bundle:
             timeout=20,
         ),
     ]
-    return Bundle(node, ROLE_HOST, [*parts, *_apt_reads(parts)])
+    return Bundle(node, ROLE_HOST, [*parts, *apt_reads(parts)])
 
 
-def _apt_reads(parts: Sequence[Part]) -> list[Part]:
+def apt_reads(parts: Sequence[Part]) -> list[Part]:
+    """apt reads those of the files that are its own, before they are in place."""
     paths = [part.path for part in parts if isinstance(part, File)]
     read = tuple(path for path in paths if path.startswith("/etc/apt/"))
     return [Validate("apt", render("packages/apt-reads-it.sh"), on=read)] if read else []

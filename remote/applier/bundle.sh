@@ -72,8 +72,10 @@ parse() {
         put("guard", NR " " $2 " " one_of(attribute("when", "apply"), "apply remove both") " " seconds(30)); next
     }
     $1 == "withdraw" {
-        fields(2, 3); once("the word", "withdraw"); name($2); attributes(3, "timeout"); block()
-        put("withdraw", NR " " $2 " " seconds(3600)); next
+        fields(2, 5); once("the word", "withdraw"); name($2); attributes(3, "on unit timeout"); block()
+        if (("on" in value) != ("unit" in value)) bad("on= and unit= stand together")
+        if ("unit" in value) unit(value["unit"])
+        put("withdraw", NR " " $2 " " seconds(3600) " " triggers("on") " " attribute("unit", "-")); next
     }
     $1 == "package" {
         fields(2, 3); once("package", $2); held["package:" $2]

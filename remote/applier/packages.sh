@@ -58,7 +58,9 @@ apt_get() { # step, arguments…
 package_failure() { # step
     show_output
     found=$(grep -m 1 'No space left' "$work/out" || grep -m 1 -E '^(E|dpkg): ' "$work/out")
+    module_build_failure
     case $(cat "$work/out") in
+        *'/make.log'*) remedy='no kernel module was built: see make.log on the node; correct its cause, or set the version before back, and run again' ;;
         *'No space left'* | *'enough free space'*) remedy='free space on / and /var and run again' ;;
         *'Failed to fetch'* | *'Could not resolve'* | *'Could not connect'*)
             remedy='see that the node reaches its package mirror (apt-get update) and run again' ;;
@@ -68,11 +70,25 @@ package_failure() { # step
     fail "$1" "${found:-failed with exit $status}" "$remedy"
 }
 
+# A kernel module that DKMS could not build: its own words, and the compiler's (dkms(8)).
+module_build_failure() { # adds to found
+    log=$(sed -n 's/^.*[Cc]onsult \(\/[^ ]*\/make\.log\).*/\1/p' "$work/out" | head -n 1)
+    [ -n "$log" ] || return 0
+    words=$(grep -m 1 '^Error! ' "$work/out")
+    reason=$(grep -i 'error' "$root$log" 2>/dev/null | grep -v '^make' | tail -n 1)
+    found="$words ($log${reason:+: $reason}); $found"
+}
+
 update_package_lists() {
     say 'updating package lists'
     apt_get 'package lists' update || package_failure 'package lists'
     lists_updated=yes
 }
+
+packages_are() { dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' 2>/dev/null | sha256sum; }
+
+# Whether the run has changed any, also where it did not come to its end.
+packages_changed() { [ -n "${packages_were:-}" ] && [ "$packages_were" != "$(packages_are)" ]; }
 
 apply_packages() {
     note_new_packages
@@ -81,8 +97,10 @@ apply_packages() {
     [ -s "$work/missing" ] || return
     append_state pending "$(sed 's/^\([^ ]*\) .*/changed package:\1/' "$work/missing")"
     forbid_daemon_starts
+    packages_were=$(packages_are)
     list_installed >"$work/before"
     replace_state packages-before "$work/before"
+    find_replaced_packages
     finish_interrupted_dpkg
     find_missing_packages
     [ ! -s "$work/missing" ] || install_missing
@@ -93,12 +111,28 @@ apply_packages() {
         'name real packages (not virtual ones) at versions that can stand together'
 }
 
+# Packages that are to have another version than the one that is there → $work/replaced.
+find_replaced_packages() {
+    cut -d' ' -f1 "$work/missing" | xargs -r dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\n' 2>/dev/null |
+        awk 'FILENAME != "-" { if ($2 != "-") wanted[$1] = $2; next }
+            $1 != "not-installed" && $1 != "config-files" && ($2 in wanted) && $3 != wanted[$2] { print $2 }' "$work/missing" - |
+        sort -u >"$work/replaced"
+}
+
 finish_interrupted_dpkg() {
     [ -z "$(ls -A "$root/var/lib/dpkg/updates" 2>/dev/null)" ] &&
         ! dpkg-query -W -f '${db:Status-Status}\n' | grep -qE '^(unpacked|half-|triggers-)' && return
-    package_tool 'dpkg --configure -a' dpkg --force-confold --force-confdef --configure -a ||
-        package_failure 'dpkg --configure -a'
+    package_tool 'dpkg --configure -a' dpkg --force-confold --force-confdef --configure -a || {
+        # What cannot be configured gives way to another version of it, if that is what is wanted.
+        unfinished_packages | grep -qvxF -f "$work/replaced" && package_failure 'dpkg --configure -a'
+        say "$(unfinished_packages | tr '\n' ' ')cannot be configured, and is to be replaced"
+        return 0
+    }
     did 'finished an interrupted package installation'
+}
+
+unfinished_packages() {
+    dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^\(unpacked\|half-[a-z]*\|triggers-[a-z]*\) //p' | sort
 }
 
 install_missing() {

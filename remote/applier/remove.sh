@@ -80,6 +80,7 @@ remove_packages() {
     list_installed | comm -12 - "$work/candidates" >"$work/ours"
     awk '$2 == "package" { print $3 }' "$work/others" | sort -u >"$work/claimed"
     comm -23 "$work/ours" "$work/claimed" >"$work/free"
+    : >"$work/replaced"
     finish_interrupted_dpkg
     if [ -s "$work/free" ]; then
         list_installed | comm -12 - "$work/claimed" >"$work/stays"

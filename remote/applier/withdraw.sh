@@ -3,7 +3,7 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2154,SC2329
 
 # What is about to change that a unit is not to meet at work → $work/withdraw-for, a line each. A
-# unit that this role has not applied yet has no work.
+# unit that no role has applied yet has no work.
 find_withdrawal() {
     : >"$work/withdraw-for"
     [ -s "$work/withdraw" ] || return 0
@@ -27,11 +27,20 @@ find_withdrawal() {
             sort -u "$state/keys/$unit.drain" 2>/dev/null | comm -23 - "$work/keys-now"
         } >>"$work/withdraw-for"
     done <"$work/drain"
+    read -r _ _ _ on unit <"$work/withdraw"
+    [ "$on" = - ] || ! applied_by_others "$unit" ||
+        echo "$on" | tr ',' '\n' | sort -u | comm -12 - "$work/changing" >>"$work/withdraw-for"
+}
+
+applied_by_others() { # unit
+    unit=$1 awk '$2 == "unit" && $3 == ENVIRON["unit"] { print $1 }' "$work/others" >"$work/holders"
+    while read -r other; do [ ! -e "$base/$other/keys/$1" ] || return 0; done <"$work/holders"
+    return 1
 }
 
 service() { # out, back, unchanged or failed
     # No shell of its own: killed, this one must leave nothing that holds its lock.
-    read -r service_number _ service_time <"$work/withdraw"
+    read -r service_number _ service_time _ <"$work/withdraw"
     SLURMSTACK_SERVICE=$1 SLURMSTACK_PROCESS=$$ SLURMSTACK_BUNDLE=$work/bundle
     export SLURMSTACK_SERVICE SLURMSTACK_PROCESS SLURMSTACK_BUNDLE
     run_script "$service_time" "$service_number"
@@ -84,6 +93,7 @@ give_back() {
 # A run that fails says so, and whether nothing has changed since the node was withdrawn.
 after_failure() {
     [ -n "${withdrawn:-}" ] || return 0
+    ! packages_changed || changed=true
     if [ "$withdrawn:$changed" = now:false ]; then
         service unchanged && rm -f "$state/withdrawn"
     else

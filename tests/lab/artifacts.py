@@ -106,6 +106,46 @@ def grafana_stand_in(folder: Path) -> Path:
     return _built(folder, root, "grafana", "11.6.0+standin")
 
 
+#: Package → file of stand_in/nvidia, and where it goes; Ubuntu's names.
+_DRIVER: dict[str, tuple[tuple[str, str], ...]] = {
+    "libnvidia-cfg1-570-server": (),
+    "libnvidia-compute-570-server": (),
+    "libnvidia-decode-570-server": (),
+    "nvidia-compute-utils-570-server": (
+        ("nvidia-persistenced.service", "usr/lib/systemd/system/nvidia-persistenced.service"),
+        ("units-postinst.sh", "DEBIAN/postinst"),
+    ),
+    "nvidia-dkms-570-server-open": (
+        ("dkms-postinst.sh", "DEBIAN/postinst"), ("dkms-prerm.sh", "DEBIAN/prerm"),
+    ),
+    "nvidia-fabricmanager-570": (
+        ("nvidia-fabricmanager.service", "usr/lib/systemd/system/nvidia-fabricmanager.service"),
+        ("units-postinst.sh", "DEBIAN/postinst"),
+    ),
+    "nvidia-headless-no-dkms-570-server-open": (),
+    "nvidia-kernel-common-570-server": (
+        ("modinfo.sh", "usr/local/sbin/modinfo"), ("modprobe.sh", "usr/local/sbin/modprobe"),
+    ),
+    "nvidia-kernel-source-570-server-open": (),
+    "nvidia-utils-570-server": (("nvidia-smi.sh", "usr/bin/nvidia-smi"),),
+}  # fmt: skip
+
+
+def driver_stand_ins(folder: Path, version: str) -> tuple[Path, ...]:
+    """The packages of a driver of this version (of NVIDIA's), and of its fabric manager."""
+    made = []
+    for name, files in _DRIVER.items():
+        root = folder / version / name
+        (root / "DEBIAN").mkdir(parents=True)
+        for file, path in files:
+            place = root / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text((STAND_IN / "nvidia" / file).read_text().replace("VERSION", version))
+            place.chmod(0o644 if file.endswith(".service") else 0o755)
+        made.append(_built(folder, root, name, f"{version}-0standin1"))
+    return tuple(made)
+
+
 def pyxis_stand_in(folder: Path, spoilt: bool = False) -> Path:
     """The stand-in plugin's source archive; `spoilt`, it does not compile."""
     folder.mkdir(parents=True, exist_ok=True)

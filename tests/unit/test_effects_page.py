@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from remote.bundle import Command, Unit
+from remote.bundle import Command, Unit, Withdrawal
 from remote.reading import is_bundle, read
 from settings.parameters import Needs, files, needs_of, table
 from tests.unit.components.test_bundles import settings
@@ -91,6 +91,8 @@ def of_parts() -> Iterator[str]:
                     [*part.drain_on, *sorted(drains)],
                 )
                 units.add((part.name, bundle.role, *(_list(names) for names in lists)))
+            elif isinstance(part, Withdrawal) and part.unit is not None:
+                units.add((part.unit, bundle.role, "", "", _list(part.on)))
             elif isinstance(part, Command) and part.when == "apply":
                 runs.add((part.name, bundle.role, _list(part.on), _list(part.restarts),
                           _list(part.reloads)))  # fmt: skip

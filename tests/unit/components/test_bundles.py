@@ -62,6 +62,15 @@ PEOPLE = {
     },
     "jobAccess": {"groups": ["ops"]},
 }
+NVIDIA = {
+    "hosts": "cn01",
+    "driver": {"version": "570.172.08-0ubuntu1"},
+    "fabricManager": {"version": "570.172.08-1"},
+    "dcgm": {"version": "1:4.2.3-1"},
+    "gdrcopy": {"version": "2.5-1"},
+    "containerToolkit": {"version": "1.17.8-1"},
+    "peerMemory": True,
+}
 PODS = {
     "server": "https://10.9.9.9:6443",
     "ca": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
@@ -89,6 +98,7 @@ def settings() -> dict[str, Any]:
         "acceptance": {"gate": ["new", "rollout"], "packages": ["hpcc"]},
         "kubernetesBridge": {"registries": [{"name": "hub:5000"}], "pods": PODS},
         "kubernetesToken": "a-token-of-kubernetes",
+        "nvidia": NVIDIA,
     }
 
 

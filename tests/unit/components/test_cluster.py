@@ -190,6 +190,7 @@ def everything() -> dict[str, Any]:
         "healthCheck": {"by": "slurmstack"}, "acceptance": {"gate": ["new"]}, "driftCheck": {},
         "diagnosis": {}, "modules": {}, "software": {"mpi/5": {"description": "Open MPI"}},
         "directory": {"local": {"users": {"anna": {"uid": 6001}}}, "jobAccess": {}},
+        "nvidia": {"hosts": "cn[01-02]", "driver": {"version": "570.172.08-0ubuntu1"}},
     }  # fmt: skip
 
 
@@ -331,8 +332,11 @@ STANDS: dict[str, tuple[str, set[str]]] = {
         "ComputeNode::cn01",
         {
             "cn01-munge-key", "cn01-packages", "ctl-slurmctld", "cn01-health", "cn01-acceptance",
-            "cn01-people",
+            "cn01-people", "cn01-nvidia",
         },
+    ),
+    "cn01-nvidia": (
+        "NvidiaStack::cn01", {"cn01-node", "cn01-system", "cn01-packages", "cn01-health"},
     ),
     "cn01-apptainer": ("Apptainer::apptainer", {"cn01-packages", "cn01-system"}),
     "cn01-health": ("NodeHealth::cn01", {"cn01-system"}),

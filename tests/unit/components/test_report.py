@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from components.compute.compute_node import OURS
+from components.gpu import nvidia
 from components.inventory import digest, join, was_applied
 from components.report import _brief as brief
 from components.report import alike, done, left_drained
@@ -38,8 +39,8 @@ def test_nodes_that_a_run_left_drained_are_told_from_others() -> None:
         "main* up 1-00:00:00 2 drain cn01",
     ]
     reasons = [f"cn01: {OURS}", f"cn03: {OURS}: a job of one second failed",
-               f"cn04: {node_drain.OURS}"]  # fmt: skip
-    left = {"cn01": OURS, "cn03": OURS, "cn04": node_drain.OURS}
+               f"cn04: {node_drain.OURS}", f"cn05: {nvidia.OURS}"]  # fmt: skip
+    left = {"cn01": OURS, "cn03": OURS, "cn04": node_drain.OURS, "cn05": nvidia.OURS}
     assert left_drained([*sinfo, *reasons]) == (sinfo, left)
     assert left_drained(sinfo) == (sinfo, {})
 

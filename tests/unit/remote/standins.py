@@ -138,6 +138,9 @@ def dpkg(state: dict[str, Any], args: list[str]) -> int:
     state["calls"].append("dpkg --configure -a")
     if _locked(state, "dpkg: error: dpkg frontend lock was locked by another process with pid {}"):
         return 2
+    if failure := state.get("fails", {}).get("dpkg --configure -a"):
+        print(failure, file=sys.stderr)
+        return 1
     for name, package in state["packages"].items():
         if package.get("status", "installed") != "installed":
             package["status"] = "installed"
@@ -181,6 +184,8 @@ def apt_get(state: dict[str, Any], args: list[str]) -> int:
         return 100
     failure = state.get("fails", {}).get(f"apt-get {verb}")
     if failure:
+        for name in state.get("half_done", ()):  # what dpkg had come to by then
+            state["packages"][name] = {"version": "2", "status": "half-configured"}
         print(failure, file=sys.stderr)
         return 100
     if verb == "update":

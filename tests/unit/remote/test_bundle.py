@@ -31,7 +31,7 @@ guard no-jobs timeout=30
   test -z "$(squeue -h)"
 guard leave when=remove timeout=5
   true
-withdraw drain timeout=3600
+withdraw drain on=/etc/empty,package:munge unit=slurmd.service timeout=3600
   drain "$SLURMSTACK_SERVICE"
 group slurm 64030
 group some
@@ -133,7 +133,12 @@ def whole() -> list[Part]:
         Group("slurm", 64030),
         Guard("no-jobs", 'test -z "$(squeue -h)"'),
         Guard("leave", "true", when="remove", timeout=5),
-        Withdrawal("drain", 'drain "$SLURMSTACK_SERVICE"'),
+        Withdrawal(
+            "drain",
+            'drain "$SLURMSTACK_SERVICE"',
+            on=("package:munge", "/etc/empty"),
+            unit="slurmd.service",
+        ),
     ]
 
 
@@ -189,6 +194,8 @@ def test_order_of_what_runs_is_kept() -> None:
         (Withdrawal("a b", "true"), "withdraw: 'a b' is not a name"),
         (Withdrawal("a", "true", timeout=0), "timeout 0 is not a positive number of seconds"),
         (Withdrawal("a", "\0"), "the script holds a zero byte"),
+        (Withdrawal("a", "true", unit="a.service"), "either both or none of: what must not"),
+        (Withdrawal("a", "true", on=("/a",), unit="a.service"), "'/a' is no path or package"),
         (Validate("a b", "true", on=("/a",)), "'/a' is no path or package:NAME"),
         (Validate("a", "true", on=()), "validate a: it names no file that it reads"),
         (Command("a b", "true"), "command a b: 'a b' is not a name"),

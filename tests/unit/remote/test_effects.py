@@ -36,6 +36,9 @@ PATHS, PACKAGES = ("/etc/a", "/etc/b"), ("pone", "ptwo")
 #: Runs before anything is applied; the bundles leave it to itself.
 SITES_OWN = "site.service"
 UNITS = ("one.service", "two.service", SITES_OWN)
+#: Of another role of the machine, which was applied before.
+OTHERS_UNIT = "others.service"
+OTHER = Bundle("cn01", "other", [Unit(OTHERS_UNIT)])
 
 
 @st.composite
@@ -75,14 +78,16 @@ def bundles(draw: st.DrawFn) -> Bundle:
         for name in sorted(draw(st.sets(st.sampled_from(UNITS))))
     ]
     if draw(st.booleans()):
-        parts.append(Withdrawal("out", "true"))
+        of_others = draw(st.sampled_from([OTHERS_UNIT, "nowhere.service"]))
+        chosen = draw(on)
+        parts.append(Withdrawal("out", "true", on=chosen, unit=of_others if chosen else None))
     return Bundle("cn01", "demo", parts)
 
 
 def machine_in(folder: str) -> Machine:
     machine = Machine(Path(folder) / "root", Path(folder) / "standin")
     offers = {name: {"versions": ["2.0", "1.0"]} for name in PACKAGES}
-    units = {name: {"active": "inactive", "enabled": "disabled"} for name in UNITS}
+    units = {name: {"active": "inactive", "enabled": "disabled"} for name in (*UNITS, OTHERS_UNIT)}
     units[SITES_OWN]["active"] = "active"
     machine.system({"lists": offers, "units": units, "packages": {}})
     return machine
@@ -143,8 +148,9 @@ def demo(*parts: Part) -> Bundle:
 def test_what_is_told_is_what_the_applier_does(old: Bundle, new: Bundle) -> None:
     with tempfile.TemporaryDirectory() as folder:
         machine = machine_in(folder)
+        assert machine.apply(OTHER.render()).status == 0
         before = machine.apply(old.render()).answer
-        told = effects(old, new, before.packages)
+        told = effects(old, new, before.packages, at_work={OTHERS_UNIT})
         after = machine.apply(new.render()).answer
         sure = {(it.unit, it.deed.value) for it in told.units if it.sure}
         assert sure <= done(after.actions) <= {(it.unit, it.deed.value) for it in told.units}
@@ -429,6 +435,19 @@ def test_when_a_node_is_taken_out_of_use_first_and_why() -> None:
     # What restarted it until now it has met already.
     assert why(unit(restart_keys=("D=1",)), unit("D=1")) == ()
     assert why(unit(restart_keys=("D=1", "E=1")), unit("D=2")) == ("drain-key D",)
+
+
+def test_a_node_is_taken_out_of_use_for_the_unit_of_another_role() -> None:
+    """Also the first time that this role comes; not before the other one is at work."""
+
+    def why(old: Bundle | None, version: str, *at_work: str) -> tuple[str, ...]:
+        out = Withdrawal("out", "true", on=("package:pone",), unit=ONE)
+        new = demo(Package("pone", version), File("/etc/a", "x\n"), out)
+        return effects(old, new, {"pone": "1.0"} if old else {}, at_work=at_work).withdrawn_for
+
+    there = demo(Package("pone", "1.0"), File("/etc/a", "x\n"))
+    assert why(None, "1.0", ONE) == why(there, "2.0", ONE) == ("package:pone",)
+    assert why(there, "1.0", ONE) == why(None, "1.0") == why(there, "2.0", "two.service") == ()
 
 
 def test_other_parts_that_differ_are_named() -> None:

@@ -82,7 +82,9 @@ def parts(paths: list[str]) -> dict[type[Any], st.SearchStrategy[Any]]:
             Unit, UNITS, TRUE_FALSE, TRUE_FALSE, on, on, RELOADS, some(ONE_LINE), on,
             some(ONE_LINE), SECONDS,
         ),
-        Withdrawal: st.builds(Withdrawal, NAMES, SCRIPTS, SECONDS),
+        Withdrawal: st.builds(Withdrawal, NAMES, SCRIPTS, SECONDS) | st.builds(
+            Withdrawal, NAMES, SCRIPTS, SECONDS, on.filter(bool), UNITS
+        ),
         Check: st.builds(Check, NAMES, SCRIPTS, SECONDS),
     }  # fmt: skip
 

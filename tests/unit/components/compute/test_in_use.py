@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import pytest
 
-from components.compute.compute_node import OURS, service
+from components.compute.compute_node import OURS
+from components.compute.service import service
 from settings import parse
 from tests.unit.components.test_cluster import bare
 
@@ -44,7 +45,7 @@ def given_back(folder: Path, *, gate: bool = False, **answers: str) -> Outcome:
         (programs / name).write_text(f"#!/bin/sh\n{text}\n")
         (programs / name).chmod(0o755)
     (folder / "clock").write_text("1000\n")
-    script = service("cn01", parse(bare()), "ctl:6817", "measure" if gate else None)
+    script = service("cn01", parse(bare()), OURS, "measure" if gate else None)
     environment = {
         "PATH": f"{programs}:{os.environ['PATH']}",
         "SLURMSTACK_SERVICE": "back",

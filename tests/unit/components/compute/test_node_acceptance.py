@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from components.compute.compute_node import compute_bundle, server
+from components.compute.compute_node import compute_bundle
 from components.compute.node_accepted import accepted_bundle
+from components.compute.service import server
 from components.health.node_acceptance import acceptance_bundle, config
 from remote.bundle import Bundle, Command, File, Package, Withdrawal
 from settings import Settings, parse

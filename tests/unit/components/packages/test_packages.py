@@ -76,15 +76,19 @@ def test_every_package_file_of_the_settings_is_served() -> None:
         apptainer={"packages": [deb("apptainer")]},
         monitoring={"grafana": {"package": deb("grafana")}},
         acceptance={"packageFiles": [deb("hpl")]},
+        nvidia={
+            "driver": {"version": "570.5.0", "packages": ["driver"]},
+            "packageFiles": [{**deb("x"), "url": "https://site.example/driver_570.5.0_all.deb"}],
+        },
         modules={},
         software={"a/1": {"description": "A", "packageFiles": [deb("htop"), deb("tmux")]}},
     )
     assert named(Settings) == {
         ".enroot_pyxis.enroot.packages", ".apptainer.packages", ".monitoring.grafana.package",
-        ".acceptance.package_files", ".software.package_files",
+        ".acceptance.package_files", ".software.package_files", ".nvidia.package_files",
     }  # fmt: skip
     assert {it.package for it in package_files(found)} == {
-        "enroot", "apptainer", "grafana", "hpl", "htop", "tmux",
+        "enroot", "apptainer", "grafana", "hpl", "htop", "tmux", "driver",
     }  # fmt: skip
 
 

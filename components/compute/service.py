@@ -1,0 +1,62 @@
+"""How a compute node is taken out of use before a change, and given back: ``compute/service.sh``.
+
+Each role that does so has a reason of its own, by which it tells its drains from all others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from components.health import node_acceptance
+from remote.bundle import Withdrawal
+from settings import Settings
+from settings.duration import written
+from templates.rendering import render
+
+
+def withdrawal(
+    node: str, settings: Settings, ours: str, on: Sequence[str] = (), unit: str | None = None
+) -> Withdrawal:
+    """How the node is drained before a change, and given back.
+
+    Args:
+        node: its name.
+        settings: the stack's.
+        ours: the reason of such drains.
+        on: what of the bundle must not change while a unit of another role is at work.
+        unit: that one.
+    """
+    gated = "rollout" in node_acceptance.gates(settings)
+    accept = node_acceptance.GATE if gated else None
+    script = service(node, settings, ours, accept)
+    timeout = settings.rollout.drain_timeout + (1500 if gated else 900)
+    return Withdrawal("node-drained", script, timeout=timeout, on=tuple(on), unit=unit)
+
+
+def service(node: str, settings: Settings, ours: str, accept: str | None) -> str:
+    """The script that takes a node out of use and gives it back.
+
+    Args:
+        node: its name.
+        settings: the stack's.
+        ours: the reason of such drains.
+        accept: what the node must show before it is given back; None for a job of one second.
+    """
+    rollout, health = settings.rollout, settings.health_check
+    return render(
+        "compute/service.sh",
+        node=node,
+        ours=ours,
+        server=server(settings),
+        seconds=rollout.drain_timeout,
+        written=written(rollout.drain_timeout),
+        end_jobs=rollout.end_jobs,
+        health=health.command if health is not None else None,
+        accept=accept,
+    )
+
+
+def server(settings: Settings) -> str:
+    """Where nodes find slurmctld: its address and port."""
+    controller = settings.hosts[settings.roles.controller]
+    return f"{controller.address}:{settings.slurm.slurmctld_port}"

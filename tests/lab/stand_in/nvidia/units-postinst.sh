@@ -1,0 +1,3 @@
+#!/bin/sh
+# As debhelper's packages do: systemd reads the unit that has come.
+systemctl --system daemon-reload
