@@ -6,15 +6,14 @@ which order, so that nothing is taken away that somebody uses.
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from components import history
 from components.images.images import LIBRARY, address, fetching, keepers
 from on_node.images.registry import Entry
 from operations.cluster import Cluster
@@ -76,7 +75,7 @@ def build(cluster: Cluster, name: str) -> dict[str, Any]:
         ContactError: the host cannot be asked.
     """
     image(cluster, name)
-    return dict(_asked(cluster, "build", _BUILD, name=name, who=_who()))
+    return dict(_asked(cluster, "build", _BUILD, name=name, who=history.operator()))
 
 
 def tried(cluster: Cluster, name: str, say: Say) -> dict[str, Any]:
@@ -91,7 +90,7 @@ def tried(cluster: Cluster, name: str, say: Say) -> dict[str, Any]:
     """
     tests = image(cluster, name).tests
     seconds = sum(it.timeout for it in tests) + _MARGIN
-    known = _asked(cluster, "test", seconds, name=name, who=_who())
+    known = _asked(cluster, "test", seconds, name=name, who=history.operator())
     jobs = [it for it in tests if it.nodes]
     # What fails on one host is not tried on many.
     if not jobs or not all(it["passed"] for it in known["tests"]):
@@ -110,7 +109,7 @@ def publish(cluster: Cluster, name: str, version: str) -> dict[str, Any]:
     """
     tests = [] if version else [it.run for it in image(cluster, name).tests]
     of(cluster)
-    words = {"name": name, "version": version, "tests": tests, "who": _who()}
+    words = {"name": name, "version": version, "tests": tests, "who": history.operator()}
     return dict(_asked(cluster, "publish", _READ, **words))
 
 
@@ -189,7 +188,11 @@ def remove(cluster: Cluster, name: str, version: str) -> tuple[dict[str, Any], l
     of(cluster)
     told = _asked(cluster, "ls", _READ, quick=True)
     users = _users(cluster, told["published"])
-    gone = dict(_asked(cluster, "rm", _READ, name=name, version=version, users=users, who=_who()))
+    gone = dict(
+        _asked(
+            cluster, "rm", _READ, name=name, version=version, users=users, who=history.operator()
+        )
+    )
     return gone, _forgotten(cluster)
 
 
@@ -203,12 +206,8 @@ def collect(cluster: Cluster, dry: bool) -> tuple[dict[str, Any], list[OnNode]]:
     of(cluster)
     told = _asked(cluster, "ls", _READ, quick=True)
     users = _users(cluster, told["published"])
-    done = dict(_asked(cluster, "gc", _READ, users=users, who=_who(), dry=dry))
+    done = dict(_asked(cluster, "gc", _READ, users=users, who=history.operator(), dry=dry))
     return done, [] if dry else _forgotten(cluster)
-
-
-def _who() -> str:
-    return f"{getpass.getuser()}@{os.uname().nodename}"
 
 
 def _plain(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,10 @@ published under a version stays what it is; another content is another version.
 
 from __future__ import annotations
 
-import calendar
 import json
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from on_node.images.refused import Refused
 _HEAD = "# Written by slurmstack; slurmstack image publish and its like change it, nobody else.\n"
 #: How long another one may have the registry before a verb gives up.
 _SECONDS = 60.0
+_UTC = timezone.utc  # noqa: UP017 - Python 3.9 has no other name for it
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,14 @@ class Entry:
 
 
 def now() -> str:
-    """This moment, as registry.yaml writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    """This moment, as registry.yaml writes it: two that follow each other differ."""
+    return datetime.now(_UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def age(moment: str) -> float:
     """Seconds since a moment that `now` wrote."""
-    return time.time() - calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%SZ"))
+    then = datetime.fromisoformat(moment.replace("Z", "+00:00"))
+    return (datetime.now(_UTC) - then).total_seconds()
 
 
 class Registry:

@@ -40,7 +40,7 @@ def build(
 
 
 @commands.command("test")
-def tested(
+def trial(
     name: Name, stack: Stack = None, project: Project = Path(), as_json: Json = False
 ) -> None:
     """Run an image's tests in it before it is published. Exit code 1 where one fails."""

@@ -190,6 +190,7 @@ def everything() -> dict[str, Any]:
         "healthCheck": {"by": "slurmstack"}, "acceptance": {"gate": ["new"]}, "driftCheck": {},
         "diagnosis": {}, "modules": {}, "software": {"mpi/5": {"description": "Open MPI"}},
         "directory": {"local": {"users": {"anna": {"uid": 6001}}}, "jobAccess": {}},
+        "images": {"images": {"small": {"version": "1", "base": {"suite": "trixie"}}}},
     }  # fmt: skip
 
 
