@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,8 +63,14 @@ def image(cluster: Cluster, name: str) -> Image:
     return found[name]
 
 
-def build(cluster: Cluster, name: str) -> dict[str, Any]:
-    """Make an image's candidate on the build host.
+def build(cluster: Cluster, name: str, partition: str = "") -> dict[str, Any]:
+    """Make an image's candidate on the build host; as a job where that is a compute node, so that
+    nobody's job shares its cores.
+
+    Args:
+        cluster: whose.
+        name: of the image.
+        partition: of the job; left empty, the default one.
 
     Returns:
         What is known of it (``on_node.images.build``).
@@ -75,7 +80,8 @@ def build(cluster: Cluster, name: str) -> dict[str, Any]:
         ContactError: the host cannot be asked.
     """
     image(cluster, name)
-    return dict(_asked(cluster, "build", _BUILD, name=name, who=history.operator()))
+    words = {"name": name, "who": history.operator()}
+    return dict(_worked(cluster, "build", _BUILD, words, partition))
 
 
 def tried(cluster: Cluster, name: str, say: Say) -> dict[str, Any]:
@@ -90,7 +96,7 @@ def tried(cluster: Cluster, name: str, say: Say) -> dict[str, Any]:
     """
     tests = image(cluster, name).tests
     seconds = sum(it.timeout for it in tests) + _MARGIN
-    known = _asked(cluster, "test", seconds, name=name, who=history.operator())
+    known = _worked(cluster, "test", seconds, {"name": name, "who": history.operator()})
     jobs = [it for it in tests if it.nodes]
     # What fails on one host is not tried on many.
     if not jobs or not all(it["passed"] for it in known["tests"]):
@@ -170,12 +176,25 @@ def pull(cluster: Cluster, name: str, version: str, nodes: Sequence[str]) -> lis
     (entry,) = wanted
     if entry["wrong"]:
         raise Refused(f"{entry['wrong']}; no node was asked to fetch it")
+    # A job that waits may name an old one: what makes room is none of those.
+    named = _by_jobs(cluster, told["published"])
+    current = {it["file"] for it in told["published"] if it["current"]}
     words = {
-        "root": images.root, "entry": _plain(entry), "current": entry["current"],
-        "url": f"{address(settings)}/{entry['file']}", "limit": images.node_limit << 20,
-        "stay": [it["file"] for it in told["published"] if it["current"]],
-    }  # fmt: skip
-    return _on(cluster, nodes, "pull", words)
+        "root": images.root,
+        "entry": _plain(entry),
+        "url": f"{address(settings)}/{entry['file']}",
+        "limit": images.node_limit << 20,
+        "stay": sorted(current | {*named}),
+    }
+    done = _on(cluster, nodes, "pull", words)
+    if not entry["current"] or not all(it.there for it in done):
+        return done
+    # The name changes over when all have it: a job of several nodes finds the same on each.
+    words = {"root": images.root, "name": name, "version": entry["version"]}
+    return [
+        it if pointed.there else pointed
+        for it, pointed in zip(done, _on(cluster, nodes, "point", words), strict=True)
+    ]
 
 
 def remove(cluster: Cluster, name: str, version: str) -> tuple[dict[str, Any], list[OnNode]]:
@@ -229,6 +248,42 @@ def _asked(cluster: Cluster, verb: str, seconds: float, **words: Any) -> Any:
     return _told(cluster, cluster.settings.image_host, verb, seconds, words)
 
 
+def _worked(
+    cluster: Cluster, verb: str, seconds: float, words: Mapping[str, Any], partition: str = ""
+) -> Any:
+    """What the build host says that works for minutes."""
+    host, settings = cluster.settings.image_host, cluster.settings
+    if partition and partition not in settings.partitions:
+        known = ", ".join(settings.partitions) or "none"
+        raise Refused(f"{partition}: no such partition in the settings; there are: {known}")
+    if host not in settings.compute:
+        if partition:
+            raise Refused(
+                f"{host} builds images and runs no jobs; make a compute node slurmstack:images.host"
+            )
+        return _told(cluster, host, verb, seconds, words)
+    at = cluster.controller
+    reply = cluster.run([at], job(host, partition, script(verb, words), seconds), seconds)[at]
+    if isinstance(reply, ContactError):
+        raise reply
+    return _answer(host, reply.stdout, reply.stderr, reply.status)
+
+
+def job(host: str, partition: str, text: str, seconds: float) -> str:
+    """What the controller runs so that a compute node runs a script in a job.
+
+    Args:
+        host: the node.
+        partition: empty: the default one.
+        text: the script.
+        seconds: within which it has begun and ended.
+    """
+    words = ["srun", f"--nodelist={host}", "--nodes=1", "--ntasks=1", "--job-name=image-build",
+             f"--immediate={_FREE}", f"--time={int(seconds) // 60}", "--export=NONE", "--quiet",
+             *([f"--partition={partition}"] if partition else []), "sh", "-c", text]  # fmt: skip
+    return f"cd /; {shlex.join(words)}\n"
+
+
 def _told(cluster: Cluster, host: str, verb: str, seconds: float, words: Mapping[str, Any]) -> Any:
     reply = cluster.run([host], script(verb, words), seconds)[host]
     if isinstance(reply, ContactError):
@@ -273,22 +328,27 @@ def _words(told: Mapping[str, Any]) -> str:
     return "; ".join(it for it in said if it)
 
 
-def _users(cluster: Cluster, published: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+def _names(published: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Files, and links that stand for them."""
+    return sorted({name for it in published for name in (it["file"], f"{it['name']}.sqsh")})
+
+
+def _by_jobs(cluster: Cluster, published: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """File → jobs that name it."""
+    words = {"root": of(cluster).root, "names": _names(published), "jobs": True}
+    return dict(_told(cluster, cluster.controller, "used", _READ, words))
+
+
+def _users(cluster: Cluster, published: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
     """File → who uses it: jobs that name it, and programs on hosts that have it by a share."""
-    names = sorted({it["file"] for it in published} | {f"{it['name']}.sqsh" for it in published})
-    words: dict[str, Any] = {"root": of(cluster).root, "names": names, "jobs": True}
-    found: dict[str, list[str]] = defaultdict(list)
-    for name, jobs in _told(cluster, cluster.controller, "used", _READ, words).items():
-        found[name] += jobs
+    found = _by_jobs(cluster, published)
+    words = {"root": of(cluster).root, "names": _names(published), "jobs": False}
     settings = cluster.settings
-    sharing = [
-        it for it in keepers(settings) if it not in (*fetching(settings), settings.image_host)
-    ]
-    for node in sharing:
-        told = _told(cluster, node, "used", 120, {**words, "jobs": False})
-        for name, programs in told.items():
-            found[name] += [f"{it} on {node}" for it in programs]
-    return dict(found)
+    elsewhere = (*fetching(settings), settings.image_host)
+    for node in (it for it in keepers(settings) if it not in elsewhere):
+        for name, programs in _told(cluster, node, "used", 120, words).items():
+            found.setdefault(name, []).extend(f"{it} on {node}" for it in programs)
+    return found
 
 
 def _forgotten(cluster: Cluster) -> list[OnNode]:

@@ -30,7 +30,7 @@ Docker = Annotated[
     str,
     matching(
         r"([A-Za-z0-9.:-]+#)?[a-z0-9][a-z0-9._/-]*(:[A-Za-z0-9._-]+|@sha256:[0-9a-f]{64})",
-        "REGISTRY#IMAGE:TAG as Enroot writes it, such as nvcr.io#nvidia/pytorch:25.01-py3",
+        "REGISTRY#IMAGE:TAG, such as nvcr.io#nvidia/pytorch:25.01-py3",
     ),
 ]
 _Host = Annotated[

@@ -64,9 +64,11 @@ def _used(words: Words) -> Any:
 
 def _pull(words: Words) -> Any:
     root = Path(words["root"])
-    return pull.pull(
-        root, words["entry"], words["url"], words["limit"], words["current"], words["stay"]
-    )
+    return pull.pull(root, words["entry"], words["url"], words["limit"], words["stay"])
+
+
+def _point(words: Words) -> Any:
+    return pull.point(Path(words["root"]), words["name"], words["version"])
 
 
 def _forget(words: Words) -> Any:
@@ -91,6 +93,7 @@ _VERBS: Mapping[str, Callable[[Words], Any]] = {
     "gc": _collect,
     "used": _used,
     "pull": _pull,
+    "point": _point,
     "forget": _forget,
     "lend": _lend,
     "give-back": _give_back,

@@ -20,16 +20,15 @@ _SILENCE = 60
 
 
 def pull(
-    root: Path, told: Mapping[str, Any], url: str, limit: int, current: bool, stay: Collection[str]
+    root: Path, told: Mapping[str, Any], url: str, limit: int, stay: Collection[str]
 ) -> dict[str, Any]:
-    """Have an image on this node.
+    """Have an image on this node; what its name stands for is as before (`point`).
 
     Args:
         root: where it keeps them, as the registry does.
         told: the registry's entry of it.
         url: of its file.
         limit: bytes that all of them may take.
-        current: whether it is what its name stands for.
         stay: files that are not taken away to make room.
 
     Returns:
@@ -53,12 +52,26 @@ def pull(
             _fetch(url, entry, root / f".{entry.file}.part", place)
         if known is None or known.sha256 != entry.sha256:
             left = [it for it in registry.entries if it is not known]
-            first = {entry.name: entry.version}
-            registry.save([*left, replace(entry, followed="")], {**first, **registry.current})
-        if current and not registry.is_current(entry):
-            registry.save(registry.entries, {**registry.current, entry.name: entry.version})
+            registry.save([*left, replace(entry, followed="")], registry.current)
         what = "fetched" if wrong == "missing" else f"fetched again: {wrong}" if wrong else "there"
         return {"what": what, "gone": gone}
+
+
+def point(root: Path, name: str, version: str) -> dict[str, Any]:
+    """From now on an image's name stands for this version here: when all nodes have it, so that a
+    job of several finds the same.
+
+    Raises:
+        Refused: it is not on this node.
+    """
+    with Registry(root).lock(f"pull {name} {version}"):
+        registry = Registry(root)
+        entry = registry.find(name, version)
+        if entry is None or not registry.path(entry).is_file():
+            raise Refused(f"{name} {version} is not on this node; slurmstack image pull {name}")
+        if not registry.is_current(entry):
+            registry.save(registry.entries, {**registry.current, name: version})
+    return {}
 
 
 def lend(root: Path, told: Mapping[str, Any], url: str, limit: int) -> dict[str, Any]:
@@ -87,22 +100,22 @@ def give_back(root: Path, file: str) -> dict[str, Any]:
 
 
 def collect(root: Path, published: Collection[str]) -> dict[str, Any]:
-    """Take copies away of what is published no more, where nobody uses them."""
+    """Take copies away of what is published no more, where nobody uses them and no name that is
+    published stands for them: another version has to be here first."""
     registry = Registry(root)
+    names = {file.partition("+")[0] for file in published}
     gone, kept = [], []
     with registry.lock("gc"):
         registry = Registry(root)
         for entry in [it for it in registry.entries if it.file not in published]:
             if words := used.by_programs(root, [entry.file]):
                 kept.append({"title": entry.title, "why": f"in use: {words[entry.file][0]}"})
-                continue
-            if registry.is_current(entry):
-                others = [it for it in registry.entries if it.name == entry.name and it != entry]
-                if others:
-                    registry.save(registry.entries,
-                                  {**registry.current, entry.name: others[-1].version})  # fmt: skip
-            registry.without(entry)
-            gone.append(asdict(entry))
+            elif registry.is_current(entry) and entry.name in names:
+                why = f"{entry.name} stands for it there; slurmstack image pull {entry.name}"
+                kept.append({"title": entry.title, "why": why})
+            else:
+                registry.without(entry)
+                gone.append(asdict(entry))
     return {"gone": gone, "kept": kept}
 
 

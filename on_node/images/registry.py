@@ -65,6 +65,7 @@ class Registry:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.file = root / "registry.yaml"
+        #: Name → version that it stands for; on a node there may be none yet.
         self.current: dict[str, str] = {}
         self.entries: list[Entry] = []
         self._read()
@@ -77,7 +78,8 @@ class Registry:
         try:
             told = json.loads("\n".join(line for line in lines if not line.startswith("#")))
             for name, image in told["images"].items():
-                self.current[name] = image["current"]
+                if image["current"]:
+                    self.current[name] = image["current"]
                 for version, entry in image["versions"].items():
                     self.entries.append(Entry(name, version, **entry))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -145,7 +147,7 @@ class Registry:
         for entry in sorted(entries, key=lambda it: (it.name, it.published, it.version)):
             told = {key: value for key, value in asdict(entry).items() if value != ""}
             name, version = told.pop("name"), told.pop("version")
-            image = images.setdefault(name, {"current": current[name], "versions": {}})
+            image = images.setdefault(name, {"current": current.get(name, ""), "versions": {}})
             image["versions"][version] = told
         if self.file.exists():
             files.write(self.root / ".registry.yaml.before", self.file.read_text(encoding="utf-8"))
@@ -154,13 +156,12 @@ class Registry:
         self._links()
 
     def _links(self) -> None:
-        wanted = {f"{name}.sqsh": self.find(name) for name in self.current}
-        for name, entry in wanted.items():
+        found = {name: self.find(name) for name in self.current}
+        wanted = {f"{name}.sqsh": it.file for name, it in found.items() if it is not None}
+        for name, file in wanted.items():
             place = self.root / name
-            if entry is not None and not (
-                place.is_symlink() and str(place.readlink()) == entry.file
-            ):
-                files.link(place, entry.file)
+            if not (place.is_symlink() and str(place.readlink()) == file):
+                files.link(place, file)
         for place in self.root.glob("*.sqsh"):
             if place.is_symlink() and place.name not in wanted:
                 place.unlink()
@@ -169,8 +170,10 @@ class Registry:
         """Forget a version, and take its file away: the file last, so that nothing names what is
         not there."""
         left = [entry for entry in self.entries if entry is not gone]
-        names = {entry.name for entry in left}
-        self.save(left, {name: it for name, it in self.current.items() if name in names})
+        current = dict(self.current)
+        if self.is_current(gone):
+            del current[gone.name]
+        self.save(left, current)
         self.path(gone).unlink(missing_ok=True)
 
     def made_current(self, entry: Entry) -> None:

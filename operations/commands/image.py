@@ -26,13 +26,19 @@ def _group() -> None:
 
 @commands.command()
 def build(
-    name: Name, stack: Stack = None, project: Project = Path(), as_json: Json = False
+    name: Name,
+    partition: Annotated[
+        str, typer.Option("--partition", help="Of the job, where a compute node builds.")
+    ] = "",
+    stack: Stack = None,
+    project: Project = Path(),
+    as_json: Json = False,
 ) -> None:
     """Make an image on the build host; nobody sees it before it is published."""
     with errors_on_one_line():
         cluster = Cluster.of(stack, project)
         typer.echo(f"{name}: is made on {cluster.settings.image_host}", err=True)
-        known = images.build(cluster, name)
+        known = images.build(cluster, name, partition)
     if as_json:
         show_json(known)
     else:

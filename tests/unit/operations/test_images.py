@@ -44,7 +44,8 @@ class Asked(Cluster):
     def run(self, names: list[str], script: str, seconds: float) -> dict[str, Reply | ContactError]:
         found = re.search(r"-m on_node.images (\S+) (.*)\n", script)
         verb = found[1] if found else "sh"
-        words = json.loads(shlex.split(found[2])[0]) if found else {}
+        told = shlex.split(found[2])[0] if found and "srun" not in script else "{}"
+        words = json.loads(told)
         replies: dict[str, Reply | ContactError] = {}
         for name in names:
             self.asked.append((name, verb, words))
@@ -127,12 +128,12 @@ def test_what_jobs_use_is_told_to_who_takes_away() -> None:
 
 def test_nodes_fetch_what_is_as_it_was_published() -> None:
     def answers(host: str, verb: str, words: dict[str, Any]) -> Any:
-        if verb == "ls":
-            return LISTED
-        return (
-            {"refused": "3 MiB do not fit"} if host == "cn02" else {"what": "fetched", "gone": []}
-        )
+        if verb == "pull":
+            refused = {"refused": "3 MiB do not fit"}
+            return refused if host == full else {"what": "fetched", "gone": []}
+        return {"ls": LISTED, "used": {"small+1.sqsh": ["job 12"]}}.get(verb, {})
 
+    full = "cn02"
     of = cluster(answers)
     told = images.pull(of, "small", "", ["cn01", "cn02"])
     assert [(it.node, it.there, it.words) for it in told] == [
@@ -141,7 +142,14 @@ def test_nodes_fetch_what_is_as_it_was_published() -> None:
     words = of.asked[-1][2]
     assert words["url"] == "http://10.73.0.10:8461/small+1.sqsh"
     assert words["entry"]["sha256"] == "a" * 64
+    assert words["stay"] == ["small+1.sqsh"]
     assert image_text.on_nodes(told) == ["cn01: fetched", "cn02: failed: 3 MiB do not fit"]
+    # Where one has not got it, the name stands for what it stood for on all.
+    assert "point" not in {verb for _, verb, _ in of.asked}
+    full = ""
+    images.pull(of, "small", "", ["cn01", "cn02"])
+    verbs = [(host, verb) for host, verb, _ in of.asked]
+    assert verbs[-2:] == [("cn01", "point"), ("cn02", "point")]
     with pytest.raises(Refused, match="small: not published as 9; published of it: 1"):
         images.pull(of, "small", "9", ["cn01"])
     with pytest.raises(Refused, match=r"ctl: /opt/containers is the build host's own"):
@@ -184,6 +192,22 @@ def test_tests_on_nodes_run_in_the_runtime_that_users_have() -> None:
         ("ctl", "test"), ("ctl", "sh"), ("cn01", "lend"), ("cn02", "lend"), ("ctl", "sh"),
         ("cn01", "give-back"), ("cn02", "give-back"), ("ctl", "tested"),
     ]  # fmt: skip
+
+
+def test_a_compute_node_builds_in_a_job() -> None:
+    """Its cores are of jobs."""
+    of = cluster(lambda *_: {"name": "small"}, images={"host": "cn01", "images": {"small": SMALL}})
+    images.build(of, "small", "main")
+    (asked,) = of.asked
+    assert asked[:2] == ("ctl", "build")
+    words = shlex.split(images.job("cn01", "main", "echo 'a b'", 7200))
+    assert words[:2] == ["cd", "/;"]
+    assert {"srun", "--nodelist=cn01", "--partition=main", "--time=120"} <= {*words}
+    assert words[-3:] == ["sh", "-c", "echo 'a b'"]
+    with pytest.raises(Refused, match="nosuch: no such partition in the settings; there are: "):
+        images.build(of, "small", "nosuch")
+    with pytest.raises(Refused, match="ctl builds images and runs no jobs"):
+        images.build(cluster(lambda *_: {}), "small", "main")
 
 
 @pytest.mark.parametrize("pyxis", [True, False])

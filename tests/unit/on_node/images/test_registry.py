@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -299,10 +299,14 @@ def node(tmp_path: Path) -> Path:
     return folder
 
 
-def pulled(site: Site, node: Path, version: str, limit: int = 1000) -> dict[str, Any]:
-    current = Registry(site.root).current["small"] == version
+def pulled(
+    site: Site, node: Path, version: str, limit: int = 1000, stay: Sequence[str] = ()
+) -> dict[str, Any]:
     url = (site.root / f"small+{version}.sqsh").as_uri().replace("%2B", "+")
-    return pull.pull(node, entry_of(site, version), url, limit, current, [])
+    done = pull.pull(node, entry_of(site, version), url, limit, stay)
+    if Registry(site.root).current["small"] == version:
+        pull.point(node, "small", version)
+    return done
 
 
 def test_a_node_fetches_once_and_compares(site: Site, node: Path) -> None:
@@ -329,7 +333,9 @@ def test_a_node_keeps_within_its_bound(site: Site, node: Path) -> None:
     published(site, "2", b"2" * 40)
     pulled(site, node, "2", limit=100)
     published(site, "3", b"3" * 40)
-    # The oldest that nothing stands for makes room.
+    # What a job names stays; else the oldest that nothing stands for makes room.
+    with pytest.raises(Refused, match="do not fit"):
+        pulled(site, node, "3", limit=100, stay=["small+1.sqsh"])
     assert pulled(site, node, "3", limit=100)["gone"] == ["small+1.sqsh"]
     assert sorted(it.name for it in node.glob("small+*")) == ["small+2.sqsh", "small+3.sqsh"]
     with pytest.raises(Refused, match="a node keeps"):
@@ -353,8 +359,22 @@ def test_a_node_forgets_what_is_published_no_more(site: Site, node: Path) -> Non
     done = pull.collect(node, ["small+2.sqsh"])
     assert [it["version"] for it in done["gone"]] == ["1"]
     assert [it.name for it in sorted(node.glob("*.sqsh"))] == ["small+2.sqsh", "small.sqsh"]
+    # Its name stands for it here, until another one is here, or the name is published no more.
+    (kept,) = pull.collect(node, ["small+3.sqsh"])["kept"]
+    assert kept["why"] == "small stands for it there; slurmstack image pull small"
     pull.collect(node, [])
     assert not [*node.glob("*.sqsh")]
+
+
+def test_a_name_changes_over_when_it_is_told_to(site: Site, node: Path) -> None:
+    published(site, "1", b"first")
+    url = (site.root / "small+1.sqsh").as_uri().replace("%2B", "+")
+    pull.pull(node, entry_of(site, "1"), url, 1000, [])
+    assert not (node / "small.sqsh").is_symlink()
+    with pytest.raises(Refused, match="small 2 is not on this node"):
+        pull.point(node, "small", "2")
+    pull.point(node, "small", "1")
+    assert (node / "small.sqsh").read_bytes() == b"first"
 
 
 def test_what_is_tested_is_lent(site: Site, node: Path) -> None:
