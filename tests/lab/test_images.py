@@ -12,11 +12,13 @@ import os
 import shlex
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.lab.conftest import RunningLab, await_that
+from tests.unit.components.software.wheel import wheel
 
 pytestmark = pytest.mark.lab
 
@@ -278,6 +280,38 @@ def test_old_versions_go_when_no_job_names_them(site: Site, second: str) -> None
     assert site.files("cn01") == ["small+2.sqsh", "small.sqsh"]
     lab.ssh("cn02", f"sha256sum {ROOT}/small.sqsh | grep -q {known['sha256']}")
     lab.pulumi("preview", "--expect-no-changes")
+
+
+def test_a_compute_node_builds_in_a_job_from_a_lock_file(
+    site: Site, second: str, tmp_path: Path
+) -> None:
+    """Packages of the image's own sources, and a Python environment of a wheel made here."""
+    lab = site.lab
+    (tmp_path / "lock.txt").write_text(wheel(tmp_path))
+    (made,) = tmp_path.glob("*.whl")
+    lab.send("cn01", f"mkdir -p /srv/wheels && cat >/srv/wheels/{made.name}", made.read_bytes())
+    archive = lab.send("ctl", "cat /srv/base.tar", b"")
+    lab.send("cn01", "cat >/srv/base.tar", archive)
+    image = {
+        "version": "1",
+        "base": {"tarball": {"url": "file:///srv/base.tar", "sha256": second}},
+        "packages": ["python3-venv"],
+        "python": {"lock": str(tmp_path / "lock.txt"), "index": "/srv/wheels"},
+        "tests": [{"run": "stand-in"}],
+    }
+    lab.set(images={"host": "cn01", "images": {"wheels": image}})
+    lab.up()
+    site.told("build", "wheels", "--partition", "gpu")
+    ended = (
+        "sacct -n -X -P -o JobName,Partition,NodeList,State | grep -q '^image-build|gpu|cn01|COMP'"
+    )
+    await_that(lambda: lab.ssh("ctl", ended, check=False).returncode == 0)
+    (test,) = site.told("test", "wheels")["tests"]
+    assert (test["passed"], test["words"]) == (True, "1.0")
+    site.told("publish", "wheels")
+    inside = ENTER.format(path=f"{ROOT}/wheels.sqsh", command="ls /srv")
+    # Nothing of the folder of wheels is left in it.
+    assert lab.ssh("cn01", f"sh -c {shlex.quote(inside)}").stdout == ""
 
 
 @pytest.mark.skipif(
