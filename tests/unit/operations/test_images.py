@@ -131,7 +131,7 @@ def test_nodes_fetch_what_is_as_it_was_published() -> None:
         if verb == "pull":
             refused = {"refused": "3 MiB do not fit"}
             return refused if host == full else {"what": "fetched", "gone": []}
-        return {"ls": LISTED, "used": {"small+1.sqsh": ["job 12"]}}.get(verb, {})
+        return {"ls": LISTED, "used": {"small+0.sqsh": ["job 12"]}}.get(verb, {})
 
     full = "cn02"
     of = cluster(answers)
@@ -142,7 +142,7 @@ def test_nodes_fetch_what_is_as_it_was_published() -> None:
     words = of.asked[-1][2]
     assert words["url"] == "http://10.73.0.10:8461/small+1.sqsh"
     assert words["entry"]["sha256"] == "a" * 64
-    assert words["stay"] == ["small+1.sqsh"]
+    assert words["stay"] == ["small+0.sqsh", "small+1.sqsh"]
     assert image_text.on_nodes(told) == ["cn01: fetched", "cn02: failed: 3 MiB do not fit"]
     # Where one has not got it, the name stands for what it stood for on all.
     assert "point" not in {verb for _, verb, _ in of.asked}

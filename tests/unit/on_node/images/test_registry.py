@@ -132,7 +132,12 @@ def test_one_that_was_changed_is_told_and_not_made_current(site: Site) -> None:
     (site.root / "small+9.sqsh").write_bytes(b"by hand")
     assert keeping.listed(site, quick=True)["strangers"] == ["small+9.sqsh"]
     # Put in its place again by what was built once more: it is as it was published.
-    published(site, "1", b"first")
+    for content in (None, b"worst"):
+        (site.root / "small+1.sqsh").unlink(missing_ok=True)
+        if content is not None:
+            (site.root / "small+1.sqsh").write_bytes(content)
+        published(site, "1", b"first")
+        assert (site.root / "small+1.sqsh").read_bytes() == b"first"
     assert not [it["wrong"] for it in keeping.listed(site, False)["published"] if it["wrong"]]
 
 
@@ -182,6 +187,16 @@ def test_days_pass_before_an_old_version_goes(site: Site) -> None:
             for it in found.entries]  # fmt: skip
     found.save(aged, found.current)
     assert [it["version"] for it in keeping.collect(patient, {}, "anna", False)["gone"]] == ["1"]
+
+
+def test_what_nothing_followed_stays(site: Site) -> None:
+    """As where a node that kept copies has become the build host."""
+    for version in ("1", "2", "3", "4"):
+        published(site, version)
+    found = Registry(site.root)
+    copies = [Entry(**{**vars(it), "followed": ""}) for it in found.entries]
+    found.save(copies, found.current)
+    assert keeping.collect(site, {}, "anna", dry=False) == {"gone": [], "kept": []}
 
 
 def test_what_users_may_have_is_not_taken_away(site: Site) -> None:
