@@ -270,7 +270,8 @@ def _worked(
 
 
 def job(host: str, partition: str, text: str, seconds: float) -> str:
-    """What the controller runs so that a compute node runs a script in a job.
+    """What the controller runs so that a compute node runs a script in a job; srun must not read
+    what is left of the controller's own.
 
     Args:
         host: the node.
@@ -279,7 +280,7 @@ def job(host: str, partition: str, text: str, seconds: float) -> str:
         seconds: within which it has begun and ended.
     """
     words = ["srun", f"--nodelist={host}", "--nodes=1", "--ntasks=1", "--job-name=image-build",
-             f"--immediate={_FREE}", f"--time={int(seconds) // 60}", "--export=NONE", "--quiet",
+             f"--immediate={_FREE}", f"--time={int(seconds) // 60}", "--input=none", "--quiet",
              *([f"--partition={partition}"] if partition else []), "sh", "-c", text]  # fmt: skip
     return f"cd /; {shlex.join(words)}\n"
 
@@ -410,6 +411,7 @@ def step(path: str, test: ImageTest, nodes: Sequence[str], pyxis: bool) -> str:
     """
     options = [f"--nodelist={fold(nodes)}", f"--nodes={test.nodes}", f"--ntasks={test.nodes}",
                "--ntasks-per-node=1", f"--immediate={_FREE}", "--job-name=image-test",
+        "--input=none",
                f"--time={-(-test.timeout // 60)}"]  # fmt: skip
     inside = ["sh", "-c", test.run]
     words = (

@@ -88,7 +88,7 @@ def working(site: Site, what: str) -> Iterator[tuple[Path, int]]:
         Refused: another one builds or tries an image.
     """
     WORK.mkdir(mode=0o700, exist_ok=True)
-    with files.held(site.root / ".building", what) as lock, files.held(WORK / ".lock", what):
+    with files.held(site.root / ".building", what) as lock:
         work = WORK / "build"
         clean(site.root)
         work.mkdir(mode=0o700)
