@@ -409,10 +409,16 @@ def step(path: str, test: ImageTest, nodes: Sequence[str], pyxis: bool) -> str:
         nodes: where.
         pyxis: whether Enroot and Pyxis run it; else Apptainer does.
     """
-    options = [f"--nodelist={fold(nodes)}", f"--nodes={test.nodes}", f"--ntasks={test.nodes}",
-               "--ntasks-per-node=1", f"--immediate={_FREE}", "--job-name=image-test",
+    options = [
+        f"--nodelist={fold(nodes)}",
+        f"--nodes={test.nodes}",
+        f"--ntasks={test.nodes}",
+        "--ntasks-per-node=1",
+        f"--immediate={_FREE}",
+        "--job-name=image-test",
         "--input=none",
-               f"--time={-(-test.timeout // 60)}"]  # fmt: skip
+        f"--time={-(-test.timeout // 60)}",
+    ]
     inside = ["sh", "-c", test.run]
     words = (
         [f"--container-image={path}", *inside] if pyxis else ["apptainer", "exec", path, *inside]
