@@ -75,7 +75,10 @@ def make(recipe: Recipe, rootfs: Path, epoch: int, log: Path, lock: int) -> None
     if missing:
         raise Refused(f"{recipe.wheels}: no such folder on this host; the lock file's packages "
                       "are to come from there")  # fmt: skip
-    made = bool(recipe.wheels) and not (rootfs / recipe.wheels.lstrip("/")).exists()
+    # Folders that are there for the mount alone, the innermost first.
+    above = [Path(recipe.wheels), *Path(recipe.wheels).parents][:-1] if recipe.wheels else []
+    places = [rootfs / str(folder).lstrip("/") for folder in above]
+    made = [place for place in places if not place.exists()]
     environment = {
         "PATH": _PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
         "SOURCE_DATE_EPOCH": str(epoch), "PYTHONHASHSEED": "0",
@@ -84,13 +87,8 @@ def make(recipe: Recipe, rootfs: Path, epoch: int, log: Path, lock: int) -> None
     alone.run(
         words, f"{recipe.title}: a step in it failed", log, lock=lock, environment=environment
     )
-    if made:
-        # Only what was made for the mount: empty folders.
-        for folder in [Path(recipe.wheels), *Path(recipe.wheels).parents][:-1]:
-            place = rootfs / str(folder).lstrip("/")
-            if any(place.iterdir()):
-                break
-            place.rmdir()
+    for place in made:
+        place.rmdir()
 
 
 def finish(recipe: Recipe, rootfs: Path, epoch: int) -> dict[str, str]:

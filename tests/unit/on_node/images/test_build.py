@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -110,6 +111,29 @@ def test_no_trace_of_a_build_is_left(tree: Path) -> None:
     times = {str(it.relative_to(tree)): int(it.lstat().st_mtime) for it in tree.rglob("*")}
     assert times.pop("usr/bin/x") == 1000
     assert {*times.values()} == {2000}
+
+
+def test_a_folder_of_wheels_is_there_while_the_script_runs_alone(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders that the base has stay, empty ones too."""
+    wheels = tmp_path / "srv/site/wheels"
+    wheels.mkdir(parents=True)
+    inside = tree / str(wheels).lstrip("/")
+    (tree / str(tmp_path / "srv").lstrip("/")).mkdir(parents=True)
+    shutil.rmtree(tree / "tmp/slurmstack")
+
+    def run(command: list[str], what: str, log: Path, **more: object) -> None:
+        assert command[-3:] == [str(tree), "/tmp/slurmstack/make.sh", str(wheels)]
+        inside.mkdir(parents=True)
+
+    monkeypatch.setattr(alone, "run", run)
+    rootfs.make(recipe(wheels=str(wheels)), tree, 2000, tmp_path / "log", 0)
+    assert [*(tree / str(tmp_path / "srv").lstrip("/")).iterdir()] == []
+    gone = tmp_path / "nowhere"
+    shutil.rmtree(tree / "tmp/slurmstack")
+    with pytest.raises(Refused, match=f"{gone}: no such folder on this host"):
+        rootfs.make(recipe(wheels=str(gone)), tree, 2000, tmp_path / "log", 0)
 
 
 def test_both_runtimes_read_the_same_variables(tree: Path) -> None:
