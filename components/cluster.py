@@ -31,6 +31,7 @@ from components.host.applier import Node
 from components.host.drift_check import DriftCheck
 from components.host.host_baseline import System
 from components.host.storage import Storage
+from components.images.images import Images
 from components.inventory import join
 from components.keys.jwt_key_pair import JwtKeyPair
 from components.keys.munge_key import MungeKey
@@ -77,6 +78,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     LoginNode,
     Software,
     Apptainer,
+    Images,
     DriftCheck,
     JobDiagnosis,
     JobFiles,

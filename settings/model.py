@@ -29,6 +29,7 @@ from settings.guards import Guards
 from settings.health import HealthCheck
 from settings.hostlist import expand
 from settings.identities import Identities
+from settings.images import Images
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.jwt import Jwt
 from settings.kubernetes import KubernetesBridge
@@ -347,6 +348,7 @@ class Settings(Model):
     nvidia: Nvidia | None = None
     enroot_pyxis: EnrootPyxis | None = None
     apptainer: Apptainer | None = None
+    images: Images | None = None
 
     @cached_property
     def login(self) -> tuple[str, ...]:
@@ -393,6 +395,7 @@ class Settings(Model):
             *(share.server for share in self.storage.values()),
             self.packages.host or self.roles.controller,
             self.monitor,
+            self.image_host,
             *(name for node_class in self.nodes for name in node_class.names),
         }
         return {name: host for name, host in self.hosts.items() if name in used}
@@ -401,6 +404,11 @@ class Settings(Model):
     def monitor(self) -> str:
         """The host that watches the others."""
         return self.roles.monitoring or self.roles.controller
+
+    @property
+    def image_host(self) -> str:
+        """The host that builds and keeps container images."""
+        return (self.images.host if self.images else None) or self.roles.controller
 
     def wish(self, node: str, role: str) -> str | None:
         """The word by which a role's bundle on a node is told from the same one before."""

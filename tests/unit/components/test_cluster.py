@@ -191,6 +191,7 @@ def everything() -> dict[str, Any]:
         "diagnosis": {}, "modules": {}, "software": {"mpi/5": {"description": "Open MPI"}},
         "directory": {"local": {"users": {"anna": {"uid": 6001}}}, "jobAccess": {}},
         "nvidia": {"hosts": "cn[01-02]", "driver": {"version": "570.172.08-0ubuntu1"}},
+        "images": {"images": {"small": {"version": "1", "base": {"suite": "trixie"}}}},
     }  # fmt: skip
 
 
@@ -357,6 +358,9 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     "cn01-job-access": ("JobAccess::cn01", {"cn01-slurmd", "cn01-people"}),
     "in-software": ("Software::in", {"in-system", "in-packages"}),
     "cn01-software": ("Software::cn01", {"cn01-system", "cn01-packages"}),
+    "ctl-images": ("Images::ctl", {"ctl-system", "ctl-package-host"}),
+    "cn01-images": ("Images::cn01", {"cn01-system", "cn01-packages"}),
+    "in-images": ("Images::in", {"in-system", "in-packages", "in-storage"}),
     "ctl-monitoring-tls": ("MonitoringTls::ctl", {"ctl-system"}),
     "ctl-node-exporter": ("NodeExporter::ctl", {"ctl-system", "ctl-monitoring-tls"}),
     "in-node-exporter": ("NodeExporter::in", {"in-system", "ctl-monitoring-tls"}),
