@@ -78,6 +78,13 @@ def test_a_playbook_has_all_that_bundles_have(bundles: Any, tmp_path: Path) -> N
             for item in items
         }
         called: dict[str, str] = {}
+
+        def calls(
+            key: str, host: Mapping[str, Any] = host, called: Mapping[str, str] = called
+        ) -> Any:
+            """The handlers that a change of it calls."""
+            return host["package_handlers"] if key.startswith("package:") else notified[called[key]]
+
         for part in bundle.parts:
             match part:
                 case Package():
@@ -102,16 +109,11 @@ def test_a_playbook_has_all_that_bundles_have(bundles: Any, tmp_path: Path) -> N
                     assert part.name in named(host, "units_")
                     for word, keys in (("restart", part.restart_on), ("reload", part.reload_on)):
                         for key in keys:
-                            calls = (
-                                host["package_handlers"]
-                                if key.startswith("package:")
-                                else notified[called[key]]
-                            )
-                            assert f"{word} {part.name}" in calls
+                            assert f"{word} {part.name}" in calls(key)
                             assert f"{word} {part.name}" in known
                 case Command(when="apply"):
                     for key in part.on:
-                        assert f"run {part.name}" in notified[called[key]]
+                        assert f"run {part.name}" in calls(key)
                         assert part.script in Path(host["scripts_"][f"run {part.name}"]).read_text()
 
 
