@@ -51,7 +51,9 @@ def install(settings: Path, venv: Path) -> Path:
             raise ReleaseError(f"{settings}: sha256 is another: of {'; of '.join(wrong)}")
         if name in wanted:
             with tarfile.open(Path(scratch) / name) as archive:
-                archive.extractall(Path(scratch) / "release", filter="data")
+                # Before Python 3.11.4 (Debian 12 has 3.11.2) there are no filters.
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)
+                archive.extractall(Path(scratch) / "release")
             (Path(scratch) / "release").rename(folder)
         command = next((p for p in folder.rglob("pulumi") if p.is_file()), folder / "pulumi")
         for plugin, match in plugins.items():
