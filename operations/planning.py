@@ -17,7 +17,7 @@ from components.guards.guards import HAVE_A_GUARD
 from operations import slurm_files
 from operations.planned import KINDS, SLURMCTLD, Change, Daemon, Plan
 from operations.preview import State, Step
-from remote.bundle import File, Unit
+from remote.bundle import File, Package, Unit
 from remote.effects import Deed, Effects, PackageChange, PathChange, ToUnit, effects, unknown
 from settings.parameters import Needs, release_of
 
@@ -119,6 +119,21 @@ class _Nodes:
     def _installed(self, step: Step) -> Mapping[str, str]:
         answer = self._before.answers.get(step.name)
         return {} if answer is None else answer.packages
+
+    def replaced(self, step: Step, units: Collection[str]) -> str | None:
+        """The version of the package by which units ran so far, where one of another name comes:
+        the packagings of Slurm take each other's place."""
+        if step.old is None or step.new is None:
+            return None
+        now = {part.key for part in step.new.parts if isinstance(part, Package)}
+        there = {part.key: part.version for part in step.old.parts if isinstance(part, Package)}
+        for unit in step.old.parts:
+            if isinstance(unit, Unit) and unit.name in units:
+                for key in unit.restart_on:
+                    if key in there and key not in now:
+                        name = key.removeprefix("package:")
+                        return self._installed(step).get(name) or there[key]
+        return None
 
     def _held(self, step: Step) -> frozenset[str]:
         """What the node's other roles hold."""
@@ -278,7 +293,7 @@ def _of_role(
     """What differs between two bundles of one role."""
     for package in told.packages:
         if package.new is not None:
-            yield _package(node, package, step, told)
+            yield _package(node, package, step, told, nodes)
     for path in told.paths:
         if slurm_files.known(path.path) and not step.secret:
             yield from _parameters(node, path, units, nodes, path.path in told.withdrawn_for)
@@ -309,9 +324,10 @@ def _quiet(node: str, step: Step, told: Effects) -> Change:
     return _one(node, "role", what, None, told)
 
 
-def _package(node: str, package: PackageChange, step: Step, told: Effects) -> Change:
-    name, old, new = package.name, package.old, package.new or ""
+def _package(node: str, package: PackageChange, step: Step, told: Effects, nodes: _Nodes) -> Change:
+    name, new = package.name, package.new or ""
     restarted = [it for it in told.units if f"package:{name}" in it.because]
+    old = package.old or nodes.replaced(step, [it.unit for it in restarted])
     effect = _deeds(restarted)
     needs = Needs.RESTART if restarted else Needs.NOTHING
     if old and any(it.unit == "slurmdbd.service" for it in restarted) and _releases(old, new):

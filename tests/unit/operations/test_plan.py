@@ -152,6 +152,11 @@ def test_versions() -> None:
         f"ctl slurmdbd {old} → {new}: dump of the database, slurmdbd restarted, conversion of "
         "the database"
     ) in said(it)
+    # Another packaging of it.
+    unit = Unit("slurmdbd.service", restart_on=("package:slurm-smd-slurmdbd",))
+    parts = (Guard("database-dumped", "x"), Package("slurm-smd-slurmdbd", new), unit)
+    other = planned([database(old)], [Bundle("ctl", "slurmdbd", parts)])
+    assert f"ctl slurm-smd-slurmdbd {old} → {new}: dump of the database, slurmdbd" in said(other)
     without = planned([database(old)], [database(new)])
     assert f"{old} → {new}: slurmdbd restarted, conversion of the database" in said(without)
     patch = planned([database(old)], [database("24.11.6-1")])
