@@ -23,7 +23,7 @@ Release = tuple[int, int]
 SLURM_CONF = "slurm.conf"
 NODE, PARTITION = f"{SLURM_CONF} NodeName", f"{SLURM_CONF} PartitionName"
 SLURMDBD_CONF = "slurmdbd.conf"
-Daemon = Literal["slurmctld", "slurmd", "slurmdbd", "slurmrestd"]
+Daemon = Literal["slurmctld", "slurmd", "sackd", "slurmdbd", "slurmrestd"]
 
 
 class Needs(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
+from components.configuration.slurm_conf import restart_keys
 from components.containers import enroot_pyxis
 from components.controller import slurm_controller
 from components.keys import munge_key
@@ -11,6 +12,7 @@ from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages, trigger
 from remote.bundle import Bundle, Check, Directory, File, Unit
 from settings import Settings
+from settings.slurm_conf import SlurmConf
 from templates.rendering import render
 
 ROLE = "login"
@@ -51,8 +53,16 @@ def login_bundle(node: str, settings: Settings) -> Bundle:
             Unit(
                 "sackd.service",
                 restart_on=(DEFAULTS, UNIT_CONF, trigger(settings, "sackd")),
+                restart_keys=_restart_keys(settings),
             ),
             Check("commands-reach-the-controller", render("login/reaches-controller.sh")),
             *enroot_pyxis.checks(settings),
         ],
     )
+
+
+def _restart_keys(settings: Settings) -> tuple[str, ...]:
+    """sackd hears of changes at slurmd's port (src/slurmctld/sackd_mgr.c), as it was when it began.
+    Slurm's own port is no key: those deployed before had none, and need no restart."""
+    own = SlurmConf.model_fields["SlurmdPort"].default
+    return () if settings.slurm.SlurmdPort == own else restart_keys(settings, "sackd")

@@ -312,6 +312,11 @@ def test_another_port_of_slurmd(restored: RunningLab) -> None:
     assert lab.ssh("ctl", "cd / && srun -w cn01 hostname").stdout == "cn01\n"
     assert state_of(lab, job) == "RUNNING"
     assert lab.ssh("ctl", f"squeue -h -j {job} -o %S").stdout == begun
+    # slurmctld tells a login node of changes at that port, too.
+    lab.change(lambda it: it["slurm"].update(MessageTimeout=47))
+    lab.up()
+    has = "scontrol show config | grep ^HASH_VAL"
+    await_that(lambda: "Match" in lab.ssh("login01", has).stdout)
     # It is told of its end by slurmctld, over the new port.
     lab.ssh("ctl", f"scancel {job}")
     await_that(lambda: lab.ssh("cn02", "pgrep -f 'sleep [9]00'", check=False).stdout == "")

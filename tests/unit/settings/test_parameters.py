@@ -40,7 +40,7 @@ def test_each_line_of_the_table_is_whole(file: str) -> None:
         assert it.needs in Needs, it
         assert it.since is None or OLDEST < it.since <= NEWEST, it
         assert it.until is None or it.until < NEWEST, it
-        assert {*it.restart} <= {"slurmctld", "slurmd", "slurmdbd", "slurmrestd"}, it
+        assert {*it.restart} <= {"slurmctld", "slurmd", "sackd", "slurmdbd", "slurmrestd"}, it
         assert it.needs is not Needs.RESTART or it.restart, it
 
 

@@ -139,7 +139,7 @@ RESTARTS: list[tuple[dict[str, Any], set[Daemon]]] = [
     ({"MessageTimeout": 60}, set()),
     ({"extra": {"JobRequeue": 0}}, set()),
     ({"SlurmctldPort": 7000}, {"slurmctld", "slurmrestd"}),
-    ({"SlurmdPort": 7001}, {"slurmctld", "slurmd"}),
+    ({"SlurmdPort": 7001}, {"slurmctld", "slurmd", "sackd"}),
     ({"StateSaveLocation": "/srv/slurmctld"}, {"slurmctld"}),
     ({"SlurmdSpoolDir": "/srv/slurmd"}, {"slurmd"}),
     ({"AuthInfo": "ttl=60"}, {"slurmctld", "slurmd", "slurmrestd"}),
