@@ -19,7 +19,7 @@ _SBATCH = "sbatch --quiet --mem=50 --chdir=/tmp"
 _STAND_IN = "/var/lib/slurmstack-metrics/stand_in.prom"
 _LIMITS = "/etc/security/limits.d/90-slurmstack.conf"
 _CONF = "/run/slurm/conf/slurm.conf"
-_CERTIFICATE = "/usr/local/lib/slurmstack/metrics-certificate"
+_CERTIFICATE = "/usr/local/lib/slurmstack/exporter-certificate"
 #: What the product knows of a host is looked at now, not in a minute.
 _LOOK = "systemctl start slurmstack-host-metrics"
 _NODES = ("ctl", "login01", "cn01")
