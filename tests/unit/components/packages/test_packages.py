@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -213,6 +214,20 @@ def test_the_controller_must_know_the_login_nodes() -> None:
     assert done.stdout.startswith("cannot resolve there.invalid: slurmctld")
 
 
+def ran(script: str, programs: Mapping[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """A script's end, where these programs (name → text) stand in for the host's."""
+    for name, text in programs.items():
+        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+        (folder / name).chmod(0o755)
+    return subprocess.run(
+        ["sh", "-c", script],
+        env={"PATH": f"{folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("installed", "asked", "refused"),
     [
@@ -237,22 +252,13 @@ def test_there_is_no_way_back_to_an_older_major_release(
 case $3 in *Version*) echo 'installed {version}' ;; *) printf installed ;; esac""",
         "apt-cache": "echo '  Candidate: 24.11.5-4+deb13u1'",
     }
-    for program, text in programs.items():
-        (tmp_path / program).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / program).chmod(0o755)
     script = render(
         "packages/no-step-back.sh",
         bases=sorted(BASE.values()),
         base=BASE["distribution"],
         release=asked,
     )
-    done = subprocess.run(
-        ["sh", "-c", script],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(script, programs, tmp_path)
     assert (done.returncode != 0) == refused, done.stderr
     assert ("no way back to an older major release" in done.stderr) == refused
 
@@ -274,19 +280,10 @@ def test_the_database_is_dumped_before_it_is_converted(
     have: str, want: str, database: bool, dump: str, ends: int, said: str, tmp_path: Path
 ) -> None:
     installed = f"echo 'installed {have}'" if have else "exit 1"
-    for name, text in {"dpkg-query": installed, "dump": dump}.items():
-        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
-        (tmp_path / name).chmod(0o755)
     release = {"bases": ["a"], "base": "a", "release": want}
     there = tmp_path if database else tmp_path / "nowhere"
     script = render("accounting/dumped.sh", library=tmp_path, database=there, **release)
-    done = subprocess.run(
-        ["sh", "-c", script],
-        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = ran(script, {"dpkg-query": installed, "dump": dump}, tmp_path)
     assert done.returncode == ends, done.stdout
     assert done.stdout.strip().splitlines()[-1:] == ([said] if said else [])
 
