@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,11 @@ CONFIG = Path(os.environ.get("SLURMSTACK_HEALTH", "/etc/slurmstack/health.json")
 RUN = Path("/run/slurmstack-health")
 #: Kept over boots: what was found last, and for which checks the node was drained.
 KEPT = Path("/var/lib/slurmstack-health")
+DRAINED = KEPT / "drained.json"
 METRICS = Path("/var/lib/slurmstack-metrics/slurmstack_health.prom")
 JOBS = RUN / "jobs"
-LEFT = RUN / "leftovers.json"
+#: A file for each job: epilogs run side by side.
+LEFT = RUN / "leftovers"
 SINCE = RUN / "xids-since"
 #: Seconds in which a prolog's checks and an epilog's work are done.
 _PROLOG, _KILL, _SWEEP = 0.3, 3.0, 5.0
@@ -94,39 +96,24 @@ def _since() -> float:
 def _leftovers() -> Result:
     """Processes that an epilog could not end."""
     now = time.monotonic()
-    still = [
-        f"{pid} of job {job}"
-        for job, (since, processes) in _recall(LEFT).items()
-        for pid, start in processes
-        if now - since > probes.PATIENCE and jobs.runs(pid, start)
-    ]
+    still = []
+    for path in sorted(LEFT.glob("[0-9]*")):
+        since, processes = json.loads(path.read_text())
+        running = [pid for pid, start in processes if jobs.runs(pid, start)]
+        if not running:
+            path.unlink(missing_ok=True)
+        elif now - since > probes.PATIENCE:
+            still += [f"{pid} of job {path.name}" for pid in running]
     return fault(f"processes that cannot be ended: {', '.join(still)}") if still else GOOD
 
 
 def check(config: Mapping[str, Any]) -> int:
     """All of them, noted and told."""
-    began = time.monotonic()
+    began, before = time.monotonic(), _drained_for()
     found = results(config, config["deadline"])
     took = time.monotonic() - began
     faults = {name: it.words for name, it in found.items() if it.verdict == "fault"}
-    # Where nothing is known of what came before, slurmctld is asked once.
-    memory = _recall(KEPT / "drained.json") if (KEPT / "drained.json").exists() else None
-    drained_for = list(memory.get("checks", [])) if memory else []
-    said = "nothing"
-    if faults or memory is None or drained_for:
-        from on_node.health import told
-
-        try:
-            said = told.tell(config["node"], found, drained_for).what
-        except RuntimeError as error:
-            print(f"slurmctld was told nothing: {error}", file=sys.stderr)
-            said = "failed"
-        if said in ("drain", "reason"):
-            drained_for = sorted({*faults, *(drained_for if said == "reason" else ())})
-        elif said == "return" or (said == "nothing" and not faults and _all_good(found)):
-            drained_for = []
-        if said != "failed":
-            _keep(KEPT / "drained.json", {"checks": drained_for})
+    said = _told(config, found, before)
     shown = {name: {"verdict": it.verdict, "words": it.words} for name, it in found.items()}
     last = {"time": time.time(), "seconds": round(took, 3), "told": said, "checks": shown}
     _keep(KEPT / "last.json", last)
@@ -134,6 +121,47 @@ def check(config: Mapping[str, Any]) -> int:
     for name, words in faults.items():
         print(f"{name}: {words}")
     return 1 if faults else 0
+
+
+def _told(
+    config: Mapping[str, Any], found: Mapping[str, Result], before: Sequence[str] | None
+) -> str:
+    """Tell slurmctld, and keep for which checks the node is drained: what was done, or `failed`.
+
+    A run of the checks and a job's prolog meet here, one after the other. A drain is noted before
+    it is made: one of which nothing is known would never end.
+
+    Args:
+        before: for which checks it was drained when these were begun.
+    """
+    faults = {name for name, it in found.items() if it.verdict == "fault"}
+    with (RUN / "told.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        drained_for = _drained_for()
+        # Where nothing is known of what came before, slurmctld is asked once.
+        if not faults and (drained_for == [] or drained_for != before):
+            return "nothing"  # a prolog's word is newer than these checks
+        known = drained_for or []
+        if faults:
+            _keep(DRAINED, {"checks": sorted({*faults, *known})})
+        from on_node.health import told
+
+        try:
+            said = told.tell(config["node"], found, known).what
+        except RuntimeError as error:
+            print(f"slurmctld was told nothing: {error}", file=sys.stderr)
+            return "failed"
+        if said == "drain":
+            _keep(DRAINED, {"checks": sorted(faults)})
+        elif said == "return" or (said == "nothing" and _all_good(found)):
+            _keep(DRAINED, {"checks": []})
+        return said
+
+
+def _drained_for() -> list[str] | None:
+    """Checks; None where nothing was ever kept, or was lost."""
+    checks = _recall(DRAINED).get("checks")
+    return list(checks) if isinstance(checks, list) else None
 
 
 def _all_good(found: Mapping[str, Result]) -> bool:
@@ -181,15 +209,8 @@ def prolog(config: Mapping[str, Any]) -> int:
         return 0
     for name, it in faults.items():
         print(f"{name}: {it.words}")
-    from on_node.health import told
-
     # Slurm's own reason, "Prolog error", says nothing of what to mend; ours stands if it is first.
-    try:
-        if told.tell(config["node"], faults, ()).what in ("drain", "reason"):
-            before = _recall(KEPT / "drained.json").get("checks", [])
-            _keep(KEPT / "drained.json", {"checks": sorted({*faults, *before})})
-    except RuntimeError as error:
-        print(f"slurmctld was told nothing: {error}")
+    _told(config, faults, ())
     return 1
 
 
@@ -203,7 +224,7 @@ def epilog(config: Mapping[str, Any]) -> int:
         left = jobs.ended(job, uid, _KILL)
         if left:
             print(f"processes of job {job} that do not end: {[pid for pid, _ in left]}")
-            _keep(LEFT, {**_recall(LEFT), job: [time.monotonic(), left]})
+            _keep(LEFT / job, [time.monotonic(), left])
         if not jobs.others(JOBS, job, uid, jobs.steps()) and not jobs.has_processes(uid):
             deadline = time.monotonic() + _SWEEP
             for folder in config["sweep"]:
@@ -230,7 +251,7 @@ def _recall(path: Path) -> dict[str, Any]:
 
 def _keep(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}")
+    new = path.with_name(f".{path.name}.{os.getpid()}")
     new.write_text(json.dumps(content, indent=1))
     new.replace(path)
 
