@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 from on_node.diagnosis.rule import LEVELS, Line, Matcher, Rule
@@ -193,6 +194,9 @@ _OF_ROOT = {
 }
 _SRUN = re.compile(r"srun: error: ([\w.-]+): tasks? ([\d,-]+): (.+)$")
 _MPIRUN = re.compile(r"process rank (\d+) with PID \d+ on node (\S+) exited on (signal \d+)")
+#: What srun says when it ends the step for a task that has just failed (--kill-on-bad-exit): what
+#: it says of tasks from there on is its own doing (_task_finish in srun/launch.c, Slurm 24.11.5).
+_SRUN_ENDS_IT = re.compile(r"srun: Terminating StepId=")
 #: How tasks end that others have ended: by a signal, or as a shell whose child was (128 and its
 #: number, sh(1)), which the signal reached first.
 _ENDED_BY_OTHERS = re.compile(r"Terminated|Killed|signal 15|SIGTERM|exit code 1(37|43)$")
@@ -218,16 +222,21 @@ def _culprit(found: Sequence[Finding], output: Sequence[Line]) -> Culprit:
             if rank is not None:
                 node = _node_of(rank, output) or line.node or None
                 return Culprit(rank, node, "its line says so")
-    ends = [(line, match) for line in output for match in [_SRUN.search(line.text)] if match]
+    before = _ends(takewhile(lambda line: not _SRUN_ENDS_IT.search(line.text), output))
+    ends = before or _ends(output)
     for match in filter(None, (_MPIRUN.search(line.text) for line in output)):
         return Culprit(int(match[1]), match[2], f"mpirun: {match[3]}")
-    own = [it for it in ends if not _ENDED_BY_OTHERS.search(it[1][3])]
-    for _, match in own or ends[:1]:
+    own = [match for match in ends if not _ENDED_BY_OTHERS.search(match[3])]
+    for match in own or ends[:1]:
         return Culprit(int(re.split(r"[,-]", match[2])[0]), match[1], f"srun: {match[3]}")
     for finding in found[:1]:
         if finding.level == 0 and finding.first.node:
             return Culprit(None, finding.first.node, f"the {finding.first.source} of that node")
     return Culprit()
+
+
+def _ends(output: Iterable[Line]) -> list[re.Match[str]]:
+    return [match for line in output for match in [_SRUN.search(line.text)] if match]
 
 
 def _rank(text: str) -> int | None:

@@ -153,6 +153,17 @@ srun: error: cn03: task 2: Segmentation fault
         lines = ("cn02: task 1: Killed", f"cn01: task 0: Exited with exit code {code}")
         text = "[output]\n" + "".join(f"srun: error: {line}\n" for line in lines)
         assert culprit(text) == (1, "cn02")
+    # As Slurm 24.11.5 wrote it of a rank that had not begun when the other one failed.
+    before_its_start = """[output]
+srun: error: cn02: task 1: Killed
+srun: Terminating StepId=4.0
+slurmstepd-cn01: error: *** STEP 4.0 ON cn01 CANCELLED AT 2026-11-26T21:13:53 ***
+slurmstepd-cn01: error: slurm task_prolog did not exit normally. reason:
+slurmstepd-cn01: error: TaskProlog failed status=1
+srun: error: cn01: task 0: Exited with exit code 1
+srun: Force Terminated StepId=4.0
+"""
+    assert culprit(before_its_start) == (1, "cn02")
     assert culprit("[output]\nloss 0.3\n") == (None, None)
 
 
