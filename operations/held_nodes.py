@@ -87,8 +87,6 @@ class _Guard:
             pass
         except BaseException as error:
             self._lines.put(error)
-        finally:
-            self._loop.close()
 
     def first_line(self) -> str:
         try:
@@ -102,9 +100,11 @@ class _Guard:
         return said.removeprefix("refused ")
 
     def end(self) -> None:
-        if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._work.cancel)
+        # It may have ended by itself, this moment.
+        self._loop.call_soon_threadsafe(self._work.cancel)
         self._thread.join(timeout=30)
+        if not self._thread.is_alive():
+            self._loop.close()
 
 
 def take_back(cluster: Cluster, name: str) -> None:

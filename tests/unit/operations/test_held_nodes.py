@@ -116,6 +116,16 @@ def test_a_controller_that_is_not_reached_is_told_as_such(guard: Guard, tmp_path
         pytest.fail("nothing is held")
 
 
+def test_a_guard_that_has_ended_by_itself_is_ended(guard: Guard) -> None:
+    """However late: its thread may be at its last step when the command ends, too."""
+    guard.says, guard.fails = ["held"], ValueError("the connection is gone")
+    own = held_nodes._Guard(Host("ctl", "10.0.0.1", "ssh-ed25519 AAAA"), "")
+    assert own.first_line() == "held"
+    own._thread.join(timeout=30)
+    own._thread.is_alive = lambda: True  # type: ignore[method-assign]
+    own.end()
+
+
 def test_what_a_killed_run_left_is_removed(
     controller: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
