@@ -113,6 +113,11 @@ class Pyxis(Model):
     archive: Artifact
     options: PyxisOptions = PyxisOptions()
 
+    def has(self, option: str) -> bool:
+        """Whether this version reads an option."""
+        since = PYXIS_SINCE.get(option)
+        return since is None or tuple(map(int, self.version.split(".")[:2])) >= since
+
     def release(self, packages: Packages) -> str:
         """The version of the package it becomes: another source or another Slurm, another one."""
         inputs = [self.archive.sha256, packages.naming, packages.release or "", _RECIPE]

@@ -8,6 +8,7 @@ that very version keeps dpkg from ever leaving the two apart.
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from components.packages.package_repository import PYXIS
@@ -27,6 +28,8 @@ PYXIS_CONF = f"{PLUGSTACK_FOLDER}/pyxis.conf"
 ENVIRONMENT_PLUGIN = "/usr/lib/slurmstack/spank/environment.so"
 ENVIRONMENT_CONF = f"{PLUGSTACK_FOLDER}/environment.conf"
 ENVIRONMENT = "/etc/slurm/job-environment"
+#: Where Pyxis asks for the file of an image.
+IMPORTER = "/usr/local/lib/slurmstack/pyxis-importer"
 ENROOT_CONF = "/etc/enroot/enroot.conf"
 TMPFILES = "/etc/tmpfiles.d/slurmstack-enroot.conf"
 
@@ -47,7 +50,7 @@ def client_parts(settings: Settings) -> list[Part]:
     return [
         Package(PYXIS, containers.pyxis.release(settings.packages)),
         Directory(PLUGSTACK_FOLDER),
-        File(PYXIS_CONF, pyxis_conf(containers)),
+        File(PYXIS_CONF, pyxis_conf(settings)),
     ]
 
 
@@ -63,7 +66,7 @@ def node_parts(settings: Settings) -> list[Part]:
     if containers is None:
         return []
     enroot = containers.enroot
-    parts = login_parts(settings)
+    parts = [*_importer_parts(settings), *login_parts(settings)]
     parts += [Package(file.package, file.version) for file in enroot.packages]
     parts.append(File(ENROOT_CONF, enroot_conf(containers)))
     if settings.job_environment:
@@ -82,6 +85,26 @@ def node_parts(settings: Settings) -> list[Part]:
             Command("enroot-folders", f"systemd-tmpfiles --create {TMPFILES}", on=(TMPFILES,)),
         ]
     return parts
+
+
+def _importer_parts(settings: Settings) -> list[Part]:
+    """What finds the registry's images by their names, before Pyxis is told of it."""
+    images = settings.images
+    if images is None or not _by_name(settings):
+        return []
+    script = render("containers/pyxis-importer.sh", root=images.root)
+    return [Directory(str(PurePosixPath(IMPORTER).parent)), File(IMPORTER, script, mode="0755")]
+
+
+def _by_name(settings: Settings) -> bool:
+    """Whether images have their names: a site's own importer knows what it does."""
+    containers = settings.enroot_pyxis
+    return (
+        settings.images is not None
+        and containers is not None
+        and containers.pyxis.has("importer")
+        and containers.pyxis.options.importer is None
+    )
 
 
 def checks(settings: Settings) -> list[Part]:
@@ -104,9 +127,13 @@ def restart_on(settings: Settings) -> tuple[str, ...]:
     return (PYXIS_CONF, *environment, f"package:{PYXIS}")
 
 
-def pyxis_conf(containers: EnrootPyxis) -> str:
+def pyxis_conf(settings: Settings) -> str:
     """The line by which Slurm loads Pyxis, with its options."""
-    return render("containers/pyxis.conf", plugin=PLUGIN, options=containers.pyxis.options.words)
+    assert settings.enroot_pyxis is not None
+    options = settings.enroot_pyxis.pyxis.options.words
+    if _by_name(settings):
+        options += (f"importer={IMPORTER}",)
+    return render("containers/pyxis.conf", plugin=PLUGIN, options=options)
 
 
 def job_environment(settings: Settings) -> str:

@@ -41,18 +41,25 @@ def by_programs(root: Path, names: Iterable[str]) -> dict[str, list[str]]:
 
 def by_jobs(names: Iterable[str]) -> dict[str, list[str]]:
     """Files that running and waiting jobs name: in their batch scripts, their submit lines, in what
-    scontrol says of them.
+    scontrol says of them; by path, or as Pyxis is told (NAME:VERSION).
 
     Raises:
         Refused: Slurm cannot be asked.
     """
-    wanted = {name: re.compile(rf"(?<![\w+.-]){re.escape(name)}(?![\w+-])") for name in names}
+    wanted = {name: re.compile(rf"(?<![\w+.-])({_words_for(name)})(?![\w+-])") for name in names}
     found: dict[str, list[str]] = {}
     for job, text in _jobs():
         for name, pattern in wanted.items():
             if pattern.search(text):
                 found.setdefault(name, []).append(f"job {job}")
     return found
+
+
+def _words_for(name: str) -> str:
+    image, plus, version = name.removesuffix(".sqsh").partition("+")
+    # Another registry's image may end in the same words: that it is taken for ours does no harm.
+    short = [f"{image}:{version}"] if plus else []
+    return "|".join(map(re.escape, [name, *short]))
 
 
 def _jobs() -> Iterator[tuple[str, str]]:

@@ -52,7 +52,8 @@ def pyxis_versions(draft: Draft) -> Iterator[Problem]:
     if version < (0, 20):
         yield Problem(f"{path}.pyxis.version", "0.20.0 or newer", containers.pyxis.version)
     for option, since in PYXIS_SINCE.items():
-        if getattr(containers.pyxis.options, option) is not None and version < since:
+        wanted = getattr(containers.pyxis.options, option) is not None
+        if wanted and not containers.pyxis.has(option):
             yield Problem(
                 f"{path}.pyxis.options.{option}",
                 f"Pyxis {since[0]}.{since[1]} or newer, which reads it",

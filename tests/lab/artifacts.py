@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.lab.conftest import RunningLab
+
 STAND_IN = Path(__file__).parent / "stand_in"
 #: Where the files lie on the package host.
 PLACE = "/srv/artifacts"
@@ -73,6 +75,12 @@ def find(folder: Path) -> Artifacts:
     return Artifacts(
         (enroot_stand_in(folder),), pyxis_stand_in(folder), apptainer_stand_in(folder), real=False
     )
+
+
+def bring(lab: RunningLab, *files: Path) -> None:
+    """Files onto the package host."""
+    for file in files:
+        lab.send("ctl", f"mkdir -p {PLACE} && cat >{PLACE}/{file.name}", file.read_bytes())
 
 
 def enroot_stand_in(folder: Path) -> Path:

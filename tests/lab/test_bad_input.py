@@ -11,7 +11,6 @@ from settings.artifact import OPEN
 from tests.lab import artifacts
 from tests.lab.conftest import RunningLab
 from tests.lab.test_cluster import Edit, edit, logins
-from tests.lab.test_containers import bring
 
 __all__ = ["edit"]
 
@@ -74,7 +73,7 @@ def test_an_open_sum_stops_before_anything_is_unpacked(
 ) -> None:
     """As Pulumi.prod.yaml has it until the site puts in the sums of Enroot's files."""
     kit = artifacts.find(tmp_path_factory.mktemp("artifacts"))
-    bring(lab, *kit.files)
+    artifacts.bring(lab, *kit.files)
     settings = kit.settings()
     file = settings["enroot"]["packages"][0]
     settings["enroot"]["packages"][0] = {**file, "sha256": OPEN}

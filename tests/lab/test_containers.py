@@ -13,7 +13,7 @@ import pytest
 
 from templates.rendering import render
 from tests.lab import artifacts
-from tests.lab.artifacts import PLACE, Artifacts
+from tests.lab.artifacts import Artifacts, bring
 from tests.lab.conftest import RunningLab
 from tests.lab.rest_client import Client, token
 
@@ -42,12 +42,6 @@ rm -f /srv/tiny.sqsh
 mksquashfs $root /srv/tiny.sqsh -no-progress >/dev/null
 rm -rf $root
 """
-
-
-def bring(lab: RunningLab, *files: Path) -> None:
-    """Files onto the package host."""
-    for file in files:
-        lab.send("ctl", f"mkdir -p {PLACE} && cat >{PLACE}/{file.name}", file.read_bytes())
 
 
 def daemons(lab: RunningLab) -> list[str]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from tests.lab import artifacts
 from tests.lab.conftest import RunningLab, await_that
 from tests.unit.components.software.wheel import wheel
 
@@ -312,6 +313,49 @@ def test_a_compute_node_builds_in_a_job_from_a_lock_file(
     # The folder of wheels was mounted there, and is gone; what the base has is there.
     shown = f"unsquashfs -l {ROOT}/wheels.sqsh srv"
     assert lab.ssh("cn01", shown).stdout.splitlines()[-1] == "squashfs-root/srv"
+
+
+#: The versions of what is in an image, as a job of two nodes sees them.
+VERSIONS = "python3 -c 'import os, sys; print(sys.version, os.environ[\"SAID\"], os.getuid())'"
+
+
+@pytest.mark.skipif(
+    not os.environ.get("SLURMSTACK_TEST_ARTIFACTS"),
+    reason="SLURMSTACK_TEST_ARTIFACTS names a folder with Enroot, Pyxis and Apptainer",
+)
+def test_runtimes_have_the_same_versions_in_it(site: Site, second: str, tmp_path: Path) -> None:
+    """By path in Enroot and Apptainer, and by its name where Pyxis is 0.21 or newer."""
+    lab, kit = site.lab, artifacts.find(tmp_path)
+    artifacts.bring(lab, *kit.files)
+    image = {
+        "version": "1",
+        "base": {"tarball": {"url": "file:///srv/base.tar", "sha256": second}},
+        "environment": SMALL["environment"],
+        "tests": [{"run": f"{VERSIONS} && test $SLURM_NNODES = 2", "nodes": 2}],
+    }
+    lab.set(
+        images={"images": {"wide": image}},
+        enrootPyxis=kit.settings(),
+        apptainer={"packages": [artifacts.entry(kit.apptainer)]},
+    )
+    lab.up()
+    site.told("build", "wide")
+    (test,) = site.told("test", "wide")["tests"]
+    assert test["passed"], test
+    site.told("publish", "wide")
+    site.told("pull", "wide", "--nodes", "cn[01-02]")
+    begin = "cd /tmp && runuser -u alice -- srun -N2 --mem=200"
+    path = f"{ROOT}/wide.sqsh"
+    ways = {"by path": f"{begin} --container-image={path} {VERSIONS}"}
+    if kit.real_apptainer:
+        ways["apptainer"] = f"{begin} apptainer exec {path} {VERSIONS}"
+    if kit.pyxis_version >= "0.21":
+        ways["by name"] = f"{begin} --container-image=wide {VERSIONS}"
+        ways["by version"] = f"{begin} --container-image=wide:1 {VERSIONS}"
+    told = {way: lab.ssh("login01", command).stdout.splitlines() for way, command in ways.items()}
+    (same,) = {line for lines in told.values() for line in lines}
+    assert same.endswith(" it's fine 5001"), told
+    assert [len(lines) for lines in told.values()] == [2] * len(ways), told
 
 
 @pytest.mark.skipif(

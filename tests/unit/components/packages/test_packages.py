@@ -354,9 +354,7 @@ def test_the_controller_serves_plugstack_and_has_the_plugin() -> None:
 
 
 def test_pyxis_options_are_the_first_documents() -> None:
-    containers = settings(enrootPyxis=CONTAINERS).enroot_pyxis
-    assert containers is not None
-    assert pyxis_conf(containers).split() == [
+    assert pyxis_conf(settings(enrootPyxis=CONTAINERS)).split() == [
         "required",
         "/usr/lib/slurmstack/spank/pyxis.so",
         "runtime_path=/run/pyxis",

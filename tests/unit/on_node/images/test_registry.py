@@ -406,9 +406,10 @@ SLURM = """\
 import sys
 words = sys.argv[1:]
 if {name!r} == "squeue":
-    print("12\\n13\\n14")
+    print("12\\n13\\n14\\n15")
 elif {name!r} == "sacct":
     print("12|srun --container-image=/opt/containers/small+1.sqsh true")
+    print("15|srun --container-image=small:10 true")
 elif words[:1] == ["write"] and words[2] == "13":
     print("#!/bin/sh\\nsrun apptainer exec /opt/containers/small.sqsh true")
 """
@@ -420,7 +421,9 @@ def test_jobs_name_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     names = ["small+1.sqsh", "small+10.sqsh", "small.sqsh", "all.sqsh"]
-    assert used.by_jobs(names) == {"small+1.sqsh": ["job 12"], "small.sqsh": ["job 13"]}
+    assert used.by_jobs(names) == {
+        "small+1.sqsh": ["job 12"], "small.sqsh": ["job 13"], "small+10.sqsh": ["job 15"],
+    }  # fmt: skip
     (tmp_path / "squeue").write_text("#!/bin/sh\necho 'Unable to contact' >&2; exit 1\n")
     with pytest.raises(Refused, match="Unable to contact; jobs cannot be asked"):
         used.by_jobs(names)
