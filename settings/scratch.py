@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from settings.base import Model, Path, Word, matching
 from settings.hostlist import expand
@@ -26,6 +26,21 @@ Devices = Annotated[
 ]
 
 
+class Quota(Model):
+    """What one user may have in it, at most: limits that are hard, 0 for none."""
+
+    #: MiB.
+    size: Annotated[int, Field(ge=0, le=1 << 34)] = 0
+    #: Files and folders.
+    files: Annotated[int, Field(ge=0, le=1 << 40)] = 0
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> Quota:
+        if not self.size and not self.files:
+            raise ValueError("size in MiB, or files, above 0")
+        return self
+
+
 class Scratch(Model):
     """One entry of ``slurmstack:scratch``: a folder on disks of the node's own."""
 
@@ -43,6 +58,8 @@ class Scratch(Model):
     nodes: str = "ALL"
     #: Each user has a folder of their own there from their first job on the node.
     per_user: bool = True
+    #: Of each user, on each node; set before their jobs begin.
+    quota: Quota | None = None
 
     @field_validator("nodes")
     @classmethod
@@ -50,3 +67,8 @@ class Scratch(Model):
         if value != "ALL":
             expand(value)
         return value
+
+    @property
+    def mount_options(self) -> tuple[str, ...]:
+        """With what quotas of users need, of XFS and of ext4 alike (mount(8), xfs(5), ext4(5))."""
+        return (*self.options, "usrquota") if self.quota is not None else self.options

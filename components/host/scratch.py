@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from components.host.mounts import unit_name
-from remote.bundle import Command, Directory, File, Guard, Package, Part, Unit
+from remote.bundle import Check, Command, Directory, File, Guard, Package, Part, Unit
 from settings import Settings
 from settings.hostlist import expand
 from settings.scratch import Scratch
@@ -18,6 +18,9 @@ from templates.rendering import render
 
 #: The folders of users: a line for each place in which they have one.
 PLACES = "/etc/slurmstack/scratch"
+#: What a user may have in them: place, KiB and files; a file of its own, since nodes have a new
+#: prolog and new files at different moments.
+QUOTAS = "/etc/slurmstack/scratch-quotas"
 _TOOLS = {"xfs": "xfsprogs", "ext4": "e2fsprogs"}
 
 
@@ -51,6 +54,9 @@ def scratch_parts(node: str, settings: Settings) -> list[Part]:
             File(path, _unit(name, scratch)),
             Unit(unit, restart_on=(path,)),
         ]
+        if scratch.quota is not None:
+            counted = render("host/scratch-quota.sh", name=name, scratch=scratch)
+            parts.append(Check(f"scratch-quota-{name}", counted, timeout=60))
     packages = {_TOOLS[scratch.file_system] for scratch in found.values()}
     packages |= {"mdadm" for scratch in found.values() if scratch.count > 1}
     parts += map(Package, sorted(packages))
@@ -58,13 +64,20 @@ def scratch_parts(node: str, settings: Settings) -> list[Part]:
     if places:
         text = "".join(f"{place}\n" for place in places)
         parts += [Directory("/etc/slurmstack"), File(PLACES, text)]
+    limits = {it.path: it.quota for it in found.values() if it.quota is not None}
+    if limits:
+        text = "".join(
+            f"{it} {limits[it].size * 1024} {limits[it].files}\n" for it in sorted(limits)
+        )
+        parts += [Package("quota"), File(QUOTAS, text)]
     return parts
 
 
 def with_jobs(settings: Settings) -> Iterator[JobProgram]:
     """A user's folder is there before their first job on a node begins."""
     if any(scratch.per_user for scratch in settings.scratch.values()):
-        yield JobProgram("Prolog", "scratch", render("host/scratch-prolog.sh", places=PLACES))
+        text = render("host/scratch-prolog.sh", places=PLACES, quotas=QUOTAS)
+        yield JobProgram("Prolog", "scratch", text)
 
 
 def _unit(name: str, scratch: Scratch) -> str:
@@ -74,7 +87,7 @@ def _unit(name: str, scratch: Scratch) -> str:
         what=f"/dev/disk/by-label/{name}",
         where=scratch.path,
         type=scratch.file_system,
-        options=scratch.options,
+        options=scratch.mount_options,
         remote=False,
         after=(),
     )

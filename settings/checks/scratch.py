@@ -29,6 +29,9 @@ def disks(draft: Draft) -> Iterator[Problem]:
         for node in named:
             if node not in nodes:
                 yield Problem(f"{path}.nodes", "compute nodes", node)
+        if scratch.quota is not None and not scratch.per_user:
+            expected = "nothing, since perUser is false: it is set where a user's folder is made"
+            yield Problem(f"{path}.quota", expected, "a quota")
         if scratch.count == 1 and "level" in scratch.model_fields_set:
             yield Problem(f"{path}.level", "nothing, since count is 1", str(scratch.level))
         elif 1 < scratch.count < _LEAST[scratch.level]:

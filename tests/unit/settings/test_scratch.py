@@ -35,6 +35,8 @@ def test_disks_are_read(change: dict[str, Any]) -> None:
         ({"path": "/home"}, "path", "/home, already of storage.home"),
         ({"path": "/other"}, "path", "/other, already of scratch.a-first"),
         ({"fileSystem": "btrfs"}, "fileSystem", "xfs"),
+        ({"quota": {}}, "quota", "size in MiB, or files, above 0"),
+        ({"quota": {"size": 5}, "perUser": False}, "quota", "nothing, since perUser is false"),
     ],
 )
 def test_what_cannot_be_is_refused(change: dict[str, Any], key: str, words: str) -> None:

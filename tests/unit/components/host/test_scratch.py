@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from components.host.scratch import scratch_parts, with_jobs
-from remote.bundle import Command, File, Guard
+from remote.bundle import Check, Command, File, Guard, Package
 from settings import parse
 from tests.unit.components.test_cluster import bare
 
@@ -54,6 +54,7 @@ class Node:
         parts = scratch_parts("cn01", settings)
         self.guard = next(it.script for it in parts if isinstance(it, Guard))
         self.command = next(it.script for it in parts if isinstance(it, Command))
+        self.checks = [it.script for it in parts if isinstance(it, Check)]
         (place / "bin").mkdir(exist_ok=True)
         self.tool("mdadm", f'echo "$*" >>{place}/mdadm')
         self.tool("udevadm", "exit 0")
@@ -247,3 +248,63 @@ def test_a_user_has_a_folder_of_their_own_where_something_is_mounted(tmp_path: P
         assert (folder.name, found.st_uid, found.st_mode & 0o777) == ("nobody", 65534, 0o700)
     finally:
         subprocess.run(["umount", str(mounted)], check=True)
+
+
+def test_users_are_counted_and_limited(disks: Callable[[int], list[str]], tmp_path: Path) -> None:
+    """ext4 is made with quotas; whether the kernel keeps them is asked, and here it does not."""
+    (disk,) = disks(1)
+    ext4 = {"devices": [disk], "count": 1, "fileSystem": "ext4"}
+    (check,) = Node(tmp_path, **ext4, quota={"size": 5}).checks
+    check = check.replace("/dev/disk/by-label/raid", disk)
+    # One that was made before: it says how it gets them.
+    node = Node(tmp_path, **ext4)
+    assert node.run(node.command)[0] == 0
+    node.tool("quotaon", "echo 'quotaon: Mountpoint (or device) /raid not found'; exit 1")
+    status, said = node.run(check)
+    assert (status, f"run tune2fs -O quota {disk}" in said) == (1, True), said
+    subprocess.run(["wipefs", "-q", "-a", disk], check=True)
+    subprocess.run(["dd", "if=/dev/zero", f"of={disk}", "bs=1M", "count=32"],
+                   check=True, capture_output=True)  # fmt: skip
+    node = Node(tmp_path, **ext4, quota={"size": 5})
+    assert node.run(node.command)[0] == 0
+    status, said = node.run(check)
+    assert (status, "see journalctl -k" in said) == (1, True), said
+    node.tool("quotaon", "echo 'user quota on /raid (/dev/loop0) is on'")
+    assert node.run(check) == (0, "")
+
+
+def test_a_quota_is_set_before_a_job(tmp_path: Path) -> None:
+    scratch = {"path": "/raid", "devices": ["/dev/nvme*n1"], "count": 8}
+    settings = parse({**bare(), "scratch": {
+        "raid": {**scratch, "quota": {"size": 500, "files": 1000}},
+        "fast": {**scratch, "path": "/fast", "quota": {"files": 7}, "nodes": "cn01"},
+        "free": {**scratch, "path": "/free"},
+    }})  # fmt: skip
+    parts = scratch_parts("cn01", settings)
+    files = {it.path: str(it.content) for it in parts if isinstance(it, File)}
+    assert files["/etc/slurmstack/scratch-quotas"] == "/fast 0 7\n/raid 512000 1000\n"
+    assert "Options=noatime,usrquota\n" in files["/etc/systemd/system/raid.mount"]
+    assert "Options=noatime\n" in files["/etc/systemd/system/free.mount"]
+    assert "quota" in {it.name for it in parts if isinstance(it, Package)}
+
+    (program,) = with_jobs(settings)
+    quotas, programs = tmp_path / "quotas", tmp_path / "bin"
+    quotas.write_text(files["/etc/slurmstack/scratch-quotas"])
+    programs.mkdir()
+    places = tmp_path / "places"
+    places.touch()
+    text = program.text.replace("/etc/slurmstack/scratch-quotas", str(quotas))
+    text = text.replace("/etc/slurmstack/scratch", str(places))
+    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "SLURM_JOB_ID": "7",
+                   "SLURM_JOB_USER": "nobody", "SLURM_JOB_UID": "65534"}  # fmt: skip
+    for name, words in (
+        ("setquota", f'echo "$*" >>{tmp_path}/set; [ "$7" != /fast ]'),
+        ("logger", f'echo "$*" >>{tmp_path}/log'),
+    ):
+        (programs / name).write_text(f"#!/bin/sh\n{words}\n")
+        (programs / name).chmod(0o755)
+    # A job runs all the same where one cannot be set.
+    subprocess.run(["sh", "-c", text], env=environment, check=True)
+    told = (tmp_path / "set").read_text().splitlines()
+    assert told == ["-u 65534 0 0 0 7 /fast", "-u 65534 0 512000 0 1000 /raid"]
+    assert "no quota for nobody in /fast" in (tmp_path / "log").read_text()
