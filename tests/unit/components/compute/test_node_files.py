@@ -642,3 +642,17 @@ def test_our_own_checks_look_as_the_settings_say() -> None:
 )
 def test_what_belongs_to_the_other_program_is_refused(given: dict[str, Any], says: str) -> None:
     assert says in mistakes({"healthCheck": given})["slurmstack:healthCheck"]
+
+
+def test_what_pmix_left_is_taken_away_at_boot_alone() -> None:
+    def lines(**changes: Any) -> list[str]:
+        found = settings(**changes)
+        bundle = compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE))
+        by_path = {part.path: part for part in bundle.parts if isinstance(part, File)}
+        text = by_path["/etc/tmpfiles.d/slurmstack-slurmd.conf"].content
+        return [line for line in text.splitlines() if not line.startswith("#")]
+
+    spool = "/var/spool/slurmd"
+    assert lines() == [f"r! {spool}/stepd.slurm.pmix.*", f"R! {spool}/pmix.*"]
+    other = lines(slurm={"SlurmdSpoolDir": "/raid/50%"})
+    assert other == ["r! /raid/50%%/stepd.slurm.pmix.*", "R! /raid/50%%/pmix.*"]
