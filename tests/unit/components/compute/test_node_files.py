@@ -650,6 +650,7 @@ def test_what_pmix_left_is_taken_away_at_boot_alone() -> None:
         bundle = compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE))
         by_path = {part.path: part for part in bundle.parts if isinstance(part, File)}
         text = by_path["/etc/tmpfiles.d/slurmstack-slurmd.conf"].content
+        assert isinstance(text, str)
         return [line for line in text.splitlines() if not line.startswith("#")]
 
     spool = "/var/spool/slurmd"
