@@ -644,7 +644,7 @@ def test_what_belongs_to_the_other_program_is_refused(given: dict[str, Any], say
     assert says in mistakes({"healthCheck": given})["slurmstack:healthCheck"]
 
 
-def test_what_pmix_left_is_taken_away_at_boot_alone() -> None:
+def test_what_jobs_left_is_taken_away_at_boot_alone() -> None:
     def lines(**changes: Any) -> list[str]:
         found = settings(**changes)
         bundle = compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE))
@@ -654,6 +654,7 @@ def test_what_pmix_left_is_taken_away_at_boot_alone() -> None:
         return [line for line in text.splitlines() if not line.startswith("#")]
 
     spool = "/var/spool/slurmd"
-    assert lines() == [f"r! {spool}/stepd.slurm.pmix.*", f"R! {spool}/pmix.*"]
+    known = ["r! {}/stepd.slurm.pmix.*", "R! {}/pmix.*", "r! {}/cred_state*"]
+    assert lines() == [line.format(spool) for line in known]
     other = lines(slurm={"SlurmdSpoolDir": "/raid/50%"})
-    assert other == ["r! /raid/50%%/stepd.slurm.pmix.*", "R! /raid/50%%/pmix.*"]
+    assert other == [line.format("/raid/50%%") for line in known]
