@@ -192,43 +192,6 @@ def test_one_whose_time_is_over_goes_on(
         assert numbers(said) == undisturbed
 
 
-@pytest.mark.xfail(
-    reason="job_container/tmpfs: no namespace for a job that slurmd knew before its node died"
-)
-@pytest.mark.timeout(1800)
-def test_one_whose_node_has_died_goes_on(
-    site: Site, undisturbed: list[tuple[str, str, str]]
-) -> None:
-    """It waits for as many nodes as it had: here for the same one, which comes back. What PMIx had
-    left there when it died is nothing to a step of the same number."""
-    lab = site.lab
-    # A node of the lab has room for two.
-    job = site.submitted("srun", f"--steps {STEPS} --pause 0.4")
-    runs = "srun --mpi=pmix sleep $((900 * (1 - ${SLURM_RESTART_COUNT:-0})))"
-    options = f"--parsable -N2 --mem=100 --requeue -o /dev/null --wrap {shlex.quote(runs)}"
-    wrapped = f"cd /tmp && sbatch {options}"
-    by_pmix = lab.ssh("login01", f"su alice -c {shlex.quote(wrapped)}").stdout.strip()
-    left = f"ls -d /var/spool/slurmd/*pmix.{by_pmix}.0"
-    await_that(lambda: lab.ssh("cn02", left, check=False).stdout.count("\n") == 2)
-    await_that(lambda: site.checkpoint(job) >= 40)
-    lab.kill("cn02")
-    died = time.monotonic()
-    try:
-        for number in (job, by_pmix):
-            await_that(lambda it=number: site.known(it)["Restarts"] == "1")  # type: ignore[misc]
-        print(f"given back to the queue {time.monotonic() - died:.0f} s after the node's death")
-        kept = site.checkpoint(job)
-    finally:
-        lab.boot("cn02")
-        site.mount("cn02")
-    await_that(lambda: f"going on after step {kept} of {STEPS}" in site.output(job), 400)
-    print(f"goes on {time.monotonic() - died:.0f} s after the node's death")
-    assert site.ended(job)["JobState"] == "COMPLETED", site.output(job)
-    assert 40 <= kept < STEPS
-    assert numbers(site.output(job)) == undisturbed
-    assert site.ended(by_pmix)["JobState"] == "COMPLETED"
-
-
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_rank_that_fails_is_named(site: Site, launcher: str) -> None:
     folder = site.copied(f"fails-{launcher}")
@@ -260,3 +223,37 @@ def test_a_port_that_is_taken_is_named(site: Site) -> None:
     done = site.lab.run("slurmstack", "diagnose", job, "--json", "--stack", site.lab.name)
     told = json.loads(done.stdout)
     assert told["cause"] == "port-in-use", told
+
+
+@pytest.mark.timeout(1800)
+def test_one_whose_node_has_died_goes_on(
+    site: Site, undisturbed: list[tuple[str, str, str]]
+) -> None:
+    """It waits for as many nodes as it had: here for the same one, which comes back. What PMIx and
+    slurmd had left there when it died is nothing to a job of the same number."""
+    lab = site.lab
+    # A node of the lab has room for two.
+    job = site.submitted("srun", f"--steps {STEPS} --pause 0.4")
+    runs = "srun --mpi=pmix sleep $((900 * (1 - ${SLURM_RESTART_COUNT:-0})))"
+    options = f"--parsable -N2 --mem=100 --requeue -o /dev/null --wrap {shlex.quote(runs)}"
+    wrapped = f"cd /tmp && sbatch {options}"
+    by_pmix = lab.ssh("login01", f"su alice -c {shlex.quote(wrapped)}").stdout.strip()
+    left = f"ls -d /var/spool/slurmd/*pmix.{by_pmix}.0"
+    await_that(lambda: lab.ssh("cn02", left, check=False).stdout.count("\n") == 2)
+    await_that(lambda: site.checkpoint(job) >= 40)
+    lab.kill("cn02")
+    died = time.monotonic()
+    try:
+        for number in (job, by_pmix):
+            await_that(lambda it=number: site.known(it)["Restarts"] == "1")  # type: ignore[misc]
+        print(f"given back to the queue {time.monotonic() - died:.0f} s after the node's death")
+        kept = site.checkpoint(job)
+    finally:
+        lab.boot("cn02")
+        site.mount("cn02")
+    await_that(lambda: f"going on after step {kept} of {STEPS}" in site.output(job), 400)
+    print(f"goes on {time.monotonic() - died:.0f} s after the node's death")
+    assert site.ended(job)["JobState"] == "COMPLETED", site.output(job)
+    assert 40 <= kept < STEPS
+    assert numbers(site.output(job)) == undisturbed
+    assert site.ended(by_pmix)["JobState"] == "COMPLETED"
