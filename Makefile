@@ -11,7 +11,7 @@ export LAB NODES LAB_STARTED
 SIDE_BY_SIDE := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Folders without a module are nothing to mypy; mutants/ is a copy (`make mutate`).
-PYTHON_DIRS := __main__.py $(filter-out mutants,$(patsubst %/,%,$(sort $(dir $(wildcard */*.py)))))
+PYTHON_DIRS := __main__.py docs/examples/training $(filter-out mutants,$(patsubst %/,%,$(sort $(dir $(wildcard */*.py)))))
 
 .DEFAULT_GOAL := help
 # Two targets at once would share .venv while it is made.
@@ -70,7 +70,7 @@ lint: venv ## Check style, types and shell scripts
 	@.venv/bin/ruff check $(PYTHON_DIRS)
 	@.venv/bin/ruff format --check $(PYTHON_DIRS)
 	@.venv/bin/mypy $(PYTHON_DIRS)
-	@git ls-files '*.sh' .ci/run | xargs .venv/bin/shellcheck
+	@git ls-files '*.sh' '*.sbatch' .ci/run | xargs .venv/bin/shellcheck
 
 .PHONY: format
 format: venv ## Format the code and apply the linter's safe fixes

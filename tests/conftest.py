@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """A process of pytest-xdist that is ended takes no lab down: whoever started it does."""
     if hasattr(config, "workerinput"):
         return
-    for folder in (CHECKOUT / ".lab").glob(f"test-{os.getpid()}*"):
+    # Of this process: 314 is not 3146, whose tests may run beside these.
+    ours = re.compile(rf"test-{os.getpid()}(\D.*)?")
+    for folder in (CHECKOUT / ".lab").glob("test-*"):
+        if not ours.fullmatch(folder.name):
+            continue
         words = [sys.executable, "-m", "lab", "--lab", folder.name, "down"]
         subprocess.run(words, cwd=CHECKOUT, check=False)

@@ -38,6 +38,8 @@ UNIT_CONF = "/etc/systemd/system/slurmd.service.d/slurmstack.conf"
 #: Both are read when slurmd stops, so that they need no restart.
 STOP = f"{OWN_FILES}/stop-slurmd"
 STOP_CONF = "/etc/systemd/system/slurmd.service.d/slurmstack-stop.conf"
+#: Read at boot.
+TMPFILES = "/etc/tmpfiles.d/slurmstack-slurmd.conf"
 
 
 _STAND_IN = "No device: it stands for a GPU.\n"
@@ -105,6 +107,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             Directory(str(PurePosixPath(UNIT_CONF).parent)),
             File(DEFAULTS, defaults),
             File(UNIT_CONF, render("compute/slurmd.service.conf", limits=settings.limits)),
+            File(TMPFILES, render("compute/slurmd.tmpfiles.conf", spool=_spool(settings))),
             Directory(OWN_FILES),
             File(STOP, render("compute/stop-slurmd.sh", port_unit=slurmd_port.UNIT), mode="0755"),
             File(STOP_CONF, render("compute/slurmd.stop.conf", script=STOP)),
@@ -122,6 +125,11 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             *enroot_pyxis.checks(settings),
         ],
     )
+
+
+def _spool(settings: Settings) -> str:
+    """As tmpfiles.d(5) wants it, which has specifiers of its own."""
+    return settings.slurm.SlurmdSpoolDir.replace("%", "%%")
 
 
 def _withheld(node: str, settings: Settings) -> list[Part]:

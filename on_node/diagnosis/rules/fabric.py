@@ -120,6 +120,17 @@ FABRIC: tuple[Rule, ...] = (
         explained_by=("nccl-interface",),
     ),
     Rule(
+        "gloo-connect",
+        "Gloo's ranks could not reach each other at the addresses that they gave",
+        "A rank gives the address that its node's own name leads to: `getent hosts $(hostname)` "
+        "there must not say 127.0.1.1; else GLOO_SOCKET_IFNAME, an interface that each node has.",
+        _TORCH + ", Common environment variables",
+        {"output": (r"Gloo connectFullMesh failed with",)},
+        "exception",
+        0.75,
+        explained_by=("nccl-interface",),
+    ),
+    Rule(
         "nccl-version",
         "Ranks or libraries have different versions of NCCL",
         "One image or environment for all nodes; LD_LIBRARY_PATH must not bring another NCCL than "
@@ -209,7 +220,7 @@ FABRIC: tuple[Rule, ...] = (
         "port-in-use",
         "The port of the meeting point is taken on the node",
         "Another job or a process left behind has it: a port from the job's number "
-        "(MASTER_PORT=$((10000 + SLURM_JOB_ID % 50000))), or --rdzv-endpoint=localhost:0; one "
+        "(MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000))), or --rdzv-endpoint=localhost:0; one "
         "launcher a node.",
         _ELASTIC,
         {

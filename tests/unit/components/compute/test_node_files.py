@@ -642,3 +642,19 @@ def test_our_own_checks_look_as_the_settings_say() -> None:
 )
 def test_what_belongs_to_the_other_program_is_refused(given: dict[str, Any], says: str) -> None:
     assert says in mistakes({"healthCheck": given})["slurmstack:healthCheck"]
+
+
+def test_what_jobs_left_is_taken_away_at_boot_alone() -> None:
+    def lines(**changes: Any) -> list[str]:
+        found = settings(**changes)
+        bundle = compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE))
+        by_path = {part.path: part for part in bundle.parts if isinstance(part, File)}
+        text = by_path["/etc/tmpfiles.d/slurmstack-slurmd.conf"].content
+        assert isinstance(text, str)
+        return [line for line in text.splitlines() if not line.startswith("#")]
+
+    spool = "/var/spool/slurmd"
+    known = ["r! {}/stepd.slurm.pmix.*", "R! {}/pmix.*", "r! {}/cred_state*"]
+    assert lines() == [line.format(spool) for line in known]
+    other = lines(slurm={"SlurmdSpoolDir": "/raid/50%"})
+    assert other == [line.format("/raid/50%%") for line in known]
