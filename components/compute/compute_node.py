@@ -122,7 +122,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
                 drain_keys=drained[drain],
             ),
             Check("node-is-idle", render("compute/node-is-idle.sh", node=node)),
-            *enroot_pyxis.checks(settings),
+            *enroot_pyxis.node_checks(settings),
         ],
     )
 

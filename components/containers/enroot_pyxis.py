@@ -114,6 +114,14 @@ def checks(settings: Settings) -> list[Part]:
     return [Check("srun-has-containers", render("containers/srun-has-containers.sh"), timeout=30)]
 
 
+def node_checks(settings: Settings) -> list[Part]:
+    """And where jobs run, Enroot itself answers."""
+    if settings.enroot_pyxis is None:
+        return []
+    answers = Check("enroot-answers", render("containers/enroot-answers.sh"), timeout=30)
+    return [answers, *checks(settings)]
+
+
 def served(settings: Settings) -> tuple[str, ...]:
     """What slurmctld hands out of it, and therefore reads anew when it changes."""
     return () if settings.enroot_pyxis is None else (PLUGSTACK,)

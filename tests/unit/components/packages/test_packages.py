@@ -432,6 +432,7 @@ def test_apptainer_conf_says_the_policy_and_the_settings() -> None:
         ("packages/build-spank.sh", {}),
         ("packages/refresh.sh", {"sources": ["/a", "/b"], "index": "00"}),
         ("containers/srun-has-containers.sh", {}),
+        ("containers/enroot-answers.sh", {}),
         ("containers/apptainer-policy.sh", {"setuid": False}),
         ("packages/no-step-back.sh", {"bases": ["a", "b"], "base": "a", "release": None}),
         ("packages/no-step-back.sh", {"bases": ["a", "b"], "base": "a", "release": "1.2"}),
