@@ -11,6 +11,7 @@ import pulumi
 from components.accounting.accounting_objects import Accounting
 from components.accounting.slurmdbd import SlurmDatabase
 from components.assembly import Assembly, Component, Deployed
+from components.boot.node_boot import NodeBoot
 from components.compute.compute_node import ComputeNode
 from components.compute.node_accepted import NodeAccepted
 from components.compute.nodes_fit import NodesFit
@@ -87,6 +88,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     NodeExporter,
     SlurmExporter,
     Monitoring,
+    NodeBoot,
     DestroyGuard,
 )
 
