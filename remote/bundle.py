@@ -124,9 +124,10 @@ class Withdrawal(_Part):
 
     ``$SLURMSTACK_SERVICE`` says which: ``out`` before anything is changed (a non-zero exit stops
     the bundle, but 4, which says that it need not be), ``back`` when all is done and checked (4:
-    another role gives it back), ``unchanged`` or ``failed`` when the run ends otherwise. A run that was killed says nothing: the
-    next one gives back, with or without ``out`` before; so the text has to find by itself what it
-    left, and to end where the process ``$SLURMSTACK_PROCESS``, its run, has.
+    another role gives it back), ``unchanged`` or ``failed`` when the run ends otherwise. A run that
+    was killed says nothing: the next one gives back, with or without ``out`` before; so the text
+    has to find by itself what it left, and to end where the process ``$SLURMSTACK_PROCESS``, its
+    run, has.
     """
 
     kind: ClassVar[str] = "withdraw"

@@ -40,6 +40,11 @@ SysctlValue = Annotated[
 ]
 
 
+KernelModule = Annotated[
+    str, matching(r"[A-Za-z0-9][A-Za-z0-9_-]*", "the name of a module, such as ib_ipoib")
+]
+
+
 def _word(value: object) -> object:
     """YAML reads ``on`` and ``off`` as true and false."""
     return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
@@ -65,6 +70,14 @@ class Boot(Model):
     #: Name → value.
     sysctl: dict[SysctlName, SysctlValue] = Field(default_factory=dict)
     huge_pages: HugePages | None = None
+    #: How the frequency of the CPUs is governed.
+    cpu_governor: (
+        Literal["performance", "powersave", "ondemand", "conservative", "schedutil"] | None
+    ) = None
+    #: Whether PCIe bridges may redirect what devices send each other: ``off``, they do not.
+    acs: Annotated[Literal["off"] | None, BeforeValidator(_word)] = None
+    #: Modules of the kernel that are loaded at each boot.
+    modules: tuple[KernelModule, ...] = ()
     #: Whether nodes are rebooted where the command line of their kernel is another.
     reboot: Literal["asNeeded", "never"] = "asNeeded"
     #: Seconds that a node may take to come back.
@@ -76,6 +89,20 @@ class Boot(Model):
         if value is not None:
             expand(value)
         return value
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Name → value of what sysctl sets, huge pages of 2 MiB among them."""
+        pages = self.huge_pages
+        small = pages is not None and pages.size == "2M"
+        return {
+            **self.sysctl, **({"vm.nr_hugepages": str(pages.count)} if pages and small else {}),
+        }  # fmt: skip
+
+    @property
+    def tunes(self) -> bool:
+        """Whether there is something that needs no boot."""
+        return bool(self.values or self.cpu_governor or self.acs or self.modules)
 
     @property
     def parameters(self) -> tuple[tuple[str, str], ...] | None:

@@ -18,7 +18,7 @@ import pulumi
 from components.assembly import Assembly, Deployed
 from components.bundle_resource import HostRole
 from components.compute import compute_node
-from components.compute.service import server, service, withdrawal
+from components.compute.service import BOOTING, server, service, withdrawal
 from components.failure import if_any, recovered, took
 from components.health import node_acceptance
 from components.host import applier, host_baseline
@@ -32,7 +32,7 @@ from templates.rendering import render
 
 ROLE, BOOTED = "boot", "booted"
 #: The reason of a drain that is ours to end.
-OURS = "slurmstack: the node is being booted"
+OURS = BOOTING
 GRUB = "/etc/default/grub.d/90-slurmstack.cfg"
 #: What the kernel is to have been booted with; where it changes, the node is drained.
 WANTED = "/etc/slurmstack/kernel-parameters"
@@ -55,11 +55,12 @@ class NodeBoot(HostRole):
         for name in filter(settings.gets_boot, settings.compute_nodes):
             if settings.boot is None or settings.boot.parameters is None:
                 continue
-            needs = [
+            needs: list[pulumi.Input[pulumi.Resource]] = [
                 *assembly.on(name, applier.ROLE, host_baseline.ROLE),
                 *assembly.turns.unless_stopped(assembly.bundles(name, compute_node.ROLE)),
             ]
-            boot = cls(name, assembly, boot_bundle(name, settings), [*needs, *_alone(assembly, name)])
+            needs += _alone(assembly, name)
+            boot = cls(name, assembly, boot_bundle(name, settings), needs)
             _tell(boot.deployed)
             if settings.boot.reboot == "never":
                 continue
