@@ -11,7 +11,7 @@ import pulumi
 from components.accounting.accounting_objects import Accounting
 from components.accounting.slurmdbd import SlurmDatabase
 from components.assembly import Assembly, Component, Deployed
-from components.boot.node_boot import NodeBoot
+from components.boot.node_boot import NodeBoot, NodeBooted
 from components.boot.node_tuning import NodeTuning
 from components.compute.compute_node import ComputeNode
 from components.compute.node_accepted import NodeAccepted
@@ -91,6 +91,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     SlurmExporter,
     Monitoring,
     NodeBoot,
+    NodeBooted,
     DestroyGuard,
 )
 

@@ -60,21 +60,22 @@ class NodeBoot(HostRole):
                 *assembly.turns.unless_stopped(assembly.bundles(name, compute_node.ROLE)),
             ]
             needs += _alone(assembly, name)
-            boot = cls(name, assembly, boot_bundle(name, settings), needs)
-            _tell(boot.deployed)
-            if settings.boot.reboot == "never":
-                continue
-            assembly.turns.ends(ROLE, BOOTED)
-            NodeBooted(
-                name,
-                assembly,
-                booted_bundle(name, settings),
-                [boot.deployed.resource, _back(boot.deployed, assembly)],
-            )
+            _tell(cls(name, assembly, boot_bundle(name, settings), needs).deployed)
 
 
 class NodeBooted(HostRole):
     """A node that has the command line that it was to have."""
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        settings = assembly.settings
+        if settings.boot is None or settings.boot.reboot == "never":
+            return
+        assembly.turns.ends(ROLE, BOOTED)
+        for name in settings.compute_nodes:
+            for boot in assembly.bundles(name, ROLE):
+                needs = [boot.resource, *_back(boot, assembly)]
+                cls(name, assembly, booted_bundle(name, settings), needs)
 
 
 def boot_bundle(node: str, settings: Settings) -> Bundle:
@@ -98,7 +99,7 @@ def boot_bundle(node: str, settings: Settings) -> Bundle:
         ),
     ]  # fmt: skip
     if never:
-        script = needed + render("boot/waits.sh")
+        script = needed + render("boot/waits.sh", waits=WAITS)
         parts.append(Command("reboot-waits", script, on=(GRUB,), probe=_probe(needed)))
         return Bundle(node, ROLE, parts)
     out = withdrawal(node, settings, OURS, on=(WANTED,), unit="slurmd.service")
@@ -147,6 +148,7 @@ def _values(node: str, settings: Settings) -> dict[str, Any]:
         "parameters": settings.boot.parameters,
         "kept": KEPT,
         "refused": REFUSED,
+        "grub": GRUB,
         "ended": ENDED,
         "waits": WAITS,
     }
@@ -167,7 +169,7 @@ def _alone(assembly: Assembly, node: str) -> list[pulumi.Input[pulumi.Resource]]
     return [if_any(wait())]
 
 
-def _back(boot: Deployed, assembly: Assembly) -> pulumi.Input[pulumi.Resource]:
+def _back(boot: Deployed, assembly: Assembly) -> list[pulumi.Input[pulumi.Resource]]:
     """Waits until the node has been booted, where ``boot`` has just had it rebooted. One that does
     not come back in time is for ``booted`` to say."""
     settings, host = assembly.settings, assembly.hosts[boot.node]
@@ -184,7 +186,7 @@ def _back(boot: Deployed, assembly: Assembly) -> pulumi.Input[pulumi.Resource]:
         if was_applied(answer, known):
             await booted(host, answer.facts[ENDED], patience)
 
-    return if_any(wait())
+    return [if_any(wait())]
 
 
 _NO_ANSWER: Any = None

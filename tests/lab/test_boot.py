@@ -61,6 +61,7 @@ END
 update-grub
 systemctl daemon-reload
 systemctl enable --now stand-in-kernel.service
+sed -i /^SLURMSTACK_CMDLINE/d /etc/environment
 echo SLURMSTACK_CMDLINE=/srv/stand-in/cmdline >>/etc/environment
 """
 UNDONE = """
@@ -233,6 +234,8 @@ def test_a_run_killed_while_the_node_is_off_is_finished_by_the_next(site: Site) 
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     lab.pulumi("cancel", "--yes", check=False)
+    # slurmctld gives it up (ResumeTimeout), which is none of a person's words.
+    await_that(lambda: node(lab, "cn01").startswith("down"))
     firmware.holding.clear()
     assert node(lab, "cn02") == "idle|none|Unknown"
     lab.up()
@@ -240,6 +243,38 @@ def test_a_run_killed_while_the_node_is_off_is_finished_by_the_next(site: Site) 
         assert site.running(name) == ["iommu=pt"]
         assert node(lab, name) == "idle|none|Unknown"
     lab.pulumi("preview", "--expect-no-changes")
+
+
+def test_values_are_set_at_once_and_no_job_notices(site: Site) -> None:
+    """A machine of the lab has network values of its own, and no others."""
+    lab, boots = site.lab, list(site.firmware.booted)
+    read = "cat /proc/sys/net/core/somaxconn"
+    before = lab.ssh("cn01", read).stdout
+    job = submit(lab, "-w cn01 --mem=100")
+    site.want("iommu=pt", sysctl={"net.core.somaxconn": 8192, "vm.max_map_count": 70000})
+    said = " ".join(lab.up(check=False).split())
+    assert "vm.max_map_count: the kernel does not take 70000, and has" in said, said
+    site.want("iommu=pt", sysctl={"net.core.somaxconn": 8192})
+    lab.up()
+    assert [lab.ssh(name, read).stdout for name in NODES] == ["8192\n"] * 2
+    lab.ssh("cn01", "echo 77 >/proc/sys/net/core/somaxconn")
+    told = " ".join(lab.run("slurmstack", "drift", check=False).stdout.split())
+    assert "net.core.somaxconn is 77, expected 8192" in told, told
+    site.want("iommu=pt")
+    lab.up()
+    assert lab.ssh("cn01", read).stdout == before
+    assert not lab.ssh("cn01", "ls /etc/sysctl.d/90-slurmstack.conf", check=False).stdout
+    assert (state_of(lab, job), site.firmware.booted) == ("RUNNING", boots)
+    # Nor is a virtual machine, as this one is or not, taken for one of metal.
+    if lab.ssh("cn01", "systemd-detect-virt --vm", check=False).returncode == 0:
+        site.want("iommu=pt", acs="off")
+        said = " ".join(lab.up(check=False).split())
+        assert "guard no-virtual-machine: refused" in said, said
+        site.want("iommu=pt", cpuGovernor="performance")
+        lab.up()
+        site.want("iommu=pt")
+        lab.up()
+    cancel(lab)
 
 
 def test_never_leaves_the_node_and_says_that_a_reboot_waits(site: Site) -> None:
