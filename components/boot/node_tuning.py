@@ -101,12 +101,13 @@ def _governor(boot: Boot) -> list[Part]:
             render("boot/at-boot.service", what="the governor of the CPUs", program=GOVERNOR),
         ),
         Unit(GOVERNOR_UNIT, restart_on=(GOVERNOR, unit)),
+        # Also before its unit first runs.
         Command(
-            "governor-is-set",
-            f'said=$({GOVERNOR} look) || {{\n  echo "$said"\n  exit 1\n}}\n'
+            "governor",
+            f'said=$({GOVERNOR} set) || {{\n  echo "$said"\n  exit 1\n}}\n'
             '[ -z "$said" ] || echo "cpu-governor $said" >>"$SLURMSTACK_FACTS"\n',
-            probe=f"exec {GOVERNOR} look\n",
             on=(GOVERNOR,),
+            probe=f"exec {GOVERNOR} look\n",
         ),
     ]
 
@@ -121,5 +122,5 @@ def _acs(boot: Boot) -> list[Part]:
         File(ACS, render("boot/acs-off"), mode="0755"),
         File(unit, render("boot/at-boot.service", what="ACS of PCIe bridges", program=ACS)),
         Unit(ACS_UNIT, restart_on=(ACS, unit)),
-        Command("acs-is-off", f"exec {ACS} look\n", probe=f"exec {ACS} look\n", on=(ACS,)),
+        Command("acs-off", f"exec {ACS} set\n", on=(ACS,), probe=f"exec {ACS} look\n"),
     ]
