@@ -22,7 +22,7 @@ from components.compute.service import BOOTING, server, service, withdrawal
 from components.failure import if_any, recovered, took
 from components.health import node_acceptance
 from components.host import applier, host_baseline
-from components.inventory import was_applied
+from components.inventory import REBOOT_WAITS, was_applied
 from remote.answer import Answer
 from remote.bundle import Bundle, Command, Directory, File, Guard, Part, Validate
 from remote.contact import ContactError, run_on_hosts
@@ -39,7 +39,7 @@ WANTED = "/etc/slurmstack/kernel-parameters"
 #: Fact: the boot (its id, /proc/sys/kernel/random/boot_id) that was to be ended.
 ENDED = "boot-ended"
 #: Fact: words that the running kernel has not, or has and should not, and why it stays so.
-WAITS = "boot-waits"
+WAITS = REBOOT_WAITS
 #: What is kept on the node over a boot; and what tells of an ending that was not.
 KEPT, REFUSED = "/var/lib/slurmstack-boot", "/run/slurmstack-reboot-refused"
 #: Seconds for one look at a node that may be down, and between two.

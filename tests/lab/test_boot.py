@@ -235,7 +235,7 @@ def test_a_run_killed_while_the_node_is_off_is_finished_by_the_next(site: Site) 
         process.wait()
     lab.pulumi("cancel", "--yes", check=False)
     # slurmctld gives it up (ResumeTimeout), which is none of a person's words.
-    await_that(lambda: node(lab, "cn01").startswith("down"))
+    await_that(lambda: "reboot timed out" in node(lab, "cn01"))
     firmware.holding.clear()
     assert node(lab, "cn02") == "idle|none|Unknown"
     lab.up()
