@@ -46,7 +46,7 @@ _DAEMON = re.compile(r"(started|restarted|reloaded|stopped) (\S+)\.(service|sock
 _OF_NODES = {
     compute_node.OURS: compute_node.ROLE,
     nvidia.OURS: nvidia.ROLE,
-    node_boot.OURS: node_boot.BOOTED,
+    node_boot.OURS: node_boot.BOOTED_ROLE,
 }
 _OURS = (*_OF_NODES, node_drain.OURS)
 _REASONS = " ".join(f"-e ': {reason}'" for reason in _OURS)

@@ -30,7 +30,7 @@ from remote.host import Host
 from settings import Settings
 from templates.rendering import render
 
-ROLE, BOOTED = "boot", "booted"
+ROLE, BOOTED_ROLE = "boot", "booted"
 #: The reason of a drain that is ours to end.
 OURS = BOOTING
 GRUB = "/etc/default/grub.d/90-slurmstack.cfg"
@@ -71,7 +71,7 @@ class NodeBooted(HostRole):
         settings = assembly.settings
         if settings.boot is None or settings.boot.reboot == "never":
             return
-        assembly.turns.ends(ROLE, BOOTED)
+        assembly.turns.ends(ROLE, BOOTED_ROLE)
         for name in settings.compute_nodes:
             for boot in assembly.bundles(name, ROLE):
                 needs = [boot.resource, *_back(boot, assembly)]
@@ -133,7 +133,7 @@ def booted_bundle(node: str, settings: Settings) -> Bundle:
     script = render("boot/needed.sh", **values) + render("boot/booted.sh", **values)
     return Bundle(
         node,
-        BOOTED,
+        BOOTED_ROLE,
         [Command("booted", f"{script}SLURMSTACK_SERVICE=back\n{give_back}", timeout=1800)],
     )
 

@@ -12,7 +12,7 @@ import pytest
 
 from components.boot import node_boot
 from components.boot.node_boot import (
-    BOOTED,
+    BOOTED_ROLE,
     ENDED,
     OURS,
     REFUSED,
@@ -128,9 +128,9 @@ def test_it_is_drained_for_what_the_kernel_is_to_have() -> None:
 def test_nodes_of_the_list_get_it_and_no_others() -> None:
     def roles(boot: dict[str, Any]) -> set[str]:
         made: Nodes = deploy(boot=boot)[0]
-        return {name for name in commands(made) if name.endswith(("-boot", f"-{BOOTED}"))}
+        return {name for name in commands(made) if name.endswith(("-boot", f"-{BOOTED_ROLE}"))}
 
-    both = {f"{node}-{role}" for node in ("cn01", "cn02") for role in ("boot", BOOTED)}
+    both = {f"{node}-{role}" for node in ("cn01", "cn02") for role in ("boot", BOOTED_ROLE)}
     assert roles(BOOT) == both
     assert roles({**BOOT, "hosts": "cn02"}) == {"cn02-boot", "cn02-booted"}
     assert roles({**BOOT, "reboot": "never"}) == {"cn01-boot", "cn02-boot"}
