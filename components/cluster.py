@@ -11,6 +11,8 @@ import pulumi
 from components.accounting.accounting_objects import Accounting
 from components.accounting.slurmdbd import SlurmDatabase
 from components.assembly import Assembly, Component, Deployed
+from components.boot.node_boot import NodeBoot, NodeBooted
+from components.boot.node_tuning import NodeTuning
 from components.compute.compute_node import ComputeNode
 from components.compute.node_accepted import NodeAccepted
 from components.compute.nodes_fit import NodesFit
@@ -71,6 +73,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     SlurmRestd,
     NodeAcceptance,
     NvidiaStack,
+    NodeTuning,
     ComputeNode,
     NodeAccepted,
     NodesFit,
@@ -87,6 +90,8 @@ COMPONENTS: tuple[type[Component], ...] = (
     NodeExporter,
     SlurmExporter,
     Monitoring,
+    NodeBoot,
+    NodeBooted,
     DestroyGuard,
 )
 

@@ -12,6 +12,8 @@ from remote.answer import Answer
 
 #: The fact by which slurmctld's role tells what slurmd must be started with at the same time.
 TOGETHER = "together"
+#: The fact by which a node tells that it was to be rebooted and was not, and for what.
+REBOOT_WAITS = "boot-waits"
 
 
 def join(
@@ -60,6 +62,8 @@ def join(
             node["keys"]["jwt"] = answer.facts["jwt-kid"]
         if TOGETHER in answer.facts:
             node[TOGETHER] = answer.facts[TOGETHER]
+        if REBOOT_WAITS in answer.facts:
+            node["rebootWaits"] = answer.facts[REBOOT_WAITS]
         if MUNGE_KEY in answer.files:
             node["keys"]["munge"] = answer.files[MUNGE_KEY].sha256
     for node in nodes.values():

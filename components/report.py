@@ -20,6 +20,7 @@ from pulumi.resource import DependencyResource
 from components import history
 from components.asked_again import ask_again
 from components.assembly import Deployed
+from components.boot import node_boot
 from components.compute import compute_node
 from components.controller import slurm_controller
 from components.gpu import nvidia
@@ -42,7 +43,11 @@ _CUT_OFF = "was cut off, or its answer was; run again"
 _DAEMON = re.compile(r"(started|restarted|reloaded|stopped) (\S+)\.(service|socket|timer|mount)")
 #: sinfo's own lines, then a line for each node that a drain of ours has, with its reason.
 #: Reason of a drain that a node's own role makes → that role.
-_OF_NODES = {compute_node.OURS: compute_node.ROLE, nvidia.OURS: nvidia.ROLE}
+_OF_NODES = {
+    compute_node.OURS: compute_node.ROLE,
+    nvidia.OURS: nvidia.ROLE,
+    node_boot.OURS: node_boot.BOOTED_ROLE,
+}
 _OURS = (*_OF_NODES, node_drain.OURS)
 _REASONS = " ".join(f"-e ': {reason}'" for reason in _OURS)
 _SINFO = (

@@ -92,6 +92,7 @@ class RolloutTurns:
         self._canaries = settings.rollout.canary != 0
         self._controller = settings.roles.controller
         self._together: dict[str, Deployed] = {}
+        self._ends: dict[str, str] = {}
 
     def enter(self, deployed: Deployed) -> None:
         """Those after it wait for it."""
@@ -106,6 +107,10 @@ class RolloutTurns:
         """
         self._together[role] = controller
 
+    def ends(self, role: str, last: str) -> None:
+        """A role that is over with another one of the node alone: those after it wait for that."""
+        self._ends[role] = last
+
     def complete(self) -> None:
         """All is entered; before that, nobody's turn comes."""
         self._whole.set()
@@ -119,7 +124,8 @@ class RolloutTurns:
             await self._whole.wait()
             if node not in await self._known() or await self._at_once(role):
                 return None
-            stopper = (await self._standing(*self._place[node], role)).stopper
+            last = self._ends.get(role, role)
+            stopper = (await self._standing(*self._place[node], last)).stopper
             if stopper is None:
                 return None
             self.stopped.add((node, role))

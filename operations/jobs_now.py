@@ -28,8 +28,11 @@ def asked(plan: Plan, controller: Host, bundles: Iterable[Bundle]) -> Plan:
         controller: where Slurm is asked.
         bundles: what the controller is to get, as far as it changes; no secret ones.
     """
-    nodes = sorted({*plan.reconfigured, *(node for it in plan.daemons for node in it.nodes)})
-    script = _squeue(nodes) + "".join(_guards(bundles))
+    touched = {node for it in plan.daemons for node in it.nodes}
+    drained = {node for nodes in plan.drained for node in nodes}
+    script = _squeue(sorted({*plan.reconfigured, *touched, *drained})) + "".join(_guards(bundles))
+    if not script:
+        return replace(plan, jobs=())
     reply = wait_for(run_on_hosts([controller], script, seconds=_SECONDS))[controller.name]
     if isinstance(reply, ContactError):
         return replace(plan, unasked=str(reply))

@@ -70,7 +70,11 @@ def _said(change: Change) -> str:
 
 def _daemons(plan: Plan) -> Iterable[tuple[str, str]]:
     for nodes, because in plan.drained.items():
-        yield fold(nodes), f"drained first, given back afterwards ({_some(because)})"
+        booted = set(nodes) & set(plan.rebooted)
+        for names, word in ((booted, "rebooted by Slurm, "), ({*nodes} - booted, "")):
+            if names:
+                words = f"drained first, {word}given back afterwards ({_some(because)})"
+                yield fold(sorted(names)), words
     for it in plan.daemons:
         yield fold(it.nodes), _because(it)
     if plan.reconfigured:

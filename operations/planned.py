@@ -72,6 +72,8 @@ class Plan:
     reconfigured: tuple[str, ...] = ()
     #: Nodes that are drained first and given back afterwards → why.
     drained: Mapping[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
+    #: Those that Slurm reboots meanwhile, where their kernel was booted otherwise.
+    rebooted: tuple[str, ...] = ()
     #: URNs of what would be done, by node.
     targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     #: Whether the engine would do anything at all, as to the stack's outputs.
@@ -122,6 +124,7 @@ class Plan:
                 {"nodes": fold(nodes), "because": list(because)}
                 for nodes, because in self.drained.items()
             ],
+            "rebooted": fold(self.rebooted),
             "nodes": fold(self.nodes),
             "jobs": None if self.jobs is None else [dict(job) for job in self.jobs],
             "refused": list(self.refused),

@@ -58,6 +58,7 @@ def plan(
         _daemons(units),
         reconfigured,
         _drained(chosen, told, nodes),
+        tuple(sorted({nodes.of(step) for step in chosen if told[step.name].reboots})),
         ordered,
         any=bool(chosen),
     )

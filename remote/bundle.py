@@ -123,10 +123,11 @@ class Withdrawal(_Part):
     must not change while it is at work. Where no role has applied it, there is no work to meet.
 
     ``$SLURMSTACK_SERVICE`` says which: ``out`` before anything is changed (a non-zero exit stops
-    the bundle, but 4, which says that it need not be), ``back`` when all is done and checked,
-    ``unchanged`` or ``failed`` when the run ends otherwise. A run that was killed says nothing: the
-    next one gives back, with or without ``out`` before; so the text has to find by itself what it
-    left, and to end where the process ``$SLURMSTACK_PROCESS``, its run, has.
+    the bundle, but 4, which says that it need not be), ``back`` when all is done and checked (4:
+    another role gives it back), ``unchanged`` or ``failed`` when the run ends otherwise. A run that
+    was killed says nothing: the next one gives back, with or without ``out`` before; so the text
+    has to find by itself what it left, and to end where the process ``$SLURMSTACK_PROCESS``, its
+    run, has.
     """
 
     kind: ClassVar[str] = "withdraw"
@@ -360,6 +361,8 @@ class Command(_Part):
 
     `restarts` and `reloads` name the units, of whichever role, to which the script does so where
     they run and need it. The plan is told from it, and the answer names those it was done to.
+    `reboots`: where the node needs it, it is rebooted after this run, which ends first. The plan is
+    told from it.
 
     Lines `key value` written to `$SLURMSTACK_FACTS` come back as facts, also from later runs in
     which the command itself is not due.
@@ -374,6 +377,7 @@ class Command(_Part):
     probe: str | None = None
     restarts: tuple[str, ...] = ()
     reloads: tuple[str, ...] = ()
+    reboots: bool = False
 
     @property
     def key(self) -> str:
@@ -393,6 +397,7 @@ class Command(_Part):
             when=when,
             restarts=tuple(sorted(self.restarts)),
             reloads=tuple(sorted(self.reloads)),
+            reboots="yes" if self.reboots else None,
             timeout=self.timeout,
         )
         yield from _script(self.script, "the script")

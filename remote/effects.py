@@ -91,6 +91,8 @@ class Effects:
     units: tuple[ToUnit, ...] = ()
     #: Why the node is taken out of use first (a bundle's `Withdrawal`); empty where it is not.
     withdrawn_for: tuple[str, ...] = ()
+    #: Commands that have the node rebooted after the run, where it needs it.
+    reboots: tuple[str, ...] = ()
     #: Keys of other parts that are not as they were: users, groups, directories, guards, readers
     #: and checks. None of them touches a daemon.
     others: tuple[str, ...] = ()
@@ -129,7 +131,9 @@ def effects(
         # With a role that is new, what its commands would tell daemons, these read as they start.
         units += _told(commands)
     out = tuple(_withdrawn_for(was, to_be, changed, at_work))
-    return Effects(packages, paths, commands, tuple(units), out, tuple(_others(was, to_be)))
+    reboots = tuple(run.command.name for run in commands if run.command.reboots)
+    others = tuple(_others(was, to_be))
+    return Effects(packages, paths, commands, tuple(units), out, reboots, others)
 
 
 def unknown(old: Bundle | None) -> Effects:
@@ -182,6 +186,7 @@ def _sealed(part: Part) -> Part:
                 None if part.probe is None else _seal(part.probe),
                 part.restarts,
                 part.reloads,
+                part.reboots,
             )
         case Unit():
             return replace(

@@ -165,6 +165,7 @@ def _command(words: Sequence[str], block: Sequence[str], probes: Mapping[str, st
         probe=probes.get(name),
         restarts=_list(values, "restarts"),
         reloads=_list(values, "reloads"),
+        reboots="reboots" in values,
     )
 
 

@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, field_valid
 from settings.acceptance import Acceptance
 from settings.accounting import Accounting
 from settings.base import Model, SlurmObject, matching
+from settings.boot import Boot
 from settings.containers import Apptainer, EnrootPyxis
 from settings.diagnosis import Diagnosis
 from settings.directory import Directory
@@ -346,6 +347,7 @@ class Settings(Model):
     accounting_password: SecretStr | None = None
     packages: Packages = Packages()
     nvidia: Nvidia | None = None
+    boot: Boot | None = None
     enroot_pyxis: EnrootPyxis | None = None
     apptainer: Apptainer | None = None
     images: Images | None = None
@@ -376,6 +378,12 @@ class Settings(Model):
         if self.nvidia is None or node not in self.compute_nodes:
             return False
         return self.nvidia.hosts is None or node in expand(self.nvidia.hosts)
+
+    def gets_boot(self, node: str) -> bool:
+        """Whether ``boot`` is for a compute node."""
+        if self.boot is None or node not in self.compute_nodes:
+            return False
+        return self.boot.hosts is None or node in expand(self.boot.hosts)
 
     @cached_property
     def confinement(self) -> Cgroup | None:

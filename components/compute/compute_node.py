@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.compute import slurmd_port
-from components.compute.service import server, service, withdrawal
+from components.compute.service import BOOTING, server, service, withdrawal
 from components.configuration.served_files import (
     OWN_FILES,
     STAND_INS,
@@ -121,7 +121,14 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
                 drain_on=restart_on if drain == "always" else (),
                 drain_keys=drained[drain],
             ),
-            Check("node-is-idle", render("compute/node-is-idle.sh", node=node)),
+            Check(
+                "node-is-idle",
+                render(
+                    "compute/node-is-idle.sh",
+                    node=node,
+                    booting=BOOTING if settings.gets_boot(node) else None,
+                ),
+            ),
             *enroot_pyxis.node_checks(settings),
         ],
     )

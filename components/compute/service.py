@@ -13,6 +13,9 @@ from settings import Settings
 from settings.duration import written
 from templates.rendering import render
 
+#: The reason of a drain for a boot (``components.boot.node_boot``).
+BOOTING = "slurmstack: the node is being booted"
+
 
 def withdrawal(
     node: str, settings: Settings, ours: str, on: Sequence[str] = (), unit: str | None = None

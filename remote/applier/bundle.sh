@@ -114,7 +114,8 @@ parse() {
     }
     $1 == "probe" { fields(2, 2); once("probe", name($2)); block(); put("probe", NR " " $2); next }
     $1 == "command" {
-        fields(2, 7); once("command", name($2)); attributes(3, "on timeout when restarts reloads"); block()
+        fields(2, 8); once("command", name($2)); attributes(3, "on timeout when restarts reloads reboots"); block()
+        one_of(attribute("reboots", "yes"), "yes")
         put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " \
             seconds(600) " " units(attribute("restarts", "") "," attribute("reloads", "")))
         next

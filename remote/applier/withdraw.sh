@@ -81,6 +81,12 @@ give_back() {
     [ -n "$withdrawn" ] || return 0
     service back || {
         status=$?
+        [ "$status" != 4 ] || {
+            # Another role does, when more has been done.
+            withdrawn=''
+            must_write rm -f "$state/withdrawn"
+            return
+        }
         show_output
         fail "withdraw $name" "not given back (exit $status): $(last_line)" \
             'correct the cause (lines above) and run again'

@@ -11,6 +11,7 @@ from typing import Any
 
 from settings.checks import (
     accounting,
+    boot,
     directory,
     hosts,
     images,
@@ -62,6 +63,7 @@ CHECKS: tuple[Check, ...] = (
     nvidia.nvidia,
     nvidia.nvidia_versions,
     nvidia.nvidia_modules,
+    boot.boot,
     packages.sources,
     packages.pyxis_versions,
     packages.apptainer_starter,

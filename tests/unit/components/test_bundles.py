@@ -36,6 +36,10 @@ SOFTWARE = {
         "environment": {"lock": "tests/unit/components/lock.txt", "index": "/mnt/wheels"},
     }
 }  # fmt: skip
+BOOT = {
+    "kernelParameters": ["nosmt"], "iommu": "passthrough", "sysctl": {"net.core.somaxconn": 8192},
+    "hugePages": {"count": 64}, "cpuGovernor": "performance", "acs": "off", "modules": ["ib_ipoib"],
+}  # fmt: skip
 PEOPLE = {
     "local": {
         "groups": {"optics": {"gid": 6100}},
@@ -99,6 +103,7 @@ def settings() -> dict[str, Any]:
         "kubernetesBridge": {"registries": [{"name": "hub:5000"}], "pods": PODS},
         "kubernetesToken": "a-token-of-kubernetes",
         "nvidia": NVIDIA,
+        "boot": BOOT,
     }
 
 

@@ -21,6 +21,7 @@ from pulumi.runtime.rpc import _special_secret_sig, _special_sig_key
 import components.bundle_resource
 from components import asked_again
 from components.assembly import Assembly, Deployed
+from components.boot import node_boot
 from components.cluster import COMPONENTS, SlurmCluster
 from components.compute import slurmd_port
 from components.controller import slurm_controller
@@ -192,6 +193,7 @@ def everything() -> dict[str, Any]:
         "directory": {"local": {"users": {"anna": {"uid": 6001}}}, "jobAccess": {}},
         "nvidia": {"hosts": "cn[01-02]", "driver": {"version": "570.172.08-0ubuntu1"}},
         "images": {"images": {"small": {"version": "1", "base": {"suite": "trixie"}}}},
+        "boot": {"kernelParameters": ["iommu=pt"], "cpuGovernor": "performance"},
     }  # fmt: skip
 
 
@@ -233,6 +235,9 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     # Here no node is down; what it waits for is seen in the lab.
     monkeypatch.setattr(slurm_controller, "unless_idle", all_of_them)
     monkeypatch.setattr(destroy_guard, "unless_idle", all_of_them)
+    # None is booted, nor does one wait for what else is done to it.
+    for name in ("_alone", "_back"):
+        monkeypatch.setattr(node_boot, name, lambda *_: [])
     # And no port changes.
     monkeypatch.setattr(slurmd_port, "heard_before", lambda _: [])
     # Nor has a rollout stopped (tests/engine/test_rollout.py).
@@ -339,6 +344,9 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     "cn01-nvidia": (
         "NvidiaStack::cn01", {"cn01-node", "cn01-system", "cn01-packages", "cn01-health"},
     ),
+    "cn01-tuning": ("NodeTuning::cn01", {"cn01-node", "cn01-system", "cn01-packages"}),
+    "cn01-boot": ("NodeBoot::cn01", {"cn01-node", "cn01-system", "cn01-slurmd"}),
+    "cn01-booted": ("NodeBooted::cn01", {"cn01-boot"}),
     "cn01-apptainer": ("Apptainer::apptainer", {"cn01-packages", "cn01-system"}),
     "cn01-health": ("NodeHealth::cn01", {"cn01-system"}),
     "cn01-acceptance": ("NodeAcceptance::cn01", {"cn01-system", "cn01-packages"}),

@@ -177,6 +177,21 @@ def test_nodes_that_drain_first() -> None:
     assert it.as_dict()["drained"] == [{"nodes": "cn[01-08]", "because": ["drain-key Gres"]}]
 
 
+def test_nodes_that_slurm_reboots() -> None:
+    def boot(name: str, words: str) -> Bundle:
+        out = Withdrawal("drain", "true", on=("/etc/words",), unit="slurmd.service")
+        reboot = Command("reboot", "true", on=("/etc/words",), reboots=True)
+        return Bundle(name, "boot", [File("/etc/words", words), out, reboot])
+
+    computes = [slurmd(name) for name in NODES]
+    old = [boot(name, "a\n") for name in NODES]
+    new = [boot(name, "b\n" if name < "cn03" else "a\n") for name in NODES]
+    it = planned([*computes, *old], [*computes, *new])
+    told = "cn[01-02] drained first, rebooted by Slurm, given back afterwards (/etc/words)"
+    assert told in said(it)
+    assert it.as_dict()["rebooted"] == "cn[01-02]"
+
+
 def test_nodes_that_come_and_go() -> None:
     old, new = NODES[:-1], NODES[1:]
     it = planned([slurmctld(conf(nodes=old)), *map(slurmd, old)],
@@ -407,6 +422,7 @@ def test_the_plan_for_programs() -> None:
     told = replace(it, jobs=(job,), refused=("no",), unasked=None, digests={"state": "ab"})
     assert told.as_dict() == {
         "version": 1, "stack": "prod", "nodes": "cn01,ctl", "reconfigured": "", "drained": [],
+        "rebooted": "",
         "jobs": [job], "refused": ["no"], "unasked": None, "digests": {"state": "ab"},
         "changes": [
             {

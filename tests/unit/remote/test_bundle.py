@@ -56,7 +56,7 @@ validate read on=/etc/default/slurmd,/etc/empty timeout=60
   sh -n "$SLURMSTACK_STAGED/etc/default/slurmd"
 probe build-x
   test -x x
-command build-x on=/etc/default/slurmd,package:munge timeout=600
+command build-x on=/etc/default/slurmd,package:munge reboots=yes timeout=600
   make
   make install
 command forget when=remove restarts=a.service,b.service reloads=c.service,d.service timeout=1
@@ -105,6 +105,7 @@ def whole() -> list[Part]:
             "\nmake\nmake install\n\n",
             on=("package:munge", "/etc/default/slurmd"),
             probe="test -x x",
+            reboots=True,
         ),
         Command(
             "forget",

@@ -207,6 +207,15 @@ def test_what_a_command_does_to_daemons_of_other_roles() -> None:
     assert effects(None, bundle("x\n")).units == ()
 
 
+def test_a_command_that_has_the_node_rebooted() -> None:
+    def bundle(text: str) -> Bundle:
+        return demo(File("/etc/a", text), Command("boot", "boot", ("/etc/a",), reboots=True))
+
+    assert effects(None, bundle("x\n")).reboots == ("boot",)
+    assert effects(bundle("x\n"), bundle("y\n")).reboots == ("boot",)
+    assert effects(bundle("x\n"), bundle("x\n")).reboots == ()
+
+
 def test_what_another_role_holds_stays() -> None:
     old = demo(File("/etc/a", "x\n"), File("/etc/b", "x\n"), Unit("one.service"))
     gone = effects(old, demo(), held={"one.service", "/etc/a"})

@@ -1,0 +1,217 @@
+"""NodeBoot: the command line of a compute node's kernel, and the reboot by Slurm that it takes.
+
+Two roles, since nothing that runs on a node outlasts its reboot. ``boot`` drains the node, writes
+what the next boot reads, and has slurmctld reboot it when that run has ended. The program waits
+until the node is back. ``booted`` sees that the kernel has what it was to have, and gives the node
+back as it was found.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+import pulumi
+
+from components.assembly import Assembly, Deployed
+from components.bundle_resource import HostRole
+from components.compute import compute_node
+from components.compute.service import BOOTING, server, service, withdrawal
+from components.failure import if_any, recovered, took
+from components.health import node_acceptance
+from components.host import applier, host_baseline
+from components.inventory import REBOOT_WAITS, was_applied
+from remote.answer import Answer
+from remote.bundle import Bundle, Command, Directory, File, Guard, Part, Validate
+from remote.contact import ContactError, run_on_hosts
+from remote.host import Host
+from settings import Settings
+from templates.rendering import render
+
+ROLE, BOOTED_ROLE = "boot", "booted"
+#: The reason of a drain that is ours to end.
+OURS = BOOTING
+GRUB = "/etc/default/grub.d/90-slurmstack.cfg"
+#: What the kernel is to have been booted with; where it changes, the node is drained.
+WANTED = "/etc/slurmstack/kernel-parameters"
+#: Fact: the boot (its id, /proc/sys/kernel/random/boot_id) that was to be ended.
+ENDED = "boot-ended"
+#: Fact: words that the running kernel has not, or has and should not, and why it stays so.
+WAITS = REBOOT_WAITS
+#: What is kept on the node over a boot; and what tells of an ending that was not.
+KEPT, REFUSED = "/var/lib/slurmstack-boot", "/run/slurmstack-reboot-refused"
+#: Seconds for one look at a node that may be down, and between two.
+_LOOK, _PAUSE = 15.0, 2.0
+
+
+class NodeBoot(HostRole):
+    """How one compute node is booted."""
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        settings = assembly.settings
+        for name in filter(settings.gets_boot, settings.compute_nodes):
+            if settings.boot is None or settings.boot.parameters is None:
+                continue
+            needs: list[pulumi.Input[pulumi.Resource]] = [
+                *assembly.on(name, applier.ROLE, host_baseline.ROLE),
+                *assembly.turns.unless_stopped(assembly.bundles(name, compute_node.ROLE)),
+            ]
+            needs += _alone(assembly, name)
+            _tell(cls(name, assembly, boot_bundle(name, settings), needs).deployed)
+
+
+class NodeBooted(HostRole):
+    """A node that has the command line that it was to have."""
+
+    @classmethod
+    def assemble(cls, assembly: Assembly) -> None:
+        settings = assembly.settings
+        if settings.boot is None or settings.boot.reboot == "never":
+            return
+        assembly.turns.ends(ROLE, BOOTED_ROLE)
+        for name in settings.compute_nodes:
+            for boot in assembly.bundles(name, ROLE):
+                needs = [boot.resource, *_back(boot, assembly)]
+                cls(name, assembly, booted_bundle(name, settings), needs)
+
+
+def boot_bundle(node: str, settings: Settings) -> Bundle:
+    """What a compute node gets before its boot.
+
+    Raises:
+        ValueError: the settings have no word of how it is booted.
+    """
+    values = _values(node, settings)
+    never = settings.boot is not None and settings.boot.reboot == "never"
+    needed = render("boot/needed.sh", **values)
+    parts: list[Part] = [
+        Guard("grub-boots-it", render("boot/grub-boots-it.sh")),
+        Directory("/etc/default/grub.d"),
+        File(GRUB, render("boot/grub.cfg", **values)),
+        Validate("shell-reads-it", f'sh -n "$SLURMSTACK_STAGED{GRUB}"\n', on=(GRUB,)),
+        Command("boot-loader", render("boot/boot-loader.sh", **values), on=(GRUB,), timeout=300),
+        Command(
+            "boot-loader-without", render("boot/boot-loader-without.sh", **values), when="remove",
+            timeout=300,
+        ),
+    ]  # fmt: skip
+    if never:
+        script = needed + render("boot/waits.sh", waits=WAITS)
+        parts.append(Command("reboot-waits", script, on=(GRUB,), probe=_probe(needed)))
+        return Bundle(node, ROLE, parts)
+    out = withdrawal(node, settings, OURS, on=(WANTED,), unit="slurmd.service")
+    first = needed + render("boot/service.sh")
+    wanted = "".join(f"{vendor} {word}\n" for vendor, word in values["parameters"])
+    return Bundle(
+        node,
+        ROLE,
+        [
+            *parts,
+            replace(out, script=f"{first}{out.script}"),
+            Directory("/etc/slurmstack"),
+            File(WANTED, f"# Of the kernel's command line, by slurmstack.\n{wanted}"),
+            Command(
+                "reboot",
+                needed + render("boot/reboot.sh", **values),
+                on=(WANTED,),
+                timeout=120,
+                probe=_probe(needed),
+                reboots=True,
+            ),
+        ],
+    )
+
+
+def booted_bundle(node: str, settings: Settings) -> Bundle:
+    """What is seen on it after its boot; due once for each list of parameters."""
+    gated = "rollout" in node_acceptance.gates(settings)
+    give_back = service(node, settings, OURS, node_acceptance.GATE if gated else None)
+    values = _values(node, settings)
+    script = render("boot/needed.sh", **values) + render("boot/booted.sh", **values)
+    return Bundle(
+        node,
+        BOOTED_ROLE,
+        [Command("booted", f"{script}SLURMSTACK_SERVICE=back\n{give_back}", timeout=1800)],
+    )
+
+
+def _values(node: str, settings: Settings) -> dict[str, Any]:
+    if settings.boot is None or settings.boot.parameters is None:
+        raise ValueError("no slurmstack:boot with parameters of the kernel in the settings")
+    return {
+        "node": node,
+        "ours": OURS,
+        "server": server(settings),
+        "parameters": settings.boot.parameters,
+        "kept": KEPT,
+        "refused": REFUSED,
+        "grub": GRUB,
+        "ended": ENDED,
+        "waits": WAITS,
+    }
+
+
+def _probe(needed: str) -> str:
+    return f'{needed}! needed || {{\n  echo "the node is to be booted for$why"\n  exit 1\n}}\n'
+
+
+def _alone(assembly: Assembly, node: str) -> list[pulumi.Input[pulumi.Resource]]:
+    """Waits until nothing else is being done to the node, well or not: a reboot would end it."""
+    others = [bundle for bundle in assembly.deployed if bundle.node == node]
+
+    async def wait() -> None:
+        if not pulumi.runtime.is_dry_run():
+            await asyncio.gather(*(took(bundle).future() for bundle in others))
+
+    return [if_any(wait())]
+
+
+def _back(boot: Deployed, assembly: Assembly) -> list[pulumi.Input[pulumi.Resource]]:
+    """Waits until the node has been booted, where ``boot`` has just had it rebooted. One that does
+    not come back in time is for ``booted`` to say."""
+    settings, host = assembly.settings, assembly.hosts[boot.node]
+    assert settings.boot is not None
+    patience = settings.boot.boot_timeout
+
+    async def wait() -> None:
+        if pulumi.runtime.is_dry_run() or host.lost:
+            return
+        answer = await recovered(boot.answer, _NO_ANSWER).future()
+        if answer is None or ENDED not in answer.facts:
+            return
+        known = (await assembly.last.future() or {}).get("inventory") or {}
+        if was_applied(answer, known):
+            await booted(host, answer.facts[ENDED], patience)
+
+    return [if_any(wait())]
+
+
+_NO_ANSWER: Any = None
+
+
+async def booted(host: Host, ended: str, patience: float) -> bool:
+    """Whether a node comes to have another boot than this one; False also where its reboot was
+    refused, which the node says itself."""
+    look = f"cat /proc/sys/kernel/random/boot_id; cat {REFUSED} 2>/dev/null; true"
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
+        reply = (await run_on_hosts([host], look, seconds=_LOOK))[host.name]
+        if not isinstance(reply, ContactError) and reply.status == 0:
+            boot, _, refusal = reply.stdout.partition("\n")
+            if boot != ended:
+                return True
+            if refusal.strip():
+                return False
+        await asyncio.sleep(_PAUSE)
+    return False
+
+
+def _tell(boot: Deployed) -> None:
+    def warn(answer: Answer) -> None:
+        if answer.facts.get(WAITS):
+            pulumi.log.warn(f"{answer.node}: a reboot waits: {answer.facts[WAITS]}")
+
+    recovered(boot.answer.apply(warn), None)
