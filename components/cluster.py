@@ -128,8 +128,13 @@ class SlurmCluster(pulumi.ComponentResource):
             "controller": settings.roles.controller,
             "login": list(settings.login),
         }
-        for component in COMPONENTS:
-            component.assemble(assembly)
+        try:
+            for component in COMPONENTS:
+                component.assemble(assembly)
+        except BaseException as error:
+            # Else what waits for its turn would keep the program for ever.
+            turns.abandon(error)
+            raise
         turns.complete()
         self.stopped = turns.stopped
         self.deployed = [bundle for bundle in assembly.deployed if not hosts[bundle.node].lost]

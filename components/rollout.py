@@ -79,6 +79,7 @@ class RolloutTurns:
         self._hosts = hosts
         self._inventory = before.apply(lambda outputs: outputs.get("inventory") or {})
         self._whole = asyncio.Event()
+        self._broken: BaseException | None = None
         self._deployed: list[Deployed] = []
         self._place: dict[str, tuple[_Class, int]] = {}
         self._by_name = {name for name in settings.compute if settings.rollout.names(name)}
@@ -115,6 +116,15 @@ class RolloutTurns:
         """All is entered; before that, nobody's turn comes."""
         self._whole.set()
 
+    def abandon(self, error: BaseException) -> None:
+        """The program fails before all is entered: nobody's turn comes any more.
+
+        The SDK (3.260) tells of the first that failed while it waited for the others, and of the
+        program's own error no more, so that they all fail with that one.
+        """
+        self._broken = error
+        self._whole.set()
+
     def before(self, node: str, role: str) -> list[pulumi.Input[pulumi.Resource]]:
         """What a role of a node waits for, as ``depends_on`` takes it."""
         if pulumi.runtime.is_dry_run() or self._place.get(node, (None, 0))[1] == 0:
@@ -122,6 +132,8 @@ class RolloutTurns:
 
         async def wait() -> pulumi.Resource | None:
             await self._whole.wait()
+            if self._broken is not None:
+                raise self._broken
             if node not in await self._known() or await self._at_once(role):
                 return None
             last = self._ends.get(role, role)

@@ -322,6 +322,23 @@ def test_a_canary_that_fails_stops_all_others_as_they_were(cluster: Cluster) -> 
     assert in_turns(cluster.sent("slurmd"))
 
 
+def test_a_program_that_fails_ends_and_begins_no_batch(cluster: Cluster) -> None:
+    """At its last component, when all the others wait for their turns."""
+    main = cluster.folder / "__main__.py"
+    text = main.read_text()
+    main.unlink()
+    broken = (
+        "import components.cluster\n\n\nclass Broken:\n    @classmethod\n"
+        "    def assemble(cls, assembly):\n        raise ZeroDivisionError('a fault of ours')\n\n\n"
+        "components.cluster.COMPONENTS += (Broken,)\n"
+    )
+    main.write_text(broken + text)
+    change(cluster)
+    said = cluster.up(check=False)
+    assert "ZeroDivisionError: a fault of ours" in said, said[-3000:]
+    assert set(cluster.sent("slurmd")) <= {"cn01"}
+
+
 def test_more_failures_than_may_be_stop_the_batches_after(cluster: Cluster) -> None:
     cluster.settings["rollout"] |= {"mayFail": 1}
     change(cluster)
