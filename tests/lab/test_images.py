@@ -344,6 +344,9 @@ def test_runtimes_have_the_same_versions_in_it(site: Site, second: str, tmp_path
     assert test["passed"], test
     site.told("publish", "wide")
     site.told("pull", "wide", "--nodes", "cn[01-02]")
+    for node in ("cn01", "cn02"):
+        # Apptainer mounts an image by FUSE, whose device these machines have not by themselves.
+        lab.ssh(node, "test -e /dev/fuse || mknod -m 0666 /dev/fuse c 10 229")
     begin = "cd /tmp && runuser -u alice -- srun -N2 --mem=200"
     path = f"{ROOT}/wide.sqsh"
     ways = {"by path": f"{begin} --container-image={path} {VERSIONS}"}
