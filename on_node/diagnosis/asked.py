@@ -29,6 +29,8 @@ _FAILED = "FAILED,NODE_FAIL,OUT_OF_MEMORY,BOOT_FAIL"
 _SOON = 120
 #: Of the jobs that failed, the last ones.
 _JOBS = 200
+#: node_mgr.c and ping_nodes.c of slurmctld, 24.11.5: a line for all that do not answer.
+_AWAY = re.compile(r"\bNodes? (\S+) not responding")
 
 
 def main(words: Sequence[str]) -> int:
@@ -52,7 +54,8 @@ def of_job(found: Job, log: str) -> dict[str, Any]:
     """What the controller has of it."""
     node = socket.gethostname().split(".")[0]
     lines = found.lines()
-    lines += gather.daemon("slurmctld", log, found.id, found.start, found.end, node)
+    told_of = gather.daemon("slurmctld", log, found.id, found.start, found.end, node)
+    lines += [line for line in told_of if not _of_other_nodes(line.text, found)]
     # The log names nodes that went down without the job.
     told = _said("scontrol", "-o", "show", "node", ",".join(found.nodes)) if found.nodes else ""
     lines += [Line("node", text, name) for name, text in reasons(told, found.start, found.end)]
@@ -61,6 +64,15 @@ def of_job(found: Job, log: str) -> dict[str, Any]:
         "lines": [[it.source, it.text, it.node, it.place] for it in lines],
         "neighbours": _neighbours(found),
     }
+
+
+def _of_other_nodes(text: str, found: Job) -> bool:
+    """Whether slurmctld names nodes that are gone, and none of the job's while it had them."""
+    away = _AWAY.search(text)
+    if away is None:
+        return False
+    before = 0 < gather.stamp(text) < found.start
+    return before or not set(expanded(away[1])) & set(found.nodes)
 
 
 def of_node(found: Job, log: str) -> dict[str, Any]:

@@ -29,6 +29,8 @@ _LOG = 4 << 20
 _LINES = 400
 #: Seconds before the start and after the end of a job that concern it.
 _BEFORE, _AFTER = 120, 300
+#: Seconds by which the clocks of two hosts may differ.
+_CLOCKS = 30
 _STAMP = re.compile(r"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)")
 #: What our health checks found last (on_node/health).
 HEALTH = "/var/lib/slurmstack-health/last.json"
@@ -81,7 +83,10 @@ def output(path: str, uid: int, gid: int, node: str, tail: int = TAIL) -> list[L
 
 
 def daemon(source: str, path: str, job_id: int, start: float, end: float, node: str) -> list[Line]:
-    """Of slurmd's or slurmctld's log, what names the job, and errors of its time."""
+    """Of slurmd's or slurmctld's log, what names the job, and errors of its time.
+
+    Of a job that has ended, what was before its start is of a time before that it ran.
+    """
     names = re.compile(
         rf"\[{job_id}\.|\[job {job_id}\]|\bJobId={job_id}\b|\bjob {job_id}\b|"
         rf"StepId={job_id}\.|\bjob{job_id:05d}\b",
@@ -92,7 +97,12 @@ def daemon(source: str, path: str, job_id: int, start: float, end: float, node: 
         mine = names.search(text) is not None
         if not mine and ("error" not in text or re.search(r"\[\d+\.|JobId=\d|job \d", text)):
             continue
-        if mine or _within(_stamp(text), start, end):
+        at = stamp(text)
+        if mine:
+            near = not (start and end and at) or at >= start - _CLOCKS
+        else:
+            near = _within(at, start, end)
+        if near:
             found.append(text)
     return _lines(source, found, node)
 
@@ -190,7 +200,8 @@ def _within(at: float, start: float, end: float) -> bool:
     return at >= start - _BEFORE and (not end or at <= end + _AFTER)
 
 
-def _stamp(text: str) -> float:
+def stamp(text: str) -> float:
+    """When a line of a daemon's log was written, seconds since 1970; 0 where it does not say."""
     match = _STAMP.match(text)
     return datetime.strptime(match[1], "%Y-%m-%dT%H:%M:%S").timestamp() if match else 0.0
 
