@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import shared_folder
+from tests.lab import artifacts, shared_folder, test_images
 from tests.lab.conftest import USERS, RunningLab, await_that
 
 pytestmark = [
@@ -223,6 +223,37 @@ def test_a_port_that_is_taken_is_named(site: Site) -> None:
     done = site.lab.run("slurmstack", "diagnose", job, "--json", "--stack", site.lab.name)
     told = json.loads(done.stdout)
     assert told["cause"] == "port-in-use", told
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(
+    not os.environ.get("SLURMSTACK_TEST_ARTIFACTS"),
+    reason="SLURMSTACK_TEST_ARTIFACTS names a folder with Enroot and Pyxis",
+)
+def test_in_an_image_the_numbers_are_the_same(
+    site: Site, undisturbed: list[tuple[str, str, str]], tmp_path: Path
+) -> None:
+    """The batch script changed as the page says: the image is the product's own."""
+    lab, kit = site.lab, artifacts.find(tmp_path)
+    artifacts.bring(lab, *kit.files)
+    image = {**test_images.PYTORCH, "environment": {"USE_LIBUV": "0"}}
+    lab.set(enrootPyxis=kit.settings(), images={"images": {"pytorch": image}})
+    lab.up()
+    images = test_images.Site(lab)
+    images.made("pytorch")
+    images.told("pull", "pytorch", "--nodes", "cn[01-02]")
+    script = site.copied("in-image") / "train-srun.sbatch"
+    own = f"--container-image={test_images.ROOT}/pytorch.sqsh"
+    text = script.read_text().replace("module load pytorch\n", "")
+    mounts = '--container-mounts="$PWD" --container-workdir="$PWD"'
+    script.write_text(text.replace("srun --label", f"srun {own} {mounts} --label"))
+    began = time.monotonic()
+    job = site.submitted("srun", f"--steps {STEPS}", folder="in-image")
+    await_that(lambda: "step 1 loss" in site.output(job, "in-image"))
+    print(f"in an image: first step {time.monotonic() - began:.0f} s after sbatch")
+    said = site.output(job, "in-image")
+    assert site.ended(job)["JobState"] == "COMPLETED", said
+    assert numbers(site.output(job, "in-image")) == undisturbed
 
 
 @pytest.mark.timeout(1800)
