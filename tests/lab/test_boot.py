@@ -161,6 +161,13 @@ def site(lab: RunningLab) -> Iterator[Site]:
             lab.send(name, "sh -s", UNDONE.encode())
 
 
+@pytest.fixture(autouse=True)
+def no_job_stays(lab: RunningLab) -> Iterator[None]:
+    """A test that fails leaves none that another one would wait for."""
+    yield
+    cancel(lab)
+
+
 def test_a_parameter_is_booted_on_the_canary_and_then_on_the_rest(site: Site) -> None:
     lab, firmware = site.lab, site.firmware
     site.want("iommu=pt")
@@ -188,7 +195,7 @@ def test_a_parameter_is_booted_on_the_canary_and_then_on_the_rest(site: Site) ->
 
 def test_jobs_that_do_not_end_are_left_alone(site: Site) -> None:
     lab, boots = site.lab, list(site.firmware.booted)
-    # The job of the test before still has the canary.
+    submit(lab, "-w cn01 --mem=100")
     site.want("iommu=pt", "mitigations=off")
     lab.set(rollout={"drainTimeout": 1})
     said = " ".join(lab.up(check=False).split())
@@ -199,7 +206,6 @@ def test_jobs_that_do_not_end_are_left_alone(site: Site) -> None:
     assert (site.running("cn01"), site.running("cn02")) == (["iommu=pt"], ["iommu=pt"])
     for name in NODES:
         assert not lab.ssh(name, "grep mitigations /boot/grub/grub.cfg", check=False).stdout
-    cancel(lab)
 
 
 def test_a_node_that_a_person_drained_is_booted_empty_and_stays_drained(site: Site) -> None:
@@ -258,7 +264,7 @@ def test_values_are_set_at_once_and_no_job_notices(site: Site) -> None:
     lab.up()
     assert [lab.ssh(name, read).stdout for name in NODES] == ["8192\n"] * 2
     lab.ssh("cn01", "echo 77 >/proc/sys/net/core/somaxconn")
-    told = " ".join(lab.run("slurmstack", "drift", check=False).stdout.split())
+    told = lab.run("slurmstack", "drift", "--json", check=False).stdout
     assert "net.core.somaxconn is 77, expected 8192" in told, told
     site.want("iommu=pt")
     lab.up()
@@ -274,7 +280,6 @@ def test_values_are_set_at_once_and_no_job_notices(site: Site) -> None:
         lab.up()
         site.want("iommu=pt")
         lab.up()
-    cancel(lab)
 
 
 def test_never_leaves_the_node_and_says_that_a_reboot_waits(site: Site) -> None:
@@ -285,7 +290,7 @@ def test_never_leaves_the_node_and_says_that_a_reboot_waits(site: Site) -> None:
     assert "cn01: a reboot waits: nosmt" in said, said
     assert (state_of(lab, job), node(lab, "cn01")) == ("RUNNING", "mixed|none|Unknown")
     assert site.firmware.booted == boots
-    told = " ".join(lab.run("slurmstack", "drift", check=False).stdout.split())
+    told = lab.run("slurmstack", "drift", "--json", check=False).stdout
     assert "reboot-waits" in told, told
     cancel(lab)
     # Allowed, it is made up for.
