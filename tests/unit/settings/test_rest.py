@@ -75,10 +75,12 @@ def with_certificate(text: str, key: str | None = None, **rest: Any) -> dict[str
 @pytest.mark.parametrize(
     ("changes", "path", "says"),
     [
-        (
+        # With an id: processes that collect the tests in two minutes must find the same ones.
+        pytest.param(
             with_certificate(certificate(KEY, ["10.73.0.10"], NOW - 3 * DAY, NOW - DAY)),
             "slurmstack:rest.certificate",
             f"CN=rest, expired on {NOW - DAY:%Y-%m-%d %H:%M} UTC",
+            id="expired",
         ),
         (
             with_certificate(certificate(KEY, ["10.73.0.10"], NOW + DAY, NOW + 2 * DAY)),
