@@ -14,9 +14,10 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,9 @@ def of_job(found: Job, log: str) -> dict[str, Any]:
     node = socket.gethostname().split(".")[0]
     lines = found.lines()
     told_of = gather.daemon("slurmctld", log, found.id, found.start, found.end, node)
-    lines += [line for line in told_of if not _of_other_nodes(line.text, found)]
+    # A node that comes and goes is in many of the lines, and each list is a call of scontrol.
+    members = cache(expanded)
+    lines += [line for line in told_of if not _of_other_nodes(line.text, found, members)]
     # The log names nodes that went down without the job.
     told = _said("scontrol", "-o", "show", "node", ",".join(found.nodes)) if found.nodes else ""
     lines += [Line("node", text, name) for name, text in reasons(told, found.start, found.end)]
@@ -66,13 +69,13 @@ def of_job(found: Job, log: str) -> dict[str, Any]:
     }
 
 
-def _of_other_nodes(text: str, found: Job) -> bool:
+def _of_other_nodes(text: str, found: Job, members: Callable[[str], tuple[str, ...]]) -> bool:
     """Whether slurmctld names nodes that are gone, and none of the job's while it had them."""
     away = _AWAY.search(text)
     if away is None:
         return False
     before = 0 < gather.stamp(text) < found.start
-    return before or not set(expanded(away[1])) & set(found.nodes)
+    return before or not set(members(away[1])) & set(found.nodes)
 
 
 def of_node(found: Job, log: str) -> dict[str, Any]:

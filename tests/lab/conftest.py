@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -225,6 +226,23 @@ def pytest_runtest_makereport(
         except (OSError, subprocess.SubprocessError) as error:
             report.sections.append(("the cluster", f"cannot be asked: {error}"))
     return report
+
+
+class Run(threading.Thread):
+    """`pulumi up`, while the test looks."""
+
+    def __init__(self, lab: RunningLab) -> None:
+        super().__init__()
+        self.lab, self.status, self.said = lab, -1, ""
+
+    def run(self) -> None:
+        done = self.lab.pulumi("up", "--yes", "--skip-preview", check=False)
+        self.status, self.said = done.returncode, done.stdout + done.stderr
+
+    def comes_to(self, condition: Callable[[], bool]) -> None:
+        """Wait until it comes about, as long as the run goes on."""
+        await_that(lambda: condition() or not self.is_alive())
+        assert condition(), self.said
 
 
 @pytest.fixture(scope="module")

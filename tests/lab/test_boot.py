@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ import pytest
 
 from components.boot.node_boot import OURS
 from lab import deploy, machine
-from tests.lab.conftest import RunningLab, await_that
+from tests.lab.conftest import Run, RunningLab, await_that
 from tests.lab.test_guards import cancel, node, state_of, submit
 
 pytestmark = pytest.mark.lab
@@ -104,9 +104,6 @@ class Site:
         words = self.lab.ssh(name, "cat /srv/stand-in/cmdline").stdout.split()
         return words[words.index("quiet") + 1 :]
 
-    def boot_id(self, name: str) -> str:
-        return self.lab.ssh(name, "cat /proc/sys/kernel/random/boot_id").stdout
-
     def plan(self) -> str:
         return " ".join(self.lab.run("slurmstack", "plan", check=False).stdout.split())
 
@@ -118,23 +115,6 @@ class Site:
             yield run
         finally:
             run.join()
-
-
-class Run(threading.Thread):
-    """`pulumi up`, while the test looks."""
-
-    def __init__(self, lab: RunningLab) -> None:
-        super().__init__()
-        self.lab, self.status, self.said = lab, -1, ""
-
-    def run(self) -> None:
-        done = self.lab.pulumi("up", "--yes", "--skip-preview", check=False)
-        self.status, self.said = done.returncode, done.stdout + done.stderr
-
-    def comes_to(self, condition: Callable[[], bool]) -> None:
-        """Wait until it comes about, as long as the run goes on."""
-        await_that(lambda: condition() or not self.is_alive())
-        assert condition(), self.said
 
 
 @pytest.fixture(scope="module")

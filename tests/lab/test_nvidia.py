@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import copy
 import re
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import yaml
 from components.gpu.nvidia import OURS
 from tests.lab import artifacts
 from tests.lab.artifacts import PLACE, entry
-from tests.lab.conftest import RunningLab, await_that
+from tests.lab.conftest import Run, RunningLab, await_that
 from tests.lab.test_guards import cancel, node, state_of, submit
 
 pytestmark = pytest.mark.lab
@@ -80,23 +79,6 @@ class Site:
         run = Run(self.lab)
         run.start()
         return run
-
-
-class Run(threading.Thread):
-    """`pulumi up`, while the test looks."""
-
-    def __init__(self, lab: RunningLab) -> None:
-        super().__init__()
-        self.lab, self.status, self.said = lab, -1, ""
-
-    def run(self) -> None:
-        done = self.lab.pulumi("up", "--yes", "--skip-preview", check=False)
-        self.status, self.said = done.returncode, done.stdout + done.stderr
-
-    def comes_to(self, condition: Callable[[], bool]) -> None:
-        """Wait until it comes about, as long as the run goes on."""
-        await_that(lambda: condition() or not self.is_alive())
-        assert condition(), self.said
 
 
 def whole(version: str) -> str:
