@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
@@ -23,7 +22,7 @@ from components.gpu import nvidia
 from components.health import nhc, node_acceptance, with_jobs
 from components.keys import munge_key
 from components.packages import package_repository
-from components.packages.slurm_packages import slurm_packages, trigger
+from components.packages.slurm_packages import slurm_packages, started_again, trigger
 from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Part, Unit
 from settings import Settings
 from settings.model import Hardware
@@ -104,7 +103,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
             *enroot_pyxis.node_parts(settings),
             Directory("/var/log/slurm", owner="slurm:slurm"),
             Directory(settings.slurm.SlurmdSpoolDir, ephemeral=True, parents=True),
-            Directory(str(PurePosixPath(UNIT_CONF).parent)),
+            *started_again("slurmd"),
             File(DEFAULTS, defaults),
             File(UNIT_CONF, render("compute/slurmd.service.conf", limits=settings.limits)),
             File(TMPFILES, render("compute/slurmd.tmpfiles.conf", spool=_spool(settings))),

@@ -26,7 +26,7 @@ from components.guards import guards
 from components.health import with_jobs
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
-from components.packages.slurm_packages import slurm_package, slurm_packages, trigger
+from components.packages.slurm_packages import slurm_package, slurm_packages, started_again, trigger
 from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, Unit, Validate
 from settings import Settings
 from settings.model import Hardware
@@ -91,6 +91,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             *_login_nodes_resolve(settings),
             *guards.before_slurmctld_changes(settings),
             *slurm_packages(settings, "client", "slurmctld"),
+            *started_again("slurmctld"),
             *enroot_pyxis.controller_parts(settings),
             Directory("/etc/slurm"),
             Directory("/var/log/slurm", owner="slurm:slurm"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from components.host.identities import service_user
-from remote.bundle import Guard, Package, Part
+from remote.bundle import Directory, File, Guard, Package, Part
 from settings import Settings
 from templates.rendering import render
 
@@ -64,6 +64,16 @@ def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
         # apt takes its own candidate for a dependency unless it is told the version, too.
         parts.append(Package(base, settings.packages.release))
     return [*parts, *service_user(settings, "slurm")]
+
+
+def started_again(daemon: Literal["slurmctld", "slurmd"]) -> list[Part]:
+    """That systemd starts the daemon again when a signal ends it (Restart=on-abort of
+    systemd.service(5)), as neither source's unit says: slurmctld of 24.11 can crash while it takes
+    up a new slurm.conf, and a node whose slurmd is away loses its jobs after SlurmdTimeout. Asks
+    for no restart: systemd reads it before the next crash."""
+    folder = f"/etc/systemd/system/{daemon}.service.d"
+    text = render("packages/started-again.conf")
+    return [Directory(folder), File(f"{folder}/slurmstack-restart.conf", text)]
 
 
 def release(settings: Settings) -> dict[str, Any]:

@@ -214,6 +214,33 @@ def test_a_slurmctld_that_crashes_when_it_has_answered_is_started_again(lab: Run
         lab.ssh("ctl", f"rm -r /run/crashing; scancel {job}")
 
 
+@pytest.mark.parametrize(("node", "daemon"), [("ctl", "slurmctld"), ("cn01", "slurmd")])
+def test_a_daemon_that_crashes_is_back_and_its_job_goes_on(
+    lab: RunningLab, node: str, daemon: str
+) -> None:
+    """slurmctld 24.11.5 crashed once when it had taken a new slurm.conf, and stayed away."""
+    submit = "sbatch --parsable --nodelist=cn01 -D / -o /dev/null --wrap 'sleep 300'"
+    job = lab.ssh("ctl", submit).stdout.strip()
+    running = f"squeue -h -j {job} -o '%T %S'"
+    await_that(lambda: lab.ssh("ctl", running).stdout.startswith("RUNNING"))
+    before = lab.ssh("ctl", running).stdout
+    # What slurmctld knows is on disk within seconds; what is not is lost in a crash.
+    lab.ssh("ctl", f"touch /run/noted; scontrol update job={job} comment=noted")
+    saved = "test /var/spool/slurmctld/job_state -nt /run/noted"
+    await_that(lambda: lab.ssh("ctl", saved, check=False).returncode == 0)
+    restarts = f"systemctl show --property=NRestarts --value {daemon}.service"
+    count = int(lab.ssh(node, restarts).stdout)
+    kill = f"systemctl kill --kill-whom=main --signal=SEGV {daemon}.service"
+    back = f"systemctl is-active --quiet {daemon}.service && {restarts}"
+    try:
+        lab.ssh(node, kill)
+        await_that(lambda: lab.ssh(node, back, check=False).stdout.strip() == str(count + 1))
+        await_that(lambda: lab.ssh("ctl", running, check=False).stdout == before)
+        assert lab.ssh("cn01", f"pgrep -cf 'slurmstepd: \\[{job}[.]batch'").stdout.strip() == "1"
+    finally:
+        lab.ssh("ctl", f"scancel {job}")
+
+
 def test_a_wanted_restart_meets_no_start_limit(lab: RunningLab) -> None:
     """systemd refuses a sixth start within ten seconds, which is for daemons that fall."""
     text = bundle(lab, "slurmrestd")

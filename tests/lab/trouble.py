@@ -117,6 +117,11 @@ DEEDS = (
         f"for n in 1 2 3 4 5 6 7 8; do {_SBATCH} -w cn01 --wrap 'exit 3'; done",
     ),
     Deed(
+        ("ServiceCrashed",),
+        "cn01",
+        "systemctl kill --kill-whom=main --signal=ABRT slurmd.service",
+    ),
+    Deed(
         ("DriftFound",),
         "cn01",
         f"echo '{_BY_HAND}' >>{_LIMITS} && systemctl start slurmstack-drift",

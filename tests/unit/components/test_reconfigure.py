@@ -28,12 +28,16 @@ case $1 in
 esac
 """
 #: systemctl, with a process that ended when another took slurm.conf up; `crash` is for one that
-#: took the other with it, `dumping` has the number of one that writes its core before that.
+#: took the other with it, `dumping` has the number of one that writes its core before that, and
+#: `again` is for one that systemd has started again when it is looked at.
 _SYSTEMCTL = """#!/bin/sh
 case $* in
     *MainPID*)
         if [ ! -e "$ETC/dumping" ] || [ -e "$ETC/asked" ]; then echo 4194304
         else cat "$ETC/dumping"; touch "$ETC/asked"; fi ;;
+    *NRestarts*)
+        if [ ! -e "$ETC/again" ] || [ ! -e "$ETC/counted" ]; then echo 0; touch "$ETC/counted"
+        else echo 1; fi ;;
     *ActiveState*) if [ -e "$ETC/crash" ]; then echo failed; else echo active; fi ;;
     *) echo "$1" >>"$ETC/told"; [ "$1" != start ] || rm -f "$ETC/crash" ;;
 esac
@@ -106,6 +110,15 @@ def test_a_slurmctld_that_crashed_after_its_answer_is_started_and_asked_again(
     assert told.split() == ["reset-failed", "start"]
     assert "slurmctld crashed" in output
     assert "; restarting it" not in output  # reload.sh still looks whether the nodes came back
+
+
+def test_one_that_systemd_has_started_again_is_asked_again(tmp_path: Path) -> None:
+    """It told no node of the new file before it crashed."""
+    (tmp_path / "again").touch()
+    returned, output, told = run(tmp_path, _CONF.replace("FooBar=1\n", ""), "", UP)
+    assert returned == 0
+    assert told.split() == ["reset-failed", "start"]
+    assert "slurmctld crashed" in output
 
 
 def test_a_core_that_takes_long_to_write_is_waited_for(tmp_path: Path) -> None:
