@@ -15,13 +15,14 @@ import signal
 import socket
 import subprocess
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from lab import keys, mirror, virtual_machine
 from lab.errors import LabError
 from lab.names import USER, USER_ID, Lab, places
 from lab.network import tap_down
-from lab.system import booted_with_systemd, is_alive, processes, run, start, wait_for
+from lab.system import Argument, booted_with_systemd, is_alive, processes, run, start, wait_for
 
 # Of a busy machine, too.
 BOOT_SECONDS = 240
@@ -171,10 +172,36 @@ def wait_until_up(lab: Lab, node: str) -> str:
 
 
 def ssh(
-    lab: Lab, node: str, command: str, *, timeout: float = 60, check: bool = True
+    lab: Lab,
+    node: str,
+    command: str,
+    *,
+    timeout: float = 60,
+    check: bool = True,
+    shared: Sequence[str] = (),
 ) -> subprocess.CompletedProcess[str]:
-    """Run a shell command on a node as root, its host key checked."""
-    return run(["ssh", "-F", lab.ssh_config, node, command], timeout=timeout, check=check)
+    """Run a shell command on a node as root, its host key checked; `shared` is `sharing()` for one
+    of many that follow each other."""
+    words: list[Argument] = ["ssh", "-F", lab.ssh_config, *shared, node, command]
+    return run(words, timeout=timeout, check=check, cwd=lab.folder)
+
+
+def sharing() -> list[str]:
+    """Options of ssh(1) with which a command that follows another within two seconds uses its
+    connection: a login is most of what a short command costs. What comes later logs in anew, with
+    the groups and limits of then. In the lab's folder, where its socket lies: the name of a socket
+    may have 100 letters."""
+    options = (
+        "ControlMaster=auto", "ControlPath=ssh-%n", "ControlPersist=2",
+        "ServerAliveInterval=5", "ServerAliveCountMax=2",
+    )  # fmt: skip
+    return [word for option in options for word in ("-o", option)]
+
+
+def hang_up(lab: Lab, node: str) -> None:
+    """End the connection that is shared, before the machine goes away under it."""
+    words: list[Argument] = ["ssh", "-F", lab.ssh_config, *sharing(), "-O", "exit", node]
+    run(words, check=False, cwd=lab.folder)
 
 
 def power_off(lab: Lab, node: str, *, hard: bool = False) -> bool:

@@ -106,7 +106,9 @@ class RunningLab:
         self, node: str, command: str, *, check: bool = True, timeout: float = 480
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell command on a node as root."""
-        return machine.ssh(self.lab, node, command, check=check, timeout=timeout)
+        return machine.ssh(
+            self.lab, node, command, check=check, timeout=timeout, shared=machine.sharing()
+        )
 
     def shown(self, node: str, what: str) -> str:
         """What sinfo tells of a node in the columns `what` (--format of sinfo(1)), once the Epilog
@@ -130,9 +132,13 @@ class RunningLab:
         timeout: float = 240,
     ) -> bytes:
         """Give a command on a node bytes to read; what it writes. `ends`: its good exit codes."""
-        words = ["ssh", "-F", str(self.lab.ssh_config), node, command]
         done = subprocess.run(
-            words, input=content, capture_output=True, timeout=timeout, check=False
+            ["ssh", "-F", str(self.lab.ssh_config), *machine.sharing(), node, command],
+            cwd=self.lab.folder,
+            input=content,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
         )
         assert done.returncode in ends, done.stderr.decode()
         return done.stdout
@@ -200,6 +206,7 @@ class RunningLab:
 
     def kill(self, node: str) -> None:
         """Cut a node's power; its disk stays."""
+        machine.hang_up(self.lab, node)
         lab_command(self.name, "node-down", node)
 
     def address(self, node: str) -> str:
