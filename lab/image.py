@@ -34,7 +34,7 @@ PACKAGES = (
     "udev",
 )
 # Raised when what this module does to an image changes, so that old images are not taken.
-RECIPE = 2
+RECIPE = 3
 # An older image is built anew: its packages would all be upgraded by hand otherwise.
 MAXIMUM_AGE = 14 * 24 * 3600
 
@@ -53,6 +53,21 @@ def cache_folder() -> Path:
         return Path(chosen).absolute()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser().absolute() / "slurmstack"
+
+
+_SETTLE = """\
+[Unit]
+Description=Numbers of namespaces
+DefaultDependencies=no
+Before=sysinit.target
+
+[Service]
+Type=oneshot
+ExecStart=/usr/local/sbin/settle
+
+[Install]
+WantedBy=sysinit.target
+"""
 
 
 def find(cache: Path, options: Mapping[str, str]) -> Path | None:
@@ -118,6 +133,11 @@ def _finish(root: Path, options: Mapping[str, str], log: Path) -> None:
     chroot = ["chroot", str(root)]
     run([*chroot, "systemctl", "enable", "systemd-networkd.service", "ssh.service"], log=log)
     run([*chroot, "systemctl", "mask", *_MASKED], log=log)
+    # Before anything else of a boot, also of one that the machine itself asks for.
+    (root / "usr/local/sbin/settle").write_text((Path(__file__).parent / "settle.sh").read_text())
+    (root / "usr/local/sbin/settle").chmod(0o755)
+    (root / "etc/systemd/system/lab-settle.service").write_text(_SETTLE)
+    run([*chroot, "systemctl", "enable", "lab-settle.service"], log=log)
     user = ["useradd", f"--uid={USER_ID}", "--create-home", "--shell=/bin/bash", USER]
     run([*chroot, *user], log=log)
     run([*chroot, "apt-cache", "gencaches"], log=log)

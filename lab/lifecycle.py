@@ -18,7 +18,6 @@ from lab import (
     keys,
     machine,
     mirror,
-    namespaces,
     network,
     packages,
     stack,
@@ -253,7 +252,6 @@ def _boot(lab: Lab, nodes: Sequence[str], progress: Progress) -> bool:
         progress.say(f"{node} {lab.address(node)} is up, systemd says {state or 'nothing'}")
 
     _each(started, wait)
-    namespaces.settle()
     return True
 
 

@@ -24,6 +24,7 @@ from remote.bundle import (
     Unit,
     User,
 )
+from remote.commands import STATE_PATH
 
 _T = TypeVar("_T")
 #: Units that systemd reads from here need a daemon-reload.
@@ -79,6 +80,9 @@ def works(bundles: Iterable[Bundle]) -> dict[str, Work]:
 
 
 def _add(work: Work, bundle: Bundle, place: int) -> None:
+    # The applier makes it for each bundle, and scripts of bundles write there.
+    for path in (STATE_PATH, f"{STATE_PATH}/{bundle.role}"):
+        _once(work.directories, Directory(path, mode="0700"))
     for part in bundle.parts:
         match part:
             case Group():

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,21 @@ def lab_command(
     return done
 
 
+#: Whether commands are given to look again and again, for which one connection to a node is enough.
+#: What a test itself does logs in, as its user would.
+_WAITING: ContextVar[bool] = ContextVar("_WAITING", default=False)
+
+
 def await_that(condition: Callable[[], bool], seconds: float = 240) -> None:
     """Wait until it comes about."""
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come about in time"
-        time.sleep(0.2)
+    before = _WAITING.set(True)
+    try:
+        while not condition():
+            assert time.monotonic() < end, "it did not come about in time"
+            time.sleep(0.2)
+    finally:
+        _WAITING.reset(before)
 
 
 def lasting_states(told: str) -> str:
@@ -106,9 +116,8 @@ class RunningLab:
         self, node: str, command: str, *, check: bool = True, timeout: float = 480
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell command on a node as root."""
-        return machine.ssh(
-            self.lab, node, command, check=check, timeout=timeout, shared=machine.sharing()
-        )
+        shared = machine.sharing() if _WAITING.get() else []
+        return machine.ssh(self.lab, node, command, check=check, timeout=timeout, shared=shared)
 
     def shown(self, node: str, what: str) -> str:
         """What sinfo tells of a node in the columns `what` (--format of sinfo(1)), once the Epilog
@@ -132,13 +141,9 @@ class RunningLab:
         timeout: float = 240,
     ) -> bytes:
         """Give a command on a node bytes to read; what it writes. `ends`: its good exit codes."""
+        words = ["ssh", "-F", str(self.lab.ssh_config), node, command]
         done = subprocess.run(
-            ["ssh", "-F", str(self.lab.ssh_config), *machine.sharing(), node, command],
-            cwd=self.lab.folder,
-            input=content,
-            capture_output=True,
-            timeout=timeout,
-            check=False,
+            words, input=content, capture_output=True, timeout=timeout, check=False
         )
         assert done.returncode in ends, done.stderr.decode()
         return done.stdout

@@ -71,7 +71,7 @@ def quiet(lab: RunningLab) -> Iterator[None]:
 
 def srun(lab: RunningLab, options: str, command: str, check: bool = True) -> str:
     """A user's job; its output and errors."""
-    words = f"cd / && timeout 240 runuser -u alice -- srun {options} sh -c '{command}' 2>&1"
+    words = f"cd / && timeout 240 runuser -u alice -- srun --quiet {options} sh -c '{command}' 2>&1"
     return lab.ssh("ctl", words, check=check).stdout
 
 

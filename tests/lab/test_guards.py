@@ -48,6 +48,8 @@ def node(lab: RunningLab, name: str) -> str:
 
 
 def conf(lab: RunningLab) -> str:
+    """The files, and the nodes' states once the Epilogs of jobs that have ended are over."""
+    await_that(lambda: "completing" not in lab.ssh("ctl", "sinfo -h -N -o %T").stdout)
     words = "sha256sum /etc/slurm/*.conf; sinfo -h -N -o '%N %P %T %E' | sort"
     return lasting_states(lab.ssh("ctl", words).stdout)
 

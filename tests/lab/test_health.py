@@ -166,8 +166,9 @@ def test_a_job_is_not_begun_on_a_node_that_is_not_fit(checked: RunningLab) -> No
     try:
         await_that(lambda: "drain" in state(lab))
         assert f"{DRAINED}nothing is mounted at /srv/share" in state(lab)
-        shown = lab.ssh("ctl", f"squeue -h -j {job} -o %T").stdout
-        assert shown.strip() == "PENDING"
+        # It is put back into the queue when its Epilog is over.
+        waits = f"squeue -h -j {job} -o %T"
+        await_that(lambda: lab.ssh("ctl", waits).stdout.strip() == "PENDING")
         assert lab.ssh("cn02", "ls /run/began", check=False).returncode != 0
     finally:
         lab.ssh("ctl", f"scancel {job}")

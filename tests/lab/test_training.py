@@ -192,6 +192,19 @@ def test_one_whose_time_is_over_goes_on(
         assert numbers(said) == undisturbed
 
 
+def test_nodes_are_measured_by_gloo(site: Site) -> None:
+    """`slurmstack validate` takes PyTorch where it is: NCCL where that sees GPUs, else Gloo."""
+    lab = site.lab
+    words = ("validate", "cn[01-02]", "--level", "full", "--json", "--stack", lab.name)
+    found = json.loads(lab.run("slurmstack", *words).stdout)["words"]
+    means = "Gloo on CPUs, not NCCL"
+    reduced = {it["node"]: it for it in found if it["test"].endswith(f"({means})")}
+    assert {*reduced} == {"", "cn01", "cn02"}, found
+    assert reduced[""]["test"] == f"all-reduce between nodes ({means})"
+    assert {it["verdict"] for it in reduced.values()} == {"stand-in"}
+    assert all(it["figure"] > 0 and it["unit"] == "GB/s" for it in reduced.values())
+
+
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_rank_that_fails_is_named(site: Site, launcher: str) -> None:
     folder = site.copied(f"fails-{launcher}")

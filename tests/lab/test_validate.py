@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from lab import machine
 from on_node.acceptance.__main__ import KEPT
 from operations import node_power
 from operations.validations import standings
@@ -21,7 +22,8 @@ from tests.lab.test_verbs import begun, kill, place
 
 pytestmark = pytest.mark.lab
 
-#: What `--level burnin` and a power cut take: minutes.
+#: How many jobs the array of `--level burnin` has, of a site 20000. It takes minutes, and so does a
+#: power cut.
 BURNIN = "SLURMSTACK_TEST_BURNIN"
 #: HPCC is HPL and STREAM. A lab's figures go up and down with all else on the machine.
 ACCEPTANCE = {
@@ -192,14 +194,18 @@ def test_many_jobs_and_slurmctld_started_anew_among_them(
 ) -> None:
     """Small; with SLURMSTACK_TEST_BURNIN set as large as a site's, and a node loses its power."""
     lab, _ = accepting
-    large = bool(os.environ.get(BURNIN))
-    stress = {"jobs": 1000, "array": 900} if large else {"jobs": 20, "array": 40}
-    acceptance: dict[str, Any] = {**ACCEPTANCE, "hpl": None, "stream": None, "stress": stress}
+    large = int(os.environ.get(BURNIN, 0))
+    stress = {"jobs": 1000, "array": large} if large else {"jobs": 20, "array": 40}
+    bare = {key: it for key, it in ACCEPTANCE.items() if key not in ("hpl", "stream")}
+
+    def stressed(config: dict[str, Any]) -> None:
+        config["acceptance"] = {**bare, "stress": stress} | ({"power": power(lab)} if large else {})
+        if large:
+            config["slurm"].update(MaxArraySize=large + 1, MaxJobCount=10_000 + large)
+
+    lab.change(stressed)
     if large:
-        lab_command = f"cd {lab.lab.checkout} && {sys.executable} -m lab --lab {lab.name}"
-        acceptance["power"] = {"off": f"{lab_command} node-down {{node}}",
-                               "on": f"{lab_command} node-up {{node}}"}  # fmt: skip
-    lab.set(acceptance={key: it for key, it in acceptance.items() if it is not None})
+        lab.up()
     found = validate(lab, "cn03", "--level", "burnin", "--new-baseline")
     said = verdicts(found)
     assert said[f"{stress['jobs']:,} jobs at once", ""] == "proven", found["words"]
@@ -209,4 +215,32 @@ def test_many_jobs_and_slurmctld_started_anew_among_them(
         assert said[node_power.TEST, "cn03"] == "proven", found["words"]
     else:
         assert said[node_power.TEST, ""] == "not here"
+    assert "slurmstack-validate" not in reservations(lab)
+
+
+def power(lab: RunningLab) -> dict[str, str]:
+    """How a machine of the lab loses its power and gets it back."""
+    words = f"cd {lab.lab.checkout} && {sys.executable} -m lab --lab {lab.name}"
+    return {"off": f"{words} node-down {{node}}", "on": f"{words} node-up {{node}}"}
+
+
+@pytest.mark.skipif(not os.environ.get(BURNIN), reason=f"{BURNIN}: takes minutes")
+def test_a_node_that_a_killed_run_has_switched_off_is_switched_on(
+    accepting: tuple[RunningLab, str],
+) -> None:
+    lab, _ = accepting
+    bare = {key: it for key, it in ACCEPTANCE.items() if key not in ("hpl", "stream")}
+    lab.set(acceptance={**bare, "stress": {"jobs": 1, "array": 1}, "power": power(lab)})
+    off = place(lab) / "powered-off.json"
+    with begun(lab, "validate", "cn03", "--level", "burnin") as process:
+        await_that(off.exists, 600)
+        await_that(lambda: not machine.is_running(lab.lab, "cn03"))
+        kill(process)
+    status = json.loads(lab.run("slurmstack", "status", "--stack", lab.name, "--json").stdout)
+    assert any("cn03" in line and "powered" in line for line in status["waits"]), status["waits"]
+    found = validate(lab, "cn03")
+    assert {word["verdict"] for word in found["words"]} <= {"proven", "stand-in", "not here"}
+    assert machine.is_running(lab.lab, "cn03")
+    assert not off.exists()
+    assert lab.shown("cn03", "%T") == "idle"
     assert "slurmstack-validate" not in reservations(lab)
