@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from urllib.parse import urlsplit
 
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
@@ -109,9 +110,14 @@ class Made:
 
     @property
     def source(self) -> str:
-        """Where pip finds packages."""
+        """Where pip finds packages. Of an index without TLS it would take none; the lock file's
+        hashes say more than a certificate."""
         index = self.environment.index
-        return f"--index-url {index}" if "://" in index else f"--no-index --find-links {index}"
+        if "://" not in index:
+            return f"--no-index --find-links {index}"
+        address = urlsplit(index)
+        trusted = f" --trusted-host {address.netloc}" if address.scheme == "http" else ""
+        return f"--index-url {index}{trusted}"
 
 
 def _environments(made: Sequence[Made]) -> list[Part]:

@@ -106,8 +106,12 @@ def test_an_index_or_a_folder_of_wheels(lock: Path) -> None:
     assert f"--no-index --find-links {lock.parent}" in script
     index = "https://pypi.site.example/simple"
     script = command(bundle({"a/1": environment(lock, index=index)}), "environments").script
-    assert f"--index-url {index}" in script
+    assert f"source='--index-url {index}'" in script
     assert "--no-index" not in script
+    # What pip would pass over by itself, in silence.
+    plain = "http://10.0.0.9:8080/simple"
+    script = command(bundle({"a/1": environment(lock, index=plain)}), "environments").script
+    assert f"source='--index-url {plain} --trusted-host 10.0.0.9:8080'" in script
 
 
 @pytest.mark.parametrize(
