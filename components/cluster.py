@@ -33,6 +33,7 @@ from components.host.applier import Node
 from components.host.drift_check import DriftCheck
 from components.host.host_baseline import System
 from components.host.storage import Storage
+from components.images.container_registry import ContainerRegistry
 from components.images.images import Images
 from components.inventory import join
 from components.keys.jwt_key_pair import JwtKeyPair
@@ -82,6 +83,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     Software,
     Apptainer,
     Images,
+    ContainerRegistry,
     DriftCheck,
     JobDiagnosis,
     JobFiles,

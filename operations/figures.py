@@ -8,11 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from components.monitoring.places import at, certificate
+from components.monitoring.places import certificate
 from components.monitoring.prometheus import PASSWORD
 from operations.cluster import Cluster
 from operations.refused import Refused
 from remote.contact import ContactError
+from remote.host import at
 from templates.rendering import render
 
 #: Points of a line, at most.

@@ -28,6 +28,11 @@ def is_ip(text: str) -> bool:
     return True
 
 
+def at(address: str, port: int) -> str:
+    """An address and a port as URLs and targets have them."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 @dataclass(frozen=True)
 class Host:
     """A machine and the one key it must show.

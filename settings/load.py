@@ -20,7 +20,7 @@ from settings.hostlist import pair
 from settings.kubernetes import read_token
 from settings.mistakes import unknown_key
 from settings.model import MungeKeySetting, Settings
-from settings.monitoring import read_password as read_monitoring_password
+from settings.monitoring import read_password as read_hashed_password
 from settings.monitoring import read_secret
 from settings.parameters import nearest
 from settings.problems import Problem, SettingsError
@@ -55,7 +55,12 @@ _SECRET_KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
     ),
     "monitoringPassword": (
         "monitoring_password",
-        read_monitoring_password,
+        read_hashed_password,
+        "12 to 72 characters of ASCII without blanks",
+    ),
+    "registryPassword": (
+        "registry_password",
+        read_hashed_password,
         "12 to 72 characters of ASCII without blanks",
     ),
 }

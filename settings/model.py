@@ -40,6 +40,7 @@ from settings.nvidia import Nvidia
 from settings.packages import Packages
 from settings.parameters import NODE, PARTITION
 from settings.precheck import Precheck
+from settings.registry import Registry
 from settings.rest import Rest
 from settings.rollout import Rollout
 from settings.scratch import Scratch, ScratchName
@@ -351,6 +352,9 @@ class Settings(Model):
     enroot_pyxis: EnrootPyxis | None = None
     apptainer: Apptainer | None = None
     images: Images | None = None
+    registry: Registry | None = None
+    #: A secret: the password of who may push, in place of the one that is made.
+    registry_password: SecretStr | None = None
 
     @cached_property
     def login(self) -> tuple[str, ...]:
@@ -404,6 +408,7 @@ class Settings(Model):
             self.packages.host or self.roles.controller,
             self.monitor,
             self.image_host,
+            self.registry_host,
             *(name for node_class in self.nodes for name in node_class.names),
         }
         return {name: host for name, host in self.hosts.items() if name in used}
@@ -417,6 +422,12 @@ class Settings(Model):
     def image_host(self) -> str:
         """The host that builds and keeps container images."""
         return (self.images.host if self.images else None) or self.roles.controller
+
+    @property
+    def registry_host(self) -> str:
+        """The host that keeps images for names that begin with docker://."""
+        host = self.registry.host if self.registry else None
+        return host or self.packages.host or self.roles.controller
 
     def wish(self, node: str, role: str) -> str | None:
         """The word by which a role's bundle on a node is told from the same one before."""

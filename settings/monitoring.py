@@ -194,7 +194,7 @@ class Monitoring(Model):
 
 
 def read_password(text: str) -> SecretStr:
-    """The pages' password.
+    """The pages' password, or who may push: what bcrypt hashes.
 
     Raises:
         ValueError: what was found instead; the text is not quoted.

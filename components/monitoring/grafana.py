@@ -14,10 +14,11 @@ from components.bundle_resource import deploy
 from components.host import host_baseline
 from components.keys.certificate import Certificate, ca_pem, certificate_parts
 from components.monitoring import monitoring_tls
-from components.monitoring.places import DASHBOARDS, at
+from components.monitoring.places import DASHBOARDS
 from components.monitoring.places import certificate as prometheus_certificate
 from components.packages import package_repository
 from remote.bundle import Bundle, Check, Command, Directory, File, Package, Unit
+from remote.host import at
 from settings import Settings
 from settings.grafana import Grafana
 from templates.rendering import render

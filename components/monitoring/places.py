@@ -57,8 +57,3 @@ def exporter_certificate(node: str, settings: Settings) -> Certificate:
         names=(settings.hosts[node].address, node),
         usage="serverAuth",
     )
-
-
-def at(address: str, port: int) -> str:
-    """An address and a port as URLs and targets have them."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-import bcrypt
 import pulumi
-import pulumi_random as random
 
 from components.assembly import Assembly, Deployed
 from components.bundle_resource import deploy
 from components.failure import recovered
 from components.host import host_baseline
 from components.keys.certificate import ca_pem
+from components.keys.hashed_password import hashed, password_and_salt
 from components.monitoring import monitoring_tls, node_exporter
 from components.monitoring.dashboards.files import files as dashboards
 from components.monitoring.grafana import add_grafana
@@ -26,12 +25,12 @@ from components.monitoring.places import (
     DASHBOARDS,
     FOLDER,
     USER,
-    at,
     certificate,
     exporter_certificate,
 )
 from components.monitoring.targets import gpu_targets, targets
 from remote.bundle import Bundle, Check, Directory, File, Package, Part, Unit, Validate
+from remote.host import at
 from settings import Settings
 from templates.rendering import program, render
 
@@ -54,8 +53,6 @@ _ALERTMANAGER_DEFAULTS = "/etc/default/prometheus-alertmanager"
 RULE_FILES = ("hosts", "slurm", "product", "gpu")
 #: Of `cluster`, what the exporters' CAs were when the last run ended.
 _CAS = "exporterCas"
-#: bcrypt's own alphabet, without what would be half a character at the end of a salt.
-_SALT_LENGTH = 21
 
 
 class Monitoring(pulumi.ComponentResource):
@@ -68,7 +65,8 @@ class Monitoring(pulumi.ComponentResource):
         cas = _exporter_cas(assembly)
         needs = assembly.on(name, host_baseline.ROLE, monitoring_tls.ROLE)
         if settings.monitoring.mode == "full":
-            password, salt = self._password(settings)
+            given = settings.monitoring_password
+            password, salt = password_and_salt("monitoring", given, self)
             shut = pulumi.Output.all(password, salt).apply(
                 lambda told: secrets_bundle(name, settings, told[0], told[1])
             )
@@ -89,18 +87,6 @@ class Monitoring(pulumi.ComponentResource):
     def assemble(cls, assembly: Assembly) -> None:
         if assembly.settings.monitoring is not None:
             cls(assembly.settings.monitor, assembly)
-
-    def _password(self, settings: Settings) -> tuple[pulumi.Output[str], pulumi.Output[str]]:
-        """The pages' password, and a salt for it that stays the same from run to run."""
-        options = pulumi.ResourceOptions(parent=self)
-        salt = random.RandomPassword(
-            "monitoring-salt", length=_SALT_LENGTH, special=False, opts=options
-        ).result
-        if settings.monitoring_password is not None:
-            given = settings.monitoring_password.get_secret_value()
-            return pulumi.Output.secret(given), salt
-        made = random.RandomPassword("monitoring-password", length=32, special=False, opts=options)
-        return made.result, salt
 
 
 def url(settings: Settings) -> str:
@@ -150,10 +136,11 @@ def secrets_bundle(node: str, settings: Settings, password: str, salt: str) -> B
     """
     monitoring = settings.monitoring
     assert monitoring is not None
-    # The last character of a salt holds two bits; the full stop is none set.
-    hashed = bcrypt.hashpw(password.encode(), f"$2b$10${salt}.".encode()).decode()
     web = render(
-        "monitoring/web.yml", own=certificate(node, settings), user=monitoring.user, hashed=hashed
+        "monitoring/web.yml",
+        own=certificate(node, settings),
+        user=monitoring.user,
+        hashed=hashed(password, salt),
     )
     names = sorted({name for _, name in monitoring.secrets()})
     owner, mode = f"{USER}:{USER}", "0400"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from components.monitoring.places import at
+from remote.host import at
 from settings import Settings
 
 

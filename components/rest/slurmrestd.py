@@ -27,6 +27,7 @@ from remote.bundle import (
     User,
     Validate,
 )
+from remote.host import at
 from settings import Settings
 from settings.rest import Rest, expires, names
 from templates.rendering import render
@@ -93,7 +94,7 @@ def url(settings: Settings) -> str:
     rest = settings.rest
     assert rest is not None
     name = _names(settings)[0]
-    return f"https://{f'[{name}]' if ':' in name else name}:{rest.port}"
+    return f"https://{at(name, rest.port)}"
 
 
 def tls_bundle(settings: Settings) -> Bundle:

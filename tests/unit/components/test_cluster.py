@@ -40,7 +40,7 @@ from tests.unit.settings.test_settings import lab
 KEY = bytes(range(256)) * 4
 MADE = bytes(33 + number * 7 % 94 for number in range(1024))
 MADE_PASSWORD = "made-Z8sWq0xv3Tn5Kc1Lr7Hd"
-MADE_BY_NAME = {"munge-key": MADE.decode(), "monitoring-salt": "s" * 21}
+MADE_BY_NAME = {"munge-key": MADE.decode(), "monitoring-salt": "s" * 21, "registry-salt": "s" * 21}
 SHA = "ab" * 32
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGbM0S0Qe0nGJm3XTXpXh1XgFzqQ2J1mZb0v2p4M3b6N"
 PACKAGES_KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmQENB\n-----END PGP PUBLIC KEY BLOCK-----\n"
@@ -194,6 +194,7 @@ def everything() -> dict[str, Any]:
         "nvidia": {"hosts": "cn[01-02]", "driver": {"version": "570.172.08-0ubuntu1"}},
         "images": {"images": {"small": {"version": "1", "base": {"suite": "trixie"}}}},
         "boot": {"kernelParameters": ["iommu=pt"], "cpuGovernor": "performance"},
+        "registry": {"mirrors": {"docker.io": {"url": "https://docker.example", "port": 5010}}},
     }  # fmt: skip
 
 
@@ -281,9 +282,10 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
         assert {*own, "ctl-slurmctld"} <= before(f"{node}-{daemon}")
 
 
-#: What pulumi-random makes for the pages of monitoring.
+#: What pulumi-random makes for the pages of monitoring and the registry.
 MADE_ONES = {
     "monitoring-salt", "monitoring-password", "grafana-password", "grafana-secret-key",
+    "registry-salt", "registry-password",
 }  # fmt: skip
 
 #: Resource → the component that it belongs to (its URN names both), and what must stand before it.
@@ -369,6 +371,18 @@ STANDS: dict[str, tuple[str, set[str]]] = {
     "ctl-images": ("Images::ctl", {"ctl-system", "ctl-package-host"}),
     "cn01-images": ("Images::cn01", {"cn01-system", "cn01-packages"}),
     "in-images": ("Images::in", {"in-system", "in-packages", "in-storage"}),
+    "registry-salt": ("ContainerRegistry::ctl", set()),
+    "registry-password": ("ContainerRegistry::ctl", set()),
+    "ctl-registry-password": (
+        "ContainerRegistry::ctl",
+        {"ctl-system", "ctl-package-host", "registry-password", "registry-salt"},
+    ),
+    "ctl-registry": (
+        "ContainerRegistry::ctl", {"ctl-system", "ctl-package-host", "ctl-registry-password"},
+    ),
+    "ctl-registry-ca": ("ContainerRegistry::ctl", {"ctl-system", "ctl-registry"}),
+    "in-registry-ca": ("ContainerRegistry::ctl", {"in-system", "ctl-registry"}),
+    "cn01-registry-ca": ("ContainerRegistry::ctl", {"cn01-system", "ctl-registry"}),
     "ctl-monitoring-tls": ("MonitoringTls::ctl", {"ctl-system"}),
     "ctl-node-exporter": ("NodeExporter::ctl", {"ctl-system", "ctl-monitoring-tls"}),
     "in-node-exporter": ("NodeExporter::in", {"in-system", "ctl-monitoring-tls"}),
@@ -673,7 +687,10 @@ def test_bundles_with_secrets_are_secrets_and_no_others() -> None:
     secret = {name for name, inputs in commands(node).items() if is_secret(inputs.get("stdin"))}
     hosts = ("ctl", "in", "cn01", "cn02")
     keys = {f"{host}-munge-{what}" for host in hosts for what in ("staged", "key")}
-    made = {"ctl-slurmdbd", "ctl-rest-tls", "ctl-monitoring-secrets", "ctl-grafana-secrets"}
+    made = {
+        "ctl-slurmdbd", "ctl-rest-tls", "ctl-monitoring-secrets", "ctl-grafana-secrets",
+        "ctl-registry-password",
+    }  # fmt: skip
     assert secret == keys | made
 
 

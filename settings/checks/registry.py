@@ -1,0 +1,52 @@
+"""The registry of container images beside the hosts and what else listens there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from settings.checks.draft import Draft
+from settings.images import Images
+from settings.packages import Packages
+from settings.problems import Problem
+from settings.registry import Registry
+
+
+def host(draft: Draft) -> Iterator[Problem]:
+    """The registry is on a host that is there."""
+    registry = draft.part("registry", Registry)
+    if registry is None or registry.host is None or draft.hosts is None:
+        return
+    path = f"{draft.path('registry')}.host"
+    entry = draft.hosts.get(registry.host)
+    if entry is None:
+        yield Problem(path, f"a host of {draft.path('hosts')}", registry.host)
+    elif entry.lost:
+        yield Problem(path, "a host that is not lost", registry.host)
+
+
+def ports(draft: Draft) -> Iterator[Problem]:
+    """Each of its ports is its own."""
+    registry, roles = draft.part("registry", Registry), draft.roles
+    if registry is None or roles is None:
+        return
+    packages = draft.part("packages", Packages) or Packages()
+    images = draft.part("images", Images)
+    own = registry.host or packages.host or roles.controller
+    taken = {packages.port: "packages.port"} if own == (packages.host or roles.controller) else {}
+    if images is not None and own == (images.host or roles.controller):
+        taken[images.port] = "images.port"
+    often = Counter(registry.ports.values())
+    for key, port in registry.ports.items():
+        path = f"{draft.path('registry')}.{key}"
+        if port in taken:
+            yield Problem(path, f"another one than {draft.path(taken[port])}", str(port))
+        elif often[port] > 1:
+            yield Problem(path, "a port of its own", str(port))
+
+
+def password(draft: Draft) -> Iterator[Problem]:
+    """The password of who pushes has a registry."""
+    if draft.parts.get("registry_password") and draft.part("registry", Registry) is None:
+        path = draft.path("registryPassword")
+        yield Problem(path, f"{draft.path('registry')} beside it", "none")
