@@ -164,6 +164,28 @@ def test_an_index_is_asked_by_its_address(site: Site, index: str) -> None:
     assert site.loaded("stand-in", "cn02") == "1.1"
 
 
+def test_modules_of_a_share_are_seen(site: Site) -> None:
+    """As Spack and EESSI bring them: a tree of Lua files that is nobody's here."""
+    lab, tree = site.lab, "/srv/tree/Core"
+    text = 'whatis("from a share")\nsetenv("FROM", "a share")\n'
+    for node in NODES:
+        lab.send(node, f"mkdir -p {tree}/shared && cat >{tree}/shared/1.0.lua", text.encode())
+    storage = {"tree": {"type": "bind", "source": "/srv/tree", "mount": "/opt/tree"}}
+    before = lab.settings.read_text()
+    try:
+        lab.change(lambda it: it["modules"].update(furtherPaths=["/opt/tree/Core"]))
+        lab.set(storage=storage)
+        lab.up()
+        words = "module load shared stand-in && echo $FROM && stand-in"
+        run = f"cd /tmp && runuser -u alice -- srun --mem=100 -w cn02 bash -lc '{words}'"
+        assert lab.ssh("login01", run).stdout.splitlines() == ["a share", "1.1"]
+    finally:
+        lab.settings.write_text(before)
+        lab.up()
+        for node in NODES:
+            lab.ssh(node, "rm -r /srv/tree")
+
+
 def test_a_wheel_with_other_bytes_is_not_taken(site: Site) -> None:
     pinned = hashlib.sha256((site.folder / "stand_in_package-1.1-py3-none-any.whl").read_bytes())
     good = site.lock.read_text()
