@@ -117,12 +117,11 @@ KNOWN = "/usr/local/share/ca-certificates/index.crt"
 
 @pytest.fixture
 def index(site: Site) -> Iterator[str]:
-    """Where packages are served, at the controller's address."""
+    """The host where packages are served, by its name: over TLS, pip asks no address."""
     lab = site.lab
-    address = lab.address("ctl")
     certificate = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=index -keyout /srv/index.key "
-        f"-addext subjectAltName=IP:{address} -out /srv/index.crt 2>/dev/null"
+        "-addext subjectAltName=DNS:ctl -out /srv/index.crt 2>/dev/null"
     )
     lab.ssh("ctl", f"mkdir -p /srv/index/simple/stand-in-package && {certificate}")
     lab.send("ctl", "cat >/srv/index.py", INDEX.encode())
@@ -130,7 +129,7 @@ def index(site: Site) -> Iterator[str]:
     given = lab.ssh("ctl", "cat /srv/index.crt").stdout.encode()
     for node in NODES:
         lab.send(node, f"cat >{KNOWN} && update-ca-certificates >/dev/null 2>&1", given)
-    yield address
+    yield "ctl"
     lab.ssh("ctl", "systemctl stop index; rm -r /srv/index*")
     for node in NODES:
         lab.ssh(node, f"rm {KNOWN}; update-ca-certificates --fresh >/dev/null 2>&1")
@@ -170,7 +169,8 @@ def test_modules_of_a_share_are_seen(site: Site) -> None:
     text = 'whatis("from a share")\nsetenv("FROM", "a share")\n'
     for node in NODES:
         lab.send(node, f"mkdir -p {tree}/shared && cat >{tree}/shared/1.0.lua", text.encode())
-    storage = {"tree": {"type": "bind", "source": "/srv/tree", "mount": "/opt/tree"}}
+    storage = {"tree": {"type": "bind", "source": "/srv/tree", "mount": "/opt/tree",
+                        "clients": "login01,cn[01-02]"}}  # fmt: skip
     before = lab.settings.read_text()
     try:
         lab.change(lambda it: it["modules"].update(furtherPaths=["/opt/tree/Core"]))
