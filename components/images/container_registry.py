@@ -158,9 +158,7 @@ def registry_bundle(node: str, settings: Settings) -> Bundle:
     """What the registry's host gets but the password."""
     registry, own = _registry(settings), certificate(settings)
     root = PurePosixPath(registry.root)
-    moves = render(
-        "images/registry-moves.sh", conf=f"{FOLDER}/{_UNIT}.yml", root=root, unit=_UNIT
-    )
+    moves = render("images/registry-moves.sh", conf=f"{FOLDER}/{_UNIT}.yml", root=root, unit=_UNIT)
     parts: list[Part] = [
         Guard("registry-moves", moves),
         Package(PACKAGE),

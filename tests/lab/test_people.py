@@ -150,6 +150,6 @@ def test_no_other_errors_grow_in_the_log_of_slurmctld(lab: RunningLab) -> None:
     lines = lab.ssh("ctl", f"tail -n +{before + 1} {log}").stdout.splitlines()
     errors = [line for line in lines if "error:" in line]
     assert [line for line in errors if not KNOWN.search(line)] == []
-    # Not one of those either goes on by itself: three a reconfigure, and of a srun as many as it has
-    # nodes (srun may be gone when slurmctld tells it of its job's end).
+    # Not one of those either goes on by itself: three a reconfigure, and for a srun one of each of
+    # its nodes (it may be gone when slurmctld tells it of its job's end).
     assert len(errors) <= 15, errors
