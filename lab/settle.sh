@@ -15,6 +15,7 @@ case $(uname -m) in
     *) exit 0 ;;
 esac
 for cpu in $(seq 0 $(($(nproc --all) - 1))); do
+    # shellcheck disable=SC2016 # perl's, not the shell's
     taskset -c "$cpu" perl -e '
         my ($unshare, $new_uts) = (shift, 0x04000000);
         for (1 .. 4096) { syscall($unshare + 0, $new_uts) == 0 or die "unshare: $!\n" }' "$unshare"
