@@ -29,7 +29,7 @@ _GUARDS = {
 #: Settings that are secrets.
 _SECRET_SETTINGS = (
     "mungeKey", "restTlsKey", "accountingPassword", "monitoringPassword", "kubernetesToken",
-    "directoryBindPassword",
+    "directoryBindPassword", "registryPassword",
 )  # fmt: skip
 #: Settings each of whose values is one.
 _SECRET_TABLES = ("monitoringSecrets",)

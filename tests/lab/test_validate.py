@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from lab import machine
 from on_node.acceptance.__main__ import KEPT
 from operations import node_power
 from operations.validations import standings
@@ -222,25 +221,3 @@ def power(lab: RunningLab) -> dict[str, str]:
     """How a machine of the lab loses its power and gets it back."""
     words = f"cd {lab.lab.checkout} && {sys.executable} -m lab --lab {lab.name}"
     return {"off": f"{words} node-down {{node}}", "on": f"{words} node-up {{node}}"}
-
-
-@pytest.mark.skipif(not os.environ.get(BURNIN), reason=f"{BURNIN}: takes minutes")
-def test_a_node_that_a_killed_run_has_switched_off_is_switched_on(
-    accepting: tuple[RunningLab, str],
-) -> None:
-    lab, _ = accepting
-    bare = {key: it for key, it in ACCEPTANCE.items() if key not in ("hpl", "stream")}
-    lab.set(acceptance={**bare, "stress": {"jobs": 1, "array": 1}, "power": power(lab)})
-    off = place(lab) / "powered-off.json"
-    with begun(lab, "validate", "cn03", "--level", "burnin") as process:
-        await_that(off.exists, 600)
-        await_that(lambda: not machine.is_running(lab.lab, "cn03"))
-        kill(process)
-    status = json.loads(lab.run("slurmstack", "status", "--stack", lab.name, "--json").stdout)
-    assert any("cn03" in line and "powered" in line for line in status["waits"]), status["waits"]
-    found = validate(lab, "cn03")
-    assert {word["verdict"] for word in found["words"]} <= {"proven", "stand-in", "not here"}
-    assert machine.is_running(lab.lab, "cn03")
-    assert not off.exists()
-    assert lab.shown("cn03", "%T") == "idle"
-    assert "slurmstack-validate" not in reservations(lab)

@@ -157,7 +157,14 @@ def test_what_is_no_secret() -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["mungeKey", "restTlsKey", "accountingPassword", "monitoringPassword", "directoryBindPassword"],
+    [
+        "mungeKey",
+        "restTlsKey",
+        "accountingPassword",
+        "monitoringPassword",
+        "directoryBindPassword",
+        "registryPassword",
+    ],
 )
 def test_a_setting_in_cleartext(key: str) -> None:
     (found,) = rules.settings_encrypted({f"slurmstack:{key}": "k" * 64})
