@@ -18,9 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.fleet import PROJECT
-from bench.measure import measure
-from bench.steps import OnLab
-from lab import lifecycle, machine
+from bench.steps import OnLab, lab_of_its_own, timed
+from lab import machine
 from lab.names import Lab
 
 ROOT = "/opt/containers"
@@ -41,28 +40,26 @@ _READ = (
 )
 _MEMORY = {"type": "tmpfs", "source": "tmpfs", "options": ["size=8m"]}
 _STANDS_IN = PROJECT / "tests" / "silent_file_system.py"
+#: What the measuring needs of a node.
+_TOOLS = "apt-get install -y -q --no-install-recommends python3 squashfs-tools"
+#: Seconds for a script on a node.
+_LIMIT = 1800
 Row = tuple[str, float, str]
 
 
 def figures() -> Iterator[Row]:
     """What, seconds, and what is said of it."""
-    command = [str(PROJECT / ".venv/bin/python"), "-m", "lab", "--lab", "bench"]
-    environment = {**os.environ, "LAB": "bench"}
-    try:
-        measure([*command, "up"], PROJECT, environment)
-        lab = lifecycle.require("bench")
-        real = OnLab(lab)
-        yield from _one(lab, real)
-        yield from _many(lab)
-        yield from _silent(lab, real)
-    finally:
-        measure([*command, "down"], PROJECT, environment)
+    with lab_of_its_own() as real:
+        for node in ("cn01", "cn02"):
+            machine.ssh(real.lab, node, _TOOLS, timeout=300)
+        yield from _one(real.lab, real)
+        yield from _many(real.lab)
+        yield from _silent(real.lab, real)
 
 
 def _one(lab: Lab, real: OnLab) -> Iterator[Row]:
     """An image's way to a job, each step once, and what can be done again once more."""
     _deploy(real, images={"images": {"small": _IMAGE}})
-    machine.ssh(lab, "cn01", "apt-get install -y -q squashfs-tools", timeout=300)
     for verb, words in {
         "build": "from the mirror's packages", "test": "", "publish": "",
         "pull": "two nodes", "pull again": "nothing to fetch",
@@ -73,8 +70,8 @@ def _one(lab: Lab, real: OnLab) -> Iterator[Row]:
     enter = _ENTER.format(root=ROOT)
     # Of this machine, whose page cache all its nodes share.
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
-    yield "entered on a node, cold", _timed(lab, "cn01", enter), f"{size} MiB"
-    yield "entered again, cached", _timed(lab, "cn01", enter), ""
+    yield "entered on a node, cold", timed(lab, "cn01", enter, _LIMIT), f"{size} MiB"
+    yield "entered again, cached", timed(lab, "cn01", enter, _LIMIT), ""
 
 
 def _many(lab: Lab) -> Iterator[Row]:
@@ -86,7 +83,7 @@ def _many(lab: Lab) -> Iterator[Row]:
     one = f"python3 -c {shlex.quote(_READ)} {url}"
     for number in MANY:
         before = _sent(lab)
-        seconds = _timed(lab, "cn01", f"for i in $(seq {number}); do {one} & done; wait")
+        seconds = timed(lab, "cn01", f"for i in $(seq {number}); do {one} & done; wait", _LIMIT)
         gib = (_sent(lab) - before) / (1 << 30)
         words = f"{gib:.1f} GiB served; {seconds / number:.2f} s for each"
         yield f"{MIB} MiB by {number} at once", seconds, words
@@ -94,19 +91,15 @@ def _many(lab: Lab) -> Iterator[Row]:
 
 def _silent(lab: Lab, real: OnLab) -> Iterator[Row]:
     """`up` with one mount more, beside one that answers and beside one that does not."""
-    first, second = ({**_MEMORY, "mount": f"/srv/{name}"} for name in ("first", "second"))
-    _deploy(real, storage={"memory": {**_MEMORY, "mount": "/srv/memory"}})
-    took = _deploy(real, storage={"memory": {**_MEMORY, "mount": "/srv/memory"}, "first": first})
-    yield "up, one mount more", took, ""
+    memory, first, second = (
+        {name: {**_MEMORY, "mount": f"/srv/{name}"}} for name in ("memory", "first", "second")
+    )
+    _deploy(real, storage=memory)
+    yield "up, one mount more", _deploy(real, storage=memory | first), ""
     machine.ssh(lab, "cn02", f"cat >/run/silent.py <<'END'\n{_STANDS_IN.read_text()}\nEND")
     machine.ssh(lab, "cn02", "systemd-run -q --unit=silent python3 /run/silent.py /srv/memory")
     try:
-        took = _deploy(
-            real,
-            storage={
-                "memory": {**_MEMORY, "mount": "/srv/memory"}, "first": first, "second": second,
-            },
-        )  # fmt: skip
+        took = _deploy(real, storage=memory | first | second)
         yield "up, one mount more, another is silent", took, "on cn02, FUSE that nobody serves"
     finally:
         machine.ssh(lab, "cn02", "systemctl stop silent; umount -l /srv/memory")
@@ -115,14 +108,6 @@ def _silent(lab: Lab, real: OnLab) -> Iterator[Row]:
 def _deploy(real: OnLab, **values: Any) -> float:
     real.change(lambda it: it | {f"slurmstack:{key}": value for key, value in values.items()})
     return real.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs").seconds
-
-
-def _timed(lab: Lab, node: str, script: str) -> float:
-    """Seconds by the node's own clock."""
-    timed = (
-        f"a=$(date +%s%N); {{ {script}; }} >/dev/null && echo $((($(date +%s%N) - a) / 1000000))"
-    )
-    return int(machine.ssh(lab, node, timed, timeout=1800).stdout) / 1000
 
 
 def _sent(lab: Lab) -> int:

@@ -10,10 +10,8 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.table import Table
 
-from bench.fleet import PROJECT
-from bench.measure import measure
-from bench.steps import OnLab
-from lab import lifecycle, machine
+from bench.steps import lab_of_its_own, timed
+from lab import machine
 
 FILES = 200
 _SHARE = "/srv/nas"
@@ -43,25 +41,16 @@ _TIMED = {
 
 def figures() -> Iterator[tuple[str, float]]:
     """What → seconds."""
-    command = [str(PROJECT / ".venv/bin/python"), "-m", "lab", "--lab", "bench"]
-    environment = {**os.environ, "LAB": "bench"}
-    try:
-        measure([*command, "up"], PROJECT, environment)
-        lab = lifecycle.require("bench")
-        real = OnLab(lab)
+    with lab_of_its_own() as real:
+        lab = real.lab
         real.change(lambda config: config | {"slurmstack:kubernetesBridge": _BRIDGE})
         for node in ("ctl", "cn01", "cn02"):
             machine.ssh(lab, node, f"install -d -m 1777 {_SHARE}")
         real.pulumi("up", "--yes", "--skip-preview", "--suppress-outputs")
         machine.ssh(lab, "ctl", f"printf %s {shlex.quote(_JOB)} >{_SHARE}/job.sh")
         for what, script in _TIMED.items():
-            timed = (
-                f"a=$(date +%s%N); timeout 900 runuser -u {_USER} -- sh -c {shlex.quote(script)}"
-                " >/dev/null && echo $((($(date +%s%N) - a) / 1000000))"
-            )
-            yield what, int(machine.ssh(lab, "ctl", timed, timeout=960).stdout) / 1000
-    finally:
-        measure([*command, "down"], PROJECT, environment)
+            as_user = f"timeout 900 runuser -u {_USER} -- sh -c {shlex.quote(script)}"
+            yield what, timed(lab, "ctl", as_user, 960)
 
 
 def main() -> None:

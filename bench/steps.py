@@ -173,6 +173,30 @@ def on_the_lab() -> list[Step]:
         measure([*command, "down"], PROJECT, environment)
 
 
+@contextmanager
+def lab_of_its_own() -> Iterator[OnLab]:
+    """A lab as `make lab` makes it, which goes in the end."""
+    environment = {**os.environ, "LAB": "bench"}
+    command = [str(PROJECT / ".venv/bin/python"), "-m", "lab", "--lab", "bench"]
+    try:
+        measure([*command, "up"], PROJECT, environment)
+        from lab import lifecycle
+
+        yield OnLab(lifecycle.require("bench"))
+    finally:
+        measure([*command, "down"], PROJECT, environment)
+
+
+def timed(lab: Lab, node: str, script: str, limit: float) -> float:
+    """Seconds that a script takes, by the node's own clock. `limit`: seconds that it may."""
+    from lab import machine
+
+    words = (
+        f"a=$(date +%s%N); {{ {script}\n}} >/dev/null && echo $((($(date +%s%N) - a) / 1000000))"
+    )
+    return int(machine.ssh(lab, node, words, timeout=limit).stdout) / 1000
+
+
 @dataclasses.dataclass(frozen=True)
 class OnLab:
     """The stack of a lab, as `make lab` makes it."""

@@ -49,6 +49,9 @@ Path = Annotated[
         "a whole path of letters, digits and . _ + -, such as /srv/data",
     ),
 ]
+HostName = Annotated[
+    str, matching(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", "a host of slurmstack:hosts, such as ctl")
+]
 Owner = Annotated[
     str, matching(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+", "a user and a group, such as root:root")
 ]

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from settings.acceptance import Package
 from settings.artifact import Artifact
-from settings.base import Model, Path, matching
+from settings.base import HostName, Model, Path, matching
 from settings.jobs import Environment
 from settings.scripts import ScriptFile, interpreter, script_text
 from settings.software import PythonEnvironment
@@ -32,9 +32,6 @@ Docker = Annotated[
         r"([A-Za-z0-9.:-]+#)?[a-z0-9][a-z0-9._/-]*(:[A-Za-z0-9._-]+|@sha256:[0-9a-f]{64})",
         "REGISTRY#IMAGE:TAG, such as nvcr.io#nvidia/pytorch:25.01-py3",
     ),
-]
-_Host = Annotated[
-    str, matching(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", "a host of slurmstack:hosts, such as ctl")
 ]
 _MiB = Annotated[int, Field(ge=1, le=1 << 30)]
 
@@ -117,7 +114,7 @@ class Images(Model):
     #: The registry: published images, registry.yaml, and what is not published yet.
     root: Path = "/opt/containers"
     #: Where images are built and published; left out, the controller.
-    host: _Host | None = None
+    host: HostName | None = None
     #: Where nodes fetch images from, on that host.
     port: Annotated[int, Field(ge=1, le=65535)] = 8461
     #: The group that may put images of its own into custom-images.

@@ -6,12 +6,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from settings.base import Model, Path, matching
+from settings.base import HostName, Model, Path, matching
 from settings.rest import Port, ServerName
 
-_Host = Annotated[
-    str, matching(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", "a host of slurmstack:hosts, such as ctl")
-]
 MirrorName = Annotated[
     str, matching(r"[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?", "a registry's name, such as docker.io")
 ]
@@ -36,7 +33,7 @@ class Registry(Model):
     """``slurmstack:registry``; present, one host keeps images of containers for the others."""
 
     #: Left out, the host that serves packages (slurmstack:packages.host).
-    host: _Host | None = None
+    host: HostName | None = None
     #: Where everybody may read.
     port: Port = 5000
     #: Where the user may push.

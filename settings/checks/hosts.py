@@ -64,3 +64,12 @@ def login(draft: Draft) -> Iterator[Problem]:
             yield Problem(path, "hosts that are no compute nodes", name)
         elif name == draft.roles.controller:
             yield Problem(path, "other hosts than the controller", name)
+
+
+def there(draft: Draft, path: str, name: str) -> Iterator[Problem]:
+    """What a host that a setting names has against it: it is none, or it is lost."""
+    hosts = draft.hosts or {}
+    if name not in hosts:
+        yield Problem(path, f"a host of {draft.path('hosts')}", name)
+    elif hosts[name].lost:
+        yield Problem(path, "a host that is not lost", name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
+from settings.checks import hosts
 from settings.checks.draft import Draft
 from settings.containers import Apptainer, EnrootPyxis
 from settings.images import Images
@@ -16,16 +17,12 @@ from settings.storage import Share
 def host(draft: Draft) -> Iterator[Problem]:
     """Images are built on a host that is there, at a port that nothing else has."""
     images = draft.part("images", Images)
-    hosts, roles = draft.hosts, draft.roles
-    if images is None or hosts is None or roles is None:
+    roles = draft.roles
+    if images is None or draft.hosts is None or roles is None:
         return
     path = draft.path("images")
     name = images.host or roles.controller
-    entry = hosts.get(name)
-    if entry is None:
-        yield Problem(f"{path}.host", f"a host of {draft.path('hosts')}", name)
-    elif entry.lost:
-        yield Problem(f"{path}.host", "a host that is not lost", name)
+    yield from hosts.there(draft, f"{path}.host", name)
     packages = draft.part("packages", Packages) or Packages()
     if images.port == packages.port and name == (packages.host or roles.controller):
         yield Problem(f"{path}.port", f"another one than {draft.path('packages')}.port", name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from settings.checks import hosts
 from settings.checks.draft import Draft
 from settings.images import Images
 from settings.packages import Packages
@@ -15,14 +16,8 @@ from settings.registry import Registry
 def host(draft: Draft) -> Iterator[Problem]:
     """The registry is on a host that is there."""
     registry = draft.part("registry", Registry)
-    if registry is None or registry.host is None or draft.hosts is None:
-        return
-    path = f"{draft.path('registry')}.host"
-    entry = draft.hosts.get(registry.host)
-    if entry is None:
-        yield Problem(path, f"a host of {draft.path('hosts')}", registry.host)
-    elif entry.lost:
-        yield Problem(path, "a host that is not lost", registry.host)
+    if registry is not None and registry.host is not None and draft.hosts is not None:
+        yield from hosts.there(draft, f"{draft.path('registry')}.host", registry.host)
 
 
 def ports(draft: Draft) -> Iterator[Problem]:
@@ -47,6 +42,6 @@ def ports(draft: Draft) -> Iterator[Problem]:
 
 def password(draft: Draft) -> Iterator[Problem]:
     """The password of who pushes has a registry."""
-    if draft.parts.get("registry_password") and draft.part("registry", Registry) is None:
+    if "registryPassword" in draft.raw and "registry" not in draft.raw:
         path = draft.path("registryPassword")
         yield Problem(path, f"{draft.path('registry')} beside it", "none")

@@ -67,3 +67,8 @@ def test_a_password_is_for_a_registry() -> None:
     with pytest.raises(SettingsError) as refused:
         parse({**bare(), "registryPassword": "twelve-chars"})
     assert "slurmstack:registry beside it" in str(refused.value.problems[0])
+
+
+def test_a_registry_that_is_wrong_is_one_mistake() -> None:
+    """It is there, so its password has what it is for."""
+    assert len(mistakes({"user": "a:b"}, registryPassword="twelve-chars")) == 1
