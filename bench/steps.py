@@ -208,7 +208,7 @@ class OnLab:
         return measure(words, PROJECT, self._environment())
 
     def slurmstack(self, verb: str, *arguments: str, ends: tuple[int, ...] = (0,)) -> Measured:
-        words = [str(SLURMSTACK), verb, "--stack", self.lab.name, *arguments]
+        words = [str(SLURMSTACK), verb, *arguments, "--stack", self.lab.name]
         return measure(words, PROJECT, self._environment(), ends)
 
     def _environment(self) -> dict[str, str]:
