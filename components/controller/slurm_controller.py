@@ -38,8 +38,12 @@ ROLE = "slurmctld"
 SLURM_CONF = "/etc/slurm/slurm.conf"
 #: Seconds that a slurmctld may take to read slurm.conf: it takes less than one for 1,000 nodes.
 _READING = 60
-#: Seconds that nodes may take to come back with a new slurm.conf.
+#: Seconds after which nodes that did not come back with a new slurm.conf are told of it once more,
+#: and that they may take then.
+_SOON = 15
 _RETURN = 60
+#: Seconds that reconfigure.sh may take.
+_RECONFIGURE = 400
 
 
 class SlurmController(HostRole):
@@ -124,8 +128,8 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
                     *restart_lines(settings, "slurmctld"),
                 ),
                 drain_on=guards.not_under_jobs(files) if guards.waits_for_jobs(settings) else (),
-                # Longer than reconfigure.sh may take: cut off, it could leave slurmctld stopped.
-                timeout=400 + _RETURN,
+                # Longer than reload.sh may take: cut off, it could leave slurmctld stopped.
+                timeout=2 * _RECONFIGURE + _SOON + _RETURN,
             ),
             Check(
                 "controller-answers",
@@ -146,9 +150,12 @@ def _several(settings: Settings) -> list[str]:
 def _reload(settings: Settings) -> str:
     """How slurmctld and the nodes take up changed files."""
     may_fail = number_of(settings.rollout.may_fail, len(settings.compute))
-    back = guards.program("node_states", "back", SLURM_CONF, str(_RETURN), str(may_fail))
+
+    def back(patience: int) -> str:
+        return guards.program("node_states", "back", SLURM_CONF, str(patience), str(may_fail))
+
     note = guards.program("node_states", "started", SLURM_CONF)
-    return render("controller/reload.sh", note=note, back=back)
+    return render("controller/reload.sh", note=note, soon=back(_SOON), back=back(_RETURN))
 
 
 def _login_nodes_resolve(settings: Settings) -> list[Part]:

@@ -241,6 +241,40 @@ def test_a_daemon_that_crashes_is_back_and_its_job_goes_on(
         lab.ssh("ctl", f"scancel {job}")
 
 
+#: No node can be reached while slurmctld takes a file up, and a second later it crashes.
+_UNTOLD = """
+pid() { systemctl show --property=MainPID --value slurmctld.service; }
+restarts() { systemctl show --property=NRestarts --value slurmctld.service; }
+before=$(pid)
+for node in NODES; do ip route add blackhole $node; done
+touch /run/unreachable
+while [ "$(pid)" = "$before" ]; do sleep 0.1; done
+sleep 1
+count=$(restarts)
+systemctl kill --kill-whom=main --signal=ABRT slurmctld.service
+while [ "$(restarts)" = "$count" ]; do sleep 0.1; done
+for node in NODES; do ip route del blackhole $node; done
+"""
+
+
+def test_nodes_that_a_crashed_slurmctld_has_not_told_are_told_again(lab: RunningLab) -> None:
+    """systemd starts it with the new slurm.conf, of which it then tells no node."""
+    text, line = bundle(lab, "slurmctld"), "  SlurmUser=slurm\n"
+    assert line in text
+    addresses = " ".join(lab.lab.address(node) for node in ("cn01", "cn02"))
+    crash = _UNTOLD.replace("NODES", addresses).encode()
+    lab.ssh("ctl", "systemctl reset-failed slurmctld.service; rm -f /run/unreachable")
+    lab.send("ctl", "cat >/run/untold; systemd-run --quiet --collect sh /run/untold", crash)
+    lab.ssh("ctl", "timeout 60 sh -c 'until [ -e /run/unreachable ]; do sleep 0.1; done'")
+    done = apply(lab.lab, text.replace(line, f"{line}  # noted\n", 1))
+    assert done.returncode == 0, done.stderr
+    for node in ("cn01", "cn02"):
+        assert "# noted" in lab.ssh(node, "cat /run/slurm/conf/slurm.conf").stdout
+    assert apply(lab.lab, text).returncode == 0
+    assert "# noted" not in lab.ssh("cn01", "cat /run/slurm/conf/slurm.conf").stdout
+    assert sorted(lab.ssh("ctl", "srun -N2 hostname").stdout.split()) == ["cn01", "cn02"]
+
+
 def test_a_wanted_restart_meets_no_start_limit(lab: RunningLab) -> None:
     """systemd refuses a sixth start within ten seconds, which is for daemons that fall."""
     text = bundle(lab, "slurmrestd")

@@ -1,4 +1,5 @@
-"""reconfigure.sh: only a slurmctld that says nothing is started anew (decision 0048)."""
+"""reconfigure.sh: only a slurmctld that says nothing is started anew (decision 0048). reload.sh:
+the nodes have the new slurm.conf, or it is taken back."""
 
 import subprocess
 import threading
@@ -24,7 +25,7 @@ if grep -q FooBar "${SLURM_CONF:-$ETC/slurm.conf}"; then
 fi
 case $1 in
     ping) grep -v '^$' "$SLURM_CONF" >"$ETC/asked-by"; cat "$ETC/ping" ;;
-    reconfigure) cat "$ETC/reconfigure"; [ ! -s "$ETC/reconfigure" ] ;;
+    reconfigure) echo told >>"$ETC/nodes"; cat "$ETC/reconfigure"; [ ! -s "$ETC/reconfigure" ] ;;
 esac
 """
 #: systemctl, with a process that ended when another took slurm.conf up; `crash` is for one that
@@ -48,7 +49,9 @@ TIMED_OUT = "slurm_reconfigure error: Socket timed out on send/recv operation\n"
 REFUSED = "slurm_reconfigure error: Invalid node names\n"
 
 
-def run(folder: Path, conf: str, reconfigure: str, ping: str) -> tuple[int, str, str]:
+def run(
+    folder: Path, conf: str, reconfigure: str, ping: str, script: str = "", **environment: str
+) -> tuple[int, str, str]:
     """Exit status, output, and what systemctl was told."""
     tools = folder / "bin"
     tools.mkdir()
@@ -59,11 +62,16 @@ def run(folder: Path, conf: str, reconfigure: str, ping: str) -> tuple[int, str,
     (folder / "slurm.conf").write_text(conf)
     (folder / "reconfigure").write_text(reconfigure)
     (folder / "ping").write_text(ping)
-    script = render("controller/reconfigure.sh").replace("/etc/slurm", str(folder))
+    script = (script or render("controller/reconfigure.sh")).replace("/etc/slurm", str(folder))
     done = subprocess.run(
         ["dash", "-s"],
         input=script,
-        env={"PATH": f"{tools}:/usr/bin:/bin", "ETC": str(folder), "TMPDIR": str(folder)},
+        env={
+            "PATH": f"{tools}:/usr/bin:/bin",
+            "ETC": str(folder),
+            "TMPDIR": str(folder),
+            **environment,
+        },
         capture_output=True,
         text=True,
         timeout=60,
@@ -131,3 +139,53 @@ def test_a_core_that_takes_long_to_write_is_waited_for(tmp_path: Path) -> None:
     reaper.join()
     assert (returned, told.split()) == (0, ["reset-failed", "start"])
     assert "slurmctld crashed" in output
+
+
+#: How nodes come back that were told so often.
+_BACK = 'echo {0} >>"$ETC/waits"; [ "$(wc -l <"$ETC/nodes")" -ge {1} ]'
+
+
+@pytest.mark.parametrize(
+    ("reconfigure", "ping", "needed", "environment", "status", "told", "waits"),
+    [
+        ("", UP, 1, {}, 0, 1, ["soon"]),
+        # slurmctld crashed and was started again by systemd a second after its answer.
+        ("", UP, 2, {}, 0, 2, ["soon", "back"]),
+        ("", UP, 9, {}, 3, 2, ["soon", "back"]),
+        (REFUSED, UP, 1, {}, 1, 1, []),
+        # The files of before, taken up again: there is nothing to fall back to.
+        ("", UP, 9, {"SLURMSTACK_RETURNED": "1"}, 0, 1, []),
+    ],
+    ids=["at once", "told once more", "not at all", "refused", "put back"],
+)
+def test_nodes_that_missed_it_are_told_once_more(
+    tmp_path: Path,
+    reconfigure: str,
+    ping: str,
+    needed: int,
+    environment: dict[str, str],
+    status: int,
+    told: int,
+    waits: list[str],
+) -> None:
+    soon, back = (f"sh -c '{_BACK.format(name, needed)}'" for name in ("soon", "back"))
+    script = render("controller/reload.sh", note=":", soon=soon, back=back)
+    conf = _CONF.replace("FooBar=1\n", "")
+    returned, output, _ = run(tmp_path, conf, reconfigure, ping, script, **environment)
+    assert returned == status, output
+    assert len((tmp_path / "nodes").read_text().split()) == told
+    waited = tmp_path / "waits"
+    assert (waited.read_text().split() if waited.exists() else []) == waits
+    assert ("once more" in output) is (told == 2)
+
+
+def test_a_slurmctld_that_was_restarted_tells_the_nodes(tmp_path: Path) -> None:
+    """Started, it tells them nothing: they went on with the file of before, and `up` was green."""
+    script = render("controller/reload.sh", note=":", soon="false", back="touch $ETC/looked; true")
+    script = script.replace("systemctl start", "sh -c ': >$ETC/reconfigure'; systemctl start")
+    conf = _CONF.replace("FooBar=1\n", "")
+    returned, output, told = run(tmp_path, conf, TIMED_OUT, DOWN, script)
+    assert returned == 0, output
+    assert "start" in told.split()
+    assert len((tmp_path / "nodes").read_text().split()) == 2
+    assert (tmp_path / "looked").exists()
