@@ -23,6 +23,7 @@ from components.diagnosis.job_diagnosis import JobDiagnosis
 from components.directory.job_access import JobAccess
 from components.directory.local_people import LocalPeople
 from components.directory.sssd import DirectoryClient
+from components.fabric.fabric_drivers import FabricDrivers
 from components.failure import recovered
 from components.gpu.nvidia import NvidiaStack
 from components.guards.destroy_guard import DestroyGuard
@@ -73,6 +74,7 @@ COMPONENTS: tuple[type[Component], ...] = (
     Accounting,
     SlurmRestd,
     NodeAcceptance,
+    FabricDrivers,
     NvidiaStack,
     NodeTuning,
     ComputeNode,

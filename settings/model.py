@@ -24,6 +24,7 @@ from settings.diagnosis import Diagnosis
 from settings.directory import Directory
 from settings.drift_check import DriftCheck
 from settings.excluded import Reason
+from settings.fabric import Fabric
 from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
 from settings.guards import Guards
@@ -348,6 +349,7 @@ class Settings(Model):
     accounting_password: SecretStr | None = None
     packages: Packages = Packages()
     nvidia: Nvidia | None = None
+    fabric: Fabric | None = None
     boot: Boot | None = None
     enroot_pyxis: EnrootPyxis | None = None
     apptainer: Apptainer | None = None
@@ -382,6 +384,12 @@ class Settings(Model):
         if self.nvidia is None or node not in self.compute_nodes:
             return False
         return self.nvidia.hosts is None or node in expand(self.nvidia.hosts)
+
+    def gets_fabric(self, node: str) -> bool:
+        """Whether a compute node gets the drivers of ``fabric``."""
+        if self.fabric is None or node not in self.compute_nodes:
+            return False
+        return self.fabric.hosts is None or node in expand(self.fabric.hosts)
 
     def gets_boot(self, node: str) -> bool:
         """Whether ``boot`` is for a compute node."""

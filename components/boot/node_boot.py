@@ -1,4 +1,5 @@
-"""NodeBoot: the command line of a compute node's kernel, and the reboot by Slurm that it takes.
+"""NodeBoot: the command line of a compute node's kernel, its modules that a boot alone exchanges,
+and the reboot by Slurm that they take.
 
 Two roles, since nothing that runs on a node outlasts its reboot. ``boot`` drains the node, writes
 what the next boot reads, and has slurmctld reboot it when that run has ended. The program waits
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -53,7 +55,7 @@ class NodeBoot(HostRole):
     def assemble(cls, assembly: Assembly) -> None:
         settings = assembly.settings
         for name in filter(settings.gets_boot, settings.compute_nodes):
-            if settings.boot is None or settings.boot.parameters is None:
+            if not _has_its_say(name, settings):
                 continue
             needs: list[pulumi.Input[pulumi.Resource]] = [
                 *assembly.on(name, applier.ROLE, host_baseline.ROLE),
@@ -69,7 +71,7 @@ class NodeBooted(HostRole):
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
         settings = assembly.settings
-        if settings.boot is None or settings.boot.reboot == "never":
+        if not reboots(settings):
             return
         assembly.turns.ends(ROLE, BOOTED_ROLE)
         for name in settings.compute_nodes:
@@ -78,16 +80,65 @@ class NodeBooted(HostRole):
                 cls(name, assembly, booted_bundle(name, settings), needs)
 
 
+def reboots(settings: Settings) -> bool:
+    """Whether nodes are rebooted where that is needed."""
+    return settings.boot is not None and settings.boot.reboot != "never"
+
+
+def needed(node: str, settings: Settings) -> str:
+    """Shell text: ``needed`` says whether the node is to be booted."""
+    return render("boot/needed.sh", **_values(node, settings))
+
+
+def _has_its_say(node: str, settings: Settings) -> bool:
+    """Whether there is anything that a boot of the node has to bring."""
+    assert settings.boot is not None
+    return settings.boot.parameters is not None or settings.gets_fabric(node)
+
+
 def boot_bundle(node: str, settings: Settings) -> Bundle:
     """What a compute node gets before its boot.
 
     Raises:
         ValueError: the settings have no word of how it is booted.
     """
-    values = _values(node, settings)
-    never = settings.boot is not None and settings.boot.reboot == "never"
-    needed = render("boot/needed.sh", **values)
-    parts: list[Part] = [
+    values, why = _values(node, settings), needed(node, settings)
+    parts = _command_line(values) if settings.boot and settings.boot.parameters is not None else []
+    if not reboots(settings):
+        script = why + render("boot/waits.sh", waits=WAITS)
+        on = tuple(part.path for part in parts if isinstance(part, File))
+        parts.append(Command("reboot-waits", script, on=on, probe=_probe(why)))
+        return Bundle(node, ROLE, parts)
+    out = withdrawal(node, settings, OURS, on=(WANTED,), unit="slurmd.service")
+    first = why + render("boot/service.sh")
+    wanted = [
+        *values["parameters"],
+        *(("module", " ".join(it)) for it in values["modules"].items()),
+    ]
+    lines = "".join(f"{vendor} {word}\n" for vendor, word in wanted)
+    return Bundle(
+        node,
+        ROLE,
+        [
+            *parts,
+            replace(out, script=f"{first}{out.script}"),
+            Directory("/etc/slurmstack"),
+            File(WANTED, f"# Of the kernel's command line, by slurmstack.\n{lines}"),
+            Command(
+                "reboot",
+                why + render("boot/reboot.sh", **values),
+                on=(WANTED,),
+                timeout=120,
+                probe=_probe(why),
+                reboots=True,
+            ),
+        ],
+    )
+
+
+def _command_line(values: Mapping[str, Any]) -> list[Part]:
+    """What GRUB gives the kernel."""
+    return [
         Guard("grub-boots-it", render("boot/grub-boots-it.sh")),
         Directory("/etc/default/grub.d"),
         File(GRUB, render("boot/grub.cfg", **values)),
@@ -98,39 +149,13 @@ def boot_bundle(node: str, settings: Settings) -> Bundle:
             timeout=300,
         ),
     ]  # fmt: skip
-    if never:
-        script = needed + render("boot/waits.sh", waits=WAITS)
-        parts.append(Command("reboot-waits", script, on=(GRUB,), probe=_probe(needed)))
-        return Bundle(node, ROLE, parts)
-    out = withdrawal(node, settings, OURS, on=(WANTED,), unit="slurmd.service")
-    first = needed + render("boot/service.sh")
-    wanted = "".join(f"{vendor} {word}\n" for vendor, word in values["parameters"])
-    return Bundle(
-        node,
-        ROLE,
-        [
-            *parts,
-            replace(out, script=f"{first}{out.script}"),
-            Directory("/etc/slurmstack"),
-            File(WANTED, f"# Of the kernel's command line, by slurmstack.\n{wanted}"),
-            Command(
-                "reboot",
-                needed + render("boot/reboot.sh", **values),
-                on=(WANTED,),
-                timeout=120,
-                probe=_probe(needed),
-                reboots=True,
-            ),
-        ],
-    )
 
 
 def booted_bundle(node: str, settings: Settings) -> Bundle:
     """What is seen on it after its boot; due once for each list of parameters."""
     gated = "rollout" in node_acceptance.gates(settings)
     give_back = service(node, settings, OURS, node_acceptance.GATE if gated else None)
-    values = _values(node, settings)
-    script = render("boot/needed.sh", **values) + render("boot/booted.sh", **values)
+    script = needed(node, settings) + render("boot/booted.sh", **_values(node, settings))
     return Bundle(
         node,
         BOOTED_ROLE,
@@ -139,13 +164,15 @@ def booted_bundle(node: str, settings: Settings) -> Bundle:
 
 
 def _values(node: str, settings: Settings) -> dict[str, Any]:
-    if settings.boot is None or settings.boot.parameters is None:
+    if settings.boot is None or not _has_its_say(node, settings):
         raise ValueError("no slurmstack:boot with parameters of the kernel in the settings")
+    fabric = settings.fabric if settings.gets_fabric(node) else None
     return {
         "node": node,
         "ours": OURS,
         "server": server(settings),
-        "parameters": settings.boot.parameters,
+        "parameters": settings.boot.parameters or (),
+        "modules": {"mlx5_core": fabric.version} if fabric is not None else {},
         "kept": KEPT,
         "refused": REFUSED,
         "grub": GRUB,

@@ -18,6 +18,7 @@ from components.configuration.slurm_conf import restart_keys
 from components.containers import enroot_pyxis
 from components.controller import slurm_controller
 from components.directory import local_people, sssd
+from components.fabric import fabric_drivers
 from components.gpu import nvidia
 from components.health import nhc, node_acceptance, with_jobs
 from components.keys import munge_key
@@ -62,7 +63,9 @@ class ComputeNode(HostRole):
                     *assembly.on(name, munge_key.ROLE, *package_repository.ROLES, with_jobs.ROLE),
                     *assembly.on(name, node_acceptance.ROLE, local_people.ROLE, sssd.ROLE),
                     # Of a driver whose turn does not come, the one that stands there goes on.
-                    *assembly.turns.unless_stopped(assembly.bundles(name, nvidia.ROLE)),
+                    *assembly.turns.unless_stopped(
+                        assembly.bundles(name, fabric_drivers.ROLE, nvidia.ROLE)
+                    ),
                     *assembly.on(assembly.controller, slurm_controller.ROLE),
                 ],
             )

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.compute.service import server, withdrawal
+from components.fabric import fabric_drivers
 from components.health import with_jobs
 from components.host import applier, host_baseline
 from components.packages import package_repository
@@ -46,9 +47,12 @@ class NvidiaStack(HostRole):
         for name in filter(settings.gets_driver, settings.compute_nodes):
             if not _has_gpus(name, settings, hardware):
                 continue
-            needs = assembly.on(
-                name, applier.ROLE, host_baseline.ROLE, *package_repository.ROLES, with_jobs.ROLE
-            )
+            needs = [
+                *assembly.on(name, applier.ROLE, host_baseline.ROLE, *package_repository.ROLES),
+                *assembly.on(name, with_jobs.ROLE),
+                # What it has for network adapters is built for those that are there.
+                *assembly.turns.unless_stopped(assembly.bundles(name, fabric_drivers.ROLE)),
+            ]
             cls(name, assembly, nvidia_bundle(name, settings, hardware), needs)
 
 
@@ -86,13 +90,24 @@ def nvidia_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware
     daemons = _daemons(stack, fabric)
     own = {"driver": driver.upstream, "branch": driver.branch}
     parts: list[Part] = [
-        Guard("driver-can-be-built", render("gpu/can-be-built.sh", built=driver.built)),
-        Guard("driver-stays", render("gpu/driver-stays.sh", **values), when="remove", timeout=120),
+        Guard(
+            "driver-can-be-built",
+            render(
+                "gpu/can-be-built.sh",
+                built=driver.built,
+                setting="slurmstack:nvidia.driver.packages (linux-modules-nvidia-…)",
+            ),
+        ),
+        Guard(
+            "driver-stays", render("drivers/driver-stays.sh", **values), when="remove", timeout=120
+        ),
         withdrawal(node, settings, OURS, on=drained, unit="slurmd.service"),
         *(Package(name, version) for name, version in versions.items()),
         File(PINS, render("packages/preferences", pins=versions)),
-        File(UNATTENDED, render("gpu/unattended.conf", packages=sorted(versions), patterns=_HELD)),
-        File(MODULES, render("gpu/modules.conf", modules=modules)),
+        File(
+            UNATTENDED, render("drivers/unattended.conf", packages=sorted(versions), patterns=_HELD)
+        ),
+        File(MODULES, render("drivers/modules.conf", modules=modules)),
     ]
     return Bundle(
         node,

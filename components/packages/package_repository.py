@@ -134,6 +134,8 @@ def package_files(settings: Settings) -> list[PackageFile]:
         files += settings.acceptance.package_files
     if settings.nvidia is not None:
         files += settings.nvidia.package_files
+    if settings.fabric is not None:
+        files += settings.fabric.package_files
     for software in settings.software.values():
         files += software.package_files
     return list(dict.fromkeys(files))

@@ -8,8 +8,9 @@ fabricmanager must match the NVIDIA driver installed").
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
+from settings.artifact import PackageFile
 from settings.checks.draft import Draft
 from settings.gres import real_gpus
 from settings.hostlist import expand, fold
@@ -42,16 +43,7 @@ def nvidia(draft: Draft) -> Iterator[Problem]:
     if driver.names == "nvidia" and driver.branch >= NVIDIA_RENAMED and not driver.packages:
         expected = f"the packages; NVIDIA's own are not known here from {NVIDIA_RENAMED} on"
         yield Problem(f"{path}.driver.packages", expected, "nothing")
-    for at, file in enumerate(stack.package_files):
-        where = f"{path}.packageFiles[{at}]"
-        wanted = stack.versions.get(file.package)
-        if wanted is None:
-            expected = "a package file of one of " + ", ".join(sorted(stack.versions))
-            yield Problem(where, expected, file.package)
-        elif wanted.partition(":")[2] not in ("", file.version) or (
-            ":" not in wanted and wanted != file.version
-        ):
-            yield Problem(where, f"{file.package} {wanted}, as in the settings", file.version)
+    yield from package_files(path, stack.package_files, stack.versions)
     rollout = draft.part("rollout", Rollout)
     if rollout is not None and rollout.drain == "never":
         yield Problem(
@@ -59,6 +51,22 @@ def nvidia(draft: Draft) -> Iterator[Problem]:
             "asNeeded or always beside slurmstack:nvidia: no driver changes under jobs",
             "never",
         )
+
+
+def package_files(
+    path: str, files: Sequence[PackageFile], versions: Mapping[str, str]
+) -> Iterator[Problem]:
+    """Package files that nothing names, or that are of another version than named."""
+    for at, file in enumerate(files):
+        where = f"{path}.packageFiles[{at}]"
+        wanted = versions.get(file.package)
+        if wanted is None:
+            expected = "a package file of one of " + ", ".join(sorted(versions))
+            yield Problem(where, expected, file.package)
+        elif wanted.partition(":")[2] not in ("", file.version) or (
+            ":" not in wanted and wanted != file.version
+        ):
+            yield Problem(where, f"{file.package} {wanted}, as in the settings", file.version)
 
 
 def nvidia_versions(draft: Draft) -> Iterator[Problem]:

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,19 +140,43 @@ _DRIVER: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 
 
+#: The same of network drivers, files of stand_in/fabric; DOCA's names.
+_NETWORK_DRIVERS: dict[str, tuple[tuple[str, str], ...]] = {
+    "mlnx-ofed-kernel-dkms": (("modinfo.sh", "usr/local/sbin/modinfo"),),
+    "mlnx-ofed-kernel-utils": (("ofed_info.sh", "usr/bin/ofed_info"),),
+}
+
+
 def driver_stand_ins(folder: Path, version: str) -> tuple[Path, ...]:
     """The packages of a driver of this version (of NVIDIA's), and of its fabric manager."""
-    made = []
-    for name, files in _DRIVER.items():
-        root = folder / version / name
+    return tuple(_stand_ins(folder, "nvidia", _DRIVER, version, f"{version}-0standin1"))
+
+
+def network_driver_stand_ins(folder: Path, version: str, modules: str = "") -> tuple[Path, ...]:
+    """The packages of a release of network drivers; what is in them says `modules`, or the same."""
+    return tuple(
+        _stand_ins(folder, "fabric", _NETWORK_DRIVERS, modules or version, f"{version}+standin")
+    )
+
+
+def _stand_ins(
+    folder: Path,
+    place: str,
+    contents: dict[str, tuple[tuple[str, str], ...]],
+    version: str,
+    packages: str,
+) -> Iterator[Path]:
+    """Package files at version `packages`, of files that say `version`."""
+    for name, files in contents.items():
+        root = folder / packages / name
         (root / "DEBIAN").mkdir(parents=True)
         for file, path in files:
-            place = root / path
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text((STAND_IN / "nvidia" / file).read_text().replace("VERSION", version))
-            place.chmod(0o644 if file.endswith(".service") else 0o755)
-        made.append(_built(folder, root, name, f"{version}-0standin1"))
-    return tuple(made)
+            target = root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            text = (STAND_IN / place / file).read_text()
+            target.write_text(text.replace("VERSION", version))
+            target.chmod(0o644 if file.endswith(".service") else 0o755)
+        yield _built(folder, root, name, packages)
 
 
 def pyxis_stand_in(folder: Path, spoilt: bool = False) -> Path:

@@ -1,7 +1,8 @@
 """Parameters of the kernel by a reboot in the middle of `pulumi up`, with jobs there.
 
 A machine of the lab has neither GRUB nor a kernel of its own. Stand-ins: update-grub, which writes
-what the next boot takes; a unit that makes it the command line of the boot (SLURMSTACK_CMDLINE); a
+what the next boot takes; a unit that makes it the command line of the boot (SLURMSTACK_CMDLINE) and
+the modules that are installed those of the kernel (SLURMSTACK_SYS); packages of network drivers; a
 slurmd that is told of each boot (-b of slurmd(8)), as all machines have one kernel's boot time; and
 a thread in the place of the firmware, which switches on what went off. systemd, Slurm, its reboot
 and what it says of nodes are real."""
@@ -14,12 +15,15 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from components.boot.node_boot import OURS
 from lab import deploy, machine
+from tests.lab import artifacts
+from tests.lab.artifacts import PLACE, entry
 from tests.lab.conftest import Run, RunningLab, await_that
 from tests.lab.test_guards import cancel, node, state_of, submit
 
@@ -54,20 +58,31 @@ DefaultDependencies=no
 Before=sysinit.target
 [Service]
 Type=oneshot
-ExecStart=sh -c "sed 's/^.*linux//' /boot/grub/grub.cfg >/srv/stand-in/cmdline"
+ExecStart=/usr/local/sbin/stand-in-kernel
 [Install]
 WantedBy=sysinit.target
 END
+cat >/usr/local/sbin/stand-in-kernel <<"END"
+#!/bin/sh
+sed 's/^.*linux//' /boot/grub/grub.cfg >/srv/stand-in/cmdline
+cd /srv/stand-in/sys/module/mlx5_core
+rm -f version
+[ ! -x /usr/local/sbin/modinfo ] || /usr/local/sbin/modinfo >version
+END
+chmod 755 /usr/local/sbin/stand-in-kernel
+mkdir -p /srv/stand-in/sys/module/mlx5_core /lib/modules/$(uname -r)/build
 update-grub
 systemctl daemon-reload
 systemctl enable --now stand-in-kernel.service
-sed -i /^SLURMSTACK_CMDLINE/d /etc/environment
+sed -i "/^SLURMSTACK_CMDLINE/d; /^SLURMSTACK_SYS/d" /etc/environment
 echo SLURMSTACK_CMDLINE=/srv/stand-in/cmdline >>/etc/environment
+echo SLURMSTACK_SYS=/srv/stand-in/sys >>/etc/environment
 """
 UNDONE = """
-sed -i /^SLURMSTACK_CMDLINE/d /etc/environment
+sed -i "/^SLURMSTACK_CMDLINE/d; /^SLURMSTACK_SYS/d" /etc/environment
 systemctl disable stand-in-kernel.service
-rm -rf /srv/stand-in /usr/sbin/update-grub /usr/local/sbin/slurmd-of-this-boot /boot/grub
+rm -rf /srv/stand-in /usr/sbin/update-grub /usr/local/sbin/slurmd-of-this-boot /boot/grub \
+  /usr/local/sbin/stand-in-kernel /lib/modules/$(uname -r)/build
 cd /etc/systemd/system && rm slurmd.service.d/zz-stand-in.conf stand-in-kernel.service
 systemctl daemon-reload
 systemctl restart slurmd
@@ -103,6 +118,28 @@ class Site:
         """The command line that the kernel stands in for, without what it always has."""
         words = self.lab.ssh(name, "cat /srv/stand-in/cmdline").stdout.split()
         return words[words.index("quiet") + 1 :]
+
+    def drivers(self, folder: Path, version: str, modules: str = "") -> None:
+        """Network drivers of a release, into the settings and onto the package host."""
+        files = artifacts.network_driver_stand_ins(folder, version, modules)
+        for file in files:
+            self.lab.send("ctl", f"mkdir -p {PLACE} && cat >{PLACE}/{file.name}", file.read_bytes())
+        packages = {file.name.split("_")[0]: f"{version}+standin" for file in files}
+        self.lab.set(
+            boot={},
+            fabric={
+                "version": version, "packages": packages, "modules": [],
+                "packageFiles": [entry(file) for file in files],
+            },
+        )  # fmt: skip
+
+    def module(self, name: str) -> str:
+        """The release of the module in what stands for the kernel, and that of the packages."""
+        words = (
+            "cat /srv/stand-in/sys/module/mlx5_core/version 2>/dev/null || echo its own; "
+            "dpkg-query -W -f '${Version}\n' 'mlnx-ofed-kernel-*' 2>/dev/null | sort -u"
+        )
+        return " ".join(self.lab.ssh(name, words).stdout.split())
 
     def plan(self) -> str:
         return " ".join(self.lab.run("slurmstack", "plan", check=False).stdout.split())
@@ -293,3 +330,60 @@ def test_parameters_are_taken_back_by_a_boot_without_them(site: Site) -> None:
     for name in NODES:
         gone = "ls /etc/default/grub.d/90-slurmstack.cfg /var/lib/slurmstack-boot"
         assert lab.ssh(name, gone, check=False).stdout == ""
+
+
+def test_network_drivers_change_on_a_drained_node_and_come_with_its_boot(
+    site: Site, tmp_path: Path
+) -> None:
+    lab, firmware, first, second = site.lab, site.firmware, "24.04-0.6.6", "24.10-2.1.8"
+    boots = list(firmware.booted)
+    site.drivers(tmp_path, first)
+    told = site.plan()
+    assert "cn[01-02] drained first, rebooted by Slurm, given back afterwards" in told, told
+    long = submit(lab, "-w cn01 --mem=100")
+    waiting = submit(lab, "-w cn01 --exclusive", "PENDING")
+    elsewhere = submit(lab, "-w cn02 --mem=100")
+    with site.in_background() as run:
+        run.comes_to(lambda: OURS in node(lab, "cn01"))
+        assert site.module("cn01") == "its own"
+        assert node(lab, "cn02") == "mixed|none|Unknown"
+        lab.ssh("ctl", f"scancel {long}")
+        # The canary has its drivers and was booted before the other is drained for them.
+        run.comes_to(lambda: OURS in node(lab, "cn02"))
+        assert site.module("cn01") == f"{first} {first}+standin"
+        assert (site.module("cn02"), state_of(lab, elsewhere)) == ("its own", "RUNNING")
+        await_that(lambda: state_of(lab, waiting) == "RUNNING")
+        lab.ssh("ctl", f"scancel {elsewhere}")
+    assert run.status == 0, run.said
+    assert site.module("cn02") == f"{first} {first}+standin"
+    # One boot, and one drain, for both.
+    assert firmware.booted == [*boots, "cn01", "cn02"]
+    assert (state_of(lab, waiting), node(lab, "cn02")) == ("RUNNING", "idle|none|Unknown")
+    cancel(lab)
+    lab.pulumi("preview", "--expect-no-changes")
+
+    # A release whose modules were not built boots nobody, and goes no further than the canary.
+    before = lab.settings.read_text()
+    site.drivers(tmp_path / "unbuilt", second, modules=first)
+    said = " ".join(lab.up(check=False).split())
+    assert f"has module mlx5_core {first}, expected {second}" in said, said
+    assert site.module("cn01") == f"{first} {second}+standin"
+    assert site.module("cn02") == f"{first} {first}+standin"
+    assert node(lab, "cn01").startswith(f"drained|{OURS}|")
+    assert node(lab, "cn02") == "idle|none|Unknown"
+    lab.settings.write_text(before)
+    lab.up()
+    assert firmware.booted == [*boots, "cn01", "cn02"]
+    for name in NODES:
+        assert site.module(name) == f"{first} {first}+standin"
+        assert node(lab, name) == "idle|none|Unknown"
+
+    lab.set(fabric=None, boot=None)
+    said = " ".join(lab.up(check=False).split())
+    assert "guard drivers-stay: refused" in said, said
+    lab.ssh("ctl", "scontrol update node=cn[01-02] state=drain reason='they go'")
+    lab.up()
+    lab.ssh("ctl", f"rm -rf {PLACE}; scontrol update node=cn[01-02] state=undrain")
+    for name in NODES:
+        # The kernel keeps what it has until its next boot.
+        assert site.module(name) == first

@@ -40,6 +40,10 @@ BOOT = {
     "kernelParameters": ["nosmt"], "iommu": "passthrough", "sysctl": {"net.core.somaxconn": 8192},
     "hugePages": {"count": 64}, "cpuGovernor": "performance", "acs": "off", "modules": ["ib_ipoib"],
 }  # fmt: skip
+FABRIC = {
+    "version": "24.10-2.1.8",
+    "packages": {"mlnx-ofed-kernel-dkms": "24.10.OFED.24.10.2.1.8.1-1", "doca-ofed": "2.9.2-1"},
+}
 PEOPLE = {
     "local": {
         "groups": {"optics": {"gid": 6100}},
@@ -104,6 +108,7 @@ def settings() -> dict[str, Any]:
         "kubernetesToken": "a-token-of-kubernetes",
         "nvidia": NVIDIA,
         "boot": BOOT,
+        "fabric": FABRIC,
     }
 
 

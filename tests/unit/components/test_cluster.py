@@ -194,6 +194,7 @@ def everything() -> dict[str, Any]:
         "nvidia": {"hosts": "cn[01-02]", "driver": {"version": "570.172.08-0ubuntu1"}},
         "images": {"images": {"small": {"version": "1", "base": {"suite": "trixie"}}}},
         "boot": {"kernelParameters": ["iommu=pt"], "cpuGovernor": "performance"},
+        "fabric": {"version": "24.10-2.1.8", "packages": {"doca-ofed": "2.9.2-1"}},
         "registry": {"mirrors": {"docker.io": {"url": "https://docker.example", "port": 5010}}},
     }  # fmt: skip
 
@@ -340,11 +341,15 @@ STANDS: dict[str, tuple[str, set[str]]] = {
         "ComputeNode::cn01",
         {
             "cn01-munge-key", "cn01-packages", "ctl-slurmctld", "cn01-health", "cn01-acceptance",
-            "cn01-people", "cn01-nvidia",
+            "cn01-people", "cn01-nvidia", "cn01-fabric",
         },
     ),
     "cn01-nvidia": (
-        "NvidiaStack::cn01", {"cn01-node", "cn01-system", "cn01-packages", "cn01-health"},
+        "NvidiaStack::cn01",
+        {"cn01-node", "cn01-system", "cn01-packages", "cn01-health", "cn01-fabric"},
+    ),
+    "cn01-fabric": (
+        "FabricDrivers::cn01", {"cn01-node", "cn01-system", "cn01-packages", "cn01-health"},
     ),
     "cn01-tuning": ("NodeTuning::cn01", {"cn01-node", "cn01-system", "cn01-packages"}),
     "cn01-boot": ("NodeBoot::cn01", {"cn01-node", "cn01-system", "cn01-slurmd"}),

@@ -81,15 +81,22 @@ def test_every_package_file_of_the_settings_is_served() -> None:
             "driver": {"version": "570.5.0", "packages": ["driver"]},
             "packageFiles": [{**deb("x"), "url": "https://site.example/driver_570.5.0_all.deb"}],
         },
+        boot={},
+        fabric={
+            "version": "24.10-2.1.8",
+            "packages": {"ofed": "3.5.0"},
+            "packageFiles": [deb("ofed")],
+        },
         modules={},
         software={"a/1": {"description": "A", "packageFiles": [deb("htop"), deb("tmux")]}},
     )
     assert named(Settings) == {
         ".enroot_pyxis.enroot.packages", ".apptainer.packages", ".monitoring.grafana.package",
         ".acceptance.package_files", ".software.package_files", ".nvidia.package_files",
+        ".fabric.package_files",
     }  # fmt: skip
     assert {it.package for it in package_files(found)} == {
-        "enroot", "apptainer", "grafana", "hpl", "htop", "tmux", "driver",
+        "enroot", "apptainer", "grafana", "hpl", "htop", "tmux", "driver", "ofed",
     }  # fmt: skip
 
 

@@ -1,0 +1,3 @@
+#!/bin/sh
+# Stands for ofed_info(1), as DOCA-OFED has it.
+echo OFED-internal-VERSION:
