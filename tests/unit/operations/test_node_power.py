@@ -35,6 +35,7 @@ class Site:
         self.states = {"on": IDLE, "off": LOST}
         self.jobs = {"on": "JobState=RUNNING", "off": "JobState=PENDING"}
         self.again = "JobState=COMPLETED"
+        self.timeout = 1
         self.resumed = False
 
     @property
@@ -46,7 +47,7 @@ class Site:
         if "sbatch" in script:
             return "7\n"
         if "show config" in script:
-            return "SlurmdTimeout           = 0 sec\n"
+            return f"SlurmdTimeout           = {self.timeout} sec\n"
         if "show job" in script:
             return self.again if len(self.switched) > 2 else self.jobs[now]
         if "show node" in script:
@@ -170,3 +171,32 @@ def test_a_note_that_is_none_is_no_note(tmp_path: Path) -> None:
     assert switched_off(tmp_path / "nowhere") == []
     (tmp_path / "powered-off.json").write_text(json.dumps(["cn02"])[:-1])
     assert switched_off(tmp_path) == []
+
+
+def test_slurmctld_has_its_own_time_to_give_a_node_up(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen with SlurmdTimeout 300: it was not DOWN after 420 s, and the node was said to fail."""
+    clock = [0.0]
+    answer = site.answer
+    monkeypatch.setattr(node_power.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(node_power.time, "sleep", lambda _: clock.append(clock.pop() + 10))
+
+    def late(script: str) -> str:
+        if "show config" in script:
+            return "SlurmdTimeout           = 300 sec\n"
+        if "show node" in script and site.switched[-1].startswith("off") and clock[0] < 490:
+            return f"NodeName=cn02\n   {IDLE}\n"
+        return answer(script)
+
+    monkeypatch.setattr(site, "answer", late)
+    for name in ("_BOOT", "_JOB"):
+        monkeypatch.setattr(node_power, name, 60.0)
+    assert cut(tmp_path, site.power).verdict == "proven"
+
+
+def test_where_slurmctld_gives_up_no_node_none_is_switched_off(site: Site, tmp_path: Path) -> None:
+    site.timeout = 0
+    words = "SlurmdTimeout is 0: slurmctld gives up no node"
+    assert cut(tmp_path, site.power) == word("not here", words)
+    assert site.switched == ["on"]
