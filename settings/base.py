@@ -8,6 +8,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
+from settings.hostlist import host_list
+
 
 class Model(BaseModel):
     """Keys in camelCase, as Pulumi's configuration spells them."""
@@ -52,6 +54,8 @@ Path = Annotated[
 HostName = Annotated[
     str, matching(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}", "a host of slurmstack:hosts, such as ctl")
 ]
+#: A host list in Slurm's notation.
+HostList = Annotated[str, AfterValidator(host_list)]
 Owner = Annotated[
     str, matching(r"[A-Za-z0-9_.-]+:[A-Za-z0-9_.-]+", "a user and a group, such as root:root")
 ]

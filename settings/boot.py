@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field
 
-from settings.base import Model, matching
+from settings.base import HostList, Model, matching
 from settings.duration import Duration
-from settings.hostlist import expand
 
 #: What neither a shell nor GRUB, both of which read it, takes for anything but itself.
 Parameter = Annotated[
@@ -62,7 +61,7 @@ class Boot(Model):
     """``slurmstack:boot``."""
 
     #: Host list; left out, all compute nodes.
-    hosts: str | None = None
+    hosts: HostList | None = None
     #: Words of the kernel's command line. An empty list takes back those that were given.
     kernel_parameters: tuple[Parameter, ...] | None = None
     #: What becomes of the IOMMU, in the words of the node's kind of CPU.
@@ -82,13 +81,6 @@ class Boot(Model):
     reboot: Literal["asNeeded", "never"] = "asNeeded"
     #: Seconds that a node may take to come back.
     boot_timeout: Annotated[Duration, Field(ge=60, le=7200)] = 1800
-
-    @field_validator("hosts")
-    @classmethod
-    def _hosts(cls, value: str | None) -> str | None:
-        if value is not None:
-            expand(value)
-        return value
 
     @property
     def values(self) -> dict[str, str]:

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from settings.artifact import PackageFile
-from settings.base import Model, matching
+from settings.base import HostList, Model, matching
 from settings.boot import KernelModule
-from settings.hostlist import expand
 from settings.nvidia import Version
 from settings.packages import PackageName
 
@@ -32,7 +31,7 @@ class Fabric(Model):
     """``slurmstack:fabric``."""
 
     #: Host list; left out, all compute nodes.
-    hosts: str | None = None
+    hosts: HostList | None = None
     #: What its modules of the kernel, and ``ofed_info -s``, call themselves.
     version: Release
     #: Package → version.
@@ -41,13 +40,6 @@ class Fabric(Model):
     modules: tuple[KernelModule, ...] = ("ib_umad", "ib_ipoib")
     #: Package files of the site, where no package source has them.
     package_files: tuple[PackageFile, ...] = ()
-
-    @field_validator("hosts")
-    @classmethod
-    def _hosts(cls, value: str | None) -> str | None:
-        if value is not None:
-            expand(value)
-        return value
 
     @property
     def built(self) -> bool:

@@ -33,6 +33,16 @@ _FOREIGN = {
 }
 
 
+def host_list(text: str) -> str:
+    """The same text, where it is a host list.
+
+    Raises:
+        ValueError: as ``expand``.
+    """
+    expand(text)
+    return text
+
+
 def expand(text: str) -> tuple[str, ...]:
     """The hosts of a host list, in the order written.
 

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, field_valid
 
 from settings.acceptance import Acceptance
 from settings.accounting import Accounting
-from settings.base import Model, SlurmObject, matching
+from settings.base import HostList, Model, SlurmObject, matching
 from settings.boot import Boot
 from settings.containers import Apptainer, EnrootPyxis
 from settings.diagnosis import Diagnosis
@@ -29,7 +29,7 @@ from settings.gres import Gpus, discovered
 from settings.gres import Gres as GresSetting
 from settings.guards import Guards
 from settings.health import HealthCheck
-from settings.hostlist import expand
+from settings.hostlist import expand, host_list
 from settings.identities import Identities
 from settings.images import Images
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
@@ -98,11 +98,6 @@ _OF_NODES = {
         "hardware one level up",
     ),
 }
-
-
-def _host_list(value: str) -> str:
-    expand(value)
-    return value
 
 
 def _features(value: Any) -> Any:
@@ -183,14 +178,9 @@ class Roles(Model):
 
     controller: Name
     #: Host list: where users log in. May be left out.
-    login: str | None = None
+    login: HostList | None = None
     #: Where ``slurmstack:monitoring`` has its servers; left out, the controller.
     monitoring: Name | None = None
-
-    @field_validator("login")
-    @classmethod
-    def _lists(cls, value: str | None) -> str | None:
-        return value if value is None else _host_list(value)
 
 
 class Hardware(SlurmObject):
@@ -214,7 +204,7 @@ class NodeClass(SlurmObject):
 
     #: What the verbs' host lists call it; nothing that is deployed knows it.
     name: Name | None = None
-    hosts: str
+    hosts: HostList
     #: Left out, each node is asked (``slurmd -C``) before planning.
     hardware: Hardware | None = None
     #: MiB offered to jobs; at most what the node has. Left out: all of it.
@@ -227,8 +217,6 @@ class NodeClass(SlurmObject):
     Gres: tuple[GresSetting, ...] | None = None
     #: Any other node parameter of slurm.conf(5).
     extra: dict[str, str] = Field(default_factory=dict)
-
-    _hosts = field_validator("hosts")(_host_list)
 
     @field_validator("extra", mode="wrap")
     @classmethod
@@ -266,7 +254,7 @@ class Partition(SlurmObject):
     @field_validator("Nodes")
     @classmethod
     def _nodes(cls, value: str) -> str:
-        return value if value == "ALL" else _host_list(value)
+        return value if value == "ALL" else host_list(value)
 
 
 class MungeKeySetting(Model):

@@ -11,11 +11,8 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import field_validator
-
 from settings.artifact import PackageFile
-from settings.base import Model, matching
-from settings.hostlist import expand
+from settings.base import HostList, Model, matching
 from settings.packages import PackageName
 
 Version = Annotated[
@@ -71,12 +68,6 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", upstream(version)))
 
 
-def _host_list(value: str | None) -> str | None:
-    if value is not None:
-        expand(value)
-    return value
-
-
 class Driver(Model):
     """``slurmstack:nvidia.driver``."""
 
@@ -116,10 +107,8 @@ class FabricManager(Model):
 
     version: DriverVersion
     #: Host list: the nodes that have NVSwitches; left out, all that get the driver.
-    hosts: str | None = None
+    hosts: HostList | None = None
     package: PackageName | None = None
-
-    _hosts = field_validator("hosts")(_host_list)
 
     @property
     def package_name(self) -> str:
@@ -138,7 +127,7 @@ class Nvidia(Model):
     """``slurmstack:nvidia``."""
 
     #: Host list; left out, the compute nodes that have NVIDIA GPUs.
-    hosts: str | None = None
+    hosts: HostList | None = None
     driver: Driver
     fabric_manager: FabricManager | None = None
     #: Whether nvidia-persistenced keeps the driver loaded while no program uses a GPU.
@@ -155,8 +144,6 @@ class Nvidia(Model):
     ] = ()
     #: Package files of the site, where no package source has them.
     package_files: tuple[PackageFile, ...] = ()
-
-    _hosts = field_validator("hosts")(_host_list)
 
     @property
     def additions(self) -> dict[str, Addition]:
