@@ -54,7 +54,8 @@ def fabric_bundle(node: str, settings: Settings) -> Bundle:
     fabric = settings.fabric
     if fabric is None:
         raise ValueError("no slurmstack:fabric in the settings")
-    names = sorted(fabric.packages)
+    versions = dict(sorted(fabric.packages.items()))
+    names = [*versions]
     changed = [f"package:{name}" for name in names]
     values = {"node": node, "ours": BOOTING, "server": server(settings)}
     out = withdrawal(node, settings, BOOTING, on=changed, unit="slurmd.service")
@@ -72,8 +73,8 @@ def fabric_bundle(node: str, settings: Settings) -> Bundle:
             "drivers-stay", render("drivers/driver-stays.sh", **values), when="remove", timeout=120
         ),
         out,
-        *(Package(name, fabric.packages[name]) for name in names),
-        File(PINS, render("packages/preferences", pins=dict(fabric.packages))),
+        *(Package(name, version) for name, version in versions.items()),
+        File(PINS, render("packages/preferences", pins=versions)),
         File(UNATTENDED, render("drivers/unattended.conf", packages=names, patterns=names)),
         File(MODULES, render("drivers/modules.conf", modules=fabric.modules)),
     ]
