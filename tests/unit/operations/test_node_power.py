@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -179,8 +180,8 @@ def test_slurmctld_has_its_own_time_to_give_a_node_up(
     """Seen with SlurmdTimeout 300: it was not DOWN after 420 s, and the node was said to fail."""
     clock = [0.0]
     answer = site.answer
-    monkeypatch.setattr(node_power.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(node_power.time, "sleep", lambda _: clock.append(clock.pop() + 10))
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda _: clock.append(clock.pop() + 10))
 
     def late(script: str) -> str:
         if "show config" in script:
