@@ -85,8 +85,8 @@ def over(settings: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]
 def told(changes: Mapping[str, Any]) -> dict[str, str]:
     base = {**bare(), **copy.deepcopy(everything()), "limits": {}, "precheck": {}, "rollout": {},
             "guards": {}, "jwt": {}}  # fmt: skip
-    # Neither changes under jobs, so that one of the options is refused beside them.
-    del base["nvidia"], base["boot"]
+    # None changes under jobs, so that one of the options is refused beside them.
+    del base["nvidia"], base["boot"], base["fabric"]
     settings = parse(over(base, changes))
     hardware = dict.fromkeys(settings.compute, HARDWARE)
     return {name: make(settings, hardware).render() for name, make in ROLES.items()}
