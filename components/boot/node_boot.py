@@ -102,15 +102,15 @@ def boot_bundle(node: str, settings: Settings) -> Bundle:
     Raises:
         ValueError: the settings have no word of how it is booted.
     """
-    values, why = _values(node, settings), needed(node, settings)
+    values, look = _values(node, settings), needed(node, settings)
     parts = _command_line(values) if settings.boot and settings.boot.parameters is not None else []
     if not reboots(settings):
-        script = why + render("boot/waits.sh", waits=WAITS)
+        script = look + render("boot/waits.sh", waits=WAITS)
         on = tuple(part.path for part in parts if isinstance(part, File))
-        parts.append(Command("reboot-waits", script, on=on, probe=_probe(why)))
+        parts.append(Command("reboot-waits", script, on=on, probe=_probe(look)))
         return Bundle(node, ROLE, parts)
     out = withdrawal(node, settings, OURS, on=(WANTED,), unit="slurmd.service")
-    first = why + render("boot/service.sh")
+    first = look + render("boot/service.sh")
     wanted = [
         *values["parameters"],
         *(("module", " ".join(it)) for it in values["modules"].items()),
@@ -126,10 +126,10 @@ def boot_bundle(node: str, settings: Settings) -> Bundle:
             File(WANTED, f"# Of the kernel's command line, by slurmstack.\n{lines}"),
             Command(
                 "reboot",
-                why + render("boot/reboot.sh", **values),
+                look + render("boot/reboot.sh", **values),
                 on=(WANTED,),
                 timeout=120,
-                probe=_probe(why),
+                probe=_probe(look),
                 reboots=True,
             ),
         ],

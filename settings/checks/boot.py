@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from settings.boot import Boot
 from settings.checks.draft import Draft
-from settings.hostlist import expand, fold
+from settings.checks.drivers import compute_nodes
 from settings.problems import Problem
 from settings.rollout import Rollout
 
@@ -22,10 +22,7 @@ def boot(draft: Draft) -> Iterator[Problem]:
     part, path = draft.part("boot", Boot), draft.path("boot")
     if part is None:
         return
-    compute = {name for node_class in draft.nodes for name in node_class.names}
-    others = [name for name in expand(part.hosts) if name not in compute] if part.hosts else []
-    if others and draft.nodes:
-        yield Problem(f"{path}.hosts", "compute nodes of slurmstack:nodes", fold(others))
+    yield from compute_nodes(draft, f"{path}.hosts", part.hosts)
     given = {"iommu": part.iommu is not None, "hugePages": part.huge_pages is not None}
     for at, word in enumerate(part.kernel_parameters or ()):
         for key, words in _OWN.items():

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from settings.boot import Boot
 from settings.checks.draft import Draft
-from settings.checks.nvidia import package_files
+from settings.checks.drivers import changed_drained, compute_nodes, package_files
 from settings.fabric import Fabric
 from settings.hostlist import expand, fold
 from settings.nvidia import Nvidia
 from settings.problems import Problem
-from settings.rollout import Rollout
 
 
 def fabric(draft: Draft) -> Iterator[Problem]:
@@ -21,8 +20,7 @@ def fabric(draft: Draft) -> Iterator[Problem]:
         return
     compute = {name for node_class in draft.nodes for name in node_class.names}
     wanted = {*expand(part.hosts)} if part.hosts else compute
-    if (others := wanted - compute) and draft.nodes:
-        yield Problem(f"{path}.hosts", "compute nodes of slurmstack:nodes", fold(sorted(others)))
+    yield from compute_nodes(draft, f"{path}.hosts", part.hosts)
     if "boot" not in draft.raw:
         expected = "slurmstack:boot beside it ({} will do): a changed driver takes a reboot"
         yield Problem(draft.path("boot"), expected, "nothing")
@@ -38,10 +36,4 @@ def fabric(draft: Draft) -> Iterator[Problem]:
         for name in sorted({*nvidia.versions} & {*part.packages}):
             expected = "each package once: slurmstack:nvidia has it"
             yield Problem(f"{path}.packages.{name}", expected, name)
-    rollout = draft.part("rollout", Rollout)
-    if rollout is not None and rollout.drain == "never":
-        yield Problem(
-            draft.path("rollout.drain"),
-            "asNeeded or always beside slurmstack:fabric: no driver changes under jobs",
-            "never",
-        )
+    yield from changed_drained(draft, "fabric")

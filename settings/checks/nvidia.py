@@ -8,15 +8,14 @@ fabricmanager must match the NVIDIA driver installed").
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
-from settings.artifact import PackageFile
 from settings.checks.draft import Draft
+from settings.checks.drivers import changed_drained, compute_nodes, package_files
 from settings.gres import real_gpus
-from settings.hostlist import expand, fold
+from settings.hostlist import expand
 from settings.nvidia import NVIDIA_RENAMED, Nvidia, numbers, upstream
 from settings.problems import Problem
-from settings.rollout import Rollout
 
 #: Types of GPUs that the proprietary modules do not know (Grace Hopper, Blackwell), and those that
 #: the open ones do not (Maxwell, Pascal, Volta).
@@ -31,42 +30,15 @@ def nvidia(draft: Draft) -> Iterator[Problem]:
     stack, path = draft.part("nvidia", Nvidia), draft.path("nvidia")
     if stack is None:
         return
-    named = {"hosts": stack.hosts}
+    yield from compute_nodes(draft, f"{path}.hosts", stack.hosts)
     if stack.fabric_manager is not None:
-        named["fabricManager.hosts"] = stack.fabric_manager.hosts
-    compute = {name for node_class in draft.nodes for name in node_class.names}
-    for key, hosts in named.items():
-        others = [name for name in expand(hosts) if name not in compute] if hosts else []
-        if others and draft.nodes:
-            yield Problem(f"{path}.{key}", "compute nodes of slurmstack:nodes", fold(others))
+        yield from compute_nodes(draft, f"{path}.fabricManager.hosts", stack.fabric_manager.hosts)
     driver = stack.driver
     if driver.names == "nvidia" and driver.branch >= NVIDIA_RENAMED and not driver.packages:
         expected = f"the packages; NVIDIA's own are not known here from {NVIDIA_RENAMED} on"
         yield Problem(f"{path}.driver.packages", expected, "nothing")
     yield from package_files(path, stack.package_files, stack.versions)
-    rollout = draft.part("rollout", Rollout)
-    if rollout is not None and rollout.drain == "never":
-        yield Problem(
-            draft.path("rollout.drain"),
-            "asNeeded or always beside slurmstack:nvidia: no driver changes under jobs",
-            "never",
-        )
-
-
-def package_files(
-    path: str, files: Sequence[PackageFile], versions: Mapping[str, str]
-) -> Iterator[Problem]:
-    """Package files that nothing names, or that are of another version than named."""
-    for at, file in enumerate(files):
-        where = f"{path}.packageFiles[{at}]"
-        wanted = versions.get(file.package)
-        if wanted is None:
-            expected = "a package file of one of " + ", ".join(sorted(versions))
-            yield Problem(where, expected, file.package)
-        elif wanted.partition(":")[2] not in ("", file.version) or (
-            ":" not in wanted and wanted != file.version
-        ):
-            yield Problem(where, f"{file.package} {wanted}, as in the settings", file.version)
+    yield from changed_drained(draft, "nvidia")
 
 
 def nvidia_versions(draft: Draft) -> Iterator[Problem]:
