@@ -246,6 +246,8 @@ _UNTOLD = """
 pid() { systemctl show --property=MainPID --value slurmctld.service; }
 restarts() { systemctl show --property=NRestarts --value slurmctld.service; }
 before=$(pid)
+trap 'for node in NODES; do ip route del blackhole $node; done' EXIT
+trap exit TERM
 for node in NODES; do ip route add blackhole $node; done
 touch /run/unreachable
 while [ "$(pid)" = "$before" ]; do sleep 0.1; done
@@ -253,7 +255,6 @@ sleep 1
 count=$(restarts)
 systemctl kill --kill-whom=main --signal=ABRT slurmctld.service
 while [ "$(restarts)" = "$count" ]; do sleep 0.1; done
-for node in NODES; do ip route del blackhole $node; done
 """
 
 
@@ -264,7 +265,8 @@ def test_nodes_that_a_crashed_slurmctld_has_not_told_are_told_again(lab: Running
     addresses = " ".join(lab.lab.address(node) for node in ("cn01", "cn02"))
     crash = _UNTOLD.replace("NODES", addresses).encode()
     lab.ssh("ctl", "systemctl reset-failed slurmctld.service; rm -f /run/unreachable")
-    lab.send("ctl", "cat >/run/untold; systemd-run --quiet --collect sh /run/untold", crash)
+    begin = "cat >/run/untold; systemd-run --quiet --collect timeout 120 sh /run/untold"
+    lab.send("ctl", begin, crash)
     lab.ssh("ctl", "timeout 60 sh -c 'until [ -e /run/unreachable ]; do sleep 0.1; done'")
     done = apply(lab.lab, text.replace(line, f"{line}  # noted\n", 1))
     assert done.returncode == 0, done.stderr

@@ -122,8 +122,7 @@ class Site:
     def drivers(self, folder: Path, version: str, modules: str = "") -> None:
         """Network drivers of a release, into the settings and onto the package host."""
         files = artifacts.network_driver_stand_ins(folder, version, modules)
-        for file in files:
-            self.lab.send("ctl", f"mkdir -p {PLACE} && cat >{PLACE}/{file.name}", file.read_bytes())
+        artifacts.bring(self.lab, *files)
         packages = {file.name.split("_")[0]: f"{version}+standin" for file in files}
         self.lab.set(
             boot={},

@@ -142,9 +142,7 @@ def pages(lab: RunningLab, bare: str, tmp_path_factory: pytest.TempPathFactory) 
     """The lab, watched, with a receiver on the controller. Grafana is a stand-in: no registry has
     it."""
     grafana = artifacts.grafana_stand_in(tmp_path_factory.mktemp("grafana"))
-    place = f"{artifacts.PLACE}/{grafana.name}"
-    lab.ssh("ctl", f"mkdir -p {artifacts.PLACE}")
-    lab.send("ctl", f"cat >{place}", grafana.read_bytes())
+    artifacts.bring(lab, grafana)
     lab.ssh("ctl", PAGER)
     lab.send("ctl", "cat >/run/outside/program", OUTSIDE.read_bytes())
     lab.ssh("ctl", "cd /run/outside && systemd-run --quiet --unit=outside python3 $PWD/program "

@@ -43,8 +43,7 @@ class Site:
     def bring(self, version: str, **changes: Any) -> None:
         """Packages of this version onto the package host, and into the settings."""
         files = artifacts.driver_stand_ins(self.folder, version)
-        for file in files:
-            self.lab.send("ctl", f"mkdir -p {PLACE} && cat >{PLACE}/{file.name}", file.read_bytes())
+        artifacts.bring(self.lab, *files)
         self.want(version, [entry(file) for file in files])
 
     def want(self, version: str, files: list[dict[str, str]]) -> None:
