@@ -1,6 +1,5 @@
 """A scratch machine: an empty root folder, stand-ins on PATH, and the real applier run on it."""
 
-import json
 import os
 import re
 import shutil
@@ -56,6 +55,12 @@ REAL_TOOLS = [
     "xargs",
 ]
 
+#: As a module, so that Python compiles it once.
+STANDIN = (
+    f"exec {sys.executable} -S -I -c \"import sys; sys.path.append('{Path(__file__).parent}')"
+    '; import standins; sys.exit(standins.main())" "$0" "$@"'
+)
+
 ERROR = re.compile(r"slurmstack: (?P<node>\S+): (?P<step>[^:]+(?::\S+)?): (?P<rest>.+; .+)")
 
 
@@ -97,7 +102,7 @@ class Machine:
         tools.mkdir(parents=True)
         self.system({})
         for name in standins.NAMES:
-            self.tool(name, f'exec {sys.executable} -S -E {standins.__file__} "$0" "$@"')
+            self.tool(name, STANDIN)
         (self.folder / "applier").write_text(APPLIER)
         for path in ("etc", "run", "dev/shm", "usr/sbin", "var/lib/dpkg/updates"):
             (self.root / path).mkdir(parents=True)
@@ -115,12 +120,11 @@ class Machine:
             self.tool(name, f'{before}\nexec {real} "$@"')
 
     def system(self, state: dict[str, Any]) -> None:
-        (self.folder / "state.json").write_text(json.dumps(state))
+        standins.save(f"{self.folder}/state", state)
 
     @property
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = json.loads((self.folder / "state.json").read_text())
-        return state
+        return standins.load(f"{self.folder}/state")
 
     def take_calls(self) -> list[str]:
         """Changing calls since the last time."""

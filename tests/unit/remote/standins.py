@@ -1,20 +1,28 @@
 """Stand-ins for systemd, apt and the user database, one program under many names.
 
 A unit test must not start daemons or install packages on the machine it runs on, so these keep a
-small model in `$STANDIN/state.json` and record every changing call in its `calls`. What can really
+small model in `$STANDIN/state` and record every changing call in its `calls`. What can really
 run in a scratch root (awk, sha256sum, mv, flock, useradd --prefix, …) is the real thing.
+
+One run of the applier calls them some twenty times. So they import what Python has loaded anyway:
+json, pathlib, subprocess or typing would each take longer than all that is done here.
 """
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-from typing import Any
+# ruff: noqa: PTH103, PTH105, PTH110, PTH113, PTH119, PTH120, PTH123
 
-FOLDER = Path(os.environ.get("STANDIN", "."))
-ROOT = Path(os.environ.get("SLURMSTACK_ROOT", "."))
-STATE = FOLDER / "state.json"
+from __future__ import annotations
+
+import marshal
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+FOLDER = os.environ.get("STANDIN", ".")
+ROOT = os.environ.get("SLURMSTACK_ROOT", ".")
+STATE = f"{FOLDER}/state"
 #: systemd's: so many starts in ten seconds, and its words when there are more.
 START_LIMIT = 5
 TOO_OFTEN = """Job for UNIT failed because start of the service was attempted too often.
@@ -94,8 +102,34 @@ def systemctl(state: dict[str, Any], args: list[str]) -> int:
 
 
 def _content(path: str) -> str | None:
-    target = Path(f"{ROOT}{path}")
-    return target.read_text() if target.is_file() else None
+    target = f"{ROOT}{path}"
+    return _read(target) if os.path.isfile(target) else None
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def _run(*command: str) -> int:
+    """A command's exit code."""
+    return os.waitstatus_to_exitcode(
+        os.waitpid(os.posix_spawn(command[0], command, os.environ), 0)[1]
+    )
+
+
+def load(path: str) -> dict[str, Any]:
+    with open(path, "rb") as file:
+        state: dict[str, Any] = marshal.load(file)
+    return state
+
+
+def save(path: str, state: dict[str, Any]) -> None:
+    """In one step: the applier is killed in the middle of its calls."""
+    new = f"{path}.{os.getpid()}"
+    with open(new, "wb") as file:
+        marshal.dump(state, file)
+    os.replace(new, path)
 
 
 def journalctl(state: dict[str, Any], args: list[str]) -> int:
@@ -105,8 +139,7 @@ def journalctl(state: dict[str, Any], args: list[str]) -> int:
 
 
 def getent(state: dict[str, Any], args: list[str]) -> int:
-    database = ROOT / "etc" / args[0]
-    for line in database.read_text().splitlines() if database.exists() else []:
+    for line in (_content(f"/etc/{args[0]}") or "").splitlines():
         if line.split(":")[0] == args[1]:
             print(line)
             return 0
@@ -115,7 +148,7 @@ def getent(state: dict[str, Any], args: list[str]) -> int:
 
 def account_tool(state: dict[str, Any], args: list[str], name: str) -> int:
     state["calls"].append(" ".join([name, *args]))
-    return subprocess.run([f"/usr/sbin/{name}", "--prefix", str(ROOT), *args]).returncode
+    return _run(f"/usr/sbin/{name}", "--prefix", ROOT, *args)
 
 
 def dpkg_query(state: dict[str, Any], args: list[str]) -> int:
@@ -221,17 +254,18 @@ def _install(state: dict[str, Any], name: str, version: str, *, auto: bool) -> N
     for unit in offer.get("units", []):
         state.setdefault("units", {}).setdefault(unit, {"active": "inactive", "enabled": "enabled"})
     for path, text in offer.get("files", {}).items():
-        target = Path(f"{ROOT}{path}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
+        target = f"{ROOT}{path}"
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "w", encoding="utf-8") as file:
+            file.write(text)
     _start_daemon(state, name)
 
 
 def _start_daemon(state: dict[str, Any], name: str) -> None:
     """What a package script does, after it has asked the policy."""
-    policy = ROOT / "usr/sbin/policy-rc.d"
+    policy = f"{ROOT}/usr/sbin/policy-rc.d"
     for unit in state.get("lists", {}).get(name, {}).get("units", []):
-        if policy.exists() and subprocess.run([str(policy), unit, "start"]).returncode == 101:
+        if os.path.exists(policy) and _run(policy, unit, "start") == 101:
             continue
         state["calls"].append(f"package script starts {unit}")
         state["units"][unit]["active"] = "active"
@@ -250,8 +284,8 @@ def _garbage(state: dict[str, Any]) -> list[str]:
 
 
 def main() -> int:
-    name, args = Path(sys.argv[1]).name, sys.argv[2:]
-    state = json.loads(STATE.read_text())
+    name, args = os.path.basename(sys.argv[1]), sys.argv[2:]
+    state = load(STATE)
     state.setdefault("calls", [])
     state.setdefault("packages", {})
     tools = {
@@ -266,11 +300,5 @@ def main() -> int:
     }
     tool = tools.get(name)
     status = tool(state, args) if tool else account_tool(state, args, name)
-    new = STATE.with_suffix(f".{os.getpid()}")
-    new.write_text(json.dumps(state, indent=1))
-    new.replace(STATE)
+    save(STATE, state)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())
