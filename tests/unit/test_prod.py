@@ -13,6 +13,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from slurmutils import cgroupconfig, slurmdbdconfig
 
 from settings.artifact import OPEN
@@ -173,6 +174,7 @@ def lines(content: str) -> list[str]:
     return [line for line in content.splitlines() if line and not line.startswith("#")]
 
 
+@pytest.mark.slow
 def test_every_file_is_read_by_what_reads_it() -> None:
     """One without a reader is a mistake: it is given one here or in ON_NODE."""
     read = set()
@@ -198,6 +200,7 @@ def alike(found: list[Entry]) -> list[Entry]:
     return [*{(e.role, e.name, e.block.replace(e.node, "NODE")): e for e in found}.values()]
 
 
+@pytest.mark.slow
 def test_every_script_is_sh() -> None:
     found = scripts()
     assert {entry.kind for entry in found} == {"guard", "validate", "command", "check"}

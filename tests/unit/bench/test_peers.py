@@ -54,6 +54,7 @@ def content(part: File) -> bytes:
     return part.content.encode() if isinstance(part.content, str) else part.content
 
 
+@pytest.mark.slow
 @SITES
 def test_a_playbook_has_all_that_bundles_have(bundles: Any, tmp_path: Path) -> None:
     written(playbook, tmp_path, bundles())

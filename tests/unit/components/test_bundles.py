@@ -203,6 +203,7 @@ def whole() -> dict[tuple[str, str], str]:
     return held(bundles(settings()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", OTHERS)
 def test_no_path_goes_from_one_role_to_another(what: str) -> None:
     """The applier refuses what another role of its host holds, and that role lets go of it in the

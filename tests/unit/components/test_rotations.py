@@ -23,6 +23,8 @@ from settings.jwt import Jwt
 from templates.rendering import render
 from tests.unit.remote.test_crash import COUNT, points
 
+pytestmark = pytest.mark.slow
+
 USER = getpass.getuser()
 CHANGING = ("mv", "cp", "sync", "rm", "chmod", "mkdir", "systemctl", "scontrol")
 #: Daemons read what lies on the disk when they are told; `refuses` names one that does not.
@@ -168,7 +170,6 @@ def assert_taken_up(place: Place, where: str) -> None:
     assert place.take_told() == [], where
 
 
-@pytest.mark.slow
 def test_new_keys_reach_the_daemons_wherever_a_run_is_killed(tmp_path: Path, pems: Path) -> None:
     before = jwt_place(tmp_path / "before", pems)
     place = before.copy(tmp_path / "count")

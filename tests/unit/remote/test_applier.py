@@ -74,6 +74,7 @@ def test_what_a_script_says_is_valid_json(machine: Machine) -> None:
     }
 
 
+@pytest.mark.slow
 def test_shellcheck(tmp_path: Path) -> None:
     """Of the whole, where each name is known; the single parts are checked by `make lint`."""
     checker = Path(sys.executable).with_name("shellcheck")

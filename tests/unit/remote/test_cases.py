@@ -13,6 +13,8 @@ from ruamel.yaml import YAML
 
 from tests.unit.remote.machine import Machine, Run
 
+pytestmark = pytest.mark.slow
+
 CASES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
 HEAD = "slurmstack-bundle 1\nnode cn01\nrole {role}\n"
 

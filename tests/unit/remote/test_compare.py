@@ -28,6 +28,8 @@ from remote.bundle import (
 )
 from tests.unit.remote.machine import Machine
 
+pytestmark = pytest.mark.slow
+
 SYSTEM: dict[str, Any] = {
     "lists": {"munge": {"versions": ["0.5.16-1"], "units": ["munge.service"]}},
     "packages": {"base-files": {"version": "13"}},

@@ -15,6 +15,8 @@ import pytest
 from remote.bundle import Absent, Bundle, Command, Directory, File, Link, Package, Unit, Validate
 from tests.unit.remote.machine import Machine
 
+pytestmark = pytest.mark.slow
+
 SECRET = "StoragePass=fnord-4711-geheim\n"
 OLD = {"/etc/d.conf": "old configuration\n", "/etc/gone": "to be absent\n", "/etc/d.key": "old\n"}
 NEW = {"/etc/d.conf": "new configuration\n", "/etc/d.key": SECRET, "/etc/d/extra": "x\n"}
@@ -138,7 +140,6 @@ def points(total: int) -> list[int]:
     return list(range(1, total + 1, 1 if os.environ.get("SLURMSTACK_EVERY_POINT") else 8))
 
 
-@pytest.mark.slow
 def test_apply_survives_a_kill_at_every_point(tmp_path: Path) -> None:
     total = count_points(tmp_path / "count", remove=False)
     assert total > 40
@@ -176,7 +177,6 @@ def assert_as_before(machine: Machine, where: str) -> None:
     assert machine.leftovers() == [], where
 
 
-@pytest.mark.slow
 def test_remove_survives_a_kill_at_every_point(tmp_path: Path) -> None:
     total = count_points(tmp_path / "count", remove=True)
     assert total > 20

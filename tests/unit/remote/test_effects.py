@@ -31,6 +31,8 @@ from remote.reading import read
 from tests.unit.remote.machine import Machine
 from tests.unit.remote.test_bundle import WHOLE
 
+pytestmark = pytest.mark.slow
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 PATHS, PACKAGES = ("/etc/a", "/etc/b"), ("pone", "ptwo")
 #: Runs before anything is applied; the bundles leave it to itself.
@@ -107,7 +109,6 @@ def demo(*parts: Part) -> Bundle:
     return Bundle("cn01", "demo", parts)
 
 
-@pytest.mark.slow
 @as_root
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(old=bundles(), new=bundles())

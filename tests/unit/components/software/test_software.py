@@ -257,6 +257,7 @@ def test_what_is_pinned_is_installed(place: Place) -> None:
     assert (place.root / "a" / "1").readlink().name == "1-aaaaaaaaaaaa"
 
 
+@pytest.mark.slow
 def test_what_is_wanted_no_more_stays_for_those_who_have_it(place: Place) -> None:
     old, used, waited = (place.stand_in(f"1-{letter * 12}") for letter in "abc")
     foreign = place.root / "a" / "2-dddddddddddd"
