@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import configparser
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import remote
 from components.directory.sssd import CONF, SECRET, secret_bundle, sssd_bundle
 from remote.bundle import File
 from settings import Settings, parse
 from settings.problems import SettingsError
 from tests.unit.components.test_cluster import bare
 
+APPLIER = Path(remote.__file__).with_name("applier")
 CA = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
 LDAP = {
     "provider": "ldap",
@@ -50,6 +53,14 @@ def test_servers_show_certificates_and_people_are_remembered(sssd: dict[str, Any
     assert domain["ldap_tls_cacert"].endswith(".pem")
     assert domain["cache_credentials"] == "true"
     assert domain["entry_cache_timeout"] == "5400"
+
+
+@pytest.mark.parametrize("sssd", [LDAP, AD, IPA], ids=["ldap", "ad", "ipa"])
+def test_no_key_sounds_like_that_of_a_secret(sssd: dict[str, Any]) -> None:
+    """Its value would be withheld from all that the applier says: ``ad`` is part of most words."""
+    (withholds,) = re.findall(r"key ~ /(.+?)/", (APPLIER / "start.sh").read_text())
+    domain = conf({**sssd, "access": {"groups": ["hpc"]}, "sshKeys": True})
+    assert [key for key in domain if re.search(withholds, key)] == []
 
 
 def test_ldap_speaks_tls_in_either_way() -> None:
