@@ -73,7 +73,9 @@ def _sssd(settings: Settings) -> tuple[DirectorySettings, Sssd]:
 
 def _packages(sssd: Sssd) -> list[Part]:
     names = (f"sssd-{sssd.provider}", "libnss-sss", "libpam-sss", "sssd-tools", "sssd-dbus")
-    return [Package(name) for name in names]
+    # With adcli SSSD renews a host's own key of Active Directory.
+    further = ("adcli",) if sssd.provider == "ad" else ()
+    return [Package(name) for name in (*names, *further)]
 
 
 def secret_bundle(node: str, settings: Settings, password: str) -> Bundle:
@@ -105,7 +107,14 @@ def sssd_bundle(node: str, settings: Settings) -> Bundle:
         File(CA, sssd.ca),
         File(CONF, conf, mode="0600"),
         Directory(str(PurePosixPath(UNIT_CONF).parent)),
-        File(UNIT_CONF, render("directory/sssd.service.conf", files=[CONF, SECRET])),
+        File(
+            UNIT_CONF,
+            render(
+                "directory/sssd.service.conf",
+                files=[CONF, SECRET],
+                bound=sssd.provider == "ad",
+            ),
+        ),
         Validate("sssd-reads-it", render("directory/sssd-is-read.sh", conf=CONF), on=(CONF,)),
         Command(
             "forget-directory",
