@@ -147,8 +147,8 @@ def options(directory: DirectorySettings) -> dict[str, str]:
     assert sssd is not None
     values: dict[str, str | None] = {
         "id_provider": sssd.provider,
-        # Of changes of passwords, too. A key that sounds like one of a password would have the applier
-        # withhold each line with the provider's name, of a file that others may not read.
+        # Of changes of passwords, too. A key that sounds like that of a password would have the
+        # applier withhold each line with the provider's name.
         "auth_provider": sssd.provider,
         **_access(sssd.provider, sssd.access),
         "cache_credentials": "true",

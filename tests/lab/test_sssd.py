@@ -186,10 +186,10 @@ def job(lab: RunningLab) -> list[str]:
     return sorted(lab.ssh("login01", f"cd / && {words}").stdout.splitlines())
 
 
-def online(lab: RunningLab, node: str) -> bool:
+def online(lab: RunningLab, node: str, domain: str = "example.org") -> bool:
     """Whether a host is with the directory, once it has asked for somebody."""
     lab.ssh(node, "getent passwd nobody-of-this-name", check=False)
-    return "Online status: Online" in lab.ssh(node, "sssctl domain-status example.org -o").stdout
+    return "Online status: Online" in lab.ssh(node, f"sssctl domain-status {domain} -o").stdout
 
 
 def test_people_of_the_directory_run_jobs(directory: RunningLab) -> None:
