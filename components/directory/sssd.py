@@ -38,6 +38,14 @@ SECRET = "/etc/sssd/conf.d/slurmstack.conf"
 CA = "/etc/slurmstack/directory-ca.pem"
 UNIT_CONF = "/etc/systemd/system/sssd.service.d/slurmstack.conf"
 SSHD_CONF = "/etc/ssh/sshd_config.d/slurmstack-directory.conf"
+#: Of sssd.conf(5), as they begin: where people's numbers come from.
+_NUMBERS = (
+    "ldap_id_mapping",
+    "ldap_idmap_",
+    "ldap_user_uid_number",
+    "ldap_user_gid_number",
+    "ldap_group_gid_number",
+)
 _COMMAND = "/usr/bin/sss_ssh_authorizedkeys %u"
 
 
@@ -73,7 +81,9 @@ def _sssd(settings: Settings) -> tuple[DirectorySettings, Sssd]:
 
 def _packages(sssd: Sssd) -> list[Part]:
     names = (f"sssd-{sssd.provider}", "libnss-sss", "libpam-sss", "sssd-tools", "sssd-dbus")
-    return [Package(name) for name in names]
+    # With adcli SSSD renews a host's own key of Active Directory.
+    further = ("adcli",) if sssd.provider == "ad" else ()
+    return [Package(name) for name in (*names, *further)]
 
 
 def secret_bundle(node: str, settings: Settings, password: str) -> Bundle:
@@ -100,12 +110,20 @@ def sssd_bundle(node: str, settings: Settings) -> Bundle:
     parts: list[Part] = [
         Guard("sssd-is-ours", render("directory/sssd-is-ours.sh", conf=CONF)),
         *_joined(sssd),
+        _numbers_stay(directory, sssd.domain),
         *_packages(sssd),
         Directory("/etc/slurmstack"),
         File(CA, sssd.ca),
         File(CONF, conf, mode="0600"),
         Directory(str(PurePosixPath(UNIT_CONF).parent)),
-        File(UNIT_CONF, render("directory/sssd.service.conf", files=[CONF, SECRET])),
+        File(
+            UNIT_CONF,
+            render(
+                "directory/sssd.service.conf",
+                files=[CONF, SECRET],
+                bound=sssd.provider == "ad",
+            ),
+        ),
         Validate("sssd-reads-it", render("directory/sssd-is-read.sh", conf=CONF), on=(CONF,)),
         Command(
             "forget-directory",
@@ -129,8 +147,9 @@ def options(directory: DirectorySettings) -> dict[str, str]:
     assert sssd is not None
     values: dict[str, str | None] = {
         "id_provider": sssd.provider,
+        # Of changes of passwords, too. A key that sounds like that of a password would have the
+        # applier withhold each line with the provider's name.
         "auth_provider": sssd.provider,
-        "chpass_provider": sssd.provider,
         **_access(sssd.provider, sssd.access),
         "cache_credentials": "true",
         "entry_cache_timeout": str(sssd.entry_cache_timeout),
@@ -184,6 +203,8 @@ def _ad(sssd: Sssd) -> dict[str, str | None]:
         "ad_server": ", ".join(sssd.servers),
         "krb5_realm": sssd.domain.upper(),
         "ad_use_ldaps": "true",
+        # Names of hosts are the site's.
+        "dyndns_update": "false",
         "ldap_id_mapping": "true" if sssd.map_ids else "false",
         "use_fully_qualified_names": "false",
     }
@@ -198,6 +219,15 @@ def _joined(sssd: Sssd) -> list[Part]:
         return []
     script = render("directory/joined.sh", sssd=sssd)
     return [Guard("joined", script)]
+
+
+def _numbers_stay(directory: DirectorySettings, domain: str) -> Guard:
+    given = options(directory).items()
+    ways = sorted(f"{name} = {value}" for name, value in given if name.startswith(_NUMBERS))
+    script = render(
+        "directory/numbers-stay.sh", conf=CONF, domain=domain, names=_NUMBERS, ways=ways
+    )
+    return Guard("numbers-stay", script)
 
 
 def _keys(node: str, settings: Settings) -> list[Part]:

@@ -119,6 +119,14 @@ class RunningLab:
         shared = machine.sharing() if _WAITING.get() else []
         return machine.ssh(self.lab, node, command, check=check, timeout=timeout, shared=shared)
 
+    def login(self, user: str, key: Path, node: str, command: str = "id -un") -> tuple[int, str]:
+        """A person's login by their own key: exit code, and what they read."""
+        words = ["ssh", "-F", str(self.lab.ssh_config), "-i", str(key), "-l", user, node, command]
+        done = subprocess.run(
+            words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
     def shown(self, node: str, what: str) -> str:
         """What sinfo tells of a node in the columns `what` (--format of sinfo(1)), once the Epilog
         of a job that has ended there is over: its end does not wait for it."""

@@ -73,11 +73,7 @@ def changed(people: RunningLab) -> Iterator[RunningLab]:
 
 def ssh(lab: RunningLab, key: Path, node: str) -> tuple[int, str]:
     """A login of anna's with her key: exit code, and what she reads."""
-    words = ["ssh", "-F", str(lab.lab.ssh_config), "-i", str(key), "-l", "anna", node, "id -un"]
-    done = subprocess.run(
-        words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
+    return lab.login("anna", key, node)
 
 
 def job(lab: RunningLab, user: str, options: str = "-w cn01") -> str:
