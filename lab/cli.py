@@ -66,6 +66,9 @@ def _parser() -> argparse.ArgumentParser:
     node_up.add_argument(
         "--virtual", action="store_true", help="a new one with a kernel of its own (docs/lab.md)"
     )
+    node_up.add_argument(
+        "--disks", type=int, default=0, metavar="NUMBER", help="of a virtual one: NVMe, empty"
+    )
     node_up.set_defaults(run=_node_up)
 
     node_down = commands.add_parser("node-down", help="cut a node's power; its disk stays")
@@ -141,7 +144,7 @@ def _env(options: argparse.Namespace) -> int:
 
 def _node_up(options: argparse.Namespace) -> int:
     lab = lifecycle.require(options.lab)
-    how = {"fresh": options.fresh, "virtual": options.virtual}
+    how = {"fresh": options.fresh, "virtual": options.virtual, "disks": options.disks}
     lifecycle.node_up(lab, options.node, Progress(), **how)
     return 0
 

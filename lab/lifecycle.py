@@ -105,11 +105,19 @@ def up(name: str, nodes: Sequence[str], progress: Progress) -> tuple[Lab, bool]:
 
 
 def node_up(
-    lab: Lab, node: str, progress: Progress, *, fresh: bool = False, virtual: bool = False
+    lab: Lab,
+    node: str,
+    progress: Progress,
+    *,
+    fresh: bool = False,
+    virtual: bool = False,
+    disks: int = 0,
 ) -> bool:
     """Boot one node of a running lab, made first where it is new or to be made `fresh`; `virtual`
-    makes a new one a virtual machine with a kernel of its own."""
+    makes a new one a virtual machine with a kernel of its own, which may have NVMe `disks`."""
     require_root()
+    if disks and not virtual:
+        raise LabError("--disks are those of a virtual machine: add --virtual")
     host_part(node)
     if network.owner(lab.bridge) != str(lab.checkout):
         raise LabError(f"the lab {lab.name} is not up: `make lab LAB={lab.name}` first")
@@ -126,6 +134,7 @@ def node_up(
                 packages.install([virtual_machine.QEMU_PACKAGE], log_file(lab, "packages"))
             kernel = virtual_machine.kernel(lab, cache, base, log)
         machine.make(lab, node, base, kernel)
+        virtual_machine.add_disks(lab, node, disks)
         return _boot(lab, [node], progress)
 
 

@@ -18,7 +18,9 @@ DEFAULT_NODES = ("ctl", "login01", "cn01", "cn02")
 USER, USER_ID = "alice", 5001
 
 # Host parts of the addresses. Compute nodes follow at .20 plus their number.
-SERVICES = {"ctl": 10, "ctl2": 11, "login01": 12, "dbd": 13, "rest": 14, "mon": 15}
+SERVICES = {
+    "ctl": 10, "ctl2": 11, "login01": 12, "dbd": 13, "rest": 14, "mon": 15, "sm01": 16,
+}  # fmt: skip
 GATEWAY = 1
 COMPUTE_BASE = 20
 COMPUTE_LAST = 254

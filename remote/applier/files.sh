@@ -2,20 +2,34 @@
 # shellcheck shell=dash disable=SC2016,SC2034,SC2154,SC2329
 
 # A mount whose server is silent holds whoever looks below it, and a shell could not leave then. So each
-# mount below which paths of the bundle lie is asked first, but those of a local disk or of memory.
+# mount below which paths of the bundle lie is asked first, but those that have no server.
 find_silent_mounts() {
     cat "$work/directory" "$work/link" "$work/absent" 2>/dev/null | awk '{ print $1 }' >"$work/paths"
     awk '{ print $2 }' "$work/file" >>"$work/paths"
-    awk -v root="$root" '
-        FILENAME ~ /paths$/ { path[root $1 "/"]; next }
-        { for (dash = 7; dash <= NF && $dash != "-"; dash++); type = $(dash + 1) }
-        type ~ /^(ext[234]|xfs|btrfs|zfs|bcachefs|f2fs|vfat|overlay|tmpfs|ramfs|devtmpfs|squashfs|erofs)$/ { next }
-        { at = $5 == "/" ? "/" : $5 "/"; for (p in path) if (index(p, at) == 1) { print $5; next } }' \
-        "$work/paths" /proc/self/mountinfo | sort -u >"$work/mounts"
+    served_mounts | awk -v root="$root" '
+        FILENAME != "-" { path[root $1 "/"]; next }
+        { at = $1 == "/" ? "/" : $1 "/"; for (p in path) if (index(p, at) == 1) { print $1; next } }' \
+        "$work/paths" - >"$work/mounts"
     while read -r where; do
         mount_answers "$where" || fail "mount $where" "does not answer for $mount_time s" \
             'bring its server back, or unmount it (umount -l) where nobody needs it, and run again'
     done <"$work/mounts"
+}
+
+# All but local disks, memory and what is the kernel's own.
+served_mounts() {
+    awk '
+        { for (dash = 7; dash <= NF && $dash != "-"; dash++); type = $(dash + 1) }
+        type ~ /^(ext[234]|xfs|btrfs|zfs|bcachefs|f2fs|vfat|overlay|tmpfs|ramfs|devtmpfs|squashfs|erofs)$/ { next }
+        type ~ /^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|efivarfs|fusectl|hugetlbfs|mqueue|nsfs|proc|pstore|rpc_pipefs|securityfs|sysfs|tracefs)$/ { next }
+        { print $5 }' /proc/self/mountinfo | sort -u
+}
+
+# Of a script that was not done in time: one that does not answer, in words, or nothing.
+what_holds() {
+    served_mounts | while read -r where; do
+        mount_answers "$where" || { printf ', and %s does not answer' "$where"; break; }
+    done
 }
 
 # Who asks is left behind where even the kernel cannot end it.

@@ -110,10 +110,17 @@ run_checks() {
     : >"$work/facts"
     while read -r number name time; do
         until=$(($(date +%s) + time))
-        while left=$((until - $(date +%s))); [ "$left" -gt 0 ] || left=1; ! run_script "$left" "$number"; do
+        while
+            left=$((until - $(date +%s)))
+            [ "$left" -gt 0 ] || left=1
+            run_script "$left" "$number"
+            status=$?
+            [ "$status" != 0 ]
+        do
             [ "$(date +%s)" -lt "$until" ] || {
                 show_output
-                fail "check $name" "not fulfilled within $time s: $(last_line)" 'correct the cause (lines above) and run again'
+                case $status in 124 | 137) held=$(what_holds) ;; *) held='' ;; esac
+                fail "check $name" "not fulfilled within $time s$held: $(last_line)" 'correct the cause (lines above) and run again'
             }
             sleep 1
         done

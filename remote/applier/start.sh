@@ -85,7 +85,7 @@ run_script() { # seconds, block; output in $work/out
 }
 
 why() { # exit status, seconds
-    case $1 in 124 | 137) echo "not done after $2 s" ;; *) echo "exit $1" ;; esac
+    case $1 in 124 | 137) echo "not done after $2 s$(what_holds)" ;; *) echo "exit $1" ;; esac
 }
 
 must_write() { # command…; a failed write is nearly always a full disk

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-import yaml
 
 from lab import lifecycle, virtual_machine
 from lab.system import SEARCH
@@ -33,7 +33,9 @@ def lab() -> Iterator[RunningLab]:
         lab_command(name, "node-up", "cn01", "--virtual")
         running = RunningLab(lifecycle.require(name))
         running.ssh("cn01", DEVICES)
-        _as_production(running)
+        gpus = {"Name": "gpu", "Type": "h100", "File": "/dev/nvidia[0-1]"}
+        nodes = [{"hosts": "cn01", "Gres": [gpus]}]
+        as_production(running, "ctl", "cn01", nodes=nodes)
         lab_command(name, "up", "--nodes", "ctl,cn01")
         yield running
     finally:
@@ -41,24 +43,24 @@ def lab() -> Iterator[RunningLab]:
         assert shutil.which(virtual_machine.QEMU, path=SEARCH)
 
 
-def _as_production(lab: RunningLab) -> None:
+def as_production(lab: RunningLab, *hosts: str, **further: Any) -> None:
     """The lab's settings with production's way to confine: what slurmstack sets by itself."""
-    content = yaml.safe_load(lab.settings.read_text())
-    config = {key.removeprefix("slurmstack:"): it for key, it in content["config"].items()}
-    for key in LEFT_OUT:
-        del config[key]
-    config["hosts"] = {name: lab.address(name) for name in ("ctl", "cn01")}
-    config["roles"] = {"controller": "ctl"}
-    config["partitions"] = {"main": {"Nodes": "ALL", "Default": True}}
-    gpus = {"Name": "gpu", "Type": "h100", "File": "/dev/nvidia[0-1]"}
-    config["nodes"] = [{"hosts": "cn01", "Gres": [gpus]}]
-    config["cgroup"] = {"ConstrainSwapSpace": True}  # the others are so by default
-    config["slurm"] = {
-        "MessageTimeout": 60, "SelectTypeParameters": "CR_Core_Memory",
-        "JobAcctGatherType": "jobacct_gather/cgroup", "JobAcctGatherFrequency": "task=1",
-    }  # fmt: skip
-    content["config"] = {f"slurmstack:{key}": value for key, value in config.items()}
-    lab.settings.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    def how(config: dict[str, Any]) -> None:
+        for key in LEFT_OUT:
+            del config[key]
+        config["hosts"] = {name: lab.address(name) for name in hosts}
+        config["roles"] = {"controller": "ctl"}
+        config["partitions"] = {"main": {"Nodes": "ALL", "Default": True}}
+        config["nodes"] = [{"hosts": "cn01"}]
+        config["cgroup"] = {"ConstrainSwapSpace": True}  # the others are so by default
+        config["slurm"] = {
+            "MessageTimeout": 60, "SelectTypeParameters": "CR_Core_Memory",
+            "JobAcctGatherType": "jobacct_gather/cgroup", "JobAcctGatherFrequency": "task=1",
+        }  # fmt: skip
+        config.update(further)
+
+    lab.change(how)
 
 
 @pytest.fixture(autouse=True)

@@ -500,6 +500,18 @@ def test_who_asks_a_mount_is_left_behind_where_nothing_ends_him(
 
 
 @as_root
+@pytest.mark.parametrize("step", [Guard, Check], ids=["guard", "check"])
+def test_what_looked_at_a_mount_that_does_not_answer_is_told_with_it(
+    machine: Machine, silent: Path, step: type[Guard | Check]
+) -> None:
+    """A script may look anywhere: which mount it waits for is found when its time is over."""
+    machine.environment["SLURMSTACK_MOUNT_TIME"] = "1"
+    looks = step("looks", f"test -f {silent}/program", timeout=1)
+    error = machine.apply(Bundle("cn01", "demo", [looks]).render()).error
+    assert f"1 s, and {silent} does not answer" in error
+
+
+@as_root
 @pytest.mark.parametrize(
     "part", [File("/share/x", "x\n"), Directory("/share/in"), Directory("/share")], ids=str
 )

@@ -101,6 +101,30 @@ def test_files_of_a_number_without_a_user_are_told(
     )
 
 
+@pytest.mark.parametrize(
+    ("mounted", "searched"),
+    [
+        (["/", "/home/anna/data"], {"/home", "/srv"}),
+        (["/", "/home"], {"/srv"}),
+        (["/", "/srv"], {"/home"}),
+    ],
+)
+def test_what_is_mounted_is_not_looked_into(
+    mounted: list[str], searched: set[str], tmp_path: Path
+) -> None:
+    """A share whose server is gone would hold who looks, at all hosts and before anything else."""
+    mounts, told = tmp_path / "mountinfo", tmp_path / "searched"
+    mounts.write_text("".join(f"1 1 0:1 / {it} rw - nfs a:/ rw\n" for it in mounted))
+    find = tmp_path / "find"
+    find.write_text(f'#!/bin/sh\necho "$@" >{told}\n')
+    find.chmod(0o755)
+    script = numbers(settings({"ben": {"uid": 6002}}))
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    words = ["sh", "-c", script.replace("/proc/self/mountinfo", str(mounts))]
+    subprocess.run(words, env={"PATH": path}, capture_output=True, check=True)
+    assert {*told.read_text().split()} & {"/home", "/srv"} == searched
+
+
 def test_a_home_is_made_by_whoever_has_the_folder() -> None:
     def made(node: str, server: str | None) -> list[str]:
         share = {"server": server, "path": "/export/people", "mount": "/people"}
