@@ -91,8 +91,14 @@ def make(recipe: Recipe, rootfs: Path, epoch: int, log: Path, lock: int) -> None
         place.rmdir()
 
 
-def finish(recipe: Recipe, rootfs: Path, epoch: int) -> dict[str, str]:
+def finish(recipe: Recipe, rootfs: Path, epoch: int, base: str) -> dict[str, str]:
     """Put in what runtimes read, and take out what tells of this build.
+
+    Args:
+        recipe: the image's.
+        rootfs: all of it.
+        epoch: no file is newer.
+        base: what it began with, in words.
 
     Returns:
         Package → version, as the image's dpkg has them.
@@ -112,9 +118,9 @@ def finish(recipe: Recipe, rootfs: Path, epoch: int) -> dict[str, str]:
     for name in ("tmp", "var/tmp"):
         (rootfs / name).chmod(0o1777)
     _environment(recipe, rootfs)
-    _labels(recipe, rootfs)
+    _labels(recipe, rootfs, base)
     about = {
-        "name": recipe.name, "version": recipe.version, "base": recipe.from_what,
+        "name": recipe.name, "version": recipe.version, "base": base,
         "recipe": recipe.digest, "labels": dict(recipe.labels), "packages": found,
     }  # fmt: skip
     (rootfs / INSIDE).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
@@ -153,11 +159,11 @@ def _environment(recipe: Recipe, rootfs: Path) -> None:
     (rootfs / "etc/fstab").touch()
 
 
-def _labels(recipe: Recipe, rootfs: Path) -> None:
+def _labels(recipe: Recipe, rootfs: Path, base: str) -> None:
     labels: Mapping[str, str] = {
         "org.opencontainers.image.title": recipe.name,
         "org.opencontainers.image.version": recipe.version,
-        "org.opencontainers.image.base.name": recipe.from_what,
+        "org.opencontainers.image.base.name": base,
         **recipe.labels,
     }
     text = json.dumps(labels, indent=1, sort_keys=True) + "\n"
