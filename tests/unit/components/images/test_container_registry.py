@@ -75,7 +75,7 @@ def test_a_mirror_has_a_process_and_a_folder_of_its_own() -> None:
 def test_a_mirrors_password_is_in_the_secret_bundle_alone() -> None:
     login = {"username": "an:na", "passwordSecret": "hub"}
     mirrors = {"docker.io": {**HUB["docker.io"], "login": login}}
-    password = "a'\"{{ x }}#<&\\-of-the-hub"
+    password = "a'\"{{x}}#<&\\:-of-the-hub"
     of = parse({**bare(), "registry": {"mirrors": mirrors}, "registrySecrets": {"hub": password}})
     name = "slurmstack-registry-mirror-docker.io"
     conf, shut = f"{FOLDER}/{name}.login.yml", secrets_bundle("ctl", "made", "a" * 21, of)
