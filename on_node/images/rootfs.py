@@ -63,6 +63,9 @@ def make(recipe: Recipe, rootfs: Path, epoch: int, log: Path, lock: int) -> None
     """
     here = rootfs / _HERE
     here.mkdir(parents=True)
+    # The smallest images of registries have no place for what is mounted.
+    for name in ("dev", "proc"):
+        (rootfs / name).mkdir(exist_ok=True)
     (here / "make.sh").write_text(recipe.script, encoding="utf-8")
     (here / "lock.txt").write_text(recipe.lock, encoding="utf-8")
     # What packages and pip ask for, as this host finds it.

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import hub
+from tests.lab import artifacts, hub
 from tests.lab.conftest import RunningLab, await_that
 from tests.lab.secret_search import Secrets, here, journal, marks, on_node, watching
 
@@ -279,6 +280,38 @@ def test_an_image_of_a_registry_is_what_another_one_begins_with(site: Site) -> N
     lab.change(lambda it: it["images"]["images"]["pinned"].update(base=pinned))
     lab.up()
     assert told("build", "pinned")["base"] == f"{named}@{digest}"
+
+
+@pytest.mark.skipif(
+    not os.environ.get("SLURMSTACK_TEST_ARTIFACTS"),
+    reason="SLURMSTACK_TEST_ARTIFACTS names a folder with Enroot and Apptainer",
+)
+def test_runtimes_fetch_from_it(site: Site, tmp_path: Path) -> None:
+    """By the CA and the mirrors that the product gave the node; the runtimes as they are packaged."""
+    lab, kit = site.lab, artifacts.find(tmp_path)
+    runtimes = [*kit.enroot, *([kit.apptainer] if kit.real_apptainer else [])]
+    for file in runtimes:
+        lab.send("cn01", f"cat >/srv/{file.name}", file.read_bytes())
+    names = " ".join(f"/srv/{file.name}" for file in runtimes)
+    lab.ssh("cn01", f"DEBIAN_FRONTEND=noninteractive apt-get install -y -q {names}")
+    places = " ".join(
+        f"ENROOT_{it}_PATH=/srv/enroot" for it in ("RUNTIME", "CACHE", "DATA", "TEMP")
+    )
+    try:
+        for name, words in ((f"{site.address}:5000#train", "yes"), (f"{site.address}:5011#private",
+                                                                    "for who is let in")):  # fmt: skip
+            fetch = f"mkdir -p /srv/enroot; {places} enroot import -o /srv/x.sqsh docker://{name}:1"
+            read = "unsquashfs -cat /srv/x.sqsh etc/words; rm /srv/x.sqsh"
+            assert lab.ssh("cn01", f"{fetch} >&2 && {read}").stdout == words
+        if kit.real_apptainer:
+            lab.ssh("cn01", "test -e /dev/fuse || mknod -m 0666 /dev/fuse c 10 229")
+            for name in (f"{site.address}:5000/system", f"{MIRRORED}/system"):
+                ask = f"cd /srv && apptainer exec docker://{name}:1 sh -c 'echo $SAID'"
+                assert lab.ssh("cn01", ask).stdout == "it's the base's\n"
+    finally:
+        lab.ssh("cn01", "apt-get purge -y -q enroot; rm -rf /srv/enroot /srv/*.deb /srv/x.sqsh")
+        if kit.real_apptainer:
+            lab.ssh("cn01", "apt-get purge -y -q apptainer; rm -rf /root/.apptainer /dev/fuse")
 
 
 @pytest.mark.parametrize(

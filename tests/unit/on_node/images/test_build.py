@@ -130,6 +130,8 @@ def test_a_folder_of_wheels_is_there_while_the_script_runs_alone(
     def run(command: list[str], what: str, log: Path, **more: object) -> None:
         assert command[-3:] == [str(tree), "/tmp/slurmstack/make.sh", str(wheels)]
         inside.mkdir(parents=True)
+        # What the base need not have.
+        assert (tree / "proc").is_dir()
 
     monkeypatch.setattr(alone, "run", run)
     rootfs.make(recipe(wheels=str(wheels)), tree, 2000, tmp_path / "log", 0)
