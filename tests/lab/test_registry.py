@@ -287,7 +287,7 @@ def test_an_image_of_a_registry_is_what_another_one_begins_with(site: Site) -> N
     reason="SLURMSTACK_TEST_ARTIFACTS names a folder with Enroot and Apptainer",
 )
 def test_runtimes_fetch_from_it(site: Site, tmp_path: Path) -> None:
-    """By the CA and the mirrors that the product gave the node; the runtimes as they are packaged."""
+    """By the CA and the mirrors that the product gave the node."""
     lab, kit = site.lab, artifacts.find(tmp_path)
     runtimes = [*kit.enroot, *([kit.apptainer] if kit.real_apptainer else [])]
     for file in runtimes:
@@ -298,9 +298,10 @@ def test_runtimes_fetch_from_it(site: Site, tmp_path: Path) -> None:
         f"ENROOT_{it}_PATH=/srv/enroot" for it in ("RUNTIME", "CACHE", "DATA", "TEMP")
     )
     try:
-        for name, words in ((f"{site.address}:5000#train", "yes"), (f"{site.address}:5011#private",
-                                                                    "for who is let in")):  # fmt: skip
-            fetch = f"mkdir -p /srv/enroot; {places} enroot import -o /srv/x.sqsh docker://{name}:1"
+        held = {"5000#train": "yes", "5011#private": "for who is let in"}
+        for name, words in held.items():
+            fetch = f"mkdir -p /srv/enroot; {places} enroot import -o /srv/x.sqsh docker://"
+            fetch += f"{site.address}:{name}:1"
             read = "unsquashfs -cat /srv/x.sqsh etc/words; rm /srv/x.sqsh"
             assert lab.ssh("cn01", f"{fetch} >&2 && {read}").stdout == words
         if kit.real_apptainer:
@@ -308,10 +309,26 @@ def test_runtimes_fetch_from_it(site: Site, tmp_path: Path) -> None:
             for name in (f"{site.address}:5000/system", f"{MIRRORED}/system"):
                 ask = f"cd /srv && apptainer exec docker://{name}:1 sh -c 'echo $SAID'"
                 assert lab.ssh("cn01", ask).stdout == "it's the base's\n"
+            # Its definition makes the same of the published image.
+            text = lab.ssh("ctl", "cat /etc/slurmstack/images/based.def").stdout
+            published = lab.send("ctl", f"cat {ROOT}/based.sqsh", b"")
+            lab.send("cn01", "cat >/srv/based.def", text.encode())
+            lab.send("cn01", f"mkdir -p {ROOT} && cat >{ROOT}/based+1.sqsh", published)
+            lab.ssh("cn01", "cd /srv && apptainer build based.sif based.def >&2")
+            same = "exec {} sh -c 'busybox cat /etc/slurmstack-image.json; echo $SAID'"
+            told = {
+                lab.ssh("cn01", f"apptainer {same.format(it)}").stdout
+                for it in ("/srv/based.sif", f"{ROOT}/based+1.sqsh")
+            }
+            assert len(told) == 1, told
     finally:
         lab.ssh("cn01", "apt-get purge -y -q enroot; rm -rf /srv/enroot /srv/*.deb /srv/x.sqsh")
         if kit.real_apptainer:
-            lab.ssh("cn01", "apt-get purge -y -q apptainer; rm -rf /root/.apptainer /dev/fuse")
+            lab.ssh(
+                "cn01",
+                "apt-get purge -y -q apptainer; rm -rf /root/.apptainer /dev/fuse "
+                f"/srv/based.* {ROOT}/based*",
+            )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Images of registries as bases, as far as it goes without one (tests/lab/test_registry.py does)."""
+"""Images of registries as bases, without one (tests/lab/test_registry.py has it)."""
 
 from __future__ import annotations
 
