@@ -94,6 +94,8 @@ class Site:
     def __init__(self, lab: RunningLab, folder: Path, other: hub.Hub) -> None:
         self.lab, self.folder, self.hub = lab, folder, other
         self.address = lab.address("ctl")
+        # A whole system in one file; the product's busybox, which comes later, wants libraries.
+        self.busybox = lab.send("ctl", "cat /bin/busybox", b"")
 
     def pushed(
         self, name: str, words: str | dict[str, bytes], port: int = 5001,
@@ -250,8 +252,7 @@ def test_a_mirror_waits_for_what_it_mirrors(site: Site) -> None:
 
 def test_an_image_of_a_registry_is_what_another_one_begins_with(site: Site) -> None:
     lab = site.lab
-    busybox = lab.send("ctl", "cat /bin/busybox", b"")
-    system = {"bin/busybox": busybox, "bin/sh": b"->busybox", "srv/here/file": b"x"}
+    system = {"bin/busybox": site.busybox, "bin/sh": b"->busybox", "srv/here/file": b"x"}
     config = {
         "Env": ["PATH=/bin", "SAID=it's the base's"],
         "WorkingDir": "/srv/here",
