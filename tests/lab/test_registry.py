@@ -252,7 +252,12 @@ def test_a_mirror_waits_for_what_it_mirrors(site: Site) -> None:
 
 def test_an_image_of_a_registry_is_what_another_one_begins_with(site: Site) -> None:
     lab = site.lab
-    system = {"bin/busybox": site.busybox, "bin/sh": b"->busybox", "srv/here/file": b"x"}
+    system = {
+        "bin/busybox": site.busybox,
+        "bin/sh": b"->busybox",
+        "bin/env": b"->busybox",
+        "srv/here/file": b"x",
+    }
     config = {
         "Env": ["PATH=/bin", "SAID=it's the base's"],
         "WorkingDir": "/srv/here",
@@ -287,6 +292,7 @@ def test_an_image_of_a_registry_is_what_another_one_begins_with(site: Site) -> N
     not os.environ.get("SLURMSTACK_TEST_ARTIFACTS"),
     reason="SLURMSTACK_TEST_ARTIFACTS names a folder with Enroot and Apptainer",
 )
+@pytest.mark.xfail(reason="docker-registry 2.8 answers Enroot 3.5.0 with 404 (docs/images.md)")
 def test_runtimes_fetch_from_it(site: Site, tmp_path: Path) -> None:
     """By the CA and the mirrors that the product gave the node."""
     lab, kit = site.lab, artifacts.find(tmp_path)
