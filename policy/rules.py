@@ -32,7 +32,7 @@ _SECRET_SETTINGS = (
     "directoryBindPassword", "registryPassword",
 )  # fmt: skip
 #: Settings each of whose values is one.
-_SECRET_TABLES = ("monitoringSecrets",)
+_SECRET_TABLES = ("monitoringSecrets", "registrySecrets")
 
 
 def host_keys_pinned(properties: Properties) -> Iterator[str]:

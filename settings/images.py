@@ -24,8 +24,8 @@ ImageName = Annotated[
 ImageVersion = Annotated[
     str, matching(r"[0-9A-Za-z][0-9A-Za-z.+_]{0,39}", "a version in quotes, such as '2026.11'")
 ]
-#: What Enroot fetches, as its manual writes it (doc/cmd/import.md); with a digest, it is the same
-#: image whenever it is fetched.
+#: As Enroot's manual writes images of registries (doc/cmd/import.md); with a digest, it is the
+#: same image whenever it is fetched.
 Docker = Annotated[
     str,
     matching(
@@ -54,7 +54,7 @@ class Base(Model):
     ) = None
     #: A root file system in a tar archive.
     tarball: Artifact | None = None
-    #: An image of a registry, fetched by Enroot.
+    #: An image of a registry, fetched by Skopeo.
     docker: Docker | None = None
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 import pulumi
 from pulumi.runtime.config import CONFIG, get_config_env
-from pydantic import TypeAdapter, ValidationError
+from pydantic import SecretStr, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from settings import mistakes
@@ -64,6 +64,9 @@ _SECRET_KEYS: dict[str, tuple[str, Callable[[str], Any], str]] = {
         "12 to 72 characters of ASCII without blanks",
     ),
 }
+
+#: Keys each of whose values is such a one.
+_SECRET_TABLES = ("monitoringSecrets", "registrySecrets")
 
 
 def load() -> Settings:
@@ -154,8 +157,8 @@ def parse(
         if key in _SECRET_KEYS:
             _secret(key, raw[key], path, parts, problems)
             continue
-        if key == "monitoringSecrets":
-            _secrets(raw[key], path, parts, problems)
+        if key in _SECRET_TABLES:
+            parts[name] = _secrets(raw[key], path, problems)
             continue
         value = _hosts(raw[key], path, problems) if key == "hosts" else raw[key]
         parts[name] = _validated(info.annotation, value, path, problems)
@@ -209,18 +212,18 @@ def _secret(
         problems.append(Problem(path, expected, str(error)))
 
 
-def _secrets(value: Any, path: str, parts: dict[str, Any], problems: list[Problem]) -> None:
-    """Read a table of secrets; what is wrong with one is said without quoting it."""
+def _secrets(value: Any, path: str, problems: list[Problem]) -> dict[str, SecretStr] | None:
+    """A table of secrets, or None; what is wrong with one is said without quoting it."""
     if not isinstance(value, Mapping):
         problems.append(Problem(path, "a table of names and secrets", "something else"))
-        return
+        return None
     table = {}
     for name, text in sorted(value.items()):
         try:
             table[name] = read_secret(str(name), text)
         except ValueError as error:
             problems.append(Problem(f"{path}.{name}", "a secret of one word", str(error)))
-    parts["monitoring_secrets"] = table
+    return table
 
 
 def _hosts(value: Any, path: str, problems: list[Problem]) -> Any:

@@ -345,6 +345,8 @@ class Settings(Model):
     registry: Registry | None = None
     #: A secret: the password of who may push, in place of the one that is made.
     registry_password: SecretStr | None = None
+    #: Secrets: name → by what a mirrored registry lets in.
+    registry_secrets: dict[str, SecretStr] = Field(default_factory=dict)
 
     @cached_property
     def login(self) -> tuple[str, ...]:

@@ -7,11 +7,19 @@ from typing import Annotated
 from pydantic import Field
 
 from settings.base import HostName, Model, Path, matching
+from settings.monitoring import SecretName
 from settings.rest import Port, ServerName
 
 MirrorName = Annotated[
     str, matching(r"[a-z0-9]([a-z0-9.-]{0,60}[a-z0-9])?", "a registry's name, such as docker.io")
 ]
+
+
+class MirrorLogin(Model):
+    """By whose name another registry is asked."""
+
+    username: Annotated[str, matching(r"[!-~]{1,255}", "a user's name of one word, such as anna")]
+    password_secret: SecretName
 
 
 class Mirror(Model):
@@ -27,6 +35,9 @@ class Mirror(Model):
     ]
     #: Where what it has is served.
     port: Port
+    #: Who asks there, and the name of the secret in ``slurmstack:registrySecrets`` that lets him
+    #: in.
+    login: MirrorLogin | None = None
 
 
 class Registry(Model):
@@ -48,6 +59,15 @@ class Registry(Model):
     renew_days: Annotated[int, Field(ge=0, le=3650)] = 30
     #: Registry, as image names have it → where it is.
     mirrors: dict[MirrorName, Mirror] = Field(default_factory=dict)
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """Key of the settings → the secret that it names."""
+        return {
+            f"mirrors.{name}.login.passwordSecret": it.login.password_secret
+            for name, it in self.mirrors.items()
+            if it.login is not None
+        }
 
     @property
     def ports(self) -> dict[str, int]:

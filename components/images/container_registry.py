@@ -33,7 +33,7 @@ from remote.bundle import (
 )
 from remote.host import at
 from settings import Settings
-from settings.registry import Registry
+from settings.registry import Mirror, Registry
 from templates.rendering import render
 
 ROLE = "registry"
@@ -140,18 +140,27 @@ def secrets_bundle(node: str, password: str, salt: str, settings: Settings) -> B
         salt: 21 letters and digits, for bcrypt.
         settings: the stack's.
     """
-    line = f"{_registry(settings).user}:{hashed(password, salt)}\n"
-    return Bundle(
-        node,
-        SECRETS_ROLE,
-        [
-            Package(PACKAGE),
-            Directory(FOLDER, parents=True),
-            File(PASSWORD, password, mode="0400"),
-            # Read anew when it has changed.
-            File(HTPASSWD, line, f"root:{USER}", "0640"),
-        ],
-    )
+    registry = _registry(settings)
+    line = f"{registry.user}:{hashed(password, salt)}\n"
+    parts: list[Part] = [
+        Package(PACKAGE),
+        Directory(FOLDER, parents=True),
+        File(PASSWORD, password, mode="0400"),
+        # Read anew when it has changed.
+        File(HTPASSWD, line, f"root:{USER}", "0640"),
+    ]
+    for name, mirror in registry.mirrors.items():
+        if mirror.login is not None:
+            conf, unit = _conf(name, mirror), f"{_mirror(name)}.service"
+            secret = settings.registry_secrets[mirror.login.password_secret].get_secret_value()
+            text = _mirror_conf(name, mirror, settings, secret)
+            # The process, which the other bundle has, reads it when it starts.
+            again = f"! systemctl is-active --quiet {unit} || systemctl restart {unit}\n"
+            parts += [
+                File(conf, text, f"root:{USER}", "0640"),
+                Command(f"login-{name}", again, on=(conf,), restarts=(unit,)),
+            ]
+    return Bundle(node, SECRETS_ROLE, parts)
 
 
 def registry_bundle(node: str, settings: Settings) -> Bundle:
@@ -167,44 +176,59 @@ def registry_bundle(node: str, settings: Settings) -> Bundle:
         Directory(FOLDER, parents=True),
         _folder(root),
         *certificate_parts(own),
-        *_process(_UNIT, registry.port, root, own),
-        *_process(f"{_UNIT}-{_PUSH}", registry.push_port, root, own, htpasswd=HTPASSWD),
     ]
+    for unit, port, htpasswd in (
+        (_UNIT, registry.port, None),
+        (f"{_UNIT}-{_PUSH}", registry.push_port, HTPASSWD),
+    ):
+        conf = f"{FOLDER}/{unit}.yml"
+        given = {"port": port, "root": root, "pem": own.pem, "htpasswd": htpasswd}
+        parts.append(File(conf, render("images/registry.yml", mirrored=None, **given)))
+        parts += _process(unit, conf, root, (conf,))
     if registry.mirrors:
         parts.append(_folder(root / "mirrors"))
     for name, mirror in registry.mirrors.items():
-        unit, folder = f"{_UNIT}-mirror-{name}", root / "mirrors" / name
-        parts += [
-            _folder(folder),
-            *_process(unit, mirror.port, folder, own, mirrored=mirror.url),
-        ]
+        conf, folder = _conf(name, mirror), _kept(name, settings)
+        parts.append(_folder(folder))
+        if mirror.login is None:
+            parts.append(File(conf, _mirror_conf(name, mirror, settings)))
+        parts += _process(_mirror(name), conf, folder, () if mirror.login else (conf,))
     return Bundle(node, ROLE, parts)
+
+
+def _mirror(name: str) -> str:
+    """The process that mirrors a registry."""
+    return f"{_UNIT}-mirror-{name}"
+
+
+def _kept(name: str, settings: Settings) -> PurePosixPath:
+    """Where it keeps what it has fetched."""
+    return PurePosixPath(_registry(settings).root) / "mirrors" / name
+
+
+def _conf(name: str, mirror: Mirror) -> str:
+    """Its configuration. With a password in it, it is another file: a path belongs to one role."""
+    return f"{FOLDER}/{_mirror(name)}{'.login' if mirror.login else ''}.yml"
+
+
+def _mirror_conf(name: str, mirror: Mirror, settings: Settings, password: str = "") -> str:
+    return render(
+        "images/registry.yml", port=mirror.port, root=_kept(name, settings), htpasswd=None,
+        pem=certificate(settings).pem, mirrored=mirror.url, login=mirror.login, password=password,
+    )  # fmt: skip
 
 
 def _folder(path: PurePosixPath) -> Directory:
     return Directory(str(path), owner=f"{USER}:{USER}", mode="0750", parents=True)
 
 
-def _process(
-    unit: str,
-    port: int,
-    root: PurePosixPath,
-    own: Certificate,
-    htpasswd: str | None = None,
-    mirrored: str | None = None,
-) -> list[Part]:
-    """One docker-registry."""
-    conf, service = f"{FOLDER}/{unit}.yml", f"/etc/systemd/system/{unit}.service"
-    given = {"port": port, "root": root, "pem": own.pem, "htpasswd": htpasswd}
+def _process(unit: str, conf: str, root: PurePosixPath, on: tuple[str, ...]) -> list[Part]:
+    """One docker-registry; files of `on` and its unit's have it start anew."""
+    service = f"/etc/systemd/system/{unit}.service"
+    given = {"unit": unit, "main": _UNIT, "conf": conf, "root": root, "user": USER}
     return [
-        File(conf, render("images/registry.yml", mirrored=mirrored, **given)),
-        File(
-            service,
-            render(
-                "images/registry.service", unit=unit, main=_UNIT, conf=conf, root=root, user=USER
-            ),
-        ),
-        Unit(f"{unit}.service", restart_on=(conf, service)),
+        File(service, render("images/registry.service", **given)),
+        Unit(f"{unit}.service", restart_on=(*on, service)),
     ]
 
 

@@ -94,6 +94,8 @@ def _builder(settings: Settings, images: Wanted) -> list[Part]:
     ]
     if any(it.base.suite for it in images.images.values()):
         parts.append(Package("mmdebstrap"))
+    if any(it.base.docker for it in images.images.values()):
+        parts += [Package("skopeo"), Package("umoci")]
     if not _is_shared_folder(settings, images):
         parts.append(Directory(images.root, parents=True))
     if images.writers is not None:

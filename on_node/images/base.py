@@ -10,7 +10,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from on_node.images import alone, files
+from on_node.images import alone, files, oci
 from on_node.images.places import BASES
 from on_node.images.recipe import Recipe
 from on_node.images.refused import Refused
@@ -23,7 +23,7 @@ _SILENCE = 60
 _BLOCK = 1 << 20
 
 
-def lay(recipe: Recipe, registry: Path, rootfs: Path, log: Path, lock: int) -> int:
+def lay(recipe: Recipe, registry: Path, rootfs: Path, log: Path, lock: int) -> tuple[int, str]:
     """Make the root file system that an image begins with.
 
     Args:
@@ -34,25 +34,26 @@ def lay(recipe: Recipe, registry: Path, rootfs: Path, log: Path, lock: int) -> i
         lock: held meanwhile.
 
     Returns:
-        The moment (seconds since 1970) that no file of the image is newer than.
+        The moment (seconds since 1970) that no file of the image is newer than, and the base in
+        words: an image of a registry with the digest that its name stood for.
 
     Raises:
         Refused: the base is not there, or is another one than was named.
     """
-    base = recipe.base
+    base, what = recipe.base, recipe.from_what
     if "suite" in base:
         bootstrap(base["suite"], rootfs, log, lock)
-        return _EPOCH
+        return _EPOCH, what
     if "docker" in base:
-        imported(base["docker"], rootfs, log, lock)
+        what = oci.unpacked(base["docker"], rootfs, log, lock)
     else:
         archive = fetched(base["url"], base["sha256"], registry / BASES)
         rootfs.mkdir()
         words = ["tar", "--numeric-owner", "-xpf", str(archive), "-C", str(rootfs)]
         alone.run(words, f"{base['url']}: it cannot be unpacked", log, lock=lock)
     if not (rootfs / "bin/sh").exists() and not (rootfs / "usr/bin/sh").exists():
-        raise Refused(f"{recipe.from_what}: it holds no /bin/sh, so no root file system of Linux")
-    return newest(rootfs)
+        raise Refused(f"{what}: it holds no /bin/sh, so no root file system of Linux")
+    return newest(rootfs), what
 
 
 def bootstrap(suite: str, rootfs: Path, log: Path, lock: int) -> None:
@@ -126,19 +127,6 @@ def fetched(url: str, sha256: str, folder: Path) -> Path:
     finally:
         part.unlink(missing_ok=True)
     return kept
-
-
-def imported(uri: str, rootfs: Path, log: Path, lock: int) -> None:
-    """An image of a registry, by Enroot: root's credentials of Enroot are used."""
-    if shutil.which("enroot") is None:
-        raise Refused("enroot is not on this host, which fetches docker:// images; see "
-                      "slurmstack:enrootPyxis")  # fmt: skip
-    squashed = rootfs.with_name("base.sqsh")
-    words = ["enroot", "import", "-o", str(squashed), f"docker://{uri}"]
-    alone.run(words, f"docker://{uri} cannot be fetched", log, lock=lock)
-    words = ["unsquashfs", "-q", "-n", "-no-xattrs", "-d", str(rootfs), str(squashed)]
-    alone.run(words, f"docker://{uri} cannot be unpacked", log, lock=lock)
-    squashed.unlink()
 
 
 def newest(rootfs: Path) -> int:

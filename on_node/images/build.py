@@ -48,10 +48,10 @@ def build(site: Site, recipe: Recipe, who: str, say: Callable[[str], None]) -> d
         began = time.monotonic()
         tree, log = work / "rootfs", work / "log"
         log.touch(mode=0o600)
-        epoch = base.lay(recipe, site.root, tree, log, lock)
+        epoch, base_was = base.lay(recipe, site.root, tree, log, lock)
         say(f"{recipe.title}: what goes into it")
         rootfs.make(recipe, tree, epoch, log, lock)
-        packages = rootfs.finish(recipe, tree, epoch)
+        packages = rootfs.finish(recipe, tree, epoch, base_was)
         say(f"{recipe.title}: its image")
         part = site.root / CANDIDATES / ".part"
         _squash(tree, part, epoch, log, lock)
@@ -63,7 +63,7 @@ def build(site: Site, recipe: Recipe, who: str, say: Callable[[str], None]) -> d
         known = {
             "name": recipe.name, "version": recipe.version, "sha256": sha256, "size": size,
             "file": f"{CANDIDATES}/{recipe.name}+{recipe.version}+{sha256[:12]}.sqsh",
-            "base": recipe.from_what, "recipe": recipe.digest, "built": now(), "built_by": who,
+            "base": base_was, "recipe": recipe.digest, "built": now(), "built_by": who,
             "packages": len(packages), "seconds": round(time.monotonic() - began),
         }  # fmt: skip
         keep(site.root, part, known)

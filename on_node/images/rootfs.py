@@ -63,6 +63,9 @@ def make(recipe: Recipe, rootfs: Path, epoch: int, log: Path, lock: int) -> None
     """
     here = rootfs / _HERE
     here.mkdir(parents=True)
+    # The smallest images of registries have no place for what is mounted.
+    for name in ("dev", "proc"):
+        (rootfs / name).mkdir(exist_ok=True)
     (here / "make.sh").write_text(recipe.script, encoding="utf-8")
     (here / "lock.txt").write_text(recipe.lock, encoding="utf-8")
     # What packages and pip ask for, as this host finds it.
@@ -91,8 +94,14 @@ def make(recipe: Recipe, rootfs: Path, epoch: int, log: Path, lock: int) -> None
         place.rmdir()
 
 
-def finish(recipe: Recipe, rootfs: Path, epoch: int) -> dict[str, str]:
+def finish(recipe: Recipe, rootfs: Path, epoch: int, base: str) -> dict[str, str]:
     """Put in what runtimes read, and take out what tells of this build.
+
+    Args:
+        recipe: the image's.
+        rootfs: all of it.
+        epoch: no file is newer.
+        base: what it began with, in words.
 
     Returns:
         Package → version, as the image's dpkg has them.
@@ -112,9 +121,9 @@ def finish(recipe: Recipe, rootfs: Path, epoch: int) -> dict[str, str]:
     for name in ("tmp", "var/tmp"):
         (rootfs / name).chmod(0o1777)
     _environment(recipe, rootfs)
-    _labels(recipe, rootfs)
+    _labels(recipe, rootfs, base)
     about = {
-        "name": recipe.name, "version": recipe.version, "base": recipe.from_what,
+        "name": recipe.name, "version": recipe.version, "base": base,
         "recipe": recipe.digest, "labels": dict(recipe.labels), "packages": found,
     }  # fmt: skip
     (rootfs / INSIDE).write_text(json.dumps(about, indent=1, sort_keys=True) + "\n")
@@ -153,11 +162,11 @@ def _environment(recipe: Recipe, rootfs: Path) -> None:
     (rootfs / "etc/fstab").touch()
 
 
-def _labels(recipe: Recipe, rootfs: Path) -> None:
+def _labels(recipe: Recipe, rootfs: Path, base: str) -> None:
     labels: Mapping[str, str] = {
         "org.opencontainers.image.title": recipe.name,
         "org.opencontainers.image.version": recipe.version,
-        "org.opencontainers.image.base.name": recipe.from_what,
+        "org.opencontainers.image.base.name": base,
         **recipe.labels,
     }
     text = json.dumps(labels, indent=1, sort_keys=True) + "\n"

@@ -78,7 +78,7 @@ CHECKS: tuple[Check, ...] = (
     images.shares,
     registry.host,
     registry.ports,
-    registry.password,
+    registry.secrets,
     monitoring.host,
     monitoring.references,
     kubernetes.pods,

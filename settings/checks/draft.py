@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
+
+from pydantic.alias_generators import to_snake
 
 from settings.model import Host, NodeClass, Partition, Roles
 from settings.problems import Problem
@@ -34,6 +36,23 @@ class Draft:
         """The value of a key, where it is given and could be read."""
         value: Part | None = self.parts.get(attribute)
         return value
+
+    def unknown_secrets(
+        self, path: str, named: Iterable[tuple[str, str]], key: str
+    ) -> Iterator[Problem]:
+        """Secrets that their table has not.
+
+        Args:
+            path: of what names them.
+            named: where each is named below that, and its name.
+            key: the table's.
+        """
+        secrets = self.parts.get(to_snake(key), {})
+        # Those that cannot be read are reported already.
+        if secrets or key not in self.raw:
+            for where, name in named:
+                if name not in secrets:
+                    yield Problem(f"{path}.{where}", f"a name in {self.path(key)}", name)
 
     @property
     def hosts(self) -> Mapping[str, Host] | None:

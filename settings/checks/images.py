@@ -29,21 +29,14 @@ def host(draft: Draft) -> Iterator[Problem]:
 
 
 def runtimes(draft: Draft) -> Iterator[Problem]:
-    """What fetches a base, and what runs a test on nodes, is deployed; so many nodes there are."""
+    """What runs a test on nodes is deployed; so many nodes there are."""
     images = draft.part("images", Images)
     if images is None or draft.roles is None:
         return
     enroot = draft.part("enroot_pyxis", EnrootPyxis) is not None
     apptainer = draft.part("apptainer", Apptainer) is not None
-    builder = images.host or draft.roles.controller
     for name, image in images.images.items():
         path = f"{draft.path('images')}.images.{name}"
-        if image.base.docker is not None and not (enroot and builder in draft.compute):
-            expected = (
-                f"{draft.path('enrootPyxis')}, and a compute node as {draft.path('images')}.host: "
-                "Enroot fetches it, and is there"
-            )
-            yield Problem(f"{path}.base.docker", expected, f"built on {builder}")
         for at, test in enumerate(image.tests):
             if not test.nodes:
                 continue

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
-from pydantic import SecretStr
+from collections.abc import Iterator
 
 from settings.checks.draft import Draft
 from settings.monitoring import Monitoring
@@ -28,7 +26,7 @@ def host(draft: Draft) -> Iterator[Problem]:
 
 def references(draft: Draft) -> Iterator[Problem]:
     """Secrets, receivers and a relay that are used and not given, or given and not used."""
-    path, secrets_path = draft.path("monitoring"), draft.path("monitoringSecrets")
+    path = draft.path("monitoring")
     for key in ("monitoringPassword", "monitoringSecrets"):
         if key in draft.raw and "monitoring" not in draft.raw:
             yield Problem(path, f"what {draft.path(key)} is for", "nothing")
@@ -36,12 +34,7 @@ def references(draft: Draft) -> Iterator[Problem]:
     if setting is None:
         return
     yield from _mode(setting, path)
-    secrets: Mapping[str, SecretStr] = draft.parts.get("monitoring_secrets", {})
-    # Secrets that cannot be read are reported already.
-    if secrets or "monitoringSecrets" not in draft.raw:
-        for where, name in setting.secrets():
-            if name not in secrets:
-                yield Problem(f"{path}.{where}", f"a name in {secrets_path}", name)
+    yield from draft.unknown_secrets(path, setting.secrets(), "monitoringSecrets")
     used = [(f"routes[{index}].receiver", it.receiver) for index, it in enumerate(setting.routes)]
     if setting.default_receiver is not None:
         used.append(("defaultReceiver", setting.default_receiver))

@@ -40,8 +40,12 @@ def ports(draft: Draft) -> Iterator[Problem]:
             yield Problem(path, "a port of its own", str(port))
 
 
-def password(draft: Draft) -> Iterator[Problem]:
-    """The password of who pushes has a registry."""
-    if "registryPassword" in draft.raw and "registry" not in draft.raw:
-        path = draft.path("registryPassword")
-        yield Problem(path, f"{draft.path('registry')} beside it", "none")
+def secrets(draft: Draft) -> Iterator[Problem]:
+    """Passwords have a registry, and mirrors theirs."""
+    for key in ("registryPassword", "registrySecrets"):
+        if key in draft.raw and "registry" not in draft.raw:
+            yield Problem(draft.path(key), f"{draft.path('registry')} beside it", "none")
+    registry = draft.part("registry", Registry)
+    if registry is not None:
+        path = draft.path("registry")
+        yield from draft.unknown_secrets(path, registry.secrets.items(), "registrySecrets")

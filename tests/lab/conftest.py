@@ -186,6 +186,15 @@ class RunningLab:
 
         self.change(how)
 
+    def secret(self, key: str, value: str) -> None:
+        """Set a secret of the stack's settings, such as ``monitoringSecrets.slack``."""
+        subprocess.run(
+            ["pulumi", "config", "set", "--secret", "--path", f"slurmstack:{key}",
+             "--stack", self.name],
+            cwd=self.lab.checkout, env=deploy.program_environment(self.lab), input=value, text=True,
+            check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+
     @contextmanager
     def having(self, **values: Any) -> Iterator[None]:
         """Deployed with some keys of the settings set, and back in the end."""

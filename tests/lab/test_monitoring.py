@@ -8,7 +8,6 @@ import contextlib
 import json
 import re
 import ssl
-import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -21,7 +20,6 @@ from typing import Any
 import pytest
 
 from components.monitoring.dashboards.files import files as dashboards
-from lab.deploy import program_environment
 from tests.lab import artifacts, trouble
 from tests.lab.conftest import CHECKOUT, RunningLab, await_that
 from tests.lab.rest_client import cluster
@@ -148,12 +146,7 @@ def pages(lab: RunningLab, bare: str, tmp_path_factory: pytest.TempPathFactory) 
     lab.ssh("ctl", "cd /run/outside && systemd-run --quiet --unit=outside python3 $PWD/program "
                    "$PWD $PWD/crt $PWD/key")  # fmt: skip
     for name, secret in SECRETS.items():
-        subprocess.run(
-            ["pulumi", "config", "set", "--secret", "--path",
-             f"slurmstack:monitoringSecrets.{name}", "--stack", lab.name],
-            cwd=lab.lab.checkout, env=program_environment(lab.lab), text=True, check=True,
-            input=secret.format(address=lab.address("ctl")), capture_output=True, timeout=60,
-        )  # fmt: skip
+        lab.secret(f"monitoringSecrets.{name}", secret.format(address=lab.address("ctl")))
 
     def slurm(config: dict[str, Any]) -> None:
         # A node that is gone is DOWN soon; licences are there to be counted.

@@ -7,26 +7,47 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pytest
 
+from tests.lab import artifacts, hub
 from tests.lab.conftest import RunningLab, await_that
+from tests.lab.secret_search import Secrets, here, journal, marks, on_node, watching
 
 pytestmark = pytest.mark.lab
 
 FOLDER = "/etc/docker/registry/slurmstack"
 PASSWORD = f"{FOLDER}/password"
 MIRRORED = "hub.example"
+#: One with a login; what it is first given is not the password.
+SHUT = "shut.example"
+WRONG = f"not-{token_hex(12)}"
+LOGIN = f"{FOLDER}/slurmstack-registry-mirror-{SHUT}.login.yml"
 #: Skopeo reads a policy of its package; what it asks is the system's store and registries.conf.d.
-INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends skopeo"
+INSTALL = (
+    "DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends skopeo {more}"
+)
+ROOT = "/opt/containers"
+TESTS = [
+    {"run": 'test "$SAID" = "it\'s the base\'s" && test $(id -u) != 0 && busybox true'},
+    {"run": "sh /etc/rc sh -c 'pwd; echo $0' | busybox tr '\\n' ' '"},
+]
 
 
-def image(folder: Path, words: str) -> str:
-    """Write an OCI image (image-layout.md) of one file into a folder; its layer's digest."""
+def image(folder: Path, content: dict[str, bytes], config: dict[str, Any] | None = None) -> str:
+    """Write an OCI image (image-layout.md) of one layer into a folder; the layer's digest.
+
+    Args:
+        folder: is made.
+        content: path → bytes, to be run where they are a program; `->PATH` is a link.
+        config: Env, WorkingDir, Entrypoint, Cmd.
+    """
     blobs = folder / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -37,18 +58,25 @@ def image(folder: Path, words: str) -> str:
 
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w") as archive:
-        entry = tarfile.TarInfo("etc/words")
-        entry.size = len(words)
-        archive.addfile(entry, io.BytesIO(words.encode()))
+        for path, held in content.items():
+            entry = tarfile.TarInfo(path)
+            entry.mode = 0o755
+            if held.startswith(b"->"):
+                entry.type, entry.linkname = tarfile.SYMTYPE, held[2:].decode()
+                archive.addfile(entry)
+            else:
+                entry.size = len(held)
+                archive.addfile(entry, io.BytesIO(held))
     kind = "application/vnd.oci.image"
     layer = blob(gzip.compress(plain.getvalue(), mtime=0))
     diff = f"sha256:{hashlib.sha256(plain.getvalue()).hexdigest()}"
-    config = blob(json.dumps({
-        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": [diff]},
+    configuration = blob(json.dumps({
+        "architecture": "amd64", "os": "linux", "config": config or {},
+        "rootfs": {"type": "layers", "diff_ids": [diff]},
     }).encode())  # fmt: skip
     manifest = blob(json.dumps({
         "schemaVersion": 2, "mediaType": f"{kind}.manifest.v1+json",
-        "config": {"mediaType": f"{kind}.config.v1+json", **config},
+        "config": {"mediaType": f"{kind}.config.v1+json", **configuration},
         "layers": [{"mediaType": f"{kind}.layer.v1.tar+gzip", **layer}],
     }).encode())  # fmt: skip
     named = {**manifest, "annotations": {"org.opencontainers.image.ref.name": "1"}}
@@ -61,15 +89,21 @@ def image(folder: Path, words: str) -> str:
 
 
 class Site:
-    """The lab with a registry that mirrors itself under another name."""
+    """The lab with a registry that mirrors itself, and one with a login, under other names."""
 
-    def __init__(self, lab: RunningLab, folder: Path) -> None:
-        self.lab, self.folder = lab, folder
+    def __init__(self, lab: RunningLab, folder: Path, other: hub.Hub) -> None:
+        self.lab, self.folder, self.hub = lab, folder, other
         self.address = lab.address("ctl")
+        # A whole system in one file; the product's busybox, which comes later, wants libraries.
+        self.busybox = lab.send("ctl", "cat /bin/busybox", b"")
 
-    def pushed(self, name: str, words: str, port: int = 5001) -> str:
+    def pushed(
+        self, name: str, words: str | dict[str, bytes], port: int = 5001,
+        config: dict[str, Any] | None = None,
+    ) -> str:  # fmt: skip
         """What pushing an image says; its layer's digest where it says nothing wrong."""
-        layer = image(self.folder / name, words)
+        content = words if isinstance(words, dict) else {"etc/words": words.encode()}
+        layer = image(self.folder / name, content, config)
         packed = io.BytesIO()
         with tarfile.open(fileobj=packed, mode="w") as archive:
             archive.add(self.folder / name, name)
@@ -78,9 +112,9 @@ class Site:
         done = self.lab.ssh("ctl", f"skopeo copy --quiet {copy} 2>&1", check=False)
         return done.stdout.strip() if done.returncode else layer
 
-    def login(self, password: str, port: int = 5001) -> str:
+    def login(self, password: str, port: int = 5001, user: str = "push") -> str:
         """What Skopeo says to a password on stdin."""
-        words = f"skopeo login --username push --password-stdin {self.address}:{port} 2>&1"
+        words = f"skopeo login --username {user} --password-stdin {self.address}:{port} 2>&1"
         return self.lab.ssh("ctl", f"{password} | {words}", check=False).stdout
 
     def layer(self, name: str, node: str = "cn01") -> str:
@@ -97,15 +131,44 @@ class Site:
         ask = f"openssl s_client -connect {self.address}:{port} </dev/null 2>/dev/null"
         return self.lab.ssh("cn01", f"{ask} | openssl x509 -noout -serial", check=False).stdout
 
+    def answers(self, port: int) -> bool:
+        ask = f"curl -fsS --max-time 5 -o /dev/null https://{self.address}:{port}/v2/"
+        return self.lab.ssh("cn01", ask, check=False).returncode == 0
+
 
 @pytest.fixture(scope="module")
 def site(lab: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(lab, tmp_path_factory.mktemp("registry"))
-    mirror = {"url": f"https://{made.address}:5000", "port": 5010}
+    address, before = lab.address("ctl"), lab.settings.read_text()
     for node in ("ctl", "cn01"):
-        lab.ssh(node, INSTALL)
-    with lab.having(registry={"mirrors": {MIRRORED: mirror}}):
-        yield made
+        lab.ssh(node, INSTALL.format(more="docker-registry busybox-static" * (node == "ctl")))
+    with hub.running(lab, "ctl", tmp_path_factory.mktemp("hub")) as other:
+        made = Site(lab, tmp_path_factory.mktemp("registry"), other)
+        login = {"username": other.user, "passwordSecret": "hub"}
+        mirrors = {
+            MIRRORED: {"url": f"https://{address}:5000", "port": 5010},
+            SHUT: {"url": f"https://{other.address}", "port": 5011, "login": login},
+        }
+        bases = {
+            "based": f"{address}:5000#system:1",
+            "pinned": f"{address}:5000#system:1",
+            "absent": f"{address}:5000#nosuch:1",
+            "wrong": f"{address}:5000#system@sha256:{'a' * 64}",
+            "away": f"{address}:5999#system:1",
+            "shut": f"{other.address}#private:1",
+            "mirrored": f"{SHUT}#private:1",
+        }
+        images = {
+            name: {"version": "1", "base": {"docker": base}, "tests": TESTS}
+            for name, base in bases.items()
+        }
+        try:
+            lab.secret("registrySecrets.hub", WRONG)
+            lab.set(registry={"mirrors": mirrors}, images={"images": images})
+            lab.up()
+            yield made
+        finally:
+            lab.settings.write_text(before)
+            lab.up()
     # What was pushed is nobody's to throw away; the rest goes.
     assert lab.ssh("ctl", "ls /var/lib/docker-registry/docker/registry/v2/repositories").stdout
     assert lab.ssh("ctl", f"ls -d {FOLDER}", check=False).returncode != 0
@@ -113,6 +176,7 @@ def site(lab: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     left = "ls /etc/ssl/certs/slurmstack-registry.pem /etc/containers/registries.conf.d/slurm*"
     assert lab.ssh("cn01", left, check=False).stdout == ""
     lab.ssh("ctl", "skopeo logout --all; rm -rf /var/lib/docker-registry/* /srv/oci")
+    lab.ssh("ctl", f"rm -rf {ROOT}")
     lab.ssh("cn01", "rm -rf /srv/fetched")
 
 
@@ -126,7 +190,7 @@ def test_who_has_the_password_pushes_and_all_read(site: Site) -> None:
     assert layer.startswith("sha256:"), layer
     assert layer.removeprefix("sha256:") in site.layer(f"{site.address}:5000/train:1")
     known = site.lab.ssh("cn01", f"curl -fsS https://{site.address}:5000/v2/_catalog").stdout
-    assert json.loads(known) == {"repositories": ["train"]}
+    assert "train" in json.loads(known)["repositories"]
     # Of the files that hold it, each has one reader.
     shut = f"cd {FOLDER} && stat -c '%a %U:%G' password htpasswd tls/cluster.pem"
     modes = site.lab.ssh("ctl", shut).stdout
@@ -142,8 +206,159 @@ def test_a_mirror_is_asked_in_the_place_of_the_other(site: Site) -> None:
     await_that(lambda: layer in site.lab.ssh("ctl", kept, check=False).stdout)
 
 
+def test_a_mirror_with_a_login_lets_it_be_known_nowhere(site: Site) -> None:
+    """Docker Hub, by a docker-registry and tokens that want a password (hub.py)."""
+    lab, other = site.lab, site.hub
+    lab.send("ctl", "cat >/srv/hub/password", other.password.encode())
+    assert "Succeeded" in site.login("cat /srv/hub/password", hub.PORT, other.user)
+    layer = site.pushed("private", "for who is let in", port=hub.PORT).removeprefix("sha256:")
+    lab.ssh("ctl", f"rm /srv/hub/password; skopeo logout {other.address}")
+    assert "unauthorized" in site.layer(f"{other.address}/private:1", "ctl")
+    # The mirror, too, is let in by the right password alone, and begins anew with another one.
+    assert layer not in site.layer(f"{SHUT}/private:1")
+    other.asked.clear()
+    secrets = Secrets()
+    secrets.add("the hub's password", marks(other.password.encode()))
+    with watching() as watched:
+        lab.secret("registrySecrets.hub", other.password)
+        said = lab.pulumi("preview", "--diff").stdout + lab.up("--diff")
+    await_that(lambda: site.answers(5011))
+    assert layer in site.layer(f"{SHUT}/private:1")
+    assert set(other.asked) == {(other.user, "repository:private:pull")}
+    kept = f"ls /var/lib/docker-registry/mirrors/{SHUT}/docker/registry/v2/blobs/sha256/*"
+    await_that(lambda: layer in lab.ssh("ctl", kept, check=False).stdout)
+
+    assert on_node(lab, "ctl", secrets) == {LOGIN: "root:640"}
+    assert lab.ssh("ctl", f"stat -c %G {LOGIN}").stdout == "docker-registry\n"
+    assert on_node(lab, "cn01", secrets) == {}
+    told = [said.encode(), journal(lab, "ctl"), lab.pulumi("stack", "export").stdout.encode()]
+    assert secrets.named(b"\0".join([*told, *watched.seen])) == []
+    folder = lab.lab.folder
+    ours = [lab.settings, *(it for it in folder.iterdir() if it.name != "nodes")]
+    assert here(secrets, ours) == {}
+
+
+def test_a_mirror_waits_for_what_it_mirrors(site: Site) -> None:
+    """docker-registry asks the other one when it starts, and ends where that does not answer."""
+    unit = f"slurmstack-registry-mirror-{SHUT}"
+    site.hub.stop()
+    site.lab.ssh("ctl", f"systemctl restart {unit}")
+    often = f"systemctl show --value -p NRestarts {unit}"
+    # systemd gives up what has failed five times in ten seconds.
+    await_that(lambda: int(site.lab.ssh("ctl", often).stdout) > 6)
+    site.hub.start()
+    await_that(lambda: site.answers(5011))
+
+
+def test_an_image_of_a_registry_is_what_another_one_begins_with(site: Site) -> None:
+    lab = site.lab
+    system = {
+        "bin/busybox": site.busybox,
+        "bin/sh": b"->busybox",
+        "bin/env": b"->busybox",
+        "srv/here/file": b"x",
+    }
+    config = {
+        "Env": ["PATH=/bin", "SAID=it's the base's"],
+        "WorkingDir": "/srv/here",
+        "Entrypoint": ["/bin/busybox", "env", "OF=the entry point"],
+    }
+    assert site.pushed("system", system, config=config).startswith("sha256:")
+    raw = lab.ssh("ctl", f"skopeo inspect --raw docker://{site.address}:5000/system:1 | sha256sum")
+    digest = f"sha256:{raw.stdout.split()[0]}"
+
+    def told(*words: str) -> Any:
+        done = lab.run("slurmstack", "image", *words, "--json", "--stack", lab.name)
+        return json.loads(done.stdout)
+
+    built = told("build", "based")
+    named = f"docker://{site.address}:5000#system"
+    assert built["base"] == f"{named}:1 ({digest})"
+    (first, second) = told("test", "based")["tests"]
+    assert first["passed"], first
+    assert (second["passed"], second["words"].split()) == (True, ["/srv/here", "sh"])
+    told("publish", "based")
+    about = lab.ssh("ctl", f"unsquashfs -cat {ROOT}/based.sqsh etc/slurmstack-image.json").stdout
+    assert json.loads(about)["base"] == built["base"]
+    assert told("build", "based")["sha256"] == built["sha256"]
+    # By its digest it stays that one, whatever becomes of the tag.
+    pinned = {"docker": f"{site.address}:5000#system@{digest}"}
+    lab.change(lambda it: it["images"]["images"]["pinned"].update(base=pinned))
+    lab.up()
+    assert told("build", "pinned")["base"] == f"{named}@{digest}"
+
+
+@pytest.mark.skipif(
+    not os.environ.get("SLURMSTACK_TEST_ARTIFACTS"),
+    reason="SLURMSTACK_TEST_ARTIFACTS names a folder with Enroot and Apptainer",
+)
+@pytest.mark.xfail(reason="docker-registry 2.8 answers Enroot 3.5.0 with 404 (docs/images.md)")
+def test_runtimes_fetch_from_it(site: Site, tmp_path: Path) -> None:
+    """By the CA and the mirrors that the product gave the node."""
+    lab, kit = site.lab, artifacts.find(tmp_path)
+    runtimes = [*kit.enroot, *([kit.apptainer] if kit.real_apptainer else [])]
+    for file in runtimes:
+        lab.send("cn01", f"cat >/srv/{file.name}", file.read_bytes())
+    names = " ".join(f"/srv/{file.name}" for file in runtimes)
+    lab.ssh("cn01", f"DEBIAN_FRONTEND=noninteractive apt-get install -y -q {names}")
+    places = " ".join(
+        f"ENROOT_{it}_PATH=/srv/enroot" for it in ("RUNTIME", "CACHE", "DATA", "TEMP")
+    )
+    try:
+        held = {"5000#train": "yes", "5011#private": "for who is let in"}
+        for name, words in held.items():
+            fetch = f"mkdir -p /srv/enroot; {places} enroot import -o /srv/x.sqsh docker://"
+            fetch += f"{site.address}:{name}:1"
+            read = "unsquashfs -cat /srv/x.sqsh etc/words; rm /srv/x.sqsh"
+            assert lab.ssh("cn01", f"{fetch} >&2 && {read}").stdout == words
+        if kit.real_apptainer:
+            lab.ssh("cn01", "test -e /dev/fuse || mknod -m 0666 /dev/fuse c 10 229")
+            for name in (f"{site.address}:5000/system", f"{MIRRORED}/system"):
+                ask = f"cd /srv && apptainer exec docker://{name}:1 sh -c 'echo $SAID'"
+                assert lab.ssh("cn01", ask).stdout == "it's the base's\n"
+            # Its definition makes the same of the published image.
+            text = lab.ssh("ctl", "cat /etc/slurmstack/images/based.def").stdout
+            published = lab.send("ctl", f"cat {ROOT}/based.sqsh", b"")
+            lab.send("cn01", "cat >/srv/based.def", text.encode())
+            lab.send("cn01", f"mkdir -p {ROOT} && cat >{ROOT}/based+1.sqsh", published)
+            lab.ssh("cn01", "cd /srv && apptainer build based.sif based.def >&2")
+            same = "exec {} sh -c 'busybox cat /etc/slurmstack-image.json; echo $SAID'"
+            told = {
+                lab.ssh("cn01", f"apptainer {same.format(it)}").stdout
+                for it in ("/srv/based.sif", f"{ROOT}/based+1.sqsh")
+            }
+            assert len(told) == 1, told
+    finally:
+        lab.ssh("cn01", "apt-get purge -y -q enroot; rm -rf /srv/enroot /srv/*.deb /srv/x.sqsh")
+        if kit.real_apptainer:
+            lab.ssh(
+                "cn01",
+                "apt-get purge -y -q apptainer; rm -rf /root/.apptainer /dev/fuse "
+                f"/srv/based.* {ROOT}/based*",
+            )
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("absent", "its registry has no such image: "),
+        ("wrong", "its registry has no such image: "),
+        ("away", "its registry cannot be asked: "),
+        ("shut", "its registry wants a login that may read it (skopeo login --authfile "),
+        ("mirrored", "it holds no /bin/sh"),
+    ],
+)
+def test_a_base_that_cannot_be_had_is_told_in_words(site: Site, name: str, words: str) -> None:
+    lab, candidates = site.lab, f"ls -A {ROOT}/.candidates"
+    before = lab.ssh("ctl", candidates, check=False).stdout
+    done = lab.run("slurmstack", "image", "build", name, "--stack", lab.name, check=False)
+    assert done.returncode == 1
+    assert words in done.stderr, done.stderr
+    assert lab.ssh("ctl", candidates).stdout == before
+
+
 def test_a_certificate_is_renewed_under_it(site: Site) -> None:
-    before = {port: site.serial(port) for port in (5000, 5001, 5010)}
+    before = {port: site.serial(port) for port in (5000, 5001, 5010, 5011)}
     assert len({*before.values()}) == 1
     site.lab.ssh("ctl", "/usr/local/lib/slurmstack/registry-certificate renew")
     for port, serial in before.items():

@@ -173,12 +173,13 @@ def test_a_setting_in_cleartext(key: str) -> None:
     assert [*rules.settings_encrypted({f"slurmstack:{key}": {"secure": "v1:x"}})] == []
 
 
-def test_a_table_of_secrets_with_one_in_cleartext() -> None:
+@pytest.mark.parametrize("key", ["monitoringSecrets", "registrySecrets"])
+def test_a_table_of_secrets_with_one_in_cleartext(key: str) -> None:
     table = {"relay": {"secure": "v1:x"}, "duty": "kkk"}
-    (found,) = rules.settings_encrypted({"slurmstack:monitoringSecrets": table})
-    assert "slurmstack:monitoringSecrets.duty is in cleartext" in found
+    (found,) = rules.settings_encrypted({f"slurmstack:{key}": table})
+    assert f"slurmstack:{key}.duty is in cleartext" in found
     assert "kkk" not in found
-    whole = {"slurmstack:monitoringSecrets": {"secure": "v1:x"}}
+    whole = {f"slurmstack:{key}": {"secure": "v1:x"}}
     assert [*rules.settings_encrypted(whole)] == []
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from settings import SettingsError, parse
 from tests.unit.components.test_cluster import bare
-from tests.unit.settings.test_containers import CONTAINERS
 
 SMALL = {"version": "1", "base": {"suite": "trixie"}}
 
@@ -67,19 +66,12 @@ def test_all_that_is_wrong_between_settings_at_once() -> None:
     places = sorted(it.split(":")[0] for it in found)
     # No runtime is there, nor so many nodes.
     test = "images.a.tests[0].nodes"
-    assert places == ["host", "images.a.base.docker", test, test, "root"]
+    assert places == ["host", test, test, "root"]
 
 
 def test_a_port_belongs_to_one_service() -> None:
     (found,) = mistakes({"port": 8460, "images": {"a": SMALL}})
     assert found == "port: expected another one than slurmstack:packages.port; found ctl"
-
-
-def test_images_of_a_registry_are_fetched_where_enroot_is() -> None:
-    image = {"version": "1", "base": {"docker": "nvcr.io#nvidia/pytorch:25.01-py3"}}
-    parse({**bare(), "enrootPyxis": CONTAINERS, "images": {"host": "cn01", "images": {"a": image}}})
-    (found,) = mistakes({"images": {"a": image}}, enrootPyxis=CONTAINERS)
-    assert found.startswith("images.a.base.docker: expected slurmstack:enrootPyxis, and a compute")
 
 
 def test_a_share_has_the_registry_where_it_is_published() -> None:

@@ -56,6 +56,24 @@ def test_images_are_served_at_another_port() -> None:
     assert found == ".port: expected another one than slurmstack:images.port; found 8461"
 
 
+LOGIN = {"username": "anna", "passwordSecret": "hub"}
+
+
+def test_a_mirrors_login_has_its_secret() -> None:
+    mirrored = {"mirrors": {"docker.io": {**HUB, "login": LOGIN}}}
+    told = parse({**bare(), "registry": mirrored, "registrySecrets": {"hub": "dckr_pat-x"}})
+    assert told.registry_secrets["hub"].get_secret_value() == "dckr_pat-x"
+    assert "dckr_pat-x" not in repr(told)
+    where = ".mirrors.docker.io.login.passwordSecret: expected a name in "
+    for secrets in ({}, {"registrySecrets": {"other": "x"}}):
+        assert mistakes(mirrored, **secrets) == [f"{where}slurmstack:registrySecrets; found hub"]
+    (found,) = mistakes(mirrored, registrySecrets={"hub": "two words"})
+    assert found == "Secrets.hub: expected a secret of one word; found text that is none"
+    with pytest.raises(SettingsError) as refused:
+        parse({**bare(), "registrySecrets": {"hub": "x"}})
+    assert "slurmstack:registry beside it" in str(refused.value.problems[0])
+
+
 @pytest.mark.parametrize("password", ["short", "with a blank in it", "é" * 20])
 def test_a_password_is_not_quoted(password: str) -> None:
     (found,) = mistakes({}, registryPassword=password)

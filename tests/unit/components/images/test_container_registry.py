@@ -19,7 +19,7 @@ from components.images.container_registry import (
     registry_bundle,
     secrets_bundle,
 )
-from remote.bundle import Bundle, Check, File, Guard, Unit
+from remote.bundle import Bundle, Check, Command, File, Guard, Unit
 from settings import Settings, parse
 from tests.unit.components.test_cluster import bare
 
@@ -70,6 +70,28 @@ def test_a_mirror_has_a_process_and_a_folder_of_its_own() -> None:
     for port in (5000, 5010):
         assert f"https://10.73.0.10:{port}/v2/" in check.script
     assert MIRRORS not in files(client_bundle("cn01", settings(), "pem"))
+
+
+def test_a_mirrors_password_is_in_the_secret_bundle_alone() -> None:
+    login = {"username": "an:na", "passwordSecret": "hub"}
+    mirrors = {"docker.io": {**HUB["docker.io"], "login": login}}
+    password = "a'\"{{x}}#<&\\:-of-the-hub"
+    of = parse({**bare(), "registry": {"mirrors": mirrors}, "registrySecrets": {"hub": password}})
+    name = "slurmstack-registry-mirror-docker.io"
+    conf, shut = f"{FOLDER}/{name}.login.yml", secrets_bundle("ctl", "made", "a" * 21, of)
+    found = files(shut)[conf]
+    assert (found.owner, found.mode) == ("root:docker-registry", "0640")
+    assert yaml.safe_load(str(found.content))["proxy"] == {
+        "remoteurl": "https://registry-1.docker.io", "username": "an:na", "password": password,
+    }  # fmt: skip
+    # Another password has the process start anew, which another bundle begins.
+    (again,) = [it for it in shut.parts if isinstance(it, Command)]
+    assert again.on == (conf,)
+    assert f"systemctl restart {name}.service" in again.script
+    main = registry_bundle("ctl", of)
+    assert f"{FOLDER}/{name}.yml" not in files(main)
+    assert f"serve {conf}" in str(files(main)[f"/etc/systemd/system/{name}.service"].content)
+    assert "of-the-hub" not in "".join(str(it.content) for it in files(main).values())
 
 
 def test_the_password_is_hashed_and_root_s() -> None:

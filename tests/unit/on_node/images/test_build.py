@@ -80,6 +80,10 @@ def recipe(**more: object) -> Recipe:
     return Recipe(**given)  # type: ignore[arg-type]
 
 
+def finished(of: Recipe, tree: Path) -> None:
+    rootfs.finish(of, tree, 2000, of.from_what)
+
+
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A root file system as a build leaves it."""
@@ -99,7 +103,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_no_trace_of_a_build_is_left(tree: Path) -> None:
-    rootfs.finish(recipe(), tree, 2000)
+    finished(recipe(), tree)
     left = {str(it.relative_to(tree)) for it in tree.rglob("*") if it.is_file()}
     assert left == {
         "etc/machine-id", "etc/hostname", "etc/resolv.conf", "etc/environment", "etc/rc",
@@ -126,6 +130,8 @@ def test_a_folder_of_wheels_is_there_while_the_script_runs_alone(
     def run(command: list[str], what: str, log: Path, **more: object) -> None:
         assert command[-3:] == [str(tree), "/tmp/slurmstack/make.sh", str(wheels)]
         inside.mkdir(parents=True)
+        # What the base need not have.
+        assert (tree / "proc").is_dir()
 
     monkeypatch.setattr(alone, "run", run)
     rootfs.make(recipe(wheels=str(wheels)), tree, 2000, tmp_path / "log", 0)
@@ -138,7 +144,7 @@ def test_a_folder_of_wheels_is_there_while_the_script_runs_alone(
 
 def test_both_runtimes_read_the_same_variables(tree: Path) -> None:
     (tree / "etc/environment").write_text("CUDA_HOME=/usr/local/cuda\nPATH=/cuda/bin:/bin\n")
-    rootfs.finish(recipe(), tree, 2000)
+    finished(recipe(), tree)
     wanted = {
         "CUDA_HOME": "/usr/local/cuda", "PATH": "/opt/python/bin:/cuda/bin:/bin", "WORDS": "it's",
         "PATH_OF": "/x",
@@ -153,7 +159,7 @@ def test_both_runtimes_read_the_same_variables(tree: Path) -> None:
 
 def test_an_image_says_what_it_is(tree: Path) -> None:
     of = recipe()
-    rootfs.finish(of, tree, 2000)
+    finished(of, tree)
     about = json.loads((tree / "etc/slurmstack-image.json").read_text())
     assert (about["name"], about["version"], about["recipe"]) == ("small", "1", of.digest)
     assert about["base"] == "the distribution's trixie"
