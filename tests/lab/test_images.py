@@ -17,13 +17,16 @@ from typing import Any
 
 import pytest
 
-from tests.lab import artifacts
+from tests.lab import artifacts, shared_folder
 from tests.lab.conftest import RunningLab, await_that
 from tests.unit.components.software.wheel import wheel
 
 pytestmark = pytest.mark.lab
 
+NODES = ("ctl", "login01", "cn01", "cn02")
 ROOT = "/opt/containers"
+#: A folder that all hosts have, and where it is a share of the settings.
+SHARE, SHARED = "/srv/share", "/srv/shared"
 SMALL = {
     "version": "1",
     "base": {"suite": "trixie"},
@@ -101,7 +104,20 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(users: RunningLab) -> Iterator[Site]:
+def share(tmp_path_factory: pytest.TempPathFactory, users: RunningLab) -> Iterator[Path]:
+    """A folder that all hosts have."""
+    folder = tmp_path_factory.mktemp("share")
+    folder.chmod(0o755)
+    for node in NODES:
+        users.ssh(node, f"mkdir {SHARE}")
+        shared_folder.bind(users.lab, node, folder, SHARE)
+    yield folder
+    for node in NODES:
+        users.ssh(node, f"umount -l {SHARE}; rmdir {SHARE}")
+
+
+@pytest.fixture(scope="module")
+def site(users: RunningLab, share: Path) -> Iterator[Site]:
     for node in ("cn01", "cn02"):
         users.ssh(node, "command -v unsquashfs || apt-get install -y -q squashfs-tools")
     try:
@@ -110,7 +126,7 @@ def site(users: RunningLab) -> Iterator[Site]:
         # Images outlive what kept them.
         users.ssh("ctl", f"test -e {ROOT}/registry.yaml && ! test -e /var/lib/slurmstack-images")
     finally:
-        for node in ("ctl", "login01", "cn01", "cn02"):
+        for node in NODES:
             users.ssh(node, f"rm -rf {ROOT}")
 
 
@@ -283,11 +299,12 @@ def test_old_versions_go_when_no_job_names_them(site: Site, second: str) -> None
     lab.pulumi("preview", "--expect-no-changes")
 
 
-def test_a_compute_node_builds_in_a_job_from_a_lock_file(
-    site: Site, second: str, tmp_path: Path
+def test_a_compute_node_builds_on_a_share_in_a_job_from_a_lock_file(
+    site: Site, second: str, share: Path, tmp_path: Path
 ) -> None:
-    """Packages of the image's own sources, and a Python environment of a wheel made here."""
-    lab = site.lab
+    """Packages of the image's own sources, and a Python environment of a wheel made here; other
+    nodes have it without fetching."""
+    lab, root = site.lab, f"{SHARED}/images"
     (tmp_path / "lock.txt").write_text(wheel(tmp_path))
     (made,) = tmp_path.glob("*.whl")
     lab.send("cn01", f"mkdir -p /srv/wheels && cat >/srv/wheels/{made.name}", made.read_bytes())
@@ -300,7 +317,10 @@ def test_a_compute_node_builds_in_a_job_from_a_lock_file(
         "python": {"lock": str(tmp_path / "lock.txt"), "index": "/srv/wheels"},
         "tests": [{"run": "stand-in"}],
     }
-    lab.set(images={"host": "cn01", "images": {"wheels": image}})
+    lab.set(
+        images={"host": "cn01", "root": root, "images": {"wheels": image}},
+        storage={"images": {"type": "bind", "source": SHARE, "mount": SHARED}},
+    )
     lab.up()
     site.told("build", "wheels", "--partition", "gpu")
     ended = (
@@ -311,8 +331,13 @@ def test_a_compute_node_builds_in_a_job_from_a_lock_file(
     assert (test["passed"], test["words"]) == (True, "1.0")
     site.told("publish", "wheels")
     # The folder of wheels was mounted there, and is gone; what the base has is there.
-    shown = f"unsquashfs -l {ROOT}/wheels.sqsh srv"
+    shown = f"unsquashfs -l {root}/wheels.sqsh srv"
     assert lab.ssh("cn01", shown).stdout.splitlines()[-1] == "squashfs-root/srv"
+    assert sorted(it.name for it in (share / "images").glob("wheels*.sqsh"))[-1] == "wheels.sqsh"
+    assert "nothing is to be fetched" in site.refused("pull", "wheels", "--nodes", "cn02")
+    read = f"unsquashfs -cat {root}/wheels.sqsh etc/slurmstack-image.json"
+    told = lab.ssh("login01", f"cd /tmp && runuser -u alice -- srun -w cn02 --mem=200 {read}")
+    assert json.loads(told.stdout)["name"] == "wheels"
 
 
 #: The versions of what is in an image, as a job of two nodes sees them.
