@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,7 +37,7 @@ def lab() -> Iterator[RunningLab]:
         running.ssh("cn01", DEVICES)
         gpus = {"Name": "gpu", "Type": "h100", "File": "/dev/nvidia[0-1]"}
         nodes = [{"hosts": "cn01", "Gres": [gpus]}]
-        as_production(running, "ctl", "cn01", nodes=nodes)
+        as_production(running, "ctl", "cn01", nodes=nodes, directory={"jobAccess": {}})
         lab_command(name, "up", "--nodes", "ctl,cn01")
         yield running
     finally:
@@ -107,6 +109,39 @@ def test_what_a_job_uses_is_read_from_its_cgroup(lab: RunningLab) -> None:
         return any(text.isdigit() and int(text) > 140 * 2**20 for text in shown)
 
     await_that(holds_it)
+
+
+def test_a_session_lies_in_its_persons_job(lab: RunningLab) -> None:
+    """By pam_slurm_adopt: what a login starts is the job's, its memory is, and it ends with it."""
+
+    def session(command: str) -> subprocess.Popen[str]:
+        words = ["ssh", "-F", str(lab.lab.ssh_config), "alice@cn01", command]
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    assert "you have no active jobs on this node" in session("true").communicate(timeout=120)[0]
+    words = "sbatch --parsable -n1 --mem=400 -D / -o /dev/null --wrap 'sleep 600'"
+    job = lab.ssh("ctl", f"cd / && runuser -u alice -- {words}").stdout.strip()
+    await_that(lambda: "RUNNING" in lab.ssh("ctl", f"squeue -h -j {job} -o %T").stdout)
+    lies = session("cat /proc/self/cgroup").communicate(timeout=120)[0]
+    assert re.fullmatch(rf"0::(/.+/job_{job})/step_extern/\S+\n", lies), lies
+    folder = lies.removeprefix("0::").partition("/step_extern")[0]
+    uses = f"cat /sys/fs/cgroup{folder}/memory.current"
+    assert int(lab.ssh("cn01", uses).stdout) < 140 * 2**20
+    lasting = session("head -c 150M /dev/zero | tail -c 150M | sleep 600")
+    try:
+        await_that(lambda: int(lab.ssh("cn01", uses).stdout) > 140 * 2**20)
+        assert lasting.poll() is None
+        lab.ssh("ctl", f"scancel {job}")
+        lasting.communicate(timeout=120)
+    finally:
+        lasting.kill()
+        lasting.communicate()
 
 
 def test_a_job_that_takes_too_much_memory_is_killed_and_no_other(lab: RunningLab) -> None:
