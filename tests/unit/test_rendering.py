@@ -46,6 +46,7 @@ def test_a_full_disk_costs_time_alone(folder: Path, monkeypatch: pytest.MonkeyPa
     assert rendered(folder) == "X!"
 
 
+@pytest.mark.slow
 def test_nothing_is_written_where_python_writes_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -471,6 +471,7 @@ def test_resources_keep_their_urns_and_what_they_stand_on(monkeypatch: pytest.Mo
     assert found == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guards", [{}, {"allowJobLoss": True}], ids=["guarded", "allowed"])
 @pytest.mark.parametrize("whole", [True, False], ids=["everything", "bare"])
 def test_every_script_is_read_by_the_shell(whole: bool, guards: dict[str, Any]) -> None:

@@ -116,6 +116,7 @@ def test_every_kind_of_part_is_made_here() -> None:
     assert set(parts(["/etc/fixed"])) == set(get_args(Part))
 
 
+@pytest.mark.slow
 @given(bundle=bundles(), word=st.none() | NAMES)
 def test_the_text_is_read_back(bundle: Bundle, word: str | None) -> None:
     back = read(bundle.render(word))

@@ -52,6 +52,7 @@ def read_back(text: str) -> dict[str, Any]:
     return {name.lower(): value for name, value in found.items()}
 
 
+@pytest.mark.slow
 def test_slurmutils_reads_what_was_meant() -> None:
     conf = read_back(rendered())
     assert conf["clustername"] == "lab"
