@@ -318,19 +318,22 @@ def test_runtimes_fetch_from_it(site: Site, tmp_path: Path) -> None:
             assert lab.ssh("cn01", f"{fetch} >&2 && {read}").stdout == words
         if kit.real_apptainer:
             lab.ssh("cn01", "test -e /dev/fuse || mknod -m 0666 /dev/fuse c 10 229")
+            lab.ssh("cn01", "install -d -o alice /srv/apptainer")
+            # root of the lab's machines lacks rights that Apptainer wants of root.
+            runs = "cd /srv/apptainer && runuser -u alice -- env HOME=/srv/apptainer apptainer"
             for name in (f"{site.address}:5000/system", f"{MIRRORED}/system"):
-                ask = f"cd /srv && apptainer exec docker://{name}:1 sh -c 'echo $SAID'"
+                ask = f"{runs} exec docker://{name}:1 sh -c 'echo $SAID'"
                 assert lab.ssh("cn01", ask).stdout == "it's the base's\n"
             # Its definition makes the same of the published image.
             text = lab.ssh("ctl", "cat /etc/slurmstack/images/based.def").stdout
             published = lab.send("ctl", f"cat {ROOT}/based.sqsh", b"")
             lab.send("cn01", "cat >/srv/based.def", text.encode())
             lab.send("cn01", f"mkdir -p {ROOT} && cat >{ROOT}/based+1.sqsh", published)
-            lab.ssh("cn01", "cd /srv && apptainer build based.sif based.def >&2")
+            lab.ssh("cn01", f"{runs} build based.sif /srv/based.def >&2")
             same = "exec {} sh -c 'busybox cat /etc/slurmstack-image.json; echo $SAID'"
             told = {
-                lab.ssh("cn01", f"apptainer {same.format(it)}").stdout
-                for it in ("/srv/based.sif", f"{ROOT}/based+1.sqsh")
+                lab.ssh("cn01", f"{runs} {same.format(it)}").stdout
+                for it in ("based.sif", f"{ROOT}/based+1.sqsh")
             }
             assert len(told) == 1, told
     finally:
@@ -338,7 +341,7 @@ def test_runtimes_fetch_from_it(site: Site, tmp_path: Path) -> None:
         if kit.real_apptainer:
             lab.ssh(
                 "cn01",
-                "apt-get purge -y -q apptainer; rm -rf /root/.apptainer /dev/fuse "
+                "apt-get purge -y -q apptainer; rm -rf /srv/apptainer /dev/fuse "
                 f"/srv/based.* {ROOT}/based*",
             )
 

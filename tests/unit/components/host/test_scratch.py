@@ -295,8 +295,9 @@ def test_a_quota_is_set_before_a_job(tmp_path: Path) -> None:
     places.touch()
     text = program.text.replace("/etc/slurmstack/scratch-quotas", str(quotas))
     text = text.replace("/etc/slurmstack/scratch", str(places))
-    environment = {"PATH": f"{programs}:{os.environ['PATH']}", "SLURM_JOB_ID": "7",
-                   "SLURM_JOB_USER": "nobody", "SLURM_JOB_UID": "65534"}  # fmt: skip
+    text = text.replace(" PATH=", f" PATH={programs}:")
+    # Of slurmd, which gives no PATH.
+    environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_USER": "nobody", "SLURM_JOB_UID": "65534"}
     for name, words in (
         ("setquota", f'echo "$*" >>{tmp_path}/set; [ "$7" != /fast ]'),
         ("logger", f'echo "$*" >>{tmp_path}/log'),
@@ -304,7 +305,7 @@ def test_a_quota_is_set_before_a_job(tmp_path: Path) -> None:
         (programs / name).write_text(f"#!/bin/sh\n{words}\n")
         (programs / name).chmod(0o755)
     # A job runs all the same where one cannot be set.
-    subprocess.run(["sh", "-c", text], env=environment, check=True)
+    subprocess.run(["/bin/sh", "-c", text], env=environment, check=True)
     told = (tmp_path / "set").read_text().splitlines()
     assert told == ["-u 65534 0 0 0 7 /fast", "-u 65534 0 512000 0 1000 /raid"]
     assert "no quota for nobody in /fast" in (tmp_path / "log").read_text()
