@@ -130,6 +130,9 @@ def test_the_array_outlives_the_nodes_power(lab: RunningLab) -> None:
     lab.set(reapply={"system@cn01": "once"})
     lab.up()
     assert lab.ssh("cn01", known).stdout == before
+    # It went without a word, and comes back by somebody's (ReturnToService).
+    assert lab.shown("cn01", "%T %E") == "down Node unexpectedly rebooted"
+    lab.ssh("ctl", "scontrol update nodename=cn01 state=resume")
     await_that(lambda: lab.shown("cn01", "%T").startswith("idle"), PATIENCE)
     assert "Disk quota exceeded" in srun(
         lab, "alice", "dd if=/dev/zero of=/raid/alice/five bs=1M count=40", check=False
@@ -171,7 +174,7 @@ def test_the_servers_power_goes_while_a_job_waits(lab: RunningLab) -> None:
         drift = lab.run("slurmstack", "drift", "cn01", "--stack", lab.name)
         assert "nothing differs" in drift.stdout
         # What must look there says which mount does not answer, on which node.
-        lab.change(lambda it: it["slurm"].update(TaskProlog="/opt/tools/prolog"))
+        lab.change(lambda it: it["slurm"].update(TaskEpilog="/opt/tools/epilog"))
         began = time.monotonic()
         said = lab.up(check=False)
         assert time.monotonic() - began < 300
