@@ -174,7 +174,7 @@ def test_the_servers_power_goes_while_a_job_waits(lab: RunningLab) -> None:
         drift = lab.run("slurmstack", "drift", "cn01", "--stack", lab.name)
         assert "nothing differs" in drift.stdout
         # What must look there says which mount does not answer, on which node.
-        lab.change(lambda it: it["slurm"].update(TaskEpilog="/opt/tools/epilog"))
+        lab.change(lambda it: it["slurm"].update(extra={"TaskEpilog": "/opt/tools/epilog"}))
         began = time.monotonic()
         said = lab.up(check=False)
         assert time.monotonic() - began < 300
