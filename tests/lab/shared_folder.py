@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lab import machine
 from lab.names import Lab
+from tests.lab.conftest import RunningLab
 
 #: open_tree(2) of the folder, setns(2) into the machine, and move_mount(2) there.
 _BIND = """
@@ -36,3 +39,15 @@ def bind(lab: Lab, node: str, source: Path, target: str) -> None:
         target,
     ]
     subprocess.run(words, check=True, capture_output=True, text=True, timeout=30)
+
+
+@contextmanager
+def shared(lab: RunningLab, nodes: tuple[str, ...], source: Path, target: str) -> Iterator[None]:
+    """Have a folder of this machine, which all may read, on several nodes until the end."""
+    source.chmod(0o755)
+    for node in nodes:
+        lab.ssh(node, f"mkdir {target}")
+        bind(lab.lab, node, source, target)
+    yield
+    for node in nodes:
+        lab.ssh(node, f"umount -l {target}; rmdir {target}")

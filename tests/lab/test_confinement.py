@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -26,20 +27,32 @@ DEVICES = "mknod -m 0666 /dev/nvidia0 c 1 7; mknod -m 0666 /dev/nvidia1 c 10 183
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """A controller, and a compute node that is a virtual machine in software."""
-    reason = why_not() or virtual_machine.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    name = own_name("v")
-    try:
-        lab_command(name, "up", "--nodes", "ctl", "--machines-only")
-        lab_command(name, "node-up", "cn01", "--virtual")
-        running = RunningLab(lifecycle.require(name))
+    with booted("v", ["cn01"]) as running:
         running.ssh("cn01", DEVICES)
         gpus = {"Name": "gpu", "Type": "h100", "File": "/dev/nvidia[0-1]"}
         nodes = [{"hosts": "cn01", "Gres": [gpus]}]
         as_production(running, "ctl", "cn01", nodes=nodes, directory={"jobAccess": {}})
-        lab_command(name, "up", "--nodes", "ctl,cn01")
+        lab_command(running.name, "up", "--nodes", "ctl,cn01")
         yield running
+
+
+@contextmanager
+def booted(suffix: str, *machines: list[str]) -> Iterator[RunningLab]:
+    """A controller and virtual machines, on which nothing is deployed, until the end.
+
+    Args:
+        suffix: of the lab's name.
+        machines: each its name and what `node-up` is told of it.
+    """
+    reason = why_not() or virtual_machine.why_not()
+    if reason is not None:
+        pytest.skip(reason)
+    name = own_name(suffix)
+    try:
+        lab_command(name, "up", "--nodes", "ctl", "--machines-only")
+        for machine in machines:
+            lab_command(name, "node-up", *machine, "--virtual")
+        yield RunningLab(lifecycle.require(name))
     finally:
         lab_command(name, "down")
         assert shutil.which(virtual_machine.QEMU, path=SEARCH)

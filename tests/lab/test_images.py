@@ -107,13 +107,8 @@ class Site:
 def share(tmp_path_factory: pytest.TempPathFactory, users: RunningLab) -> Iterator[Path]:
     """A folder that all hosts have."""
     folder = tmp_path_factory.mktemp("share")
-    folder.chmod(0o755)
-    for node in NODES:
-        users.ssh(node, f"mkdir {SHARE}")
-        shared_folder.bind(users.lab, node, folder, SHARE)
-    yield folder
-    for node in NODES:
-        users.ssh(node, f"umount -l {SHARE}; rmdir {SHARE}")
+    with shared_folder.shared(users, NODES, folder, SHARE):
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -105,14 +105,10 @@ def authority(tmp_path_factory: pytest.TempPathFactory, lab: RunningLab) -> Path
 @pytest.fixture(scope="module")
 def share(tmp_path_factory: pytest.TempPathFactory, lab: RunningLab) -> Iterator[None]:
     """A folder that all hosts have."""
-    folder = tmp_path_factory.mktemp("share")
-    folder.chmod(0o755)
+    with shared_folder.shared(lab, NODES, tmp_path_factory.mktemp("share"), SHARE):
+        yield
     for node in NODES:
-        lab.ssh(node, f"mkdir {SHARE}")
-        shared_folder.bind(lab.lab, node, folder, SHARE)
-    yield
-    for node in NODES:
-        lab.ssh(node, f"umount {SHARE}; rmdir {SHARE} {HOMES}; userdel frida")
+        lab.ssh(node, f"rmdir {HOMES}; userdel frida")
 
 
 @pytest.fixture(scope="module")

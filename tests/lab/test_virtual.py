@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from lab import lifecycle, virtual_machine
-from tests.lab.conftest import RunningLab, await_that, lab_command, own_name, why_not
-from tests.lab.test_confinement import as_production
+from tests.lab.conftest import RunningLab, await_that, lab_command
+from tests.lab.test_confinement import as_production, booted
 from tests.lab.test_storage import CHECK, HEALTH
 
 pytestmark = [
@@ -50,23 +49,13 @@ PEOPLE = {
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """A controller, and two virtual machines: a server of files, and a node with empty disks."""
-    reason = why_not() or virtual_machine.why_not()
-    if reason is not None:
-        pytest.skip(reason)
-    name = own_name("k")
-    try:
-        lab_command(name, "up", "--nodes", "ctl", "--machines-only")
-        lab_command(name, "node-up", "sm01", "--virtual")
-        lab_command(name, "node-up", "cn01", "--virtual", "--disks", "2")
-        running = RunningLab(lifecycle.require(name))
+    with booted("k", ["sm01"], ["cn01", "--disks", "2"]) as running:
         as_production(
             running, "ctl", "sm01", "cn01",
             storage=STORAGE, scratch={"raid": RAID}, directory=PEOPLE, healthCheck=HEALTH,
         )  # fmt: skip
-        lab_command(name, "up", "--nodes", "ctl,sm01,cn01", timeout=3600)
+        lab_command(running.name, "up", "--nodes", "ctl,sm01,cn01", timeout=3600)
         yield running
-    finally:
-        lab_command(name, "down")
 
 
 def srun(lab: RunningLab, user: str, command: str, check: bool = True) -> str:
