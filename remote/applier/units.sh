@@ -80,7 +80,7 @@ put_back() { # beside: unit, time, status; sets returned
 # for each of the bundle; restarts are systemd's own, since the last wanted start.
 read_unit_states() {
     awk '{ print $2 }' "$work/unit" | xargs -r -d '\n' timeout 30 systemctl show \
-        -p LoadState -p ActiveState -p UnitFileState -p SubState -p NRestarts -p Result -- >"$work/shown" 2>"$work/out" ||
+        -p LoadState -p ActiveState -p UnitFileState -p SubState -p NRestarts -p Result -p NeedDaemonReload -- >"$work/shown" 2>"$work/out" ||
         fail units "systemctl show: $(last_line)" 'is systemd running on this node?'
     awk 'BEGIN { RS = ""; FS = "\n" }
         {
@@ -96,6 +96,11 @@ read_unit_states() {
 apply_units() {
     [ -s "$work/unit" ] || return
     read_unit_states
+    # Of a package that says nothing to systemd, or by hand: a start would take the old unit file.
+    ! grep -q '^NeedDaemonReload=yes' "$work/shown" || {
+        systemctl_step 'daemon-reload' 60 daemon-reload
+        read_unit_states
+    }
     exec 4<"$work/states"
     while read -r number unit enabled running restart_on _ time; do
         read -r _ load active enablement _ <&4

@@ -80,6 +80,9 @@ def systemctl(state: dict[str, Any], args: list[str]) -> int:
         if verb in ("start", "restart") and names:
             units[names[0]]["active"] = "failed"
         return 1
+    if verb == "daemon-reload":
+        for unit in units.values():
+            unit["stale"] = "no"
     for name in names:
         unit = units[name]
         if "starts" in unit and verb in ("start", "restart"):
