@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from components.accounting.slurmdbd import DUMPED, OBJECTS
+from components.accounting.slurmdbd import OBJECTS
 from components.guards.guards import HAVE_A_GUARD
+from components.guards.upgrades import DUMPED
 from operations import slurm_files
 from operations.planned import KINDS, SLURMCTLD, Change, Daemon, Plan
 from operations.preview import State, Step

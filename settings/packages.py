@@ -75,6 +75,8 @@ class Packages(Model):
     #: The host that fetches, builds and serves packages; left out: the controller.
     host: str | None = None
     port: Annotated[int, Field(ge=1, le=65535)] = 8460
+    #: Whether slurmctld's state is copied before a slurmctld of another major release comes.
+    copy_state_before_upgrade: bool = True
 
     @property
     def naming(self) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 import pulumi
 from pydantic import BaseModel
 
-from components.accounting.slurmdbd import CLIENT_CONF, DATABASE, LIBRARY, OBJECTS, RECONCILE
+from components.accounting.database import DATABASE, DUMP, LIBRARY
+from components.accounting.slurmdbd import CLIENT_CONF, OBJECTS, RECONCILE
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.directory import local_people, sssd
@@ -63,7 +64,7 @@ def accounting_bundle(node: str, settings: Settings) -> Bundle:
             Directory(dump.directory, mode="0700", parents=True),
             File(OBJECTS, objects_text(settings)),
             File(
-                f"{LIBRARY}/dump",
+                DUMP,
                 render("accounting/dump.sh", keep=dump.keep, **place),
                 mode="0755",
             ),

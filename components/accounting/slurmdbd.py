@@ -10,32 +10,30 @@ from typing import Any
 import pulumi
 import pulumi_random as random
 
+from components.accounting.database import DATABASE, LIBRARY
 from components.assembly import Assembly
 from components.bundle_resource import deploy
 from components.configuration.served_files import options
 from components.configuration.slurm_conf import parameters
 from components.guards import guards
+from components.guards.upgrades import before_upgrade
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
-from components.packages.slurm_packages import release, slurm_packages, trigger
-from remote.bundle import Bundle, Check, Directory, File, Guard, Package, Part, Unit, Validate
+from components.packages.slurm_packages import slurm_packages, trigger
+from remote.bundle import Bundle, Check, Directory, File, Package, Unit, Validate
 from settings import Settings
 from settings.accounting import Account, Accounting, Limits, Qos, User
 from settings.slurm_value import file_text, plain
 from templates.rendering import program, render
 
 ROLE = "slurmdbd"
-#: The guard that dumps the database before it is converted.
-DUMPED = "database-dumped"
 SLURMDBD_CONF = "/etc/slurm/slurmdbd.conf"
 UNIT_CONF = "/etc/systemd/system/slurmdbd.service.d/slurmstack.conf"
 #: Sorts behind the package's own files, and so has the last word.
 MARIADB_CONF = "/etc/mysql/mariadb.conf.d/90-slurmstack.cnf"
-LIBRARY = "/usr/local/lib/slurmstack/accounting"
 CLIENT_CONF = f"{LIBRARY}/slurm.conf"
 RECONCILE = f"{LIBRARY}/reconcile"
 OBJECTS = f"{LIBRARY}/objects"
-DATABASE = "slurm_acct_db"
 #: In the state folder of this role: goes with the database's daemon, not with the objects' role.
 _MEMORY = f"/var/lib/slurmstack/{ROLE}/made-objects"
 #: Seconds that one sacctmgr may take.
@@ -91,7 +89,7 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             *guards.before_slurmdbd_changes(),
             Package("mariadb-server"),
             *slurm_packages(settings, "client", "slurmdbd", "slurmdbd-mysql"),
-            *_dumped(settings, accounting),
+            *before_upgrade(settings),
             *([archive] if _archives(accounting) else []),
             Directory("/etc/slurm"),
             Directory("/var/log/slurm", owner="slurm:slurm"),
@@ -132,20 +130,6 @@ def database_bundle(node: str, settings: Settings, password: str) -> Bundle:
             ),
         ],
     )
-
-
-def _dumped(settings: Settings, accounting: Accounting) -> list[Part]:
-    """The guard that dumps the database before an upgrade from which there is no way back; after
-    the one that refuses an older release."""
-    if not accounting.dump.before_upgrade:
-        return []
-    script = render(
-        "accounting/dumped.sh",
-        library=LIBRARY,
-        database=f"/var/lib/mysql/{DATABASE}",
-        **release(settings),
-    )
-    return [Guard(DUMPED, script, timeout=3600)]
 
 
 def mariadb_conf(accounting: Accounting) -> str:

@@ -23,6 +23,7 @@ from components.configuration.slurm_conf import (
 from components.containers import enroot_pyxis
 from components.failure import unless_idle
 from components.guards import guards
+from components.guards.upgrades import before_upgrade
 from components.health import with_jobs
 from components.keys import jwt_key_pair, munge_key
 from components.packages import package_repository
@@ -95,6 +96,7 @@ def controller_bundle(node: str, settings: Settings, hardware: Mapping[str, Hard
             *_login_nodes_resolve(settings),
             *guards.before_slurmctld_changes(settings),
             *slurm_packages(settings, "client", "slurmctld"),
+            *before_upgrade(settings),
             *started_again("slurmctld"),
             *enroot_pyxis.controller_parts(settings),
             Directory("/etc/slurm"),

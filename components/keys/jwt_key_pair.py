@@ -8,6 +8,7 @@ from typing import Any
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.guards import guards
+from components.guards.upgrades import before_upgrade
 from components.keys import munge_key
 from components.packages import package_repository
 from components.packages.slurm_packages import slurm_packages
@@ -51,6 +52,7 @@ def jwt_bundle(settings: Settings) -> Bundle:
         [
             Package("openssl"),
             *slurm_packages(settings, "jwt"),
+            *before_upgrade(settings),
             Directory("/etc/slurm"),
             Directory(FOLDER, mode="0700"),
             File(trusted, trusted_lines(setting)),

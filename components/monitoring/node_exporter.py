@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pulumi
 
-from components.accounting.slurmdbd import DATABASE
+from components.accounting.database import DATABASE
 from components.assembly import Assembly
 from components.bundle_resource import deploy
 from components.host import host_baseline

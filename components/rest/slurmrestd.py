@@ -12,6 +12,7 @@ from components.assembly import Assembly
 from components.bundle_resource import deploy
 from components.configuration.slurm_conf import parameters, restart_keys
 from components.controller import slurm_controller
+from components.guards.upgrades import before_upgrade
 from components.keys.certificate import Certificate, ca_pem, certificate_parts
 from components.keys.jwt_key_pair import TOKEN
 from components.packages.slurm_packages import slurm_packages, trigger
@@ -167,6 +168,7 @@ def rest_bundle(settings: Settings) -> Bundle:
             Package("curl"),
             Package("haproxy"),
             *slurm_packages(settings, "slurmrestd"),
+            *before_upgrade(settings),
             Group(USER, identity.gid),
             User(USER, identity.uid, USER),
             Directory(str(PurePosixPath(UNIT_CONF).parent)),

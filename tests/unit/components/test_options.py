@@ -98,6 +98,8 @@ def without() -> dict[str, str]:
 
 
 CERTIFIED = "monitoring-tls, node-exporter, node-exporter of a node, grafana"
+#: Those that bring a package of Slurm to the controller's host.
+BRING_SLURM = "slurmctld, slurmdbd, jwt, slurmrestd"
 #: Option, value, and the bundles that change.
 OPTIONS: list[tuple[str, Any, str]] = [
     ("rollout.endJobs", True, "slurmd, accepted, slurmctld"),
@@ -121,7 +123,7 @@ OPTIONS: list[tuple[str, Any, str]] = [
     ("accounting.dump", {"keep": 3}, "accounting"),
     ("accounting.dump", {"directory": "/x"}, "accounting, node-exporter"),
     ("accounting.dump", {"onCalendar": "daily"}, "accounting"),
-    ("accounting.dump", {"beforeUpgrade": False}, "slurmdbd"),
+    ("accounting.dump", {"beforeUpgrade": False}, BRING_SLURM),
     ("accounting.mariadb", {"innodb_lock_wait_timeout": 3}, "slurmdbd"),
     ("accounting.slurmdbd", {"PurgeJobAfter": 3}, "slurmdbd"),
     ("accounting.qos", {"a": {}}, "accounting"),
@@ -160,7 +162,8 @@ OPTIONS: list[tuple[str, Any, str]] = [
     ("slurm.SlurmctldPort", "6820-6830",
      "slurmd, accepted, slurmctld, guards, slurmrestd, login"),
     ("slurm.SlurmdSpoolDir", "/x", "slurmd, slurmctld"),
-    ("slurm.StateSaveLocation", "/x", "slurmctld, guards, slurmdbd"),
+    ("slurm.StateSaveLocation", "/x", BRING_SLURM.replace(",", ", guards,", 1)),
+    ("packages.copyStateBeforeUpgrade", False, BRING_SLURM),
     # By which slurmctld judges what nodes report.
     ("slurm.SlurmdParameters", "config_overrides", "slurmctld, nodes-fit"),
     ("slurm.SlurmdLogFile", "/x", "slurmctld, diagnosis"),

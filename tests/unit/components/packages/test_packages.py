@@ -270,31 +270,6 @@ case $3 in *Version*) echo 'installed {version}' ;; *) printf installed ;; esac"
     assert ("no way back to an older major release" in done.stderr) == refused
 
 
-@pytest.mark.parametrize(
-    ("have", "want", "database", "dump", "ends", "said"),
-    [
-        ("24.11.5-4", "25.11.7-1", True, "echo /kept/$1.gz", 0, "dumped: /kept/before-25.11.gz"),
-        ("24.11.5-4", "24.11.6-1", True, "echo never; exit 1", 0, ""),
-        ("24.11.5-4", "25.11.7-1", False, "echo never; exit 1", 0, ""),
-        ("", "25.11.7-1", True, "echo never; exit 1", 0, ""),
-        ("24.11.5-4", "25.11.7-1", True, "echo the disk is full >&2; exit 1", 1,
-         "Slurm goes from 24.11.5-4 to 25.11.7-1, and the database cannot be dumped before: the "
-         "disk is full. Mend it, or keep a copy of your own and set "
-         "slurmstack:accounting.dump.beforeUpgrade: false"),
-    ],
-)  # fmt: skip
-def test_the_database_is_dumped_before_it_is_converted(
-    have: str, want: str, database: bool, dump: str, ends: int, said: str, tmp_path: Path
-) -> None:
-    installed = f"echo 'installed {have}'" if have else "exit 1"
-    release = {"bases": ["a"], "base": "a", "release": want}
-    there = tmp_path if database else tmp_path / "nowhere"
-    script = render("accounting/dumped.sh", library=tmp_path, database=there, **release)
-    done = ran(script, {"dpkg-query": installed, "dump": dump}, tmp_path)
-    assert done.returncode == ends, done.stdout
-    assert done.stdout.strip().splitlines()[-1:] == ([said] if said else [])
-
-
 def test_the_build_is_asked_for_what_is_checked() -> None:
     built = settings(packages={**SOURCE, "buildPackages": ["libnvidia-ml-dev"]})
     bundle = host_bundle("ctl", built)
