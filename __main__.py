@@ -8,7 +8,8 @@ import pulumi
 
 from components.cluster import SlurmCluster
 from components.history import folder
-from components.report import outputs_before, report
+from components.last_outputs import last_outputs
+from components.report import report
 from discovery.facts import FactsError, hardware
 from discovery.host_keys import UnknownHostKey, hosts
 from discovery.identities import IdentityError, compare
@@ -34,7 +35,7 @@ except (SettingsError, UnknownHostKey, FactsError, IdentityError) as error:
     # A report for the operator, without a traceback.
     pulumi.log.error(str(error))
     sys.exit(_REPORTED)
-before = outputs_before()
+before = last_outputs()
 cluster = SlurmCluster(settings, reached, found, before)
 
 # Nothing in it is a secret: Pulumi prints an object of thousands of lines as the one word [secret].

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import pulumi
 
+from components.last_outputs import LastOutputs
 from remote.answer import Answer
 from remote.host import Host
 from settings import Settings
@@ -60,7 +61,7 @@ class Assembly:
         hosts: Mapping[str, Host],
         hardware: Mapping[str, Hardware],
         cluster: pulumi.Resource,
-        last: pulumi.Output[dict[str, Any]],
+        last: pulumi.Output[LastOutputs],
         turns: Turns,
     ) -> None:
         """

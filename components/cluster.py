@@ -41,6 +41,7 @@ from components.keys.jwt_key_pair import JwtKeyPair
 from components.keys.munge_key import MungeKey
 from components.kubernetes.job_files import JobFiles
 from components.kubernetes.job_pods import JobPods
+from components.last_outputs import LastOutputs
 from components.login.login_node import LoginNode
 from components.monitoring.monitoring_tls import MonitoringTls
 from components.monitoring.node_exporter import NodeExporter
@@ -119,12 +120,12 @@ class SlurmCluster(pulumi.ComponentResource):
         settings: Settings,
         hosts: Mapping[str, Host],
         hardware: Mapping[str, Hardware],
-        last: pulumi.Output[dict[str, Any]] | None = None,
+        last: pulumi.Output[LastOutputs] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("slurmstack:components:SlurmCluster", settings.cluster.name, None, opts)
         # What could not be applied, or told, now is as it was told last.
-        known = pulumi.Output.from_input({} if last is None else last)
+        known = pulumi.Output.from_input(LastOutputs()) if last is None else last
         turns = RolloutTurns(settings, hosts, known)
         assembly = Assembly(settings, hosts, hardware, self, known, turns)
         assembly.outputs |= {
@@ -149,7 +150,7 @@ class SlurmCluster(pulumi.ComponentResource):
             lambda told: join(
                 [answer for answer in told[0] if answer is not None],
                 list(settings.lost),
-                told[1].get("inventory"),
+                told[1].inventory,
                 {bundle.node for bundle in not_applied(self.deployed, told[0])},
             )
         )
@@ -164,5 +165,5 @@ class SlurmCluster(pulumi.ComponentResource):
         self.register_outputs({})
 
 
-def _told(outputs: Mapping[str, Any], name: str) -> Any:
-    return outputs.get("cluster", {}).get(name)
+def _told(outputs: LastOutputs, name: str) -> Any:
+    return outputs.cluster.get(name)

@@ -25,6 +25,7 @@ from components.compute import compute_node
 from components.controller import slurm_controller
 from components.gpu import nvidia
 from components.inventory import was_applied
+from components.last_outputs import LastOutputs
 from on_node import node_drain
 from remote.answer import Answer
 from remote.commands import FIND_APPLIER, MISSING_APPLIER, RUN_OF, runs
@@ -122,21 +123,10 @@ def stands(
     return found
 
 
-def outputs_before() -> pulumi.Output[dict[str, Any]]:
-    """The stack's outputs as the last run left them."""
-    root = pulumi.runtime.get_root_resource()
-    assert root is not None
-    stored: pulumi.Output[Any] = pulumi.runtime.invoke_output(
-        "pulumi:pulumi:getResource", {"urn": root.urn}
-    )
-    # What was a secret in it (see __main__.py) must not make one of what is told from it.
-    return pulumi.Output.unsecret(stored).apply(lambda resource: dict(resource["state"]))
-
-
 def report(
     deployed: Sequence[Deployed],
     answers: pulumi.Output[list[Answer | None]],
-    before: pulumi.Output[dict[str, Any]],
+    before: pulumi.Output[LastOutputs],
     hosts: Mapping[str, Host],
     settings: Settings,
     stopped: Collection[tuple[str, str]],
@@ -158,7 +148,7 @@ def report(
     controller = settings.roles.controller
 
     async def tell(told: list[Any]) -> Any:
-        inventory = told[1].get("inventory", {})
+        inventory = told[1].inventory
         applied = [
             answer for answer in told[0] if answer is not None and was_applied(answer, inventory)
         ]

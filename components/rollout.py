@@ -23,6 +23,7 @@ import pulumi
 from components.assembly import Deployed
 from components.failure import if_any, recovered, took
 from components.inventory import TOGETHER, was_applied
+from components.last_outputs import LastOutputs
 from remote.contact import ContactError, run_on_hosts
 from remote.host import Host
 from settings import Settings
@@ -67,7 +68,7 @@ class RolloutTurns:
         self,
         settings: Settings,
         hosts: Mapping[str, Host],
-        before: pulumi.Output[dict[str, Any]],
+        before: pulumi.Output[LastOutputs],
     ) -> None:
         """
         Args:
@@ -77,7 +78,7 @@ class RolloutTurns:
         """
         self.stopped = set()
         self._hosts = hosts
-        self._inventory = before.apply(lambda outputs: outputs.get("inventory") or {})
+        self._before = before
         self._whole = asyncio.Event()
         self._broken: BaseException | None = None
         self._deployed: list[Deployed] = []
@@ -168,7 +169,8 @@ class RolloutTurns:
         return answer is not None and answer.facts.get(TOGETHER) != last
 
     async def _known(self) -> Mapping[str, Any]:
-        return await self._inventory.future() or {}
+        before: LastOutputs | None = await self._before.future()
+        return {} if before is None else before.inventory
 
     def _standing(self, nodes: _Class, turn: int, role: str) -> asyncio.Task[_Standing]:
         place = (role, turn)

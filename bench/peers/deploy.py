@@ -120,8 +120,14 @@ def _deploy() -> None:
         kind, what = own.get(name, (name.partition(" ")[0], ""))
         changed = called.get(name, [])
 
-        def any_of(changed: list[Any] = changed) -> bool:
-            return any(did_change() for did_change in changed)
+        # One that has just been started has read its files. slurmctld of 24.11 can hang where it is
+        # told to reload at once after that.
+        begun = called.get(f"restart {name.partition(' ')[2]}", []) if kind == "reload" else []
+
+        def any_of(changed: list[Any] = changed, begun: list[Any] = begun) -> bool:
+            return any(did_change() for did_change in changed) and not any(
+                did_change() for did_change in begun
+            )
 
         if kind == "systemd":
             systemd.daemon_reload(_if=any_of)

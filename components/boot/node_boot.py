@@ -25,6 +25,7 @@ from components.failure import if_any, recovered, took
 from components.health import node_acceptance
 from components.host import applier, host_baseline
 from components.inventory import REBOOT_WAITS, was_applied
+from components.last_outputs import LastOutputs
 from remote.answer import Answer
 from remote.bundle import Bundle, Command, Directory, File, Guard, Part, Validate
 from remote.contact import ContactError, run_on_hosts
@@ -209,8 +210,8 @@ def _back(boot: Deployed, assembly: Assembly) -> list[pulumi.Input[pulumi.Resour
         answer = await recovered(boot.answer, _NO_ANSWER).future()
         if answer is None or ENDED not in answer.facts:
             return
-        known = (await assembly.last.future() or {}).get("inventory") or {}
-        if was_applied(answer, known):
+        last = await assembly.last.future() or LastOutputs()
+        if was_applied(answer, last.inventory):
             await booted(host, answer.facts[ENDED], patience)
 
     return [if_any(wait())]

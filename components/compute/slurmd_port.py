@@ -8,14 +8,13 @@ slurmd, whose stop ends that (``stop-slurmd``). Where a node cannot have the por
 
 from __future__ import annotations
 
-from typing import Any
-
 import pulumi
 
 from components.assembly import Assembly
 from components.configuration.slurm_conf import together
 from components.failure import if_any
 from components.inventory import TOGETHER
+from components.last_outputs import LastOutputs
 from remote.contact import ContactError, Reply, run_on_hosts
 from remote.host import Host
 from settings import Settings
@@ -38,8 +37,7 @@ def heard_before(assembly: Assembly) -> list[pulumi.Input[pulumi.Resource]]:
     async def wait() -> None:
         if pulumi.runtime.is_dry_run():
             return
-        outputs: Any = await assembly.last.future()
-        inventory = (outputs or {}).get("inventory") or {}
+        inventory = (await assembly.last.future() or LastOutputs()).inventory
         last = inventory.get(assembly.controller, {}).get(TOGETHER)
         if last in (None, together(settings)):
             return

@@ -56,7 +56,7 @@ class MungeSwitch:
         self._assembly = assembly
         #: The hosts that have another key, as each said when it was applied last.
         self._switching = pulumi.Output.all(assembly.last, sha256).apply(
-            lambda told: _with_another(told[0].get("inventory", {}), path, told[1])
+            lambda told: _with_another(told[0].inventory, path, told[1])
         )
         permit = command.Command(
             _NAME,
