@@ -16,17 +16,18 @@ from bench.steps import Step, on_the_lab, production, simulated
 
 
 def _table(title: str, steps: list[Step]) -> Table:
-    """A row a step; the columns of commands only where somebody counted."""
+    """A row a step; the columns of commands only where somebody counted. Seconds of the processors
+    hold where the machine is busy, too."""
     counted = any(result.commands is not None for _, result in steps)
     figures = Table(title=title, title_justify="left")
-    columns = ["what", "seconds", "of the first", "peak MiB"]
+    columns = ["what", "seconds", "of the first", "processors, s", "peak MiB"]
     columns += ["commands", "controller", "another, at most"] if counted else []
     for column in columns:
         figures.add_column(column, justify="left" if column == "what" else "right")
     first = steps[0][1].seconds
     for what, result in steps:
         row = [what, f"{result.seconds:.1f}", f"{result.seconds / first:.2f}"]
-        row.append(f"{result.peak_mib:.0f}")
+        row += [f"{result.cpu:.1f}", f"{result.peak_mib:.0f}"]
         if counted:
             row += map(str, (result.commands, result.on_controller, result.on_a_node))
         figures.add_row(*row)
