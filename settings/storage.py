@@ -204,7 +204,7 @@ class Share(Model):
 
     @property
     def site_packages(self) -> tuple[str, ...]:
-        """Those of them that the site names or has the files of: the client's, and what it needs."""
+        """Those of them that the site names or has the files of: the client, and what it takes."""
         return self.client_packages if self.packages or self.package_files else ()
 
     @property

@@ -83,7 +83,7 @@ module_build_failure() { # adds to found
     words=$(grep -m 1 '^Error! ' "$work/out")
     # What a compiler says at its very end (`all warnings being treated as errors`) is no cause.
     reason=$(grep -E '(^|[ :])error: ' "$root$log" 2>/dev/null | tail -n 1)
-    [ -n "$reason" ] || reason=$(grep -i 'error' "$root$log" 2>/dev/null | grep -v '^make' | tail -n 1)
+    [ -n "$reason" ] || reason=$(grep -iE 'error|not found|no such file' "$root$log" 2>/dev/null | grep -v '^make' | tail -n 1)
     found="$words ($log${reason:+: $reason}); $found"
 }
 

@@ -195,7 +195,8 @@ def apt_cache(state: dict[str, Any], args: list[str]) -> int:
         versions = state.get("lists", {}).get(name, {}).get("versions", [])
         if versions:
             installed = state["packages"].get(name, {}).get("version", "(none)")
-            print(f"{name}:\n  Installed: {installed}\n  Candidate: {versions[0]}\n  Version table:")
+            print(f"{name}:\n  Installed: {installed}\n  Candidate: {versions[0]}")
+            print("  Version table:")
             for version in versions:
                 print(f"     {version} 500\n        500 http://mirror.invalid x/main Packages")
     return 0

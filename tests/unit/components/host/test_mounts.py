@@ -128,8 +128,8 @@ def test_what_packages_of_the_site_bring_is_there_before_it_is_mounted() -> None
 
 
 KERNEL, NEXT = "6.1.0-9-amd64", "6.1.0-10-amd64"
-#: kmod's, and the builders': modules are files `KERNEL/MODULE` with their vermagic, what is loaded is a
-#: folder; a file `failing` has builds fail, a file `refuses` the kernel.
+#: kmod's, and DKMS: modules are files `KERNEL/MODULE` with their vermagic, what is loaded is a
+#: folder; where a file `failing` is, builds fail, and where one `refuses`, the kernel takes none.
 KMOD = {
     "uname": f"echo {KERNEL}",
     "modinfo": '[ "$1 $3 $4" = "-k -F vermagic" ] && cat "$HERE/$2/$5" 2>/dev/null',
@@ -238,7 +238,7 @@ def test_the_client_of_beegfs_without_dkms_is_built(tmp_path: Path) -> None:
     build = host.command.script.replace("/etc/init.d/beegfs-client", f"{tmp_path}/init")
     status, said = host.run(build)
     assert status == 1
-    assert f"init rebuild: a.c:7:2: error: no; it: beegfs-client brought no module" in said[-1]
+    assert "init rebuild: a.c:7:2: error: no; it: beegfs-client brought no module" in said[-1]
     host.write("init", f"#!/bin/sh\nmkdir {tmp_path}/{KERNEL}; echo >{tmp_path}/{KERNEL}/beegfs\n")
     assert host.run(build) == (0, [])
     assert host.probe() == (0, [])
@@ -276,6 +276,36 @@ def test_a_kernel_without_it_is_refused_before_anything_changes(
     assert fails("cn01", with_shares(it={**share, "clients": "cn02"}), tmp_path, **machine) == ""
 
 
+def test_the_kernel_of_the_next_boot_and_secure_boot_are_asked_for_what_is_built(
+    tmp_path: Path,
+) -> None:
+    """Also where the running kernel has the module already."""
+    settings = with_shares(it={**LUSTRE, "packages": [DKMS]})
+
+    def said() -> str:
+        environment = {"SLURMSTACK_ROOT": str(tmp_path)}
+        return fails("cn01", settings, tmp_path, modules="lustre", **environment)
+
+    (tmp_path / "lib/modules/6.1.0-9-amd64/build").mkdir(parents=True)
+    (tmp_path / "boot").mkdir()
+    assert said() == ""
+    (tmp_path / "boot/vmlinuz-6.1.0-10-amd64").touch()
+    assert said() == (
+        f"it: {DKMS} is to build the module lustre: kernel 6.1.0-9-amd64 runs, and the next boot "
+        "takes 6.1.0-10-amd64: no module can be built without their headers; apt-get install "
+        "linux-headers-6.1.0-10-amd64, or remove the kernel that is not wanted"
+    )
+    (tmp_path / "lib/modules/6.1.0-10-amd64/build").mkdir(parents=True)
+    variable = tmp_path / "sys/firmware/efi/efivars/SecureBoot-8be4df61"
+    variable.parent.mkdir(parents=True)
+    variable.write_bytes(b"\6\0\0\0\1")
+    assert said().startswith(
+        f"it: {DKMS} is to build the module lustre: Secure Boot is on, and no key by which DKMS "
+        "signs is enrolled, so the kernel would refuse the module: mokutil --import"
+    )
+    assert said().endswith("or give signed packages under slurmstack:storage.it.packages")
+
+
 def with_tools(place: Path, tools: dict[str, str]) -> dict[str, str]:
     """An environment with shell texts in the place of commands."""
     for name, text in tools.items():
@@ -285,7 +315,12 @@ def with_tools(place: Path, tools: dict[str, str]) -> dict[str, str]:
 
 
 def fails(
-    node: str, settings: Settings, place: Path, modules: str = "", installed: str = ""
+    node: str,
+    settings: Settings,
+    place: Path,
+    modules: str = "",
+    installed: str = "",
+    **environment: str,
 ) -> str:
     """What the precheck says on a machine whose kernel has these modules, and dpkg this package."""
     tools = {
@@ -296,7 +331,7 @@ def fails(
     }
     done = subprocess.run(
         ["sh", "-c", precheck(node, settings)], capture_output=True, text=True, check=False,
-        env=with_tools(place, tools),
+        env=with_tools(place, tools) | environment,
     )  # fmt: skip
     assert done.stderr == ""
     return "\n".join(
