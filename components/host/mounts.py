@@ -43,6 +43,8 @@ class KernelNeed:
     module: str
     #: Those that may bring the module.
     packages: tuple[str, ...]
+    #: Whether it is built on the host for any kernel, also for that of the next boot.
+    built_ahead: bool
     #: What builds it for the running kernel; for another, its service does when that has booted.
     built_at_boot: str | None
     #: What brings it, in words.
@@ -74,6 +76,7 @@ def kernel_needs(node: str, settings: Settings) -> tuple[KernelNeed, ...]:
             share.file_system.mounted_as,
             module,
             share.site_packages,
+            any("dkms" in package for package in share.site_packages),
             "/etc/init.d/beegfs-client rebuild" if "beegfs-client" in share.site_packages else None,
             _REMEDIES.get(share.type, _OF_THE_KERNEL).replace("{name}", name),
         )

@@ -223,7 +223,8 @@ def _client_stand_ins(folder: Path, version: str, *, builds: bool) -> Iterator[P
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text)
             target.chmod(0o644 if file.endswith((".conf", ".c")) else 0o755)
-        depends = "dkms" if module else ""
+        # linux-headers-… has the compiler come along elsewhere.
+        depends = "dkms, gcc" if module else ""
         yield _built(folder, root, package, version, depends)
 
 

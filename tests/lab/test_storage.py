@@ -100,38 +100,7 @@ def test_what_is_bound_and_a_type_of_mount_are_mounted(lab: RunningLab, refused:
     lab.ssh("cn02", "systemctl start srv-memory.mount")
 
 
-def test_a_mount_that_does_not_answer_holds_nobody(lab: RunningLab, refused: str) -> None:
-    """`up` changes other mounts there, drift compares, and the health check says which it is."""
-    lab.send("cn02", "cat >/run/silent.py", Path(silent_file_system.__file__).read_bytes())
-    lab.ssh("cn02", "systemd-run -q --unit=silent python3 /run/silent.py /srv/memory")
-    try:
-        await_that(lambda: types(lab, "cn02")["/srv/memory"] == "fuse")
-        assert lab.ssh("cn02", "timeout -k 1 2 stat /srv/memory", check=False).returncode == 124
-        began = time.monotonic()
-        lab.set(storage={**SHARES, "more": {**SHARES["memory"], "mount": "/srv/more"}})
-        lab.up()
-        assert types(lab, "cn02")["/srv/more"] == "tmpfs"
-        drift = lab.run("slurmstack", "drift", "cn02", "--stack", lab.name)
-        assert "nothing differs" in drift.stdout
-        assert time.monotonic() - began < 240
-
-        def found() -> str:
-            took = f"date +%s; {CHECK} >/dev/null; date +%s"
-            start, end = lab.ssh("cn02", took).stdout.split()
-            assert int(end) - int(start) < 20
-            last = json.loads(lab.ssh("cn02", "cat /var/lib/slurmstack-health/last.json").stdout)
-            return str(last["checks"]["mount /srv/memory"]["words"])
-
-        await_that(lambda: found().startswith("/srv/memory does not answer"))
-        reason = "slurmstack: health: /srv/memory does not answer"
-        assert lab.shown("cn02", "%T %E").startswith(f"drained {reason}")
-    finally:
-        lab.ssh("cn02", "systemctl stop silent; umount -l /srv/memory; rm /run/silent.py")
-    await_that(lambda: lab.ssh("cn02", CHECK, check=False).returncode == 0)
-    assert lab.shown("cn02", "%T %E") == "idle none"
-
-
-#: A kernel of which the lab's machines have nothing: its headers, and two types that are its own.
+#: What goes with a kernel, and the lab's machines lack: kmod, headers, and two types of its own.
 KERNEL = r"""
 set -e
 at=/lib/modules/$(uname -r)
@@ -139,12 +108,13 @@ mkdir -p $at/build/include /etc/ceph
 printf 'kernel/fs/ceph/ceph.ko\nkernel/fs/fuse/virtiofs.ko\n' >$at/modules.builtin
 printf 'ceph.license=GPL\0virtiofs.license=GPL\0' >$at/modules.builtin.modinfo
 : >$at/modules.order
+apt-get -y -q install kmod >/dev/null
+depmod
 echo key >/etc/ceph/slurm.secret
 chmod 400 /etc/ceph/slurm.secret
 """
-#: What a machine has whose kernel takes modules: kmod, and what it tells of those that are loaded.
+#: A kernel that takes modules, and tells of those that are loaded.
 LOADS = r"""
-depmod
 cat >/usr/local/sbin/modprobe <<'END'
 #!/bin/sh
 # Stands for modprobe(8) on a machine without modules: files.
@@ -157,11 +127,11 @@ echo SLURMSTACK_SYS=/srv/stand-in/sys >>/etc/environment
 """
 UNDONE = """
 sed -i /^SLURMSTACK_SYS/d /etc/environment
-apt-get -y -q purge dkms gcc lustre-client-modules-dkms lustre-client-utils beegfs-client-dkms \
-  ceph-common >/dev/null
+dpkg-query -W -f '${Package}\n' dkms gcc kmod lustre-client-modules-dkms lustre-client-utils \
+  beegfs-client-dkms ceph-common 2>/dev/null | xargs -r apt-get -y -q purge >/dev/null
 apt-get -y -q autoremove --purge >/dev/null
 rm -rf /lib/modules /srv/stand-in /usr/local/sbin/modprobe /usr/sbin/mount.virtiofs \
-  /var/log/stand-in-mounts /etc/ceph/slurm.secret
+  /var/log/stand-in-mounts /etc/ceph
 """
 LUSTRE_DKMS, BEEGFS_DKMS = "lustre-client-modules-dkms", "beegfs-client-dkms"
 
@@ -186,7 +156,6 @@ def clients(files: tuple[Path, ...]) -> dict[str, dict[str, Any]]:
         },
         "host": {"type": "virtiofs", "source": "tag", "mount": "/srv/host", "options": ["noexec"]},
     }  # fmt: skip
-    shares["work"]["packages"].append("gcc")  # linux-headers-… has it come along elsewhere
     return {name: {**share, "clients": "cn02"} for name, share in shares.items()}
 
 
@@ -281,7 +250,7 @@ def test_clients_are_built_before_anything_is_mounted(
         await_that(lambda: lab.ssh("cn02", CHECK, check=False).returncode == 0)
 
         # None goes under a job, nor while a process is there.
-        lab.set(storage=SHARES)
+        lab.settings.write_text(before)
         said = flat(lab.up(check=False))
         assert f"would be something else, and jobs run here that may have files there: {job}" in (
             said
@@ -293,13 +262,43 @@ def test_clients_are_built_before_anything_is_mounted(
         assert "cn02: unit srv-fast.mount" in said, said
         assert "busy" in said, said
         assert "/srv/fast" in types(lab, "cn02")
-        lab.ssh("cn02", "systemctl stop busy")
-        lab.up()
-        assert types(lab, "cn02").keys() == {"/srv/bound", "/srv/memory"}
     finally:
         cancel(lab)
         lab.settings.write_text(before)
         lab.ssh("cn02", "systemctl stop busy; rm -f /boot/vmlinuz-99.1", check=False)
         lab.up()
+        left = types(lab, "cn02").keys()
         lab.ssh("cn02", UNDONE)
         lab.ssh("ctl", f"rm -rf {PLACE}")
+    assert left == {"/srv/bound", "/srv/memory"}
+
+
+def test_a_mount_that_does_not_answer_holds_nobody(lab: RunningLab, refused: str) -> None:
+    """`up` changes other mounts there, drift compares, and the health check says which it is."""
+    lab.send("cn02", "cat >/run/silent.py", Path(silent_file_system.__file__).read_bytes())
+    lab.ssh("cn02", "systemd-run -q --unit=silent python3 /run/silent.py /srv/memory")
+    try:
+        await_that(lambda: types(lab, "cn02")["/srv/memory"] == "fuse")
+        assert lab.ssh("cn02", "timeout -k 1 2 stat /srv/memory", check=False).returncode == 124
+        began = time.monotonic()
+        lab.set(storage={**SHARES, "more": {**SHARES["memory"], "mount": "/srv/more"}})
+        lab.up()
+        assert types(lab, "cn02")["/srv/more"] == "tmpfs"
+        drift = lab.run("slurmstack", "drift", "cn02", "--stack", lab.name)
+        assert "nothing differs" in drift.stdout
+        assert time.monotonic() - began < 240
+
+        def found() -> str:
+            took = f"date +%s; {CHECK} >/dev/null; date +%s"
+            start, end = lab.ssh("cn02", took).stdout.split()
+            assert int(end) - int(start) < 20
+            last = json.loads(lab.ssh("cn02", "cat /var/lib/slurmstack-health/last.json").stdout)
+            return str(last["checks"]["mount /srv/memory"]["words"])
+
+        await_that(lambda: found().startswith("/srv/memory does not answer"))
+        reason = "slurmstack: health: /srv/memory does not answer"
+        assert lab.shown("cn02", "%T %E").startswith(f"drained {reason}")
+    finally:
+        lab.ssh("cn02", "systemctl stop silent; umount -l /srv/memory; rm /run/silent.py")
+    await_that(lambda: lab.ssh("cn02", CHECK, check=False).returncode == 0)
+    assert lab.shown("cn02", "%T %E") == "idle none"

@@ -197,6 +197,14 @@ def test_a_module_is_built_for_the_kernels_that_count_and_loaded(tmp_path: Path)
     assert host.probe()[0] == 0
 
 
+def test_what_is_not_built_here_is_asked_of_the_running_kernel_alone(tmp_path: Path) -> None:
+    host = Host(tmp_path, packages=[f"lustre-client-modules-{KERNEL}"])
+    host.write(f"boot/vmlinuz-{NEXT}")
+    assert host.probe()[0] == 1
+    host.write(f"{KERNEL}/lustre", f"{KERNEL} SMP\n")
+    assert host.probe() == (0, [])
+
+
 def test_a_module_that_cannot_be_built_says_why_not(tmp_path: Path) -> None:
     host = Host(tmp_path)
     host.write("failing")
