@@ -257,7 +257,7 @@ def test_clients_are_built_before_anything_is_mounted(
         )
         assert {"/srv/fast", "/srv/work", "/srv/cold", "/srv/host"} < types(lab, "cn02").keys()
         cancel(lab)
-        # As whoever has left something running; systemd would stop a unit that it knows to be there.
+        # As somebody leaves it running; systemd would stop a unit that it knows to be there.
         lab.ssh("cn02", "systemd-run -q --unit=busy sh -c 'cd /srv/fast && exec sleep infinity'")
         said = flat(lab.up(check=False))
         busy = lab.ssh("cn02", "systemctl show -p MainPID --value busy").stdout.strip()
