@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, field_validator
 
+from settings.artifact import PackageFile
 from settings.base import Mode, Model, Owner, Path, Word, matching
 from settings.hostlist import expand
 from settings.packages import PackageName
@@ -155,6 +156,8 @@ class Share(Model):
     options: tuple[Annotated[Word, BeforeValidator(_no_secret)], ...] | None = None
     #: The client's, on the hosts that mount it; left out, those of the type.
     packages: tuple[PackageName, ...] | None = None
+    #: Package files of the site, where no package source has them.
+    package_files: tuple[PackageFile, ...] = ()
     #: The kernel's, where its name is not the type's; fuse for what a program of its own mounts.
     module: (
         Annotated[str, matching(r"[A-Za-z0-9_-]+", "the name of a kernel module, such as mmfs26")]
@@ -198,6 +201,16 @@ class Share(Model):
     def client_packages(self) -> tuple[str, ...]:
         """What the hosts that mount it get."""
         return self.file_system.packages if self.packages is None else self.packages
+
+    @property
+    def site_packages(self) -> tuple[str, ...]:
+        """Those of them that the site names or has the files of: the client, and what it takes."""
+        return self.client_packages if self.packages or self.package_files else ()
+
+    @property
+    def built_before(self) -> tuple[str, ...]:
+        """Units that have its module built at a boot."""
+        return ("beegfs-client.service",) if "beegfs-client" in self.site_packages else ()
 
     @property
     def mounted_at(self) -> str:

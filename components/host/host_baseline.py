@@ -32,7 +32,7 @@ class System(HostRole):
             bundle = system_bundle(name, assembly.settings)
             needs = [*assembly.on(name, applier.ROLE), *exports]
             # A client that the site names may come from its repository.
-            if any(share.packages for share in mounted(name, assembly.settings).values()):
+            if any(share.site_packages for share in mounted(name, assembly.settings).values()):
                 needs += assembly.on(name, *package_repository.ROLES)
             cls(name, assembly, bundle, needs)
 

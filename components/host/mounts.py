@@ -43,10 +43,16 @@ class KernelNeed:
     module: str
     #: Those that may bring the module.
     packages: tuple[str, ...]
+    #: Whether it is built on the host for any kernel, also for that of the next boot.
+    built_ahead: bool
+    #: What builds it for the running kernel; for another, its service does when that has booted.
+    built_at_boot: str | None
     #: What brings it, in words.
     remedy: str
 
 
+#: Patterns of sh(1): the packages that have a module built on the host.
+BUILDERS = "*dkms* | beegfs-client"
 _OF_THE_SITE = (
     "install its client module for this kernel, or have it built: name the packages of the site's "
     "repository in slurmstack:storage.{}.packages ({}, linux-headers-{{kernel}}), or boot a kernel "
@@ -69,7 +75,9 @@ def kernel_needs(node: str, settings: Settings) -> tuple[KernelNeed, ...]:
             name,
             share.file_system.mounted_as,
             module,
-            share.packages or (),
+            share.site_packages,
+            any("dkms" in package for package in share.site_packages),
+            "/etc/init.d/beegfs-client rebuild" if "beegfs-client" in share.site_packages else None,
             _REMEDIES.get(share.type, _OF_THE_KERNEL).replace("{name}", name),
         )
         for name, share in sorted(mounted(node, settings).items())
@@ -158,7 +166,7 @@ def _modules(node: str, settings: Settings) -> list[Part]:
             "file-system-modules",
             render("host/file-system-modules.sh", knows=known, needs=needs, builds=True),
             timeout=_BUILD_TIMEOUT,
-            # Another kernel was booted.
+            # Another kernel was booted, or will be.
             probe=render("host/file-system-modules.sh", knows=known, needs=needs, builds=False),
         )
     ]
@@ -190,7 +198,7 @@ def mount_unit(share: Share, shares: list[Share], settings: Settings) -> str:
         type=kind.mounted_as,
         options=options,
         remote=remote,
-        after=kind.after,
+        after=(*kind.after, *share.built_before),
     )
 
 

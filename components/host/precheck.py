@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from components.host.mounts import bound_folders, kernel_needs, secret_files
+from components.host.mounts import BUILDERS, bound_folders, kernel_needs, secret_files
 from remote.bundle import Guard
 from settings import Settings
 from settings.gres import cards, named_devices
@@ -53,7 +53,7 @@ def _mounts(node: str, settings: Settings) -> str:
     if not any(needs.values()):
         return ""
     knows = render("host/kernel-knows.sh")
-    return render("host/precheck-mounts.sh", knows=knows, node=node, **needs)
+    return render("host/precheck-mounts.sh", knows=knows, node=node, builders=BUILDERS, **needs)
 
 
 def _report(settings: Settings, people: Sequence[str]) -> str:

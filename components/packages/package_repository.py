@@ -136,6 +136,8 @@ def package_files(settings: Settings) -> list[PackageFile]:
         files += settings.nvidia.package_files
     if settings.fabric is not None:
         files += settings.fabric.package_files
+    for share in settings.storage.values():
+        files += share.package_files
     for software in settings.software.values():
         files += software.package_files
     return list(dict.fromkeys(files))

@@ -27,6 +27,12 @@ find_unavailable_packages() {
         "$work/offered" "$work/missing" >"$work/unavailable"
 }
 
+# With those that dpkg has not come to the end of.
+list_present() {
+    dpkg-query -W -f '${db:Status-Status} ${Package}\n' |
+        awk '$1 != "not-installed" && $1 != "config-files" { print $2 }' | sort -u
+}
+
 # apt-get and dpkg; waits for their locks, and tells the usual troubles apart.
 package_tool() { # step, command…
     step=$1
@@ -75,7 +81,9 @@ module_build_failure() { # adds to found
     log=$(sed -n 's/^.*[Cc]onsult \(\/[^ ]*\/make\.log\).*/\1/p' "$work/out" | head -n 1)
     [ -n "$log" ] || return 0
     words=$(grep -m 1 '^Error! ' "$work/out")
-    reason=$(grep -i 'error' "$root$log" 2>/dev/null | grep -v '^make' | tail -n 1)
+    # What a compiler says at its very end (`all warnings being treated as errors`) is no cause.
+    reason=$(grep -E '(^|[ :])error: ' "$root$log" 2>/dev/null | tail -n 1)
+    [ -n "$reason" ] || reason=$(grep -iE 'error|not found|no such file' "$root$log" 2>/dev/null | grep -v '^make' | tail -n 1)
     found="$words ($log${reason:+: $reason}); $found"
 }
 
@@ -92,13 +100,15 @@ packages_changed() { [ -n "${packages_were:-}" ] && [ "$packages_were" != "$(pac
 
 apply_packages() {
     note_new_packages
+    cut -d' ' -f1 "$work/package" >"$work/asked-for"
+    drop_unfinished_packages
     [ -s "$work/package" ] || return
     find_missing_packages
     [ -s "$work/missing" ] || return
     append_state pending "$(sed 's/^\([^ ]*\) .*/changed package:\1/' "$work/missing")"
     forbid_daemon_starts
     packages_were=$(packages_are)
-    list_installed >"$work/before"
+    list_present >"$work/before"
     replace_state packages-before "$work/before"
     find_replaced_packages
     finish_interrupted_dpkg
@@ -124,11 +134,50 @@ finish_interrupted_dpkg() {
         ! dpkg-query -W -f '${db:Status-Status}\n' | grep -qE '^(unpacked|half-|triggers-)' && return
     package_tool 'dpkg --configure -a' dpkg --force-confold --force-confdef --configure -a || {
         # What cannot be configured gives way to another version of it, if that is what is wanted.
+        find_newer_packages
         unfinished_packages | grep -qvxF -f "$work/replaced" && package_failure 'dpkg --configure -a'
         say "$(unfinished_packages | tr '\n' ' ')cannot be configured, and is to be replaced"
         return 0
     }
     did 'finished an interrupted package installation'
+}
+
+# Unfinished ones that are wanted at any version: what the sources offer by now → $work/replaced.
+find_newer_packages() {
+    awk '$2 == "-" { print $1 }' "$work/missing" 2>/dev/null | sort >"$work/any-version"
+    unfinished_packages | comm -12 - "$work/any-version" >"$work/stuck"
+    [ -s "$work/stuck" ] || return 0
+    cp "$work/out" "$work/words"
+    # Where no source answers, what dpkg said is still what is wrong.
+    apt_get 'package lists' update || :
+    cp "$work/words" "$work/out"
+    xargs -r timeout 60 apt-cache policy <"$work/stuck" 2>/dev/null | awk '
+        /^[^ ].*:$/ { name = substr($1, 1, length($1) - 1) }
+        $1 == "Installed:" { installed = $2 }
+        $1 == "Candidate:" && $2 != "(none)" && $2 != installed { print name }' >>"$work/replaced"
+}
+
+# What came with this role, could not be configured, and is asked for by nobody any more goes: dpkg
+# would try it again, in vain, before whatever is installed later. Beside: $work/asked-for.
+drop_unfinished_packages() {
+    [ -e "$state/unfinished" ] || return 0
+    unfinished_packages >"$work/unfinished"
+    awk '$2 == "package" { print $3 }' "$work/others" | sort -u - "$work/asked-for" >"$work/claimed"
+    sed -n 's/^package //p' "$state/created" | sort -u | comm -12 - "$work/unfinished" | comm -23 - "$work/claimed" >"$work/purge"
+    if [ -s "$work/purge" ]; then
+        # dpkg, which takes nothing else with them.
+        # shellcheck disable=SC2046 # a list of package names
+        package_tool packages dpkg --purge -- $(cat "$work/purge") || package_failure packages
+        did "purged $(tr '\n' ' ' <"$work/purge")"
+    fi
+    note_unfinished_packages
+}
+
+# Whether any that came with this role is unfinished.
+note_unfinished_packages() {
+    sed -n 's/^package //p' "$state/created" | sort -u >"$work/ours"
+    unfinished_packages | comm -12 - "$work/ours" >"$work/unfinished"
+    if [ -s "$work/unfinished" ]; then replace_state unfinished "$work/unfinished"; else must_write rm -f "$state/unfinished"; fi
 }
 
 unfinished_packages() {
@@ -161,9 +210,10 @@ install_missing() {
 # Which packages came with the installation, asked for or not: exactly these go with the role.
 note_new_packages() {
     [ -n "$state" ] && [ -e "$state/packages-before" ] || return 0
-    list_installed | comm -13 "$state/packages-before" - | sed 's/^/package /' >"$work/new"
+    list_present | comm -13 "$state/packages-before" - | sed 's/^/package /' >"$work/new"
     cat "$state/created" "$work/new" | awk '!seen[$0]++' >"$work/created"
     replace_state created "$work/created"
+    note_unfinished_packages
     must_write rm "$state/packages-before"
 }
 

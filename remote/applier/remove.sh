@@ -75,6 +75,8 @@ remove_directory() { # path, - or ephemeral
 # itself says what that is. What is kept so is left to the next role that goes.
 remove_packages() {
     note_new_packages
+    : >"$work/asked-for"
+    drop_unfinished_packages
     { sed -n 's/^package //p' "$state/created"; cat "$base/kept-packages" 2>/dev/null; } | sort -u >"$work/candidates"
     [ -s "$work/candidates" ] || return
     list_installed | comm -12 - "$work/candidates" >"$work/ours"

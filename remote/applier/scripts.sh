@@ -62,7 +62,9 @@ run_commands() { # which: apply or remove
             # How far it came nobody knows: what was taken out of use for it is not as it was.
             [ "$1" = remove ] || changed=true
             show_output
-            fail "command $name" "$(why "$status" "$time"): $(last_line)" 'correct its cause (lines above) and run again'
+            found="$(why "$status" "$time"): $(last_line)"
+            module_build_failure
+            fail "command $name" "$found" 'correct its cause (lines above) and run again'
         }
         [ "$1" = remove ] || {
             sha256sum <"$work/block/$number" >"$work/sum"

@@ -40,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     storage.hosts,
     storage.sources,
     storage.places,
+    storage.package_files,
     scratch.disks,
     nodes.classes,
     nodes.resources,

@@ -88,3 +88,15 @@ def places(draft: Draft) -> Iterator[Problem]:
                 f"{place}, already of {taken[place]}",
             )
         taken.setdefault(place, name)
+
+
+def package_files(draft: Draft) -> Iterator[Problem]:
+    """Package files are of packages that their share names: others would be served, and used by
+    nobody."""
+    for name, share in _shares(draft).items():
+        path = f"{draft.path('storage')}.{name}"
+        for at, file in enumerate(share.package_files):
+            if file.package not in share.client_packages:
+                named = ", ".join(share.client_packages) or "none"
+                expected = f"a package file of a package of {path}.packages ({named})"
+                yield Problem(f"{path}.packageFiles[{at}]", expected, file.package)

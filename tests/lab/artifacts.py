@@ -179,6 +179,55 @@ def _stand_ins(
         yield _built(folder, root, name, packages)
 
 
+#: Clients of file systems that no distribution has, or that this kernel cannot have: their names.
+#: Of the first two, NAME of dkms.conf and the module.
+_CLIENT_MODULES = {
+    "lustre-client-modules-dkms": ("lustre-client-modules", "lustre", "lustre-postinst.sh"),
+    "beegfs-client-dkms": ("beegfs", "beegfs", "dkms-postinst.sh"),
+}
+_CLIENTS: dict[str, tuple[tuple[str, str], ...]] = {
+    "lustre-client-utils": (("mount.sh", "usr/sbin/mount.lustre"),),
+    "beegfs-client-dkms": (
+        ("mount.sh", "usr/sbin/mount.beegfs"),
+        ("beegfs-client.conf", "etc/beegfs/beegfs-client.conf"),
+    ),
+    "ceph-common": (("mount.sh", "usr/sbin/mount.ceph"),),
+    "lustre-client-modules-dkms": (),
+}
+
+
+def client_stand_ins(folder: Path, version: str, *, builds: bool = True) -> tuple[Path, ...]:
+    """Packages of clients of Lustre, BeeGFS and CephFS; where `builds` is False, the modules of the
+    first two do not compile."""
+    return tuple(_client_stand_ins(folder, version, builds=builds))
+
+
+def _client_stand_ins(folder: Path, version: str, *, builds: bool) -> Iterator[Path]:
+    place = STAND_IN / "file_systems"
+    for package, contents in _CLIENTS.items():
+        root = folder / version / package
+        name, module, postinst = _CLIENT_MODULES.get(package, ("", "", ""))
+        files = [*contents]
+        if module:
+            source = f"usr/src/{name}-{version}"
+            files += [(it, f"{source}/{it}") for it in ("dkms.conf", "build.sh", "module.c")]
+            files += [(postinst, "DEBIAN/postinst"), ("dkms-prerm.sh", "DEBIAN/prerm")]
+        (root / "DEBIAN").mkdir(parents=True)
+        for file, path in files:
+            text = (place / file).read_text()
+            for word, value in (("NAME", name), ("VERSION", version), ("MODULE", module)):
+                text = re.sub(rf"\b{word}\b", value, text)
+            if not builds:
+                text = text.replace("void *parent, void *name", "void *parent, int name, int more")
+            target = root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text)
+            target.chmod(0o644 if file.endswith((".conf", ".c")) else 0o755)
+        # linux-headers-… has the compiler come along elsewhere.
+        depends = "dkms, gcc" if module else ""
+        yield _built(folder, root, package, version, depends)
+
+
 def pyxis_stand_in(folder: Path, spoilt: bool = False) -> Path:
     """The stand-in plugin's source archive; `spoilt`, it does not compile."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -256,11 +305,12 @@ def _package(folder: Path, name: str, version: str, program: str) -> Path:
     return _built(folder, root, name, version)
 
 
-def _built(folder: Path, root: Path, name: str, version: str) -> Path:
+def _built(folder: Path, root: Path, name: str, version: str, depends: str = "") -> Path:
     """The package file of a tree that is there but for its control file."""
     (root / "DEBIAN/control").write_text(
         f"Package: {name}\nVersion: {version}\nArchitecture: all\nMaintainer: slurmstack\n"
-        f"Description: stand-in for {name} in the lab's tests\n"
+        + (f"Depends: {depends}\n" if depends else "")
+        + f"Description: stand-in for {name} in the lab's tests\n"
     )
     file = folder / f"{name}_{version}_all.deb"
     command = ["dpkg-deb", "--root-owner-group", "--build", str(root), str(file)]

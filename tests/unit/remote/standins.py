@@ -171,6 +171,12 @@ def dpkg_query(state: dict[str, Any], args: list[str]) -> int:
 
 
 def dpkg(state: dict[str, Any], args: list[str]) -> int:
+    if "--purge" in args:
+        names = args[args.index("--") + 1 :]
+        state["calls"].append(" ".join(["dpkg --purge", *names]))
+        for name in names:
+            del state["packages"][name]
+        return 0
     state["calls"].append("dpkg --configure -a")
     if _locked(state, "dpkg: error: dpkg frontend lock was locked by another process with pid {}"):
         return 2
@@ -188,7 +194,9 @@ def apt_cache(state: dict[str, Any], args: list[str]) -> int:
     for name in args[1:]:
         versions = state.get("lists", {}).get(name, {}).get("versions", [])
         if versions:
-            print(f"{name}:\n  Installed: (none)\n  Candidate: {versions[0]}\n  Version table:")
+            installed = state["packages"].get(name, {}).get("version", "(none)")
+            print(f"{name}:\n  Installed: {installed}\n  Candidate: {versions[0]}")
+            print("  Version table:")
             for version in versions:
                 print(f"     {version} 500\n        500 http://mirror.invalid x/main Packages")
     return 0

@@ -206,6 +206,17 @@ NODE = "slurmstack:nodes[0]"
             "slurmstack:storage.b.mount",
             "/home, already of a",
         ),
+        (
+            {"storage": {"fast": {
+                "type": "lustre", "source": "mgs:/fast", "mount": "/fast",
+                "packages": ["lustre-client-utils"],
+                "packageFiles": [{"url": "https://site.example/lustre-client-modules_2_all.deb",
+                                  "sha256": "1" * 64}],
+            }}},
+            "slurmstack:storage.fast.packageFiles[0]",
+            "a package of slurmstack:storage.fast.packages (lustre-client-utils); found "
+            "lustre-client-modules",
+        ),
         ({"nodes": [], "partitions": {"main": {"Nodes": "ALL"}}},
          "slurmstack:partitions.main.Nodes", "found none"),
         (

@@ -127,36 +127,133 @@ def test_what_packages_of_the_site_bring_is_there_before_it_is_mounted() -> None
     ]
 
 
-@pytest.mark.parametrize(
-    ("dkms", "status"), [("touch built", 0), ("echo 'Error! Bad return status'; exit 10", 1)]
-)
-def test_a_module_is_built_for_the_running_kernel_or_says_why_not(
-    dkms: str, status: int, tmp_path: Path
-) -> None:
-    share = {**LUSTRE, "packages": [DKMS]}
-    (command,) = (it for it in mounts("cn01", with_shares(it=share)) if isinstance(it, Command))
-    tools = {
-        "uname": "echo 6.1.0-9-amd64",
-        "modinfo": "[ -e built ]",
-        "dkms": f'[ "$*" = "autoinstall -k 6.1.0-9-amd64" ] || exit 3; {dkms}',
-    }
-    environment = with_tools(tmp_path, tools)
+KERNEL, NEXT = "6.1.0-9-amd64", "6.1.0-10-amd64"
+#: kmod's, and DKMS: modules are files `KERNEL/MODULE` with their vermagic, what is loaded is a
+#: folder; where a file `failing` is, builds fail, and where one `refuses`, the kernel takes none.
+KMOD = {
+    "uname": f"echo {KERNEL}",
+    "modinfo": '[ "$1 $3 $4" = "-k -F vermagic" ] && cat "$HERE/$2/$5" 2>/dev/null',
+    "modprobe": (
+        '[ ! -e "$HERE/refuses" ] || { echo "modprobe: ERROR: could not insert: Key was rejected";'
+        ' exit 1; }; mkdir -p "$HERE/sys/module/$1"'
+    ),
+    "dkms": (
+        '[ "$1 $2" = "autoinstall -k" ] || exit 3; [ ! -e "$HERE/failing" ] || '
+        '{ echo "Error! Bad return status"; exit 10; }; mkdir -p "$HERE/$3"; '
+        'echo "$3 SMP modversions" >"$HERE/$3/lustre"'
+    ),
+}  # fmt: skip
 
-    def run(script: str | None) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["sh", "-c", script or ""], cwd=tmp_path, env=environment, capture_output=True,
-            text=True, check=False,
+
+class Host:
+    """A host of files, and the commands that tell of them."""
+
+    def __init__(self, place: Path, **share: Any) -> None:
+        self.place = place
+        self.environment = {
+            **with_tools(place, KMOD), "HERE": str(place), "SLURMSTACK_ROOT": str(place),
+            "SLURMSTACK_SYS": f"{place}/sys",
+        }  # fmt: skip
+        settings = with_shares(it={**LUSTRE, "packages": [DKMS], **share})
+        (self.command,) = (it for it in mounts("cn01", settings) if isinstance(it, Command))
+
+    def write(self, path: str, text: str = "") -> None:
+        (self.place / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.place / path).write_text(text)
+
+    def run(self, script: str | None) -> tuple[int, list[str]]:
+        done = subprocess.run(
+            ["sh", "-c", script or ""], env=self.environment, capture_output=True, text=True,
+            check=False,
         )  # fmt: skip
+        assert done.stderr == ""
+        return done.returncode, done.stdout.splitlines()
 
+    def probe(self) -> tuple[int, list[str]]:
+        return self.run(self.command.probe)
+
+    def build(self) -> tuple[int, list[str]]:
+        return self.run(self.command.script)
+
+
+def test_a_module_is_built_for_the_kernels_that_count_and_loaded(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.write(f"boot/vmlinuz-{KERNEL}")
     # It would be other than it was; and looking builds nothing.
-    assert run(command.probe).returncode == 1
-    done = run(command.script)
-    assert done.returncode == status
-    assert run(command.probe).returncode == status
-    if status:
-        *_, why, said = done.stdout.splitlines()
-        assert why == "Error! Bad return status"
-        assert said.startswith(f"it: {DKMS} brought no module lustre for the running kernel 6.1.0")
+    assert host.probe()[0] == 1
+    assert host.build() == (0, [])
+    assert host.probe()[0] == 0
+    assert (tmp_path / "sys/module/lustre").exists()
+    # A kernel has come for the next boot: its module is built before that.
+    host.write(f"boot/vmlinuz-{NEXT}")
+    status, said = host.probe()
+    assert status == 1
+    assert said[-1].startswith(
+        f"it: {DKMS} brought no module lustre for kernel {NEXT}, which the next boot takes: install"
+    )
+    assert f"linux-headers-{NEXT}" in said[-1]
+    assert host.build() == (0, [])
+    assert (tmp_path / NEXT / "lustre").exists()
+    assert host.probe()[0] == 0
+
+
+def test_what_is_not_built_here_is_asked_of_the_running_kernel_alone(tmp_path: Path) -> None:
+    host = Host(tmp_path, packages=[f"lustre-client-modules-{KERNEL}"])
+    host.write(f"boot/vmlinuz-{NEXT}")
+    assert host.probe()[0] == 1
+    host.write(f"{KERNEL}/lustre", f"{KERNEL} SMP\n")
+    assert host.probe() == (0, [])
+
+
+def test_a_module_that_cannot_be_built_says_why_not(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.write("failing")
+    status, (*_, why, said) = host.build()
+    assert (status, why) == (1, "Error! Bad return status")
+    assert said.startswith(f"it: {DKMS} brought no module lustre for the running kernel {KERNEL}")
+    assert not (tmp_path / "sys").exists()
+
+
+def test_a_module_that_the_kernel_refuses_is_told_before_a_mount_is_touched(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.write("refuses")
+    status, said = host.build()
+    assert (status, said[-1]) == (
+        1, f"it: the running kernel {KERNEL} does not take the module lustre: modprobe: ERROR: "
+        "could not insert: Key was rejected; see dmesg",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("magic", "taken"),
+    [(f"{KERNEL} SMP mod_unload", True), ("6.1.0-8-amd64 SMP mod_unload", False),
+     # By the sums of its symbols, which the kernel alone can judge.
+     ("6.1.0-8-amd64 SMP mod_unload modversions", True), ("", True)],
+)  # fmt: skip
+def test_a_module_of_another_kernel_is_none(magic: str, taken: bool, tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    host.write(f"{KERNEL}/lustre", f"{magic}\n")
+    assert (host.probe()[0] == 0) is taken
+
+
+def test_the_client_of_beegfs_without_dkms_is_built(tmp_path: Path) -> None:
+    """For the running kernel; the next one has it built by its service, before the mount."""
+    share = {"type": "beegfs", "source": "mgmt", "mount": "/w", "packages": ["beegfs-client"]}
+    host = Host(tmp_path, **share)
+    host.write(f"boot/vmlinuz-{NEXT}")
+    host.write("init", "#!/bin/sh\necho 'a.c:7:2: error: no'; echo 'make: *** Error 2'; exit 2\n")
+    (tmp_path / "init").chmod(0o755)
+    build = host.command.script.replace("/etc/init.d/beegfs-client", f"{tmp_path}/init")
+    status, said = host.run(build)
+    assert status == 1
+    assert "init rebuild: a.c:7:2: error: no; it: beegfs-client brought no module" in said[-1]
+    host.write("init", f"#!/bin/sh\nmkdir {tmp_path}/{KERNEL}; echo >{tmp_path}/{KERNEL}/beegfs\n")
+    assert host.run(build) == (0, [])
+    assert host.probe() == (0, [])
+    after = units("cn01", with_shares(w=share))["w.mount"]["After"]
+    assert after == ["network-online.target beegfs-helperd.service beegfs-client.service"]
+    (dkms,) = units("cn01", with_shares(w={**share, "packages": ["beegfs-client-dkms"]})).values()
+    assert dkms["After"] == ["network-online.target beegfs-helperd.service"]
 
 
 NEITHER = "it: the running kernel 6.1.0-9-amd64 has neither the file system lustre nor a module"
@@ -171,10 +268,11 @@ NEITHER = "it: the running kernel 6.1.0-9-amd64 has neither the file system lust
         ({}, ["lustre-client-modules-6.1.0-9-amd64"], ""),
         ({"installed": "lustre-client-modules"}, ["lustre-client-modules"],
          f"{NEITHER} lustre for it (lustre-client-modules brought none): install"),
-        ({}, [DKMS], f"it: {DKMS} is to build the module lustre for the running kernel "
-         f"6.1.0-9-amd64, whose headers are not there: name {HEADERS} in slurmstack:storage.it"),
+        ({}, [DKMS], f"it: {DKMS} is to build the module lustre: kernel 6.1.0-9-amd64 "
+         "runs, and the next boot takes it, too: no module can be built without their headers; "
+         f"apt-get install {HEADERS}, or remove the kernel"),
         ({}, [DKMS, HEADERS], ""),
-        ({"installed": HEADERS}, [DKMS, HEADERS], "whose headers are not there"),
+        ({"installed": HEADERS}, [DKMS, HEADERS], "no module can be built without their headers"),
     ],
 )  # fmt: skip
 def test_a_kernel_without_it_is_refused_before_anything_changes(
@@ -186,6 +284,36 @@ def test_a_kernel_without_it_is_refused_before_anything_changes(
     assert fails("cn01", with_shares(it={**share, "clients": "cn02"}), tmp_path, **machine) == ""
 
 
+def test_the_kernel_of_the_next_boot_and_secure_boot_are_asked_for_what_is_built(
+    tmp_path: Path,
+) -> None:
+    """Also where the running kernel has the module already."""
+    settings = with_shares(it={**LUSTRE, "packages": [DKMS]})
+
+    def said() -> str:
+        environment = {"SLURMSTACK_ROOT": str(tmp_path)}
+        return fails("cn01", settings, tmp_path, modules="lustre", **environment)
+
+    (tmp_path / "lib/modules/6.1.0-9-amd64/build").mkdir(parents=True)
+    (tmp_path / "boot").mkdir()
+    assert said() == ""
+    (tmp_path / "boot/vmlinuz-6.1.0-10-amd64").touch()
+    assert said() == (
+        f"it: {DKMS} is to build the module lustre: kernel 6.1.0-9-amd64 runs, and the next boot "
+        "takes 6.1.0-10-amd64: no module can be built without their headers; apt-get install "
+        "linux-headers-6.1.0-10-amd64, or remove the kernel that is not wanted"
+    )
+    (tmp_path / "lib/modules/6.1.0-10-amd64/build").mkdir(parents=True)
+    variable = tmp_path / "sys/firmware/efi/efivars/SecureBoot-8be4df61"
+    variable.parent.mkdir(parents=True)
+    variable.write_bytes(b"\6\0\0\0\1")
+    assert said().startswith(
+        f"it: {DKMS} is to build the module lustre: Secure Boot is on, and no key by which DKMS "
+        "signs is enrolled, so the kernel would refuse the module: mokutil --import"
+    )
+    assert said().endswith("or give signed packages under slurmstack:storage.it.packages")
+
+
 def with_tools(place: Path, tools: dict[str, str]) -> dict[str, str]:
     """An environment with shell texts in the place of commands."""
     for name, text in tools.items():
@@ -195,18 +323,23 @@ def with_tools(place: Path, tools: dict[str, str]) -> dict[str, str]:
 
 
 def fails(
-    node: str, settings: Settings, place: Path, modules: str = "", installed: str = ""
+    node: str,
+    settings: Settings,
+    place: Path,
+    modules: str = "",
+    installed: str = "",
+    **environment: str,
 ) -> str:
     """What the precheck says on a machine whose kernel has these modules, and dpkg this package."""
     tools = {
         "uname": "[ $1 = -r ] && echo 6.1.0-9-amd64 || echo " + node,
-        "modinfo": f"[ \"$1 $2\" = '-k 6.1.0-9-amd64' ] && [ $3 = '{modules}' ]",
+        "modinfo": f"[ \"$1 $2\" = '-k 6.1.0-9-amd64' ] && [ $5 = '{modules}' ]",
         "dpkg-query": f"[ \"$4\" = '{installed}' ] && echo 'ii '",
         "find": "exit 0",
     }
     done = subprocess.run(
         ["sh", "-c", precheck(node, settings)], capture_output=True, text=True, check=False,
-        env=with_tools(place, tools),
+        env=with_tools(place, tools) | environment,
     )  # fmt: skip
     assert done.stderr == ""
     return "\n".join(

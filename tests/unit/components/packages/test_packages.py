@@ -89,14 +89,23 @@ def test_every_package_file_of_the_settings_is_served() -> None:
         },
         modules={},
         software={"a/1": {"description": "A", "packageFiles": [deb("htop"), deb("tmux")]}},
+        storage={
+            "cold": {
+                "type": "cephfs",
+                "source": "mon:/",
+                "mount": "/cold",
+                "packageFiles": [deb("ceph-common")],
+            }
+        },
     )
     assert named(Settings) == {
         ".enroot_pyxis.enroot.packages", ".apptainer.packages", ".monitoring.grafana.package",
         ".acceptance.package_files", ".software.package_files", ".nvidia.package_files",
-        ".fabric.package_files",
+        ".fabric.package_files", ".storage.package_files",
     }  # fmt: skip
     assert {it.package for it in package_files(found)} == {
         "enroot", "apptainer", "grafana", "hpl", "htop", "tmux", "driver", "ofed",
+        "ceph-common",
     }  # fmt: skip
 
 
