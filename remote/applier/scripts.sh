@@ -50,7 +50,7 @@ reload_systemd() {
 # A command runs when something it depends on changed, when its text did, until it succeeds, or when
 # its probe finds that what it made is no longer so.
 run_commands() { # which: apply or remove
-    while read -r number name _ when time units; do
+    while read -r number name _ when time units reboots; do
         [ "$when" = "$1" ] || continue
         [ "$1" = remove ] || is_due command "$name" || ! command_done || continue
         rm -f "$state/commands/$name"
@@ -60,7 +60,9 @@ run_commands() { # which: apply or remove
         run_script "$time" "$number" || {
             status=$?
             show_output
-            fail "command $name" "$(why "$status" "$time"): $(last_line)" 'correct its cause (lines above) and run again'
+            [ "$reboots:$status" = yes:4 ] ||
+                fail "command $name" "$(why "$status" "$time"): $(last_line)" 'correct its cause (lines above) and run again'
+            rebooted_next=yes
         }
         [ "$1" = remove ] || {
             sha256sum <"$work/block/$number" >"$work/sum"
@@ -108,6 +110,7 @@ command_done() { # beside: name, number
 
 run_checks() {
     : >"$work/facts"
+    [ -z "$rebooted_next" ] || return 0
     while read -r number name time; do
         until=$(($(date +%s) + time))
         rm -f "$work/words"
