@@ -1,5 +1,5 @@
-"""The settings that are measured: production's own, with every component on, for any number of
-nodes on one simulated address each."""
+"""The settings that are measured: production's own, with every component on but the drivers and
+kernels of nodes, for any number of nodes on one simulated address each."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def settings(nodes: int, port: int, host_key: str, message_timeout: int) -> dict
     content = yaml.safe_load(PRODUCTION.read_text())["config"]
     config = {key.removeprefix("slurmstack:"): value for key, value in content.items()}
     config = {**_OTHERS, **config}
-    for name in ("ssh", "partitions", "topology"):
+    # Drivers and kernels: no figure has been taken with them, nor has what is compared with them.
+    for name in ("ssh", "partitions", "topology", "nvidia", "boot"):
         config.pop(name, None)
     computes = f"cn[001-{nodes:03}]"
     names = ["ctl", "login", *(f"cn{number:03}" for number in range(1, nodes + 1))]

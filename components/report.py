@@ -43,11 +43,12 @@ _ERRORS, _COLUMNS, _INDENTED = 3, 100, 4
 _CUT_OFF = "was cut off, or its answer was; run again"
 _DAEMON = re.compile(r"(started|restarted|reloaded|stopped) (\S+)\.(service|socket|timer|mount)")
 #: sinfo's own lines, then a line for each node that a drain of ours has, with its reason.
-#: Reason of a drain that a node's own role makes → that role.
-_OF_NODES = {
-    compute_node.OURS: compute_node.ROLE,
-    nvidia.OURS: nvidia.ROLE,
-    node_boot.OURS: node_boot.BOOTED_ROLE,
+#: Reason of a drain that a node's own roles make → those that give it back, in their order.
+_OF_NODES: dict[str, tuple[str, ...]] = {
+    compute_node.OURS: (compute_node.ROLE,),
+    nvidia.OURS: (nvidia.ROLE,),
+    # Who was drained for a boot may not have had it.
+    node_boot.OURS: (node_boot.ROLE, node_boot.BOOTED_ROLE),
 }
 _OURS = (*_OF_NODES, node_drain.OURS)
 _REASONS = " ".join(f"-e ': {reason}'" for reason in _OURS)
@@ -200,8 +201,10 @@ async def _tell(
     }
     for node, reason in left.items():
         # Who has drained it gives it back.
-        own = _OF_NODES.get(reason)
-        ask_again(f"{node}-{own}" if own else f"{controller.name}-{slurm_controller.ROLE}")
+        for role in _OF_NODES.get(reason, ()):
+            ask_again(f"{node}-{role}")
+        if reason not in _OF_NODES:
+            ask_again(f"{controller.name}-{slurm_controller.ROLE}")
     lines = done(answers)
     if failed:
         lines = [

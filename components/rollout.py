@@ -110,7 +110,8 @@ class RolloutTurns:
         self._together[role] = controller
 
     def ends(self, role: str, last: str) -> None:
-        """A role that is over with another one of the node alone: those after it wait for that."""
+        """A role that is over with another one of the node alone, where the node has that: those
+        after it wait for it."""
         self._ends[role] = last
 
     def complete(self) -> None:
@@ -137,8 +138,7 @@ class RolloutTurns:
                 raise self._broken
             if node not in await self._known() or await self._at_once(role):
                 return None
-            last = self._ends.get(role, role)
-            stopper = (await self._standing(*self._place[node], last)).stopper
+            stopper = (await self._standing(*self._place[node], role)).stopper
             if stopper is None:
                 return None
             self.stopped.add((node, role))
@@ -186,11 +186,17 @@ class RolloutTurns:
         if standing.stopper is not None:
             return standing
         known = await self._known()
+        # What the role is over with, in the place of the role itself.
+        entered = {bundle.node: bundle for bundle in nodes.entered[role]}
+        entered |= {
+            bundle.node: bundle
+            for bundle in nodes.entered[self._ends.get(role, role)]
+            if bundle.node in entered
+        }
         bundles = [
             bundle
-            for bundle in nodes.entered[role]
-            if bundle.node in nodes.turns[turn - 1]
-            and (bundle.node in known or bundle.node in self._by_name)
+            for name, bundle in entered.items()
+            if name in nodes.turns[turn - 1] and (name in known or name in self._by_name)
         ]
         taken = await asyncio.gather(*(took(bundle).future() for bundle in bundles))
         failed = [bundle for bundle, well in zip(bundles, taken, strict=True) if well is False]

@@ -71,7 +71,7 @@ def _said(change: Change) -> str:
 def _daemons(plan: Plan) -> Iterable[tuple[str, str]]:
     for nodes, because in plan.drained.items():
         booted = set(nodes) & set(plan.rebooted)
-        for names, word in ((booted, "rebooted by Slurm, "), ({*nodes} - booted, "")):
+        for names, word in ((booted, "rebooted by Slurm where needed, "), ({*nodes} - booted, "")):
             if names:
                 words = f"drained first, {word}given back afterwards ({_some(because)})"
                 yield fold(sorted(names)), words

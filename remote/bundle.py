@@ -362,7 +362,9 @@ class Command(_Part):
     `restarts` and `reloads` name the units, of whichever role, to which the script does so where
     they run and need it. The plan is told from it, and the answer names those it was done to.
     `reboots`: where the node needs it, it is rebooted after this run, which ends first. The plan is
-    told from it.
+    told from it. By exit status 4 the script says that what follows can only be after that boot:
+    units of the bundle are enabled or disabled and otherwise left as they are, and nothing is
+    checked. Whoever has the node booted proves it.
 
     Lines `key value` written to `$SLURMSTACK_FACTS` come back as facts, also from later runs in
     which the command itself is not due.

@@ -1,9 +1,11 @@
 """``slurmstack:nvidia``: NVIDIA's driver and what belongs to it on compute nodes with GPUs.
 
 What the packages are called is from the pages of Ubuntu's archive (source packages
-nvidia-graphics-drivers-570-server and fabric-manager-570; 22.04 and 24.04 have the same names), and
-for NVIDIA's own repository, those of its driver branches before 580, whose packaging is the same
-without ``-server``. No repository of either was at hand: ``packages`` names others.
+nvidia-graphics-drivers-570-server and fabric-manager-570; 22.04 and 24.04 have the same names). For
+NVIDIA's own repository, up to branch 575: NVIDIA's packaging on GitHub (ubuntu-packaging-nvidia-
+driver, apt-packaging-fabric-manager), which has the same names without ``-server``, and what public
+installations of 570.133.20, 570.148.08 and 575.57.08 list; docs/drivers.md says which. Neither
+repository was at hand: ``packages`` names others.
 """
 
 from __future__ import annotations
@@ -54,8 +56,15 @@ _DRIVER = {
         "libnvidia-decode-{branch}",
     ),
 }
-#: From this branch on NVIDIA's own repository has names of another kind.
+#: The daemon of NVIDIA's own repository is a package of its own, without a branch in its name, from
+#: some version between 570.133.20 and this one on. Left to apt it would be the newest, which
+#: conflicts with the driver's libnvidia-cfg1.
+_PERSISTENCED, _PERSISTENCED_SINCE = "nvidia-persistenced", (570, 148, 8)
+#: From this branch on NVIDIA's own repository has names of another kind: 590 by NVIDIA's Driver
+#: Installation Guide ("Ubuntu 590 and later packages"), and 580 has no nvidia-compute-utils.
 NVIDIA_RENAMED = 580
+#: The first branch for CUDA 13 (NVIDIA, CUDA Compatibility, table 1).
+CUDA_13 = 580
 
 
 def upstream(version: str) -> str:
@@ -93,7 +102,9 @@ class Driver(Model):
     def package_names(self) -> tuple[str, ...]:
         """All of its packages."""
         modules = "-open" if self.modules == "open" else ""
-        named = (name.format(branch=self.branch, modules=modules) for name in _DRIVER[self.names])
+        named = [name.format(branch=self.branch, modules=modules) for name in _DRIVER[self.names]]
+        if self.names == "nvidia" and numbers(self.version) >= _PERSISTENCED_SINCE:
+            named.append(_PERSISTENCED)
         return self.packages or tuple(named)
 
     @property
@@ -161,7 +172,7 @@ class Nvidia(Model):
     def _usual(self) -> dict[str, tuple[str, ...]]:
         # The toolkit's four are installed at one version (its installation guide); DCGM 4 has a
         # package for each major CUDA (its user guide); GDRCopy's are of its own packaging.
-        cuda = 13 if self.driver.branch >= NVIDIA_RENAMED else 12
+        cuda = 13 if self.driver.branch >= CUDA_13 else 12
         return {
             "containerToolkit": (
                 "nvidia-container-toolkit", "nvidia-container-toolkit-base",

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pulumi
@@ -22,6 +21,7 @@ from components.bundle_resource import HostRole
 from components.compute import compute_node
 from components.compute.service import BOOTING, server, service, withdrawal
 from components.failure import if_any, recovered, took
+from components.gpu import nvidia
 from components.health import node_acceptance
 from components.host import applier, host_baseline
 from components.inventory import REBOOT_WAITS, was_applied
@@ -31,6 +31,7 @@ from remote.bundle import Bundle, Command, Directory, File, Guard, Part, Validat
 from remote.contact import ContactError, run_on_hosts
 from remote.host import Host
 from settings import Settings
+from settings.model import Hardware
 from templates.rendering import render
 
 ROLE, BOOTED_ROLE = "boot", "booted"
@@ -56,14 +57,15 @@ class NodeBoot(HostRole):
     def assemble(cls, assembly: Assembly) -> None:
         settings = assembly.settings
         for name in filter(settings.gets_boot, settings.compute_nodes):
-            if not _has_its_say(name, settings):
+            if not _has_its_say(name, settings, assembly.hardware):
                 continue
             needs: list[pulumi.Input[pulumi.Resource]] = [
                 *assembly.on(name, applier.ROLE, host_baseline.ROLE),
                 *assembly.turns.unless_stopped(assembly.bundles(name, compute_node.ROLE)),
             ]
             needs += _alone(assembly, name)
-            _tell(cls(name, assembly, boot_bundle(name, settings), needs).deployed)
+            bundle = boot_bundle(name, settings, assembly.hardware)
+            _tell(cls(name, assembly, bundle, needs).deployed)
 
 
 class NodeBooted(HostRole):
@@ -78,7 +80,7 @@ class NodeBooted(HostRole):
         for name in settings.compute_nodes:
             for boot in assembly.bundles(name, ROLE):
                 needs = [boot.resource, *_back(boot, assembly)]
-                cls(name, assembly, booted_bundle(name, settings), needs)
+                cls(name, assembly, booted_bundle(name, settings, assembly.hardware), needs)
 
 
 def reboots(settings: Settings) -> bool:
@@ -86,45 +88,61 @@ def reboots(settings: Settings) -> bool:
     return settings.boot is not None and settings.boot.reboot != "never"
 
 
-def needed(node: str, settings: Settings) -> str:
-    """Shell text: ``needed`` says whether the node is to be booted."""
-    return render("boot/needed.sh", **_values(node, settings))
+def needed(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> str:
+    """Shell text: ``needed`` says whether the node is to be booted, and ``why``."""
+    return render("boot/needed.sh", **_values(node, settings, hardware))
 
 
-def _has_its_say(node: str, settings: Settings) -> bool:
+def gpu_driver(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> str | None:
+    """The version of NVIDIA's driver that a boot brings where its module cannot be exchanged."""
+    if settings.nvidia is None or not reboots(settings) or not settings.gets_boot(node):
+        return None
+    return settings.nvidia.driver.upstream if nvidia.is_for(node, settings, hardware) else None
+
+
+def wanted(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> str:
+    """The content of ``WANTED``, which another boot of the node changes beforehand."""
+    values = _values(node, settings, hardware)
+    words = [
+        *values["parameters"],
+        *(("module", " ".join(it)) for it in values["modules"].items()),
+    ]
+    lines = "".join(f"{vendor} {word}\n" for vendor, word in words)
+    return f"# Of the kernel's command line, by slurmstack.\n{lines}"
+
+
+def _has_its_say(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> bool:
     """Whether there is anything that a boot of the node has to bring."""
     assert settings.boot is not None
-    return settings.boot.parameters is not None or settings.gets_fabric(node)
+    return (
+        settings.boot.parameters is not None
+        or settings.gets_fabric(node)
+        or gpu_driver(node, settings, hardware) is not None
+    )
 
 
-def boot_bundle(node: str, settings: Settings) -> Bundle:
+def boot_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:
     """What a compute node gets before its boot.
 
     Raises:
         ValueError: the settings have no word of how it is booted.
     """
-    values, look = _values(node, settings), needed(node, settings)
+    values, look = _values(node, settings, hardware), needed(node, settings, hardware)
     parts = _command_line(values) if settings.boot and settings.boot.parameters is not None else []
     if not reboots(settings):
         script = look + render("boot/waits.sh", waits=WAITS)
         on = tuple(part.path for part in parts if isinstance(part, File))
         parts.append(Command("reboot-waits", script, on=on, probe=_probe(look)))
         return Bundle(node, ROLE, parts)
-    out = withdrawal(node, settings, OURS, on=(WANTED,), unit="slurmd.service")
     first = look + render("boot/service.sh")
-    wanted = [
-        *values["parameters"],
-        *(("module", " ".join(it)) for it in values["modules"].items()),
-    ]
-    lines = "".join(f"{vendor} {word}\n" for vendor, word in wanted)
     return Bundle(
         node,
         ROLE,
         [
             *parts,
-            replace(out, script=f"{first}{out.script}"),
+            withdrawal(node, settings, OURS, on=(WANTED,), unit="slurmd.service", first=first),
             Directory("/etc/slurmstack"),
-            File(WANTED, f"# Of the kernel's command line, by slurmstack.\n{lines}"),
+            File(WANTED, wanted(node, settings, hardware)),
             Command(
                 "reboot",
                 look + render("boot/reboot.sh", **values),
@@ -152,11 +170,14 @@ def _command_line(values: Mapping[str, Any]) -> list[Part]:
     ]  # fmt: skip
 
 
-def booted_bundle(node: str, settings: Settings) -> Bundle:
+def booted_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:
     """What is seen on it after its boot; due once for each list of parameters."""
     gated = "rollout" in node_acceptance.gates(settings)
     give_back = service(node, settings, OURS, node_acceptance.GATE if gated else None)
-    script = needed(node, settings) + render("boot/booted.sh", **_values(node, settings))
+    driver = gpu_driver(node, settings, hardware)
+    proof = nvidia.proof(node, settings, hardware) if driver is not None else None
+    values = _values(node, settings, hardware)
+    script = needed(node, settings, hardware) + render("boot/booted.sh", **values, proof=proof)
     return Bundle(
         node,
         BOOTED_ROLE,
@@ -164,16 +185,18 @@ def booted_bundle(node: str, settings: Settings) -> Bundle:
     )
 
 
-def _values(node: str, settings: Settings) -> dict[str, Any]:
-    if settings.boot is None or not _has_its_say(node, settings):
+def _values(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> dict[str, Any]:
+    if settings.boot is None or not _has_its_say(node, settings, hardware):
         raise ValueError("no slurmstack:boot with parameters of the kernel in the settings")
     fabric = settings.fabric if settings.gets_fabric(node) else None
+    driver = gpu_driver(node, settings, hardware)
+    modules = {"mlx5_core": fabric.version} if fabric is not None else {}
     return {
         "node": node,
         "ours": OURS,
         "server": server(settings),
         "parameters": settings.boot.parameters or (),
-        "modules": {"mlx5_core": fabric.version} if fabric is not None else {},
+        "modules": {**modules, **({"nvidia": driver} if driver is not None else {})},
         "kept": KEPT,
         "refused": REFUSED,
         "grub": GRUB,

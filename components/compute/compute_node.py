@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from components.assembly import Assembly
+from components.boot import node_boot
 from components.bundle_resource import HostRole
 from components.compute import slurmd_port
 from components.compute.service import BOOTING, server, service, withdrawal
@@ -129,6 +130,7 @@ def compute_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardwar
                     "compute/node-is-idle.sh",
                     node=node,
                     booting=BOOTING if settings.gets_boot(node) else None,
+                    driver=node_boot.gpu_driver(node, settings, hardware),
                 ),
             ),
             *enroot_pyxis.node_checks(settings),

@@ -18,7 +18,12 @@ BOOTING = "slurmstack: the node is being booted"
 
 
 def withdrawal(
-    node: str, settings: Settings, ours: str, on: Sequence[str] = (), unit: str | None = None
+    node: str,
+    settings: Settings,
+    ours: str,
+    on: Sequence[str] = (),
+    unit: str | None = None,
+    first: str = "",
 ) -> Withdrawal:
     """How the node is drained before a change, and given back.
 
@@ -28,15 +33,16 @@ def withdrawal(
         ours: the reason of such drains.
         on: what of the bundle must not change while a unit of another role is at work.
         unit: that one.
+        first: shell text that may find that nothing, or something else, is to be done.
     """
     gated = "rollout" in node_acceptance.gates(settings)
     accept = node_acceptance.GATE if gated else None
-    script = service(node, settings, ours, accept)
+    script = service(node, settings, ours, accept, first)
     timeout = settings.rollout.drain_timeout + (1500 if gated else 900)
     return Withdrawal("node-drained", script, timeout=timeout, on=tuple(on), unit=unit)
 
 
-def service(node: str, settings: Settings, ours: str, accept: str | None) -> str:
+def service(node: str, settings: Settings, ours: str, accept: str | None, first: str = "") -> str:
     """The script that takes a node out of use and gives it back.
 
     Args:
@@ -44,6 +50,7 @@ def service(node: str, settings: Settings, ours: str, accept: str | None) -> str
         settings: the stack's.
         ours: the reason of such drains.
         accept: what the node must show before it is given back; None for a job of one second.
+        first: shell text before all that, which may leave the script.
     """
     rollout, health = settings.rollout, settings.health_check
     return render(
@@ -56,6 +63,7 @@ def service(node: str, settings: Settings, ours: str, accept: str | None) -> str
         end_jobs=rollout.end_jobs,
         health=health.command if health is not None else None,
         accept=accept,
+        first=first,
     )
 
 

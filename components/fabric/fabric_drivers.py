@@ -8,7 +8,7 @@ has had it booted and has given it back.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 from components.assembly import Assembly
 from components.boot import node_boot
@@ -20,6 +20,7 @@ from components.packages import package_repository
 from components.packages.package_repository import apt_reads
 from remote.bundle import Bundle, Check, Command, File, Guard, Package, Part
 from settings import Settings
+from settings.model import Hardware
 from templates.rendering import render
 
 ROLE = "fabric"
@@ -42,10 +43,10 @@ class FabricDrivers(HostRole):
             needs = assembly.on(
                 name, applier.ROLE, host_baseline.ROLE, *package_repository.ROLES, with_jobs.ROLE
             )
-            cls(name, assembly, fabric_bundle(name, settings), needs)
+            cls(name, assembly, fabric_bundle(name, settings, assembly.hardware), needs)
 
 
-def fabric_bundle(node: str, settings: Settings) -> Bundle:
+def fabric_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:
     """What a compute node gets.
 
     Raises:
@@ -58,10 +59,10 @@ def fabric_bundle(node: str, settings: Settings) -> Bundle:
     names = [*versions]
     changed = [f"package:{name}" for name in names]
     values = {"node": node, "ours": BOOTING, "server": server(settings)}
-    out = withdrawal(node, settings, BOOTING, on=changed, unit="slurmd.service")
+    first = ""
     if node_boot.reboots(settings):
-        needed = node_boot.needed(node, settings) + render("fabric/service.sh")
-        out = replace(out, script=f"{needed}{out.script}")
+        first = node_boot.needed(node, settings, hardware) + render("fabric/service.sh")
+    out = withdrawal(node, settings, BOOTING, on=changed, unit="slurmd.service", first=first)
     parts: list[Part] = [
         Guard(
             "drivers-can-be-built",

@@ -2,7 +2,8 @@
 
 The driver changes on a drained node alone: its packages, then the module in the kernel, then its
 daemons, and the node is given back when all of it says the same version. A node whose module cannot
-be exchanged stays drained until it was rebooted.
+be exchanged is rebooted by Slurm (``components.boot.node_boot``), which then gives it back; where
+the settings let nobody reboot it, it stays drained until somebody has.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from components.assembly import Assembly
+from components.boot import node_boot
 from components.bundle_resource import HostRole
-from components.compute.service import server, withdrawal
+from components.compute.service import BOOTING, server, withdrawal
 from components.fabric import fabric_drivers
 from components.health import with_jobs
 from components.host import applier, host_baseline
 from components.packages import package_repository
 from components.packages.package_repository import apt_reads
 from remote.bundle import Bundle, Check, Command, File, Guard, Package, Part, Unit
+from remote.effects import digest
 from settings import Settings
 from settings.gres import cards, real_gpus
 from settings.hostlist import expand
@@ -44,8 +47,10 @@ class NvidiaStack(HostRole):
     @classmethod
     def assemble(cls, assembly: Assembly) -> None:
         settings, hardware = assembly.settings, assembly.hardware
-        for name in filter(settings.gets_driver, settings.compute_nodes):
-            if not _has_gpus(name, settings, hardware):
+        if settings.nvidia is not None and node_boot.reboots(settings):
+            assembly.turns.ends(ROLE, node_boot.BOOTED_ROLE)
+        for name in settings.compute_nodes:
+            if not is_for(name, settings, hardware):
                 continue
             needs = [
                 *assembly.on(name, applier.ROLE, host_baseline.ROLE, *package_repository.ROLES),
@@ -56,9 +61,11 @@ class NvidiaStack(HostRole):
             cls(name, assembly, nvidia_bundle(name, settings, hardware), needs)
 
 
-def _has_gpus(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> bool:
-    """Whether the node is named, or has cards of NVIDIA's; one that is lost is as its class."""
-    assert settings.nvidia is not None
+def is_for(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> bool:
+    """Whether the node gets the driver: it is named, or has cards of NVIDIA's; one that is lost is
+    as its class."""
+    if settings.nvidia is None or not settings.gets_driver(node):
+        return False
     if settings.nvidia.hosts is not None:
         return True
     node_class = next(it for it in settings.nodes if node in it.names)
@@ -78,12 +85,8 @@ def nvidia_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware
         raise ValueError("no slurmstack:nvidia in the settings")
     driver, versions = stack.driver, _versions(node, stack)
     fabric = _fabric_manager(node, stack)
-    number, sliced = (
-        cards(settings.compute[node].gres(hardware[node]))
-        if node in settings.compute
-        else (0, False)
-    )
     values = {"node": node, "ours": OURS, "server": server(settings)}
+    needed, boots = _boot(node, settings, hardware)
     # All but DCGM's: a job may just be looking for the others.
     drained = [f"package:{name}" for name in versions if name not in _dcgm(stack)]
     modules = _modules(stack)
@@ -101,7 +104,7 @@ def nvidia_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware
         Guard(
             "driver-stays", render("drivers/driver-stays.sh", **values), when="remove", timeout=120
         ),
-        withdrawal(node, settings, OURS, on=drained, unit="slurmd.service"),
+        withdrawal(node, settings, OURS, on=drained, unit="slurmd.service", first=boots),
         *(Package(name, version) for name, version in versions.items()),
         File(PINS, render("packages/preferences", pins=versions)),
         File(
@@ -117,27 +120,82 @@ def nvidia_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware
             *apt_reads(parts),
             Command(
                 "driver-loaded",
-                render("gpu/load.sh", **own, **values, modules=modules, units=[*daemons]),
+                needed
+                + render(
+                    "gpu/load.sh",
+                    **own,
+                    **values,
+                    modules=modules,
+                    units=[*daemons],
+                    boots=bool(needed),
+                ),
                 on=(MODULES, _driver(stack)),
                 timeout=300,
                 probe=render("gpu/is-loaded.sh", **own),
+                reboots=bool(needed),
             ),
             *(Unit(name, restart_on=on) for name, on in daemons.items()),
-            Check(
-                "driver-is-whole",
-                render(
-                    "gpu/is-whole.sh", **own, cards=number, sliced=sliced,
-                    persistence=stack.persistence,
-                ),
-                timeout=120,
-            ),
+            Check("driver-is-whole", _is_whole(node, settings, hardware), timeout=120),
             Check(
                 "fabric-is-whole",
                 render("gpu/fabric-is-whole.sh", manager=fabric is not None),
                 timeout=300,
             ),
         ],
-    )  # fmt: skip
+    )
+
+
+def proof(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> str:
+    """Shell text that says what is wrong with the driver of a node that was booted, and exits.
+
+    Raises:
+        ValueError: the settings have no driver.
+    """
+    stack = settings.nvidia
+    if stack is None:
+        raise ValueError("no slurmstack:nvidia in the settings")
+    fabric = _fabric_manager(node, stack)
+    return "".join(
+        (
+            _is_whole(node, settings, hardware),
+            render("gpu/fabric-is-whole.sh", manager=fabric is not None),
+            render("gpu/daemons-run.sh", units=[*_daemons(stack, fabric)]),
+        )
+    )
+
+
+def _is_whole(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> str:
+    stack = settings.nvidia
+    assert stack is not None
+    number, sliced = (
+        cards(settings.compute[node].gres(hardware[node]))
+        if node in settings.compute
+        else (0, False)
+    )
+    return render(
+        "gpu/is-whole.sh",
+        driver=stack.driver.upstream,
+        branch=stack.driver.branch,
+        cards=number,
+        sliced=sliced,
+        persistence=stack.persistence,
+    )
+
+
+def _boot(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> tuple[str, str]:
+    """Shell texts: whether the node is to be booted, and who gives it back then. Both are empty
+    where nobody may reboot it."""
+    driver = node_boot.gpu_driver(node, settings, hardware)
+    if driver is None:
+        return "", ""
+    needed = node_boot.needed(node, settings, hardware)
+    values = {
+        "driver": driver,
+        "booting": BOOTING,
+        "wanted": node_boot.WANTED,
+        "digest": digest(node_boot.wanted(node, settings, hardware)),
+    }
+    return needed, needed + render("gpu/service.sh", **values)
 
 
 def _fabric_manager(node: str, stack: Nvidia) -> str | None:

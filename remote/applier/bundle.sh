@@ -117,7 +117,7 @@ parse() {
         fields(2, 8); once("command", name($2)); attributes(3, "on timeout when restarts reloads reboots"); block()
         one_of(attribute("reboots", "yes"), "yes")
         put("command", NR " " $2 " " triggers("on") " " one_of(attribute("when", "apply"), "apply remove") " " \
-            seconds(600) " " units(attribute("restarts", "") "," attribute("reloads", "")))
+            seconds(600) " " units(attribute("restarts", "") "," attribute("reloads", "")) " " attribute("reboots", "-"))
         next
     }
     $1 == "unit" {

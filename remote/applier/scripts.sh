@@ -50,7 +50,7 @@ reload_systemd() {
 # A command runs when something it depends on changed, when its text did, until it succeeds, or when
 # its probe finds that what it made is no longer so.
 run_commands() { # which: apply or remove
-    while read -r number name _ when time units; do
+    while read -r number name _ when time units reboots; do
         [ "$when" = "$1" ] || continue
         [ "$1" = remove ] || is_due command "$name" || ! command_done || continue
         rm -f "$state/commands/$name"
@@ -62,9 +62,12 @@ run_commands() { # which: apply or remove
             # How far it came nobody knows: what was taken out of use for it is not as it was.
             [ "$1" = remove ] || changed=true
             show_output
-            found="$(why "$status" "$time"): $(last_line)"
-            module_build_failure
-            fail "command $name" "$found" 'correct its cause (lines above) and run again'
+            [ "$reboots:$status" = yes:4 ] || {
+                found="$(why "$status" "$time"): $(last_line)"
+                module_build_failure
+                fail "command $name" "$found" 'correct its cause (lines above) and run again'
+            }
+            rebooted_next=yes
         }
         [ "$1" = remove ] || {
             sha256sum <"$work/block/$number" >"$work/sum"
@@ -112,6 +115,7 @@ command_done() { # beside: name, number
 
 run_checks() {
     : >"$work/facts"
+    [ -z "$rebooted_next" ] || return 0
     while read -r number name time; do
         until=$(($(date +%s) + time))
         rm -f "$work/words"

@@ -30,7 +30,7 @@ run=$root/run/slurmstack base=$root/var/lib/slurmstack work=$run/work staged=$ru
 policy=$root/usr/sbin/policy-rc.d
 lock_wait=${SLURMSTACK_LOCK_WAIT:-1800} package_time=${SLURMSTACK_PACKAGE_TIME:-1800}
 mount_time=${SLURMSTACK_MOUNT_TIME:-10}
-verb=${1:-} node=$(uname -n) role=- state='' lock_held='' changed=false
+verb=${1:-} node=$(uname -n) role=- state='' lock_held='' changed=false rebooted_next=''
 
 # ---------------------------------------------------------------- speaking and failing
 

@@ -107,7 +107,7 @@ apply_units() {
         apply_unit
     done <"$work/unit"
     exec 4<&-
-    wait_for_units
+    [ -n "$rebooted_next" ] || wait_for_units
 }
 
 # What is to be done about a unit → enable: enable, disable; turn: start, stop, restart, reload; or
@@ -156,6 +156,8 @@ apply_unit() {
             systemctl_step "unit $unit" "$time" enable "$unit"; did "enabled $unit" ;;
         disable) systemctl_step "unit $unit" "$time" disable "$unit"; did "disabled $unit" ;;
     esac
+    # The boot starts what is enabled, with all that is there now.
+    [ -z "$rebooted_next" ] || turn=''
     case $turn in
         stop) systemctl_step "unit $unit" "$time" stop "$unit"; did "stopped $unit" ;;
         start)

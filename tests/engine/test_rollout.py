@@ -322,6 +322,20 @@ def test_a_canary_that_fails_stops_all_others_as_they_were(cluster: Cluster) -> 
     assert in_turns(cluster.sent("slurmd"))
 
 
+def test_a_driver_ends_with_its_boot_where_a_node_has_one(cluster: Cluster) -> None:
+    """And with itself on a canary that nobody may reboot."""
+    cluster.settings["nvidia"] = {"hosts": "cn[01-12]", "driver": {"version": "570.1.1-1"}}
+    cluster.settings["boot"] = {"hosts": "cn[02-12]"}
+    cluster.hosts.fails = lambda node, role: node == "cn01" and role == "nvidia"
+    said = cluster.up(check=False)
+    assert set(cluster.sent("nvidia")) == {"cn01"}
+    assert "rollout stopped: failed cn01 | not begun cn[02-12]" in said, said[-3000:]
+    cluster.hosts.fails = lambda node, role: node == "cn02" and role == "booted"
+    said = cluster.up(check=False)
+    assert set(cluster.sent("nvidia")) == {"cn01", *expand("cn[02-05]")}
+    assert "not begun cn[06-12]" in said, said[-3000:]
+
+
 def test_a_program_that_fails_ends_and_begins_no_batch(cluster: Cluster) -> None:
     """At its last component, when all the others wait for their turns."""
     main = cluster.folder / "__main__.py"

@@ -2,7 +2,7 @@
 
 A machine of the lab has neither GRUB nor a kernel of its own. Stand-ins: update-grub, which writes
 what the next boot takes; a unit that makes it the command line of the boot (SLURMSTACK_CMDLINE) and
-the modules that are installed those of the kernel (SLURMSTACK_SYS); packages of network drivers; a
+the modules that are installed those of the kernel (SLURMSTACK_SYS); packages of drivers; a
 slurmd that is told of each boot (-b of slurmd(8)), as all machines have one kernel's boot time; and
 a thread in the place of the firmware, which switches on what went off. systemd, Slurm, its reboot
 and what it says of nodes are real."""
@@ -21,11 +21,13 @@ from typing import Any
 import pytest
 
 from components.boot.node_boot import OURS
+from components.gpu import nvidia
 from lab import deploy, machine
 from tests.lab import artifacts
 from tests.lab.artifacts import PLACE, entry
 from tests.lab.conftest import Run, RunningLab, await_that
 from tests.lab.test_guards import cancel, node, state_of, submit
+from tests.lab.test_nvidia import driver, loaded, whole
 
 pytestmark = pytest.mark.lab
 
@@ -68,6 +70,7 @@ sed 's/^.*linux//' /boot/grub/grub.cfg >/srv/stand-in/cmdline
 cd /srv/stand-in/sys/module/mlx5_core
 rm -f version
 [ ! -x /usr/local/sbin/modinfo ] || /usr/local/sbin/modinfo >version
+[ ! -e ../nvidia ] || cp /var/lib/stand-in/built ../nvidia/version
 END
 chmod 755 /usr/local/sbin/stand-in-kernel
 mkdir -p /srv/stand-in/sys/module/mlx5_core /lib/modules/$(uname -r)/build
@@ -81,8 +84,8 @@ echo SLURMSTACK_SYS=/srv/stand-in/sys >>/etc/environment
 UNDONE = """
 sed -i "/^SLURMSTACK_CMDLINE/d; /^SLURMSTACK_SYS/d" /etc/environment
 systemctl disable stand-in-kernel.service
-rm -rf /srv/stand-in /usr/sbin/update-grub /usr/local/sbin/slurmd-of-this-boot /boot/grub \
-  /usr/local/sbin/stand-in-kernel /lib/modules/$(uname -r)/build
+rm -rf /srv/stand-in /var/lib/stand-in /var/lib/dkms /usr/sbin/update-grub /boot/grub \
+  /usr/local/sbin/slurmd-of-this-boot /usr/local/sbin/stand-in-kernel /lib/modules/$(uname -r)/build
 cd /etc/systemd/system && rm slurmd.service.d/zz-stand-in.conf stand-in-kernel.service
 systemctl daemon-reload
 systemctl restart slurmd
@@ -144,6 +147,26 @@ class Site:
         return " ".join(self.lab.run("slurmstack", "plan", check=False).stdout.split())
 
     @contextmanager
+    def killed_while_it_is_off(self, name: str) -> Iterator[None]:
+        """A run that is killed when this node has gone off, which stays so."""
+        lab = self.lab.lab
+        self.firmware.holding.add(name)
+        program = str(lab.checkout / ".venv" / "bin" / "pulumi")
+        words = [program, "up", "--yes", "--skip-preview", "--stack", self.lab.name]
+        none = subprocess.DEVNULL
+        process = subprocess.Popen(
+            [*words, "--non-interactive"], env=deploy.program_environment(lab), cwd=lab.checkout,
+            stdin=none, stdout=none, stderr=none, start_new_session=True,
+        )  # fmt: skip
+        try:
+            yield
+            await_that(lambda: not machine.is_running(lab, name))
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self.lab.pulumi("cancel", "--yes", check=False)
+
+    @contextmanager
     def in_background(self) -> Iterator[Run]:
         run = Run(self.lab)
         run.start()
@@ -168,9 +191,11 @@ def site(lab: RunningLab) -> Iterator[Site]:
     finally:
         cancel(lab)
         firmware.holding.clear()
-        lab.ssh("ctl", "scontrol update node=cn[01-02] state=undrain", check=False)
+        # No driver goes from a node in use.
+        lab.ssh("ctl", "scontrol update node=cn[01-02] state=drain reason='the test ends'")
         lab.settings.write_text(before)
         lab.up()
+        lab.ssh("ctl", f"rm -rf {PLACE}; scontrol update node=cn[01-02] state=undrain")
         firmware.ended.set()
         firmware.join()
         for name in NODES:
@@ -188,7 +213,7 @@ def test_a_parameter_is_booted_on_the_canary_and_then_on_the_rest(site: Site) ->
     lab, firmware = site.lab, site.firmware
     site.want("iommu=pt")
     told = site.plan()
-    assert "cn[01-02] drained first, rebooted by Slurm, given back afterwards" in told, told
+    assert "cn[01-02] drained first, rebooted by Slurm where needed, given back" in told, told
     long = submit(lab, "-w cn01 --mem=100")
     waiting = submit(lab, "-w cn01 --exclusive", "PENDING")
     elsewhere = submit(lab, "-w cn02 --mem=100")
@@ -240,22 +265,9 @@ def test_a_node_that_a_person_drained_is_booted_empty_and_stays_drained(site: Si
 
 def test_a_run_killed_while_the_node_is_off_is_finished_by_the_next(site: Site) -> None:
     lab, firmware = site.lab, site.firmware
-    firmware.holding.add("cn01")
     site.want("iommu=pt")
-    environment = deploy.program_environment(lab.lab)
-    program = str(lab.lab.checkout / ".venv" / "bin" / "pulumi")
-    words = [program, "up", "--yes", "--skip-preview", "--stack", lab.name, "--non-interactive"]
-    none = subprocess.DEVNULL
-    process = subprocess.Popen(
-        words, env=environment, cwd=lab.lab.checkout, stdin=none, stdout=none, stderr=none,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        await_that(lambda: not machine.is_running(lab.lab, "cn01"))
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    lab.pulumi("cancel", "--yes", check=False)
+    with site.killed_while_it_is_off("cn01"):
+        pass
     # slurmctld gives it up (ResumeTimeout), which is none of a person's words.
     await_that(lambda: "reboot timed out" in node(lab, "cn01"))
     firmware.holding.clear()
@@ -338,7 +350,7 @@ def test_network_drivers_change_on_a_drained_node_and_come_with_its_boot(
     boots = list(firmware.booted)
     site.drivers(tmp_path, first)
     told = site.plan()
-    assert "cn[01-02] drained first, rebooted by Slurm, given back afterwards" in told, told
+    assert "cn[01-02] drained first, rebooted by Slurm where needed, given back" in told, told
     long = submit(lab, "-w cn01 --mem=100")
     waiting = submit(lab, "-w cn01 --exclusive", "PENDING")
     elsewhere = submit(lab, "-w cn02 --mem=100")
@@ -386,3 +398,37 @@ def test_network_drivers_change_on_a_drained_node_and_come_with_its_boot(
     for name in NODES:
         # The kernel keeps what it has until its next boot.
         assert site.module(name) == first
+
+
+def test_a_gpu_driver_that_cannot_leave_the_kernel_comes_with_one_boot(
+    site: Site, tmp_path: Path
+) -> None:
+    """A run killed while the node is off is finished by the next; a person's drain stays."""
+    lab, firmware, first, second = site.lab, site.firmware, "570.1.1", "570.2.2"
+    boots = list(firmware.booted)
+    lab.set(boot={}, nvidia=driver(lab, tmp_path, first))
+    lab.up()
+    for name in NODES:
+        assert (loaded(lab, name), node(lab, name)) == (whole(first), "idle|none|Unknown")
+        # Whatever has the device open holds the module.
+        lab.ssh(name, "touch /dev/nvidia0; systemd-run -q sh -c 'exec sleep 1d </dev/nvidia0'")
+    assert firmware.booted == boots
+    lab.set(nvidia=driver(lab, tmp_path, second))
+    lab.ssh("ctl", "scontrol update node=cn02 state=drain reason='of a person'")
+    job = submit(lab, "-w cn01 --mem=100")
+    with site.killed_while_it_is_off("cn01"):
+        await_that(lambda: nvidia.OURS in node(lab, "cn01"))
+        assert (state_of(lab, job), loaded(lab, "cn01")) == ("RUNNING", whole(first))
+        lab.ssh("ctl", f"scancel {job}")
+    assert OURS in node(lab, "cn01")
+    assert (loaded(lab, "cn02"), node(lab, "cn02")) == (whole(first), "drained|of a person|root")
+    firmware.holding.clear()
+    lab.up()
+    assert firmware.booted == [*boots, "cn01", "cn02"]
+    for name in NODES:
+        assert loaded(lab, name) == whole(second)
+        running = "systemctl is-active nvidia-persistenced nvidia-fabricmanager"
+        assert lab.ssh(name, running).stdout.split() == ["active", "active"]
+    assert node(lab, "cn01") == "idle|none|Unknown"
+    assert node(lab, "cn02") == "drained|of a person|root"
+    lab.pulumi("preview", "--expect-no-changes")

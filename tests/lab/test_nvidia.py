@@ -42,17 +42,7 @@ class Site:
 
     def bring(self, version: str, **changes: Any) -> None:
         """Packages of this version onto the package host, and into the settings."""
-        files = artifacts.driver_stand_ins(self.folder, version)
-        artifacts.bring(self.lab, *files)
-        self.want(version, [entry(file) for file in files])
-
-    def want(self, version: str, files: list[dict[str, str]]) -> None:
-        package = f"{version}-0standin1"
-        stack = {
-            "hosts": "cn[01-02]", "driver": {"version": package},
-            "fabricManager": {"version": package}, "packageFiles": files,
-        }  # fmt: skip
-        self.lab.set(nvidia=stack)
+        self.lab.set(nvidia=driver(self.lab, self.folder, version))
 
     @property
     def stack(self) -> dict[str, Any]:
@@ -63,12 +53,7 @@ class Site:
         self.lab.set(rollout={"drainTimeout": seconds})
 
     def loaded(self, name: str) -> str:
-        """What the kernel, the packages and the daemons of a node have."""
-        words = (
-            "cat /srv/stand-in/sys/module/nvidia/version 2>/dev/null || echo none; "
-            "dpkg-query -W -f '${Version}\n' 'nvidia-*' 'libnvidia-*' 2>/dev/null | sort -u"
-        )
-        return " ".join(self.lab.ssh(name, words).stdout.split())
+        return loaded(self.lab, name)
 
     def daemons(self, name: str) -> str:
         words = "systemctl show -p InvocationID --value nvidia-persistenced nvidia-fabricmanager"
@@ -78,6 +63,25 @@ class Site:
         run = Run(self.lab)
         run.start()
         return run
+
+
+def driver(lab: RunningLab, folder: Path, version: str) -> dict[str, Any]:
+    """Settings of a driver for both nodes, whose packages the package host has then."""
+    files, package = artifacts.driver_stand_ins(folder, version), f"{version}-0standin1"
+    artifacts.bring(lab, *files)
+    return {
+        "hosts": "cn[01-02]", "driver": {"version": package},
+        "fabricManager": {"version": package}, "packageFiles": [entry(file) for file in files],
+    }  # fmt: skip
+
+
+def loaded(lab: RunningLab, name: str) -> str:
+    """What the kernel and the packages of a node have."""
+    words = (
+        "cat /srv/stand-in/sys/module/nvidia/version 2>/dev/null || echo none; "
+        "dpkg-query -W -f '${Version}\n' 'nvidia-*' 'libnvidia-*' 2>/dev/null | sort -u"
+    )
+    return " ".join(lab.ssh(name, words).stdout.split())
 
 
 def whole(version: str) -> str:

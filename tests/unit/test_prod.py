@@ -89,6 +89,19 @@ def plugstack(content: str) -> None:
         assert re.fullmatch(r"include /\S+|(required|optional) /\S+\.so( (\w+=)?\S+)*", line), line
 
 
+def kernel_modules(content: str) -> None:
+    """modules-load.d(5)."""
+    for line in lines(content):
+        assert re.fullmatch(r"[a-z0-9_-]+", line), line
+
+
+def grub(content: str) -> None:
+    """What update-grub reads, as shell, with what files before it have set."""
+    script = f'GRUB_CMDLINE_LINUX=quiet\n{content}\nprintf %s "$GRUB_CMDLINE_LINUX"\n'
+    done = subprocess.run(["sh", "-eu"], input=script, capture_output=True, text=True, check=True)
+    assert done.stdout == "quiet iommu=pt pci=realloc=off"
+
+
 def nhc_rules(content: str) -> list[str]:
     """nhc.conf: TARGET || CHECK, the check a line of bash."""
     rules = lines(content)
@@ -146,7 +159,9 @@ def objects(content: str) -> None:
 #: Path → what reads the file as the program does that it is for; see also ON_NODE.
 READERS: dict[str, Callable[[str], object]] = {
     r"/etc/default/\w+": defaults,
+    r"/etc/default/grub\.d/.*": grub,
     r"/etc/enroot/enroot\.conf": read_enroot,
+    r"/etc/modules-load\.d/.*": kernel_modules,
     r"/etc/nhc/nhc\.conf": nhc_rules,
     r"/etc/security/limits\.d/.*": limits,
     r"/etc/slurm/cgroup\.conf": cgroupconfig.loads,
@@ -155,6 +170,8 @@ READERS: dict[str, Callable[[str], object]] = {
     r"/etc/slurm/job_container\.conf": job_container,
     r"/etc/slurm/jwt/trusted": lambda content: [json.loads(line) for line in lines(content)],
     r"/etc/slurm/plugstack\.conf(\.d/.*)?": plugstack,
+    # Read by nobody: where it is another, the node is booted.
+    r"/etc/slurmstack/kernel-parameters": lambda content: [it.split() for it in lines(content)],
     r"/etc/slurm/slurm\.conf|.*/accounting/slurm\.conf": read_slurm_conf,
     r"/etc/slurm/slurmdbd\.conf": slurmdbdconfig.loads,
     r"/etc/slurm/topology\.conf": topology,
@@ -286,6 +303,39 @@ def test_slurm_conf() -> None:
     # slurm.conf(5): MaxJobCount should be much larger than MaxArraySize, which ends at 4,000,001.
     assert 10 * (found["maxarraysize"] - 1) <= found["maxjobcount"]
     assert found["maxarraysize"] <= 4_000_001
+
+
+def of_role(role: str, kind: str) -> dict[str, tuple[str, ...]]:
+    """Name → further words, of what a role has on its nodes, which have the same."""
+    found = [it for it in entries() if (it.role, it.kind) == (role, kind)]
+    return {entry.name: entry.words[2:] for entry in found}
+
+
+def test_drivers_of_a_dgx_h100() -> None:
+    packages = {name: words[0] for name, words in of_role("nvidia", "package").items()}
+    of_driver = {name: it for name, it in packages.items() if "570" in name}
+    assert len(of_driver) == 10
+    assert {it.partition("-")[0] for it in of_driver.values()} == {"570.211.01"}
+    assert {"nvidia-dkms-570-server-open", "nvidia-fabricmanager-570"} <= {*of_driver}
+    assert {"libnvidia-container-tools", "datacenter-gpu-manager-4-cuda12"} <= {*packages}
+    assert list(of_role("nvidia", "unit")) == [
+        "nvidia-persistenced.service", "nvidia-fabricmanager.service", "nvidia-dcgm.service",
+    ]  # fmt: skip
+    modules = lines(text("/etc/modules-load.d/slurmstack-nvidia.conf"))
+    assert modules == ["nvidia", "nvidia-uvm", "nvidia-peermem"]
+    (whole,) = {it.block for it in scripts() if it.name == "driver-is-whole"}
+    assert "expected 8" in whole
+    assert of_role("fabric", "package") == {}
+
+
+def test_a_node_is_booted_for_its_words_and_a_driver_that_was_held() -> None:
+    assert [it.split() for it in lines(text("/etc/slurmstack/kernel-parameters"))] == [
+        ["any", "iommu=pt"], ["any", "pci=realloc=off"], ["module", "nvidia", "570.211.01"],
+    ]  # fmt: skip
+    assert {"slurmstack-acs.service", "slurmstack-cpu-governor.service"} == {
+        *of_role("tuning", "unit")
+    }
+    assert "hugepages" not in text("/etc/default/grub.d/90-slurmstack.cfg")
 
 
 def test_partitions() -> None:

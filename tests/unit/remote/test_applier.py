@@ -452,6 +452,32 @@ def test_nothing_to_do_is_fast(machine: Machine) -> None:
     assert len(log.read_text().splitlines()) < 80
 
 
+def test_what_can_only_be_after_a_boot_is_left_until_then(machine: Machine) -> None:
+    machine.system({"units": {"d.service": {"active": "active", "enabled": "disabled"}}})
+
+    def bundle(version: str) -> str:
+        there = f'grep -q {version} "$SLURMSTACK_ROOT/kernel"'
+        on = ("/etc/driver",)
+        driver = Command("driver", f"{there} || exit 4\n", on=on, probe=f"{there}\n", reboots=True)
+        unit = Unit("d.service", restart_on=on, restart_keys=(version,))
+        check = Check("whole", f"{there}\n", timeout=1)
+        return demo(File("/etc/driver", f"{version}\n"), more=(driver, unit, check))
+
+    machine.write("/kernel", "old\n")
+    told = machine.apply(bundle("new")).answer
+    assert told.actions == ("wrote /etc/driver", "ran driver", "enabled d.service")
+    # Asked again before it, it is not further than it was.
+    assert machine.apply(bundle("new")).answer.actions == ("ran driver",)
+    assert machine.state["units"]["d.service"] == {"active": "active", "enabled": "enabled"}
+    assert [it.name for it in machine.compare(bundle("new")).roles["demo"]] == ["driver"]
+    # The boot has started it with what was there: once more would be for nothing.
+    machine.write("/kernel", "new\n")
+    assert machine.apply(bundle("new")).answer.actions == ()
+    # Of a command that has no node rebooted it is an error as any other.
+    other = demo(more=(Command("driver", "exit 4\n"),))
+    assert "command driver: exit 4" in machine.apply(other).error
+
+
 def test_that_a_role_was_begun_is_noted_and_what_it_said_at_last(machine: Machine) -> None:
     """`pulumi up` asks for it at its end: the engine tells the program of a failure, not why."""
     refusing = demo(more=(Guard("no", "echo 'not now'; exit 1"),))

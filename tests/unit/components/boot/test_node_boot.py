@@ -34,7 +34,7 @@ PERSONS = "of a person [anna@2026-11-26T21:37:16]"
 
 
 def bundle(**boot: Any) -> Bundle:
-    return boot_bundle("cn01", parse({**bare(), "boot": boot or BOOT}))
+    return boot_bundle("cn01", parse({**bare(), "boot": boot or BOOT}), {})
 
 
 def part(made: Bundle, name: str) -> Command:
@@ -224,7 +224,7 @@ def test_never_says_what_waits(machine: Machine) -> None:
 
 def booted(machine: Machine, **boot: Any) -> tuple[int, str]:
     settings = parse({**bare(), "boot": boot or BOOT})
-    made = booted_bundle("cn01", settings)
+    made = booted_bundle("cn01", settings, {})
     machine.command("srun", 'echo "srun" >>"$ROOT/log"')
     return machine.run(part(made, "booted").script)
 

@@ -30,11 +30,11 @@ def settings(**changes: Any) -> Any:
 
 
 def bundle(**changes: Any) -> Bundle:
-    return fabric_bundle("cn01", settings(**changes))
+    return fabric_bundle("cn01", settings(**changes), {})
 
 
 def boot(**changes: Any) -> Bundle:
-    return boot_bundle("cn01", settings(**changes))
+    return boot_bundle("cn01", settings(**changes), {})
 
 
 def mistakes(fabric: dict[str, Any], **changes: Any) -> dict[str, str]:
@@ -136,7 +136,7 @@ def test_whoever_has_it_booted_gives_it_back(machine: Machine, never: bool) -> N
     machine.write("sys/module/mlx5_core/version", "24.04-0.6.6\n")
     made = bundle(boot={"reboot": "never"} if never else {})
     out = next(part for part in made.parts if isinstance(part, Withdrawal))
-    head = out.script.partition("# Takes cn01 out of use")[0]
+    head = out.script.rpartition("case $SLURMSTACK_SERVICE in")[0]
     status, _ = machine.run(f"SLURMSTACK_SERVICE=back\n{head}exit 7\n")
     assert status == (7 if never else 4)
     machine.write("sys/module/mlx5_core/version", f"{VERSION}\n")

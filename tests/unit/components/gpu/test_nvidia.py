@@ -54,6 +54,10 @@ def test_ubuntus_names_and_nvidias() -> None:
     assert "nvidia-dkms-570-server-open" not in closed
     own = packages(bundle(driver={"version": "570.86.15-0ubuntu1", "names": "nvidia"}))
     assert own["nvidia-dkms-570-open"] == own["libnvidia-compute-570"] == "570.86.15-0ubuntu1"
+    assert "nvidia-persistenced" not in own
+    later = packages(bundle(driver={"version": "570.148.08-1ubuntu1", "names": "nvidia"}))
+    assert later["nvidia-persistenced"] == "570.148.08-1ubuntu1"
+    assert "nvidia-persistenced" not in ubuntu
     given = bundle(driver={"version": "590.1.1-1", "packages": ["nvidia-open"]})
     assert packages(given) == {"nvidia-open": "590.1.1-1"}
 
@@ -322,6 +326,8 @@ def test_all_of_it_says_the_same_version(machine: Machine) -> None:
     machine.loaded("570.172.08")
     machine.write(QUERY, "570.172.08, Enabled\n570.172.08, Enabled\n")
     machine.write("boot/vmlinuz-6.1-b", "")
+    firmware = "nvidia-firmware-570-server-570.158.01 570.158.01-0ubuntu0.22.04.1"
+    machine.write("installed", f"installed {firmware}\n")
     assert whole(machine) == (0, "")
     told = (machine.folder / "facts").read_text()
     assert told == "driver 570.172.08\nkernel-of-next-boot 6.1-b\n"
