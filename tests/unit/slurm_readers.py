@@ -16,4 +16,4 @@ def _validate(instance: Any, schema: dict[str, Any]) -> None:
     Draft202012Validator(schema).validate(instance)
 
 
-base.validate = _validate
+base.validate = _validate  # type: ignore[attr-defined]

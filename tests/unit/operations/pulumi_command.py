@@ -24,7 +24,10 @@ class Pulumi:
 
     def __init__(self, project: Path) -> None:
         self.project = project
-        self.stacks = [{"name": "x", "current": True}, {"name": "organization/x/y"}]
+        self.stacks: list[dict[str, Any]] = [
+            {"name": "x", "current": True},
+            {"name": "organization/x/y"},
+        ]
         #: Of each stack alike: name of a setting → its value.
         self.config: dict[str, Any] = {**RAW, "ssh": {"knownHosts": "known_hosts"}}
         self.secrets: dict[str, str] = {}
@@ -49,13 +52,11 @@ class Pulumi:
             case ["stack", "ls", *_]:
                 return [{"current": False, **stack} for stack in self.stacks]
             case ["config", *_] if shown:
-                values = {
-                    f"slurmstack:{key}": {"value": json.dumps(value), "secret": False}
-                    for key, value in self.config.items()
-                }
-                return values | {
-                    f"slurmstack:{key}": {"value": value, "secret": True}
-                    for key, value in self.secrets.items()
+                values = {key: (json.dumps(it), False) for key, it in self.config.items()}
+                values |= {key: (it, True) for key, it in self.secrets.items()}
+                return {
+                    f"slurmstack:{key}": {"value": value, "secret": secret}
+                    for key, (value, secret) in values.items()
                 }
             case ["stack", "output", *_]:
                 return self.outputs if shown else dict.fromkeys(self.outputs, "[secret]")

@@ -11,6 +11,7 @@ import pytest
 
 from components import history
 from operations import report as verb
+from operations.figures import Drawing
 from operations.past import Deed
 from operations.refused import Refused
 from operations.report import Group, Holding, Node, Report, Share, page, report
@@ -117,11 +118,11 @@ def test_what_does_not_answer_is_told_and_hides_nothing(
     def raises(*_: Any) -> str:
         raise error
 
-    asked.drawings = ["a drawing"]
+    asked.drawings = drawings = [Drawing("jobs", "", False, (), 1.0)]
     monkeypatch.setattr(controller, "answer", raises)
     found = report(cluster(tmp_path), 60)
     assert found.status.waits == [str(error)]
-    assert found.drawings == ["a drawing"]
+    assert found.drawings == drawings
 
 
 def test_a_state_that_cannot_be_read_is_told(asked: Asked, tmp_path: Path) -> None:

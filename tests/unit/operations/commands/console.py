@@ -4,8 +4,7 @@ controller that answers from texts of Slurm."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -66,12 +65,15 @@ class Calls:
         return self.result
 
 
-Standing = Callable[[str, Any], Calls]
+class Standing(Protocol):
+    """``instead("operations.drift.look", report)``."""
+
+    def __call__(self, name: str, result: Any = None) -> Calls: ...
 
 
 @pytest.fixture
 def instead(monkeypatch: pytest.MonkeyPatch) -> Standing:
-    """Have something stand in for a function: ``instead("operations.drift.look", report)``."""
+    """Have something stand in for a function."""
 
     def of(name: str, result: Any = None) -> Calls:
         made = Calls(result)
