@@ -73,7 +73,7 @@ def test_the_controller_alone_is_asked(here: Cluster, hosts: Hosts) -> None:
 @pytest.mark.parametrize(
     ("reply", "last"),
     [
-        (Reply("out\n", "slurm_load_ctl_conf error\nUnable to contact\n", 1), "Unable to contact"),
+        (Reply("out\n", "a warning\nerror: load\nUnable to contact\n", 1), "Unable to contact"),
         (Reply("first\nlast\n", "", 3), "last"),
         (Reply("", " \n", 255), "exit 255"),
         (Reply("", "", -15), "exit -15"),

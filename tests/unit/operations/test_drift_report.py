@@ -21,6 +21,20 @@ def shown(report: Report) -> list[str]:
     return [line.rstrip() for line in sink.getvalue().splitlines()]
 
 
+def test_a_name_is_whole_in_few_columns() -> None:
+    path = "/etc/systemd/system/slurmd.service.d/slurmstack-memory.conf"
+    sink = io.StringIO()
+    report = Report([], [Finding("cn01", "file", path, "content", "slurmd")])
+    Console(file=sink, width=60).print(table(report))
+    lines = [line.split() for line in sink.getvalue().splitlines()[1:]]
+    assert (
+        "".join(words[2] if words[0] == "cn01" else words[0] for words in lines if words)[
+            : len(path)
+        ]
+        == path
+    )
+
+
 def coloured(report: Report) -> str:
     sink = io.StringIO()
     terminal = Console(

@@ -188,6 +188,17 @@ def test_what_the_state_holds_of_each_role(pulumi: Pulumi) -> None:
     assert "told" not in repr(held)
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a", "a"), ({"plaintext": '"a"'}, "a"), ({}, ""), (None, ""), (3, ""), (["a"], ""),
+        ({"plaintext": '{"a": 1}'}, ""),
+    ],
+)  # fmt: skip
+def test_only_a_text_is_opened(value: object, text: str) -> None:
+    assert stack.opened(value) == text
+
+
 def test_a_stack_without_a_deployment_holds_nothing(
     pulumi: Pulumi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
