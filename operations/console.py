@@ -17,6 +17,7 @@ from discovery.host_keys import UnknownHostKey
 from operations.refused import Refused
 from remote.contact import ContactError
 from settings import SettingsError
+from settings.duration import seconds
 
 Stack = Annotated[
     str | None,
@@ -43,6 +44,18 @@ def errors_on_one_line() -> Iterator[None]:
     except _MENDABLE as error:
         typer.echo(f"slurmstack: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+def length(text: str, option: str) -> int:
+    """The seconds that an option names.
+
+    Raises:
+        typer.BadParameter: it is no length of time; exit code 2.
+    """
+    try:
+        return seconds(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"expected {error}; found {text}", param_hint=option) from None
 
 
 def show(shown: RenderableType) -> None:

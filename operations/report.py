@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from on_node import node_states
 from operations import drain, validations
@@ -259,8 +260,8 @@ def holdings(inventory: Mapping[str, Any]) -> list[Holding]:
     ]
 
 
-def page(found: Report) -> str:
-    """The page's text; it refers to nothing outside itself."""
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         undefined=StrictUndefined,
@@ -271,9 +272,12 @@ def page(found: Report) -> str:
     environment.filters["day"] = _day
     environment.filters["short"] = _short
     environment.filters["ago"] = _ago
-    return environment.get_template("report/page.html.j2").render(
-        report=found, status=found.status, kinds=KINDS, size=(WIDTH, HEIGHT)
-    )
+    return environment.get_template("report/page.html.j2")
+
+
+def page(found: Report) -> str:
+    """The page's text; it refers to nothing outside itself."""
+    return _template().render(report=found, status=found.status, kinds=KINDS, size=(WIDTH, HEIGHT))
 
 
 def _day(seconds: float | None) -> str:

@@ -24,7 +24,7 @@ _BUNDLE = re.compile(r"slurmstack-bundle 1\nnode (\S+)\nrole (\S+)\n")
 
 
 class NoSuchStack(Refused):
-    """There is no project, the stack is not there, or it has not been deployed."""
+    """There is no project or engine, the stack is not there, or it has not been deployed."""
 
 
 def outputs(stack: str | None, project: Path) -> dict[str, Any]:
@@ -165,7 +165,15 @@ def _workspace(project: Path) -> automation.LocalWorkspace:
     start = project.resolve()
     for folder in (start, *start.parents):
         if (folder / "Pulumi.yaml").is_file():
-            return automation.LocalWorkspace(work_dir=str(folder))
+            try:
+                return automation.LocalWorkspace(work_dir=str(folder))
+            except FileNotFoundError:
+                raise NoSuchStack(
+                    "there is no pulumi beside this program or on PATH; python -m engine.choose "
+                    "puts one there (docs/pulumi.md)"
+                ) from None
+            except automation.InvalidVersionError as error:
+                raise NoSuchStack(f"pulumi on PATH is not for this program: {error}") from None
     raise NoSuchStack(
         f"no Pulumi.yaml in {start} or above it; go to the project's folder, or name it with --cwd"
     )

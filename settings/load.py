@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, get_args, get_origin
 
 import pulumi
@@ -171,6 +172,11 @@ def parse(
     return Settings(**parts)
 
 
+@cache
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(annotation)
+
+
 def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) -> Any:
     """A value of this type, or None and its mistakes among the problems.
 
@@ -194,8 +200,7 @@ def _validated(annotation: Any, value: Any, path: str, problems: list[Problem]) 
             if (item := _validated(arguments[0], entry, f"{path}[{index}]", problems)) is not None
         )
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-        return adapter.validate_python(value)
+        return _adapter(annotation).validate_python(value)
     except ValidationError as error:
         problems += mistakes.problems(path, annotation, value, error)
         return None

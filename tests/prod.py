@@ -6,9 +6,11 @@ import asyncio
 import base64
 import itertools
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -68,8 +70,8 @@ class Entry:
 
 
 @cache
-def bundles() -> tuple[str, ...]:
-    """The texts that the nodes are sent, but the applier itself."""
+def sent() -> Mapping[str, dict[str, Any]]:
+    """Name of each command → its inputs, with secrets marked."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     try:
@@ -77,7 +79,13 @@ def bundles() -> tuple[str, ...]:
     finally:
         asyncio.set_event_loop(None)
         loop.close()
-    texts = (plain(inputs.get("stdin", "")) for inputs in commands(node).values())
+    return commands(node)
+
+
+@cache
+def bundles() -> tuple[str, ...]:
+    """The texts that the nodes are sent, but the applier itself."""
+    texts = (plain(inputs.get("stdin", "")) for inputs in sent().values())
     return tuple(text for text in texts if text.startswith("slurmstack-bundle "))
 
 

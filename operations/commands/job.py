@@ -11,8 +11,7 @@ import typer
 
 from operations import hosts, job_check, job_pull, job_registries, job_show, job_verify
 from operations.cluster import Cluster
-from operations.console import Json, Project, Stack, errors_on_one_line, show_json
-from settings.duration import seconds
+from operations.console import Json, Project, Stack, errors_on_one_line, length, show_json
 
 commands = typer.Typer(no_args_is_help=True, help="Jobs, and files of jobs for Kubernetes.")
 
@@ -91,7 +90,7 @@ def pull(
         cluster = Cluster.of(stack, project)
         compute = list(cluster.settings.compute)
         chosen = hosts.chosen(nodes, cluster.settings, compute) if nodes else compute
-        told = job_pull.pull(cluster, images, chosen, seconds(within))
+        told = job_pull.pull(cluster, images, chosen, length(within, "--within"))
     if as_json:
         show_json([asdict(it) for it in told])
     else:

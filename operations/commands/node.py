@@ -12,13 +12,12 @@ from components import history
 from operations import drain as states
 from operations import membership
 from operations.cluster import Cluster
-from operations.console import Json, Project, Stack, errors_on_one_line, show_json
+from operations.console import Json, Project, Stack, errors_on_one_line, length, show_json
 from operations.host_keys import NewKey
 from operations.hosts import chosen
 from operations.operation import Waits, unfinished
 from operations.replace import replace as replaced
 from operations.up import NotDone
-from settings.duration import seconds
 from settings.hostlist import expand, fold
 
 commands = typer.Typer(
@@ -122,7 +121,7 @@ def drain(
     with errors_on_one_line():
         cluster = Cluster.of(stack, project)
         names = chosen(hosts, cluster.settings, cluster.settings.compute)
-        text, patience = states.checked(reason), _seconds(wait)
+        text, patience = states.checked(reason), length(wait, "--wait")
 
         def work() -> list[str]:
             deeds = states.drain(cluster, names, text)
@@ -164,7 +163,7 @@ def reboot(
     with errors_on_one_line():
         cluster = Cluster.of(stack, project)
         names = chosen(hosts, cluster.settings, cluster.settings.compute)
-        text, patience = states.checked(reason), _seconds(wait)
+        text, patience = states.checked(reason), length(wait, "--wait")
 
         def work() -> list[str]:
             deeds = states.reboot(cluster, names, text)
@@ -194,7 +193,7 @@ def exclude(
     with errors_on_one_line():
         cluster = Cluster.of(stack, project)
         names = _with_excluded(hosts, cluster)
-        text, patience = states.checked(reason), _seconds(wait)
+        text, patience = states.checked(reason), length(wait, "--wait")
         _run(
             "exclude",
             cluster,
@@ -322,10 +321,3 @@ def _names(hosts: str) -> list[str]:
         return list(expand(hosts))
     except ValueError:
         return []  # said by the verb itself
-
-
-def _seconds(text: str) -> float:
-    try:
-        return float(seconds(text)) if text != "0" else 0.0
-    except ValueError as error:
-        raise typer.BadParameter(f"expected {error}", param_hint="--wait") from None

@@ -10,12 +10,11 @@ import typer
 
 from operations import documents, validate_text
 from operations.cluster import Cluster
-from operations.console import Json, Project, Stack, errors_on_one_line, show_json
+from operations.console import Json, Project, Stack, errors_on_one_line, length, show_json
 from operations.hosts import chosen
 from operations.refused import Refused
 from operations.validate import validate as validated
 from operations.validations import LEVELS, Level
-from settings.duration import seconds
 
 commands = typer.Typer()
 
@@ -52,7 +51,7 @@ def validate(
         compute = cluster.settings.compute
         names = chosen(hosts, cluster.settings, compute) if hosts else list(compute)
         kind: Level = next(one for one in LEVELS if one == level)
-        patience = 0 if wait == "0" else seconds(wait)
+        patience = length(wait, "--wait")
         found = validated(
             cluster,
             names,

@@ -14,7 +14,7 @@ from remote.bundle import Command, Unit, Withdrawal
 from remote.reading import is_bundle, read
 from settings.parameters import Needs, files, needs_of, table
 from tests.unit.components.test_bundles import settings
-from tests.unit.components.test_cluster import commands, deploy, plain
+from tests.unit.components.test_cluster import commands, deployed, plain
 
 PAGE = Path(__file__).parents[2] / "docs" / "effects.md"
 HEAD = """\
@@ -51,7 +51,7 @@ They run when their own text changes, too.
 
 
 def bundles() -> list[str]:
-    made, _ = deploy(**settings())
+    made, _ = deployed(**settings())
     texts = (plain(inputs.get("stdin", "")) for inputs in commands(made).values())
     return sorted(text for text in texts if is_bundle(text))
 

@@ -38,6 +38,6 @@ def test_no_folder_is_a_package_of_the_environment(package: str, tmp_path: Path)
 def test_slurmstack_is_a_command_in_every_folder(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(Path(sys.executable).parent / "slurmstack")
-    done = run(link, "--help", folder=tmp_path)
+    done = run(link, "--version", folder=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "Usage: slurmstack " in done.stdout
+    assert done.stdout.startswith("slurmstack ")

@@ -37,7 +37,9 @@ def production() -> list[Bundle]:
 
 
 PLACE = ("path", "owner", "group", "mode")
-SITES = pytest.mark.parametrize("bundles", [every_component, production])
+SITES = pytest.mark.parametrize(
+    "bundles", [every_component, pytest.param(production, marks=pytest.mark.slow)]
+)
 
 
 def written(tool: Any, folder: Path, bundles: Iterable[Bundle]) -> Mapping[str, Work]:

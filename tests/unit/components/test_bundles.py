@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import components
-from tests.unit.components.test_cluster import bare, commands, deploy, everything, plain
+from tests.unit.components.test_cluster import bare, commands, deployed, everything, plain
 from tests.unit.settings.test_rest import GOOD
 
 PAGE = Path(__file__).with_name("bundles.txt")
@@ -124,7 +124,7 @@ def heads(text: str) -> str:
 
 
 def bundles(changes: dict[str, Any]) -> list[str]:
-    made, _ = deploy(**changes)
+    made, _ = deployed(**changes)
     return sorted(
         plain(inputs.get("stdin", ""))
         for name, inputs in commands(made).items()

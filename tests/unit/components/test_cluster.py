@@ -121,6 +121,17 @@ def deploy(node: Node | None = None, **changes: Any) -> tuple[Node, dict[str, An
     return deploy_all(node or Node(), settings, dict.fromkeys(settings.compute, HARDWARE))
 
 
+_DEPLOYED: dict[str, tuple[Node, dict[str, Any]]] = {}
+
+
+def deployed(**changes: Any) -> tuple[Node, dict[str, Any]]:
+    """The same, made once of the same settings: for tests that look at it and alter nothing."""
+    key = json.dumps(changes)
+    if key not in _DEPLOYED:
+        _DEPLOYED[key] = deploy(**changes)
+    return _DEPLOYED[key]
+
+
 def deploy_all(
     node: Node, settings: Settings, hardware: Mapping[str, Hardware]
 ) -> tuple[Node, dict[str, Any]]:
@@ -170,7 +181,7 @@ OTHERS = {"munge-credential", "munge-switch"}
 
 
 def test_five_commands_a_node_and_two_for_the_munge_key() -> None:
-    node, _ = deploy(slurm={})
+    node, _ = deployed(slurm={})
     assert set(commands(node)) == {
         "ctl-node", "ctl-system", "ctl-munge-staged", "ctl-munge-key", "ctl-slurmctld", *OTHERS,
         "ctl-guards", "ctl-nodes-fit", "ctl-destroy-guard",
@@ -212,7 +223,7 @@ def test_every_component_is_assembled() -> None:
 
 
 def test_every_bundle_is_in_the_inventory() -> None:
-    made, outputs = deploy(**everything())
+    made, outputs = deployed(**everything())
     sent = set(commands(made)) - OTHERS
     assert sent == {
         f"{node}-{role}" for node, has in outputs["inventory"].items() for role in has["roles"]
@@ -492,13 +503,13 @@ def test_every_script_is_read_by_the_shell(whole: bool, guards: dict[str, Any]) 
 
 
 def test_every_connection_is_pinned() -> None:
-    node, _ = deploy()
+    node, _ = deployed()
     for name, inputs in commands(node).items():
         assert plain(inputs["connection"])["hostKey"] == HOST_KEY, name
 
 
 def test_the_controllers_credential_reaches_the_others() -> None:
-    node, _ = deploy()
+    node, _ = deployed()
     found = commands(node)
     assert "MUNGE:credential:" in plain(found["cn01-munge-staged"]["stdin"])
     assert "MUNGE:credential:" not in plain(found["ctl-munge-staged"]["stdin"])
@@ -518,7 +529,7 @@ def run_credential_script(
     for name, text in programs.items():
         (folder / name).write_text(f"#!/bin/sh\n{text}\n")
         (folder / name).chmod(0o755)
-    script = commands(deploy()[0])["munge-credential"]["create"]
+    script = commands(deployed()[0])["munge-credential"]["create"]
     place = {"PATH": f"{folder}:/usr/bin:/bin"}
     done = subprocess.run(
         [shell, "-c", before + script], env=place, capture_output=True, text=True, timeout=60
@@ -613,7 +624,7 @@ def test_what_is_asked_again_is_noted_beside_the_program() -> None:
 
 
 def test_a_new_key_gets_a_new_credential_and_nothing_else_does() -> None:
-    assert commands(deploy()[0])["munge-credential"]["triggers"] == [SHA]
+    assert commands(deployed()[0])["munge-credential"]["triggers"] == [SHA]
 
 
 def test_an_existing_key_makes_none() -> None:
@@ -622,7 +633,7 @@ def test_an_existing_key_makes_none() -> None:
 
 
 def test_the_inventory_is_what_the_nodes_said() -> None:
-    _, outputs = deploy()
+    _, outputs = deployed()
     roles = ["munge-key", "munge-staged", "node", "slurmd", "system"]
     assert outputs["inventory"]["cn01"]["roles"] == roles
     assert outputs["inventory"]["cn01"]["keys"] == {"munge": SHA}
@@ -676,7 +687,7 @@ def test_a_lost_node_is_listed_as_such() -> None:
 
 def test_every_command_is_the_appliers_and_keeps_quiet() -> None:
     """What a command prints may hold what its bundle holds; its text is the same for all nodes."""
-    node, _ = deploy(**everything())
+    node, _ = deployed(**everything())
     for name, inputs in commands(node).items():
         assert inputs["logging"] == "none", name
         assert inputs["addPreviousOutputInEnv"] is False, name
@@ -689,7 +700,7 @@ def test_every_command_is_the_appliers_and_keeps_quiet() -> None:
 
 
 def test_bundles_with_secrets_are_secrets_and_no_others() -> None:
-    node, _ = deploy(**everything())
+    node, _ = deployed(**everything())
     secret = {name for name, inputs in commands(node).items() if is_secret(inputs.get("stdin"))}
     hosts = ("ctl", "in", "cn01", "cn02")
     keys = {f"{host}-munge-{what}" for host in hosts for what in ("staged", "key")}
@@ -714,7 +725,7 @@ def test_the_credential_is_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_inventory_names_the_key_that_signs() -> None:
-    _, outputs = deploy(**everything())
+    _, outputs = deployed(**everything())
     assert outputs["inventory"]["ctl"]["keys"] == {"munge": SHA, "jwt": "kid-of-a"}
 
 

@@ -21,7 +21,7 @@ from components.rest.slurmrestd import rest_bundle, tls_bundle, url
 from remote.answer import Answer
 from remote.bundle import Bundle, Check, Command, File, Unit, Validate
 from settings import Settings, parse
-from tests.unit.components.test_cluster import bare, commands, deploy, is_secret, plain
+from tests.unit.components.test_cluster import bare, commands, deploy, deployed, is_secret, plain
 from tests.unit.settings.test_jwt import public
 from tests.unit.settings.test_rest import DAY, GOOD, KEY, NOW, certificate, pem, with_certificate
 
@@ -110,7 +110,7 @@ def test_the_tls_key_is_in_one_secret_stdin_alone() -> None:
 
 
 def test_two_commands_more_on_the_controller_and_none_elsewhere() -> None:
-    before, _ = deploy()
+    before, _ = deployed()
     after, outputs = deploy(**ON)
     assert set(commands(after)) - set(commands(before)) == {"ctl-jwt", "ctl-slurmrestd"}
     assert outputs["inventory"]["ctl"]["keys"]["jwt"] == "kid-of-a"

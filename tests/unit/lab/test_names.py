@@ -18,7 +18,9 @@ from lab.names import (
     places,
 )
 
-NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True)
+NAMES = st.text("0123456789abcdefghijklmnopqrstuvwxyz-", min_size=1, max_size=32).filter(
+    lambda name: name.strip("-") == name
+)
 
 
 def network(number: int) -> ipaddress.IPv4Network:

@@ -116,6 +116,7 @@ def test_nodes_are_read() -> None:
 def test_states_are_counted_and_shown_as_slurm_has_them() -> None:
     told = {node.name: (node.state, node.reason, node.by) for node in nodes(NODES)}
     assert told["cn01"] == ("mixed", "", "")
+    assert told["cn02"][0] == "drain+idle"
     assert told["cn03"] == ("idle, not responding", "", "")
     assert told["cn04"] == ("down, not responding", "Not responding", "slurm")
     kinds = a_report().kinds

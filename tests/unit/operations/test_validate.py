@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from operations import documents, validate_text
+from operations.documents import Row
 from operations.validations import (
     Pair,
     Validation,
@@ -207,6 +208,24 @@ def test_nodes_of_one_word_stand_on_one_line() -> None:
     lines = list(validate_text.lines(found))
     assert lines[1:] == ["  proven    srun: cn[01-02]", "  proven    copy: cn01 5 GB/s",
         "3 proven"]  # fmt: skip
+
+
+def test_figures_of_nodes_and_versions_stand_on_one_line() -> None:
+    found = run(copy("cn01", 5), copy("cn02", 7.5))
+    found.versions = {"slurm": "24.11.5", "kernel": "6.1"}
+    first, second, _ = validate_text.lines(found)
+    assert first.endswith(", level full, slurm 24.11.5, kernel 6.1")
+    assert second == "  proven    copy: cn01 5 GB/s, cn02 7.5 GB/s"
+
+
+def test_the_criteria_of_documents_are_counted() -> None:
+    rows = [
+        Row("1", "a", "proven", "x"), Row("1", "b", "proven", "y"), Row("2", "c", "not here", "z"),
+    ]  # fmt: skip
+    assert list(validate_text.of_documents(rows)) == [
+        "Task 1", "  proven    a: x", "  proven    b: y", "Task 2", "  not here  c: z",
+        "2 proven, 1 not here",
+    ]  # fmt: skip
 
 
 def test_what_is_said_of_no_node_and_why_one_failed() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import subprocess
 import sys
@@ -16,8 +15,8 @@ import yaml
 from pulumi.runtime.rpc import _special_sig_key
 
 from policy import rules
-from tests.prod import hardware, prod
-from tests.unit.components.test_cluster import Node, commands, deploy_all, plain
+from tests.prod import sent
+from tests.unit.components.test_cluster import plain
 
 PROJECT = Path(__file__).parents[3]
 Json = dict[str, Any]
@@ -27,13 +26,6 @@ Rule = Callable[[Mapping[str, Any]], Iterable[str]]
 @cache
 def production() -> tuple[tuple[str, Json, frozenset[str]], ...]:
     """Name of each of its commands, its inputs, and which of these are secrets."""
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        node, _ = deploy_all(Node(), prod(), hardware())
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
     return tuple(
         (
             name,
@@ -42,7 +34,7 @@ def production() -> tuple[tuple[str, Json, frozenset[str]], ...]:
                 k for k, v in inputs.items() if isinstance(v, dict) and _special_sig_key in v
             ),
         )
-        for name, inputs in commands(node).items()
+        for name, inputs in sent().items()
     )
 
 

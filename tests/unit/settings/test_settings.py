@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ PI = {
 }  # fmt: skip
 
 
-def whole_lab() -> dict[str, Any]:
-    """The committed settings of the lab."""
+@cache
+def _committed() -> dict[str, Any]:
     config = yaml.safe_load((PROJECT / "Pulumi.lab.yaml").read_text())["config"]
     return {key.removeprefix("slurmstack:"): value for key, value in config.items()}
+
+
+def whole_lab() -> dict[str, Any]:
+    """The committed settings of the lab."""
+    return copy.deepcopy(_committed())  # thousands of tests ask, and some change theirs
 
 
 def lab() -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pulumi
 import pytest
-from slurmutils import slurmdbdconfig
 
 from components.accounting.accounting_objects import (
     _warn_of_missing_logins as warn_of_missing_logins,
@@ -36,10 +35,12 @@ from tests.unit.components.test_cluster import (
     bare,
     commands,
     deploy,
+    deployed,
     is_secret,
     plain,
 )
 from tests.unit.settings.test_settings import lab, mistakes
+from tests.unit.slurm_readers import slurmdbdconfig
 
 PASSWORD = "k7KW2tX4pR8WLVIOd8Jx"
 
@@ -326,5 +327,5 @@ def test_the_password_is_in_a_secret_stdin_alone(existing: str | None) -> None:
 
 
 def test_two_more_commands_on_the_controller() -> None:
-    with_it, without = commands(deploy(accounting={})[0]), commands(deploy()[0])
+    with_it, without = commands(deploy(accounting={})[0]), commands(deployed()[0])
     assert set(with_it) - set(without) == {"ctl-slurmdbd", "ctl-accounting"}

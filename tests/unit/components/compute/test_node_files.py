@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from slurmutils import cgroupconfig, gresconfig
 
 from components.compute.compute_node import compute_bundle
 from components.configuration.served_files import served_files, task_prolog
@@ -29,6 +28,7 @@ from settings.model import Hardware
 from templates.rendering import render
 from tests.unit.components.configuration.test_slurm_conf import joined
 from tests.unit.settings.test_settings import PI, lab, mistakes
+from tests.unit.slurm_readers import cgroupconfig, gresconfig
 
 HARDWARE = Hardware.model_validate(PI)
 HOSTS = {"ctl": "10.73.0.10", "cn[01-02]": "10.73.0.[21-22]", "login": "10.73.0.12"}

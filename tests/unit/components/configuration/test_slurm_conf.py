@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from slurmutils import slurmconfig
 
 from components.compute.nodes_fit import nodes_fit_bundle
 from components.configuration import served_files
@@ -27,6 +26,7 @@ from settings.model import Hardware
 from settings.parameters import Daemon
 from settings.slurm_conf import Line, Section, SlurmConf, lines
 from tests.unit.settings.test_settings import lab, whole_lab
+from tests.unit.slurm_readers import slurmconfig
 
 DGX = Hardware(CPUs=224, SocketsPerBoard=2, CoresPerSocket=56, ThreadsPerCore=2, RealMemory=2063937)
 
@@ -52,7 +52,6 @@ def read_back(text: str) -> dict[str, Any]:
     return {name.lower(): value for name, value in found.items()}
 
 
-@pytest.mark.slow
 def test_slurmutils_reads_what_was_meant() -> None:
     conf = read_back(rendered())
     assert conf["clustername"] == "lab"

@@ -17,7 +17,7 @@ from remote.bundle import Bundle, Check, Command, Guard, Package, Unit, Withdraw
 from settings import parse
 from settings.gres import Gpus
 from settings.model import Hardware
-from tests.unit.components.test_cluster import HARDWARE, bare, commands, deploy, deploy_all, plain
+from tests.unit.components.test_cluster import HARDWARE, bare, commands, deploy_all, deployed, plain
 from tests.unit.components.test_cluster import Node as Nodes
 
 VERSION = "570.172.08-0ubuntu1"
@@ -91,11 +91,11 @@ def roles(made: Nodes) -> set[str]:
 
 
 def test_nodes_with_gpus_get_it_and_no_others() -> None:
-    assert roles(deploy(nodes=REAL, nvidia=STACK)[0]) == {"cn01-nvidia"}
-    assert roles(deploy(nodes=REAL, nvidia={**STACK, "hosts": "cn02"})[0]) == {"cn02-nvidia"}
+    assert roles(deployed(nodes=REAL, nvidia=STACK)[0]) == {"cn01-nvidia"}
+    assert roles(deployed(nodes=REAL, nvidia={**STACK, "hosts": "cn02"})[0]) == {"cn02-nvidia"}
     stand_in = [{"hosts": "cn[01-02]", "Gres": [{"Name": "gpu", "Count": 2, "standIn": True}]}]
-    assert roles(deploy(nodes=stand_in, nvidia=STACK)[0]) == set()
-    assert roles(deploy(nodes=REAL)[0]) == set()
+    assert roles(deployed(nodes=stand_in, nvidia=STACK)[0]) == set()
+    assert roles(deployed(nodes=REAL)[0]) == set()
 
 
 def test_one_that_is_lost_keeps_it_as_its_class() -> None:
@@ -110,7 +110,7 @@ def test_one_that_is_lost_keeps_it_as_its_class() -> None:
 
 
 def test_slurmd_comes_after_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, _ = deploy(nodes=REAL, nvidia=STACK)
+    made, _ = deployed(nodes=REAL, nvidia=STACK)
     names = [name for name in made.made if name in ("cn01-nvidia", "cn01-slurmd")]
     assert names == ["cn01-nvidia", "cn01-slurmd"]
 
@@ -123,10 +123,10 @@ def test_a_new_node_is_fit_before_its_driver_is_there(tmp_path: Path) -> None:
     settings = parse({**bare(), "nodes": REAL, "nvidia": STACK})
     known = facts.hardware(settings, {}, memory, "lab")
     assert known["cn01"].gpus.files == ("/dev/nvidia0", "/dev/nvidia1")
-    made, _ = deploy(nodes=REAL, nvidia=STACK)
+    made, _ = deployed(nodes=REAL, nvidia=STACK)
     guards = plain(commands(made)["cn01-system"]["stdin"])
     assert "GPUs declared" not in guards
-    without, _ = deploy(nodes=REAL)
+    without, _ = deployed(nodes=REAL)
     assert "2 GPUs declared" in plain(commands(without)["cn01-system"]["stdin"])
 
 

@@ -15,7 +15,15 @@ from components.controller.slurm_controller import controller_bundle
 from remote.bundle import Bundle, Check, File, Unit, Validate
 from settings import Settings, parse
 from settings.scripts import JobProgram, interpreter
-from tests.unit.components.test_cluster import HARDWARE, bare, commands, deploy, deploy_all, plain
+from tests.unit.components.test_cluster import (
+    HARDWARE,
+    bare,
+    commands,
+    deploy,
+    deploy_all,
+    deployed,
+    plain,
+)
 from tests.unit.components.test_cluster import Node as MockNode
 from tests.unit.settings.test_settings import mistakes
 
@@ -193,7 +201,7 @@ def test_the_controller_waits_for_all_of_them(scripts: dict[str, str]) -> None:
     made, _ = deploy(slurm={}, scripts={"TaskProlog": scripts["TaskProlog"]})
     assert {"cn01-programs", "cn02-programs"} <= set(commands(made))
     # Nothing is looked for, and nothing more is deployed, where no program is named.
-    assert not [name for name in commands(deploy(slurm={})[0]) if name.endswith("-programs")]
+    assert not [name for name in commands(deployed(slurm={})[0]) if name.endswith("-programs")]
 
 
 def test_a_lost_host_keeps_its_resource(scripts: dict[str, str]) -> None:

@@ -12,7 +12,7 @@ import pytest
 from components.images.images import fetching, images_bundle
 from remote.bundle import Bundle, Directory, File, Package, Unit
 from settings import Settings, parse
-from tests.unit.components.test_cluster import bare, commands, deploy
+from tests.unit.components.test_cluster import bare, commands, deploy, deployed
 
 SMALL = {
     "version": "1", "base": {"suite": "trixie"}, "packages": ["python3-minimal", "busybox"],
@@ -44,7 +44,7 @@ def test_it_is_on_all_hosts_that_run_or_submit() -> None:
     )  # fmt: skip
     sent = {name for name in commands(made) if name.endswith("-images")}
     assert sent == {"ctl-images", "cn01-images", "cn02-images", "in-images"}
-    without, _ = deploy()
+    without, _ = deployed()
     assert not [name for name in commands(without) if name.endswith("-images")]
 
 
