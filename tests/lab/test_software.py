@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import package_index
+from tests.lab import artifacts, package_index
 from tests.lab.conftest import RunningLab, await_that
 from tests.unit.components.software.wheel import wheel
 
@@ -61,6 +61,7 @@ def site(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             yield made
         for node in NODES:
             users.ssh(node, "! test -e /opt/slurmstack && ! test -e /opt/modulefiles/openmpi")
+            users.ssh(node, "! command -v site-tool")
     finally:
         for node in NODES:
             users.ssh(node, f"rm -rf {WHEELS}")
@@ -127,6 +128,65 @@ def test_an_index_is_asked_by_its_address(site: Site) -> None:
         lab.settings.write_text(before)
         lab.up()
     assert site.loaded("stand-in", "cn02") == "1.1"
+
+
+#: A program that says its version in the end, whatever was installed since it began.
+TOOL = """#!/bin/sh
+if [ "$1" = waits ]; then
+    touch /home/alice/began
+    until test -e /home/alice/go-on; do sleep 0.2; done
+fi
+echo VERSION
+exit
+"""
+
+
+def test_a_package_file_of_the_site_changes_under_a_job(site: Site, tmp_path: Path) -> None:
+    """Under a job that runs the program, which ends as it began."""
+    lab, before = site.lab, site.lab.settings.read_text()
+
+    def wants(version: str) -> dict[str, object]:
+        file = artifacts.package(tmp_path, "site-tool", version, TOOL.replace("VERSION", version))
+        artifacts.bring(lab, file)
+        files = [artifacts.entry(file)]
+        return {"description": "Of the site", "packageFiles": files, "programs": ["site-tool"]}
+
+    def installed() -> list[str]:
+        asks = "dpkg-query -W -f '${db:Status-Abbrev}${Version}\\n' site-tool 2>/dev/null; true"
+        return [lab.ssh(node, asks).stdout.strip() for node in NODES]
+
+    files = "/home/alice/began /home/alice/go-on /home/alice/said"
+    try:
+        lab.change(lambda it: it["software"].update({"site-tool/1": wants("1.0-1")}))
+        lab.up()
+        assert installed() == ["ii 1.0-1"] * 3
+        lab.ssh("cn01", f"rm -f {files}")
+        script = (
+            "#!/bin/bash -l\nmodule load site-tool\nsite-tool waits >/home/alice/said || exit\n"
+            "site-tool >>/home/alice/said\n"
+        )
+        words = "cd /tmp && runuser -u alice -- sbatch --parsable --mem=100 -w cn01 -o /dev/null"
+        job = lab.send("login01", words, script.encode()).decode().strip()
+        began = "test -e /home/alice/began"
+        await_that(lambda: lab.ssh("cn01", began, check=False).returncode == 0)
+        lab.change(lambda it: it["software"].update({"site-tool/1": wants("1.1-1")}))
+        lab.up()
+        assert installed() == ["ii 1.1-1"] * 3
+        lab.ssh("cn01", "touch /home/alice/go-on")
+        await_that(lambda: not lab.ssh("ctl", f"squeue -h -j {job}", check=False).stdout)
+        assert lab.ssh("cn01", "cat /home/alice/said").stdout.split() == ["1.0-1", "1.1-1"]
+        lab.pulumi("preview", "--expect-no-changes")
+    finally:
+        lab.ssh("cn01", f"rm -f {files}")
+        lab.settings.write_text(before)
+        lab.up()
+    # With its entry go its module and what served it; the package goes with the last one (`site`).
+    assert installed() == ["ii 1.1-1"] * 3
+    for node in NODES:
+        lab.ssh(node, "! test -e /opt/modulefiles/site-tool")
+        lab.ssh(node, "! grep -rl slurmstack /etc/apt/sources.list.d")
+    lab.ssh("ctl", "! systemctl is-active slurmstack-packages")
+    lab.pulumi("preview", "--expect-no-changes")
 
 
 def test_modules_of_a_share_are_seen(site: Site) -> None:
