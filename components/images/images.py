@@ -16,6 +16,7 @@ from components.host import host_baseline, storage
 from components.host.mounts import mounted
 from components.host.python_programs import python_programs
 from components.packages import package_repository
+from components.software import pip
 from on_node.images.places import CANDIDATES, CONFIGURATION, USER, WORK
 from remote.bundle import Bundle, Check, Directory, File, Group, Package, Part, Unit, User
 from settings import Settings
@@ -96,6 +97,8 @@ def _builder(settings: Settings, images: Wanted) -> list[Part]:
         parts.append(Package("mmdebstrap"))
     if any(it.base.docker for it in images.images.values()):
         parts += [Package("skopeo"), Package("umoci")]
+    environments = [it.python for it in images.images.values() if it.python is not None]
+    parts += map(Package, sorted(pip.packages(environments)))
     if not _is_shared_folder(settings, images):
         parts.append(Directory(images.root, parents=True))
     if images.writers is not None:
@@ -149,7 +152,12 @@ def _recipe(name: str, image: Image) -> dict[str, Any]:
     return {
         "version": image.version,
         "base": _base(image),
-        "script": render("images/make.sh", name=name, image=image),
+        "script": render(
+            "images/make.sh",
+            name=name,
+            image=image,
+            source="" if python is None else pip.source(python),
+        ),
         "lock": "" if python is None else python.text,
         "wheels": folder,
         "environment": {key: str(value) for key, value in image.environment.items()},

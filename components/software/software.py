@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from urllib.parse import urlsplit
 
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.host import host_baseline
 from components.host.modules import module_files
 from components.packages import package_repository
+from components.software import pip
 from remote.bundle import Bundle, Check, Command, Directory, File, Package, Part
 from settings import Settings
 from settings.software import FOLDER, PythonEnvironment
@@ -58,6 +58,7 @@ def software_bundle(node: str, settings: Settings) -> Bundle:
     packages = {name for it in software.values() for name in it.packages}
     if any(it.python == "/usr/bin/python3" for it in made):
         packages.add("python3-venv")
+    packages |= pip.packages(it.environment for it in made)
     files = {file.package: file for it in software.values() for file in it.package_files}
     return Bundle(
         node,
@@ -110,14 +111,8 @@ class Made:
 
     @property
     def source(self) -> str:
-        """Where pip finds packages. Of an index without TLS it would take none; the lock file's
-        hashes say more than a certificate."""
-        index = self.environment.index
-        if "://" not in index:
-            return f"--no-index --find-links {index}"
-        address = urlsplit(index)
-        trusted = f" --trusted-host {address.netloc}" if address.scheme == "http" else ""
-        return f"--index-url {index}{trusted}"
+        """Where pip finds packages."""
+        return pip.source(self.environment)
 
 
 def _environments(made: Sequence[Made]) -> list[Part]:
@@ -131,7 +126,12 @@ def _environments(made: Sequence[Made]) -> list[Part]:
         *_folders(made),
         Command(
             "environments",
-            render("software/environments.sh", environments=made, **unused),
+            render(
+                "software/environments.sh",
+                environments=made,
+                authorities=pip.AUTHORITIES,
+                **unused,
+            ),
             on=tuple(it.lock for it in made),
             timeout=_SECONDS,
             probe=probe or None,

@@ -20,6 +20,8 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PYTHON = "/opt/python"
 #: While the image is made: what its script reads, and how apt reaches packages.
 _HERE = "tmp/slurmstack"
+#: Who may have signed the certificate of a package index: as this host has it.
+_AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 _APT = "etc/apt/apt.conf.d/99slurmstack-build"
 #: What tells when or where an image was made, or is kept to make it quicker to change.
 _TRACES = (
@@ -49,6 +51,9 @@ _RUN = (
     "set -e\n"
     + alone.MOUNTS
     + """
+if [ -f /etc/hosts ] && [ -f "$1/etc/hosts" ] && [ ! -L "$1/etc/hosts" ]; then
+    mount --bind -o ro /etc/hosts "$1/etc/hosts"
+fi
 if [ -n "$3" ]; then mkdir -p "$1$3" && mount --bind -o ro "$3" "$1$3"; fi
 exec chroot "$1" /bin/sh "$2"
 """
@@ -68,10 +73,17 @@ def make(recipe: Recipe, rootfs: Path, epoch: int, log: Path, lock: int) -> None
         (rootfs / name).mkdir(exist_ok=True)
     (here / "make.sh").write_text(recipe.script, encoding="utf-8")
     (here / "lock.txt").write_text(recipe.lock, encoding="utf-8")
+    if recipe.lock and _AUTHORITIES.exists():
+        shutil.copyfile(_AUTHORITIES, here / "authorities.crt")
     # What packages and pip ask for, as this host finds it.
     resolv = rootfs / "etc/resolv.conf"
     if not resolv.is_symlink() and Path("/etc/resolv.conf").exists():
         shutil.copyfile("/etc/resolv.conf", resolv)
+    # What the image has there stays below the mount.
+    hosts = rootfs / "etc/hosts"
+    lacks_hosts = hosts.parent.is_dir() and not hosts.exists() and not hosts.is_symlink()
+    if lacks_hosts:
+        hosts.touch()
     if (rootfs / _APT).parent.is_dir():
         (rootfs / _APT).write_text("".join(f"{line};\n" for line in apt_options()))
     missing = recipe.wheels and not Path(recipe.wheels).is_dir()
@@ -92,6 +104,8 @@ def make(recipe: Recipe, rootfs: Path, epoch: int, log: Path, lock: int) -> None
     )
     for place in made:
         place.rmdir()
+    if lacks_hosts:
+        hosts.unlink()
 
 
 def finish(recipe: Recipe, rootfs: Path, epoch: int, base: str) -> dict[str, str]:

@@ -86,14 +86,12 @@ def bring(lab: RunningLab, *files: Path) -> None:
 
 def enroot_stand_in(folder: Path) -> Path:
     """A package named enroot, so that what is done with the real one is done with it."""
-    return _package(
-        folder, "enroot", "3.5.0-1+standin", "#!/bin/sh\necho 'a stand-in for Enroot'\n"
-    )
+    return package(folder, "enroot", "3.5.0-1+standin", "#!/bin/sh\necho 'a stand-in for Enroot'\n")
 
 
 def apptainer_stand_in(folder: Path) -> Path:
     """A package named apptainer."""
-    return _package(folder, "apptainer", "1.4.2+standin", (STAND_IN / "apptainer.sh").read_text())
+    return package(folder, "apptainer", "1.4.2+standin", (STAND_IN / "apptainer.sh").read_text())
 
 
 def grafana_stand_in(folder: Path) -> Path:
@@ -295,8 +293,9 @@ def _source(folder: Path, name: str, version: str, control: str, rules: str) -> 
     return archive
 
 
-def _package(folder: Path, name: str, version: str, program: str) -> Path:
-    root = folder / name
+def package(folder: Path, name: str, version: str, program: str) -> Path:
+    """The file of a package with one program of its name, a script."""
+    root = folder / version / name
     for part in ("DEBIAN", "usr/bin", f"etc/{name}"):
         (root / part).mkdir(parents=True)
     place = root / "usr/bin" / name

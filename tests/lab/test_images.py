@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.lab import artifacts, shared_folder
+from tests.lab import artifacts, package_index, shared_folder
 from tests.lab.conftest import RunningLab, await_that
 from tests.unit.components.software.wheel import wheel
 
@@ -305,18 +306,34 @@ def test_a_compute_node_builds_on_a_share_in_a_job_from_a_lock_file(
     lab.send("cn01", f"mkdir -p /srv/wheels && cat >/srv/wheels/{made.name}", made.read_bytes())
     archive = lab.send("ctl", "cat /srv/base.tar", b"")
     lab.send("cn01", "cat >/srv/base.tar", archive)
-    image = {
+    image: dict[str, Any] = {
         "version": "1",
         "base": {"tarball": {"url": "file:///srv/base.tar", "sha256": second}},
         "packages": ["python3-venv"],
         "python": {"lock": str(tmp_path / "lock.txt"), "index": "/srv/wheels"},
         "tests": [{"run": "stand-in"}],
     }
+    other = tmp_path / "other.txt"
+    other.write_text(re.sub("sha256:.*", f"sha256:{'0' * 64}", (tmp_path / "lock.txt").read_text()))
+    known = {
+        "wheels": image,
+        "tls": {**image, "python": {**image["python"], "index": package_index.TLS}},
+        "plain": {**image, "python": {"lock": str(other), "index": package_index.PLAIN}},
+    }
     lab.set(
-        images={"host": "cn01", "root": root, "images": {"wheels": image}},
+        images={"host": "cn01", "root": root, "images": known},
         storage={"images": {"type": "bind", "source": SHARE, "mount": SHARED}},
     )
     lab.up()
+    # From an index by its URL, over TLS as the build host believes it; what has other bytes than
+    # those that are pinned is not taken.
+    with package_index.served(lab, ("cn01",)) as index:
+        index.add(made)
+        site.told("build", "tls")
+        (test,) = site.told("test", "tls")["tests"]
+        assert (test["passed"], test["words"]) == (True, "1.0")
+        said = site.refused("build", "plain")
+        assert "THESE PACKAGES DO NOT MATCH THE HASHES" in said
     site.told("build", "wheels", "--partition", "gpu")
     ended = (
         "sacct -n -X -P -o JobName,Partition,NodeList,State | grep -q '^image-build|gpu|cn01|COMP'"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import artifacts, package_index
 from tests.lab.conftest import RunningLab, await_that
 from tests.unit.components.software.wheel import wheel
 
@@ -60,6 +61,7 @@ def site(users: RunningLab, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             yield made
         for node in NODES:
             users.ssh(node, "! test -e /opt/slurmstack && ! test -e /opt/modulefiles/openmpi")
+            users.ssh(node, "! command -v site-tool")
     finally:
         for node in NODES:
             users.ssh(node, f"rm -rf {WHEELS}")
@@ -100,42 +102,7 @@ def test_a_job_keeps_the_environment_that_it_began_with(site: Site) -> None:
     lab.pulumi("preview", "--expect-no-changes")
 
 
-#: A package index of files alone (PEP 503), with and without TLS, by a CA that the nodes know.
-INDEX = """
-import functools, http.server, ssl, threading
-serve = functools.partial(http.server.SimpleHTTPRequestHandler, directory="/srv/index")
-plain = http.server.ThreadingHTTPServer(("", 8080), serve)
-tls = http.server.ThreadingHTTPServer(("", 8443), serve)
-context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-context.load_cert_chain("/srv/index.crt", "/srv/index.key")
-tls.socket = context.wrap_socket(tls.socket, server_side=True)
-threading.Thread(target=plain.serve_forever, daemon=True).start()
-tls.serve_forever()
-"""
-KNOWN = "/usr/local/share/ca-certificates/index.crt"
-
-
-@pytest.fixture
-def index(site: Site) -> Iterator[str]:
-    """The host where packages are served, by its name: over TLS, pip asks no address."""
-    lab = site.lab
-    certificate = (
-        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=index -keyout /srv/index.key "
-        "-addext subjectAltName=DNS:ctl -out /srv/index.crt 2>/dev/null"
-    )
-    lab.ssh("ctl", f"mkdir -p /srv/index/simple/stand-in-package && {certificate}")
-    lab.send("ctl", "cat >/srv/index.py", INDEX.encode())
-    lab.ssh("ctl", "systemd-run --quiet --unit=index python3 /srv/index.py")
-    given = lab.ssh("ctl", "cat /srv/index.crt").stdout.encode()
-    for node in NODES:
-        lab.send(node, f"cat >{KNOWN} && update-ca-certificates >/dev/null 2>&1", given)
-    yield "ctl"
-    lab.ssh("ctl", "systemctl stop index; rm -r /srv/index*")
-    for node in NODES:
-        lab.ssh(node, f"rm {KNOWN}; update-ca-certificates --fresh >/dev/null 2>&1")
-
-
-def test_an_index_is_asked_by_its_address(site: Site, index: str) -> None:
+def test_an_index_is_asked_by_its_address(site: Site) -> None:
     """And no other, whatever a node's pip is set to."""
     lab = site.lab
     for node in NODES:
@@ -144,16 +111,16 @@ def test_an_index_is_asked_by_its_address(site: Site, index: str) -> None:
         )
     before = lab.settings.read_text()
     try:
-        for version, url in (("1.2", f"https://{index}:8443"), ("1.3", f"http://{index}:8080")):
-            site.lock.write_text(wheel(site.folder, version))
-            name = f"stand_in_package-{version}-py3-none-any.whl"
-            content = (site.folder / name).read_bytes()
-            lab.send("ctl", f"cat >/srv/index/simple/stand-in-package/{name}", content)
-            environment = {"lock": str(site.lock), "index": f"{url}/simple"}
-            stand_in = {"description": "A stand-in", "environment": environment}
-            lab.change(lambda it, entry=stand_in: it["software"].update({"stand-in/2026": entry}))  # type: ignore[misc]
-            lab.up()
-            assert [site.loaded("stand-in", node) for node in ("cn01", "cn02")] == [version] * 2
+        with package_index.served(lab, NODES) as index:
+            for version, url in (("1.2", package_index.TLS), ("1.3", package_index.PLAIN)):
+                site.lock.write_text(wheel(site.folder, version))
+                index.add(site.folder / f"stand_in_package-{version}-py3-none-any.whl")
+                environment = {"lock": str(site.lock), "index": url}
+                stand_in = {"description": "A stand-in", "environment": environment}
+                lab.change(lambda it, of=stand_in: it["software"].update({"stand-in/2026": of}))  # type: ignore[misc]
+                lab.up()
+                told = [site.loaded("stand-in", node) for node in ("cn01", "cn02")]
+                assert told == [version] * 2
     finally:
         for node in NODES:
             lab.ssh(node, "rm /etc/pip.conf")
@@ -161,6 +128,65 @@ def test_an_index_is_asked_by_its_address(site: Site, index: str) -> None:
         lab.settings.write_text(before)
         lab.up()
     assert site.loaded("stand-in", "cn02") == "1.1"
+
+
+#: A program that says its version in the end, whatever was installed since it began.
+TOOL = """#!/bin/sh
+if [ "$1" = waits ]; then
+    touch /home/alice/began
+    until test -e /home/alice/go-on; do sleep 0.2; done
+fi
+echo VERSION
+exit
+"""
+
+
+def test_a_package_file_of_the_site_changes_under_a_job(site: Site, tmp_path: Path) -> None:
+    """Under a job that runs the program, which ends as it began."""
+    lab, before = site.lab, site.lab.settings.read_text()
+
+    def wants(version: str) -> dict[str, object]:
+        file = artifacts.package(tmp_path, "site-tool", version, TOOL.replace("VERSION", version))
+        artifacts.bring(lab, file)
+        files = [artifacts.entry(file)]
+        return {"description": "Of the site", "packageFiles": files, "programs": ["site-tool"]}
+
+    def installed() -> list[str]:
+        asks = "dpkg-query -W -f '${db:Status-Abbrev}${Version}\\n' site-tool 2>/dev/null; true"
+        return [lab.ssh(node, asks).stdout.strip() for node in NODES]
+
+    files = "/home/alice/began /home/alice/go-on /home/alice/said"
+    try:
+        lab.change(lambda it: it["software"].update({"site-tool/1": wants("1.0-1")}))
+        lab.up()
+        assert installed() == ["ii 1.0-1"] * 3
+        lab.ssh("cn01", f"rm -f {files}")
+        script = (
+            "#!/bin/bash -l\nmodule load site-tool\nsite-tool waits >/home/alice/said || exit\n"
+            "site-tool >>/home/alice/said\n"
+        )
+        words = "cd /tmp && runuser -u alice -- sbatch --parsable --mem=100 -w cn01 -o /dev/null"
+        job = lab.send("login01", words, script.encode()).decode().strip()
+        began = "test -e /home/alice/began"
+        await_that(lambda: lab.ssh("cn01", began, check=False).returncode == 0)
+        lab.change(lambda it: it["software"].update({"site-tool/1": wants("1.1-1")}))
+        lab.up()
+        assert installed() == ["ii 1.1-1"] * 3
+        lab.ssh("cn01", "touch /home/alice/go-on")
+        await_that(lambda: not lab.ssh("ctl", f"squeue -h -j {job}", check=False).stdout)
+        assert lab.ssh("cn01", "cat /home/alice/said").stdout.split() == ["1.0-1", "1.1-1"]
+        lab.pulumi("preview", "--expect-no-changes")
+    finally:
+        lab.ssh("cn01", f"rm -f {files}")
+        lab.settings.write_text(before)
+        lab.up()
+    # With its entry go its module and what served it; the package goes with the last one (`site`).
+    assert installed() == ["ii 1.1-1"] * 3
+    for node in NODES:
+        lab.ssh(node, "! test -e /opt/modulefiles/site-tool")
+        lab.ssh(node, "! grep -rl slurmstack /etc/apt/sources.list.d")
+    lab.ssh("ctl", "! systemctl is-active slurmstack-packages")
+    lab.pulumi("preview", "--expect-no-changes")
 
 
 def test_modules_of_a_share_are_seen(site: Site) -> None:

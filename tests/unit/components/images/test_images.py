@@ -82,12 +82,22 @@ def test_what_is_not_bootstrapped_needs_no_bootstrapping() -> None:
 def test_a_python_environment_comes_from_its_lock_file(tmp_path: Path) -> None:
     lock = tmp_path / "lock.txt"
     lock.write_text(f"torch==2.6.0 --hash=sha256:{'a' * 64}\n")
-    for index, wheels in (("https://pypi.example/simple", ""), ("/mnt/wheels", "/mnt/wheels")):
+    for index, wheels, source in (
+        ("https://pypi.example/simple", "", "--index-url https://pypi.example/simple"),
+        ("http://pypi.example:8080/simple", "",
+         "--index-url http://pypi.example:8080/simple --trusted-host pypi.example:8080"),
+        ("/mnt/wheels", "/mnt/wheels", "--no-index --find-links /mnt/wheels"),
+    ):  # fmt: skip
         image = {**SMALL, "python": {"lock": str(lock), "index": index}}
-        told = recipe(parse({**bare(), "images": {"images": {"small": image}}}))
+        given = parse({**bare(), "images": {"images": {"small": image}}})
+        told = recipe(given)
         assert told["lock"] == lock.read_text()
         assert told["wheels"] == wheels
-        assert f" {index} " in told["script"]
+        assert f" {source} -r /tmp/slurmstack/lock.txt\n" in told["script"]
+        assert " --require-hashes " in told["script"]
+        # An index with TLS is believed by whom the build host believes.
+        names = {it.name for it in images_bundle("ctl", given).parts if isinstance(it, Package)}
+        assert ("ca-certificates" in names) == index.startswith("https")
 
 
 def test_its_script_is_one_of_the_shell(tmp_path: Path) -> None:

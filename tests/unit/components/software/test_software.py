@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from components.software.pip import AUTHORITIES
 from components.software.software import software_bundle
 from remote.bundle import Bundle, Check, Command, File, Package
 from settings import SettingsError, parse
@@ -108,6 +109,9 @@ def test_an_index_or_a_folder_of_wheels(lock: Path) -> None:
     script = command(bundle({"a/1": environment(lock, index=index)}), "environments").script
     assert f"source='--index-url {index}'" in script
     assert "--no-index" not in script
+    # It is believed by whom the node believes.
+    found = bundle({"a/1": environment(lock, index=index)})
+    assert "ca-certificates" in {it.name for it in found.parts if isinstance(it, Package)}
     # What pip would pass over by itself, in silence.
     plain = "http://10.0.0.9:8080/simple"
     script = command(bundle({"a/1": environment(lock, index=plain)}), "environments").script
@@ -209,7 +213,9 @@ class Place:
                         days=days)  # fmt: skip
 
     def run(self, script: str, **values: Any) -> subprocess.CompletedProcess[str]:
-        text = render(f"software/{script}.sh", root=str(self.root), **values)
+        text = render(
+            f"software/{script}.sh", root=str(self.root), authorities=AUTHORITIES, **values
+        )
         return subprocess.run(["sh", "-c", text], capture_output=True, text=True, check=False)
 
     @property
