@@ -25,6 +25,8 @@ from components.directory.local_people import LocalPeople
 from components.directory.sssd import DirectoryClient
 from components.fabric.fabric_drivers import FabricDrivers
 from components.failure import recovered
+from components.gpu.mig import MigInstances
+from components.gpu.mig_in_use import MigInUse
 from components.gpu.nvidia import NvidiaStack
 from components.guards.destroy_guard import DestroyGuard
 from components.guards.guards import Guards
@@ -71,14 +73,16 @@ COMPONENTS: tuple[type[Component], ...] = (
     Guards,
     JwtKeyPair,
     SlurmDatabase,
+    FabricDrivers,
+    NvidiaStack,
+    MigInstances,
     SlurmController,
     Accounting,
     SlurmRestd,
     NodeAcceptance,
-    FabricDrivers,
-    NvidiaStack,
     NodeTuning,
     ComputeNode,
+    MigInUse,
     NodeAccepted,
     NodesFit,
     JobAccess,

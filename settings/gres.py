@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from settings.base import SlurmObject, matching
 from settings.hostlist import expand
+from settings.mig import geometry, totals
 from settings.problems import Problem
 
 #: PCI ids (vendor:device) → the Type that jobs ask for. From the PCI ID Repository; any other
@@ -185,7 +186,7 @@ class Gres(SlurmObject):
                 "File, pci or AutoDetect, or standIn: true where there is no device (slurmd leaves "
                 "out a gpu without a file)"
             )
-        if self.profile and self.AutoDetect != "nvml" and not self.MultipleFiles:
+        if self.profile and not (self.AutoDetect == "nvml" or self.MultipleFiles or self.standIn):
             yield "AutoDetect: nvml with a MIG profile (only NVML finds its devices)"
         if self.profile and self.Type not in (None, self.profile):
             yield f"no Type beside the MIG profile {self.profile}, which is the Type"
@@ -260,6 +261,52 @@ def node_gres(resources: Sequence[Gres]) -> list[str]:
         else f"{kind}:{sum(resource.count or 0 for resource in ones)}"
         for kind, ones in alike.items()
     ]
+
+
+def with_instances(
+    declared: tuple[Gres, ...] | None, mig: Mapping[str, Mapping[str, int]] | None
+) -> tuple[Gres, ...] | None:
+    """The GRES of a class with the MIG instances that its GPUs are cut into.
+
+    Args:
+        declared: those that the settings write down; None where they leave it to the nodes.
+        mig: ``nodes[].mig``; None where nobody cuts.
+    """
+    if not mig:
+        return declared
+    written = {gres.profile for gres in declared or ()}
+    return (
+        *(declared or ()),
+        *(
+            Gres(profile=profile, Count=count, AutoDetect="nvml")
+            for profile, count in totals(mig).items()
+            if profile not in written
+        ),
+    )
+
+
+def mig_problems(
+    resources: Sequence[Gres], mig: Mapping[str, Mapping[str, int]], where: str
+) -> Iterator[Problem]:
+    """Instances that are written down beside ``mig`` and are others."""
+    wanted, counted = totals(mig), dict[str, int]()
+    for resource in resources:
+        if resource.profile is not None:
+            counted.setdefault(resource.profile, 0)
+            counted[resource.profile] += resource.count or 0
+    for index, resource in enumerate(resources):
+        profile = resource.profile
+        if profile is None or counted[profile] == wanted.get(profile, 0):
+            continue
+        if profile in wanted:
+            yield Problem(
+                f"{where}[{index}].Count",
+                f"{wanted[profile]} of {profile} on a node, as mig has it (or no entry: it follows "
+                "from mig)",
+                str(counted[profile]),
+            )
+        else:
+            yield Problem(f"{where}[{index}].profile", "a profile of mig", profile)
 
 
 def class_problems(resources: Sequence[Gres], where: str) -> Iterator[Problem]:
@@ -437,9 +484,14 @@ def named_devices(declared: Sequence[Gres] | None) -> tuple[str, ...]:
 
 
 def contradictions(
-    declared: Sequence[Gres], gpus: Gpus, where: str, node: str | None
+    declared: Sequence[Gres],
+    gpus: Gpus,
+    where: str,
+    node: str | None,
+    mig: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Iterator[Problem]:
-    """Where the GPUs declared are not those that the node (or its declared hardware) has."""
+    """Where the GPUs declared are not those that the node (or its declared hardware) has. With
+    ``mig``, what counts is cards: its instances may be still to be made."""
     wanted = real_gpus(declared)
     if node is None and gpus == Gpus():
         return  # The settings declare the hardware and say nothing of GPUs.
@@ -454,7 +506,7 @@ def contradictions(
             continue
         path = f"{where}.Gres[{index}]"
         if gres.profile:
-            if gpus.profiles.count(gres.profile) != instances[gres.profile]:
+            if mig is None and gpus.profiles.count(gres.profile) != instances[gres.profile]:
                 yield Problem(path, f"{gres.text} as declared", has)
             continue
         missing = [
@@ -469,9 +521,34 @@ def contradictions(
     number, sliced = cards(declared)
     named = any(gpu.devices for gpu in wanted)
     there = len(gpus.files)
+    if mig is not None:
+        if wanted:
+            yield from _other_cards(wanted, number, mig, there, where, has)
+        return
     if number and not named and (there < number if sliced else there != number):
         whole = [gpu for gpu in wanted if not gpu.sliced]
         yield Problem(f"{where}.Gres", f"{','.join(node_gres(whole))} as declared", has)
+
+
+def _other_cards(
+    wanted: Sequence[Gres],
+    number: int,
+    mig: Mapping[str, Mapping[str, int]],
+    there: int,
+    where: str,
+    has: str,
+) -> Iterator[Problem]:
+    cut = geometry(mig)
+    beyond = [index for index in cut if index >= there]
+    if beyond:
+        gpus = f"GPUs 0 to {there - 1}" if there else "GPUs that are there"
+        yield Problem(f"{where}.mig", gpus, f"GPU {', '.join(map(str, beyond))}; {has}")
+    elif len(cut) + number != there:
+        whole = [gpu for gpu in wanted if not gpu.sliced]
+        declared = ",".join(node_gres(whole)) or "no whole GPU"
+        yield Problem(
+            f"{where}.Gres", f"{declared} beside the {len(cut)} GPUs of mig as declared", has
+        )
 
 
 _NVIDIA = re.compile(r"/dev/nvidia[0-9]+")

@@ -13,7 +13,14 @@ import re
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SecretBytes, SecretStr, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretBytes,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 
 from settings.acceptance import Acceptance
 from settings.accounting import Accounting
@@ -25,7 +32,7 @@ from settings.directory import Directory
 from settings.drift_check import DriftCheck
 from settings.excluded import Reason
 from settings.fabric import Fabric
-from settings.gres import Gpus, discovered
+from settings.gres import Gpus, discovered, with_instances
 from settings.gres import Gres as GresSetting
 from settings.guards import Guards
 from settings.health import HealthCheck
@@ -35,6 +42,7 @@ from settings.images import Images
 from settings.jobs import Cgroup, Environment, JobContainer, Limits, Mpi
 from settings.jwt import Jwt
 from settings.kubernetes import KubernetesBridge
+from settings.mig import Mig
 from settings.modules import ModuleName, Modules
 from settings.monitoring import Monitoring
 from settings.nvidia import Nvidia
@@ -213,8 +221,10 @@ class NodeClass(SlurmObject):
     MemSpecLimit: Positive | None = None
     Features: Annotated[tuple[str, ...], BeforeValidator(_features)] = ()
     Weight: Annotated[int, Field(ge=0)] | None = None
-    #: Left out, it is what the nodes are found to have.
-    Gres: tuple[GresSetting, ...] | None = None
+    #: What GPUs are cut into; {}: MIG is off on all of them. Left out, nobody looks at it.
+    mig: Mig | None = None
+    #: Left out, it is what the nodes are found to have. MIG instances follow from `mig`.
+    Gres: Annotated[tuple[GresSetting, ...] | None, Field(validate_default=True)] = None
     #: Any other node parameter of slurm.conf(5).
     extra: dict[str, str] = Field(default_factory=dict)
 
@@ -222,6 +232,13 @@ class NodeClass(SlurmObject):
     @classmethod
     def _extra(cls, value: Any, handler: Any) -> Any:
         return extra_of(NODE, cls.model_fields, _OF_NODES)(value)
+
+    @field_validator("Gres", mode="after")
+    @classmethod
+    def _instances(
+        cls, value: tuple[GresSetting, ...] | None, info: ValidationInfo
+    ) -> tuple[GresSetting, ...] | None:
+        return with_instances(value, info.data.get("mig"))
 
     def gres(self, hardware: Hardware) -> tuple[GresSetting, ...]:
         """Declared GRES, or what a node with this hardware has."""

@@ -20,7 +20,7 @@ from components.containers import enroot_pyxis
 from components.controller import slurm_controller
 from components.directory import local_people, sssd
 from components.fabric import fabric_drivers
-from components.gpu import nvidia
+from components.gpu import geometry, nvidia
 from components.health import nhc, node_acceptance, with_jobs
 from components.keys import munge_key
 from components.packages import package_repository
@@ -63,6 +63,7 @@ class ComputeNode(HostRole):
                 [
                     *assembly.on(name, munge_key.ROLE, *package_repository.ROLES, with_jobs.ROLE),
                     *assembly.on(name, node_acceptance.ROLE, local_people.ROLE, sssd.ROLE),
+                    *assembly.on(name, geometry.ROLE),
                     # Of a driver whose turn does not come, the one that stands there goes on.
                     *assembly.turns.unless_stopped(
                         assembly.bundles(name, fabric_drivers.ROLE, nvidia.ROLE)

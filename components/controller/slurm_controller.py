@@ -22,6 +22,7 @@ from components.configuration.slurm_conf import (
 )
 from components.containers import enroot_pyxis
 from components.failure import unless_idle
+from components.gpu import geometry
 from components.guards import guards
 from components.guards.upgrades import before_upgrade
 from components.health import with_jobs
@@ -63,15 +64,17 @@ class SlurmController(HostRole):
             jwt_key_pair.ROLE,
             slurmdbd.ROLE,
         )
-        # Its own programs it needs in any case: without them slurmctld does not start.
+        # Its own programs it needs in any case: without them slurmctld does not start. GPUs are cut
+        # before slurm.conf names what they are cut into.
         placed = [
             bundle
             for bundle in assembly.deployed
-            if bundle.role in (programs.ROLE, with_jobs.ROLE) and bundle.node != name
+            if bundle.role in (programs.ROLE, with_jobs.ROLE, geometry.ROLE) and bundle.node != name
         ]
         before = [
             *assembly.on(name, *roles),
             *unless_idle(placed, assembly.hosts),
+            *geometry.kept(assembly),
             *slurmd_port.heard_before(assembly),
         ]
         controller = cls(name, assembly, bundle, before)

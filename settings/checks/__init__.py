@@ -44,6 +44,7 @@ CHECKS: tuple[Check, ...] = (
     scratch.disks,
     nodes.classes,
     nodes.resources,
+    nodes.instances,
     nodes.partitions,
     nodes.canaries,
     jobs.topology,

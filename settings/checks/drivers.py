@@ -19,13 +19,13 @@ def compute_nodes(draft: Draft, path: str, hosts: str | None) -> Iterator[Proble
         yield Problem(path, "compute nodes of slurmstack:nodes", fold(others))
 
 
-def changed_drained(draft: Draft, key: str) -> Iterator[Problem]:
-    """Settings by which a driver would change under jobs."""
+def changed_drained(draft: Draft, key: str, what: str = "driver") -> Iterator[Problem]:
+    """Settings by which a driver, or what else is named, would change under jobs."""
     rollout = draft.part("rollout", Rollout)
     if rollout is not None and rollout.drain == "never":
         yield Problem(
             draft.path("rollout.drain"),
-            f"asNeeded or always beside slurmstack:{key}: no driver changes under jobs",
+            f"asNeeded or always beside slurmstack:{key}: no {what} changes under jobs",
             "never",
         )
 

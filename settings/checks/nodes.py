@@ -6,8 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from settings import mig
 from settings.checks.draft import Draft
-from settings.gres import beyond_cores, class_problems, contradictions
+from settings.checks.drivers import changed_drained
+from settings.gres import beyond_cores, class_problems, contradictions, mig_problems
 from settings.hostlist import expand, fold
 from settings.model import Hardware, NodeClass
 from settings.problems import Problem
@@ -101,7 +103,18 @@ def hardware_problems(
             f"{hardware.CPUs}{of_node}",
         )
     yield from beyond_cores(node_class.Gres or (), threads, where)
-    yield from contradictions(node_class.Gres or (), hardware.gpus, where, node)
+    yield from contradictions(node_class.Gres or (), hardware.gpus, where, node, node_class.mig)
+
+
+def instances(draft: Draft) -> Iterator[Problem]:
+    """MIG instances that a GPU can be cut into, that go with ``Gres``, and are made drained."""
+    for index, node_class in draft.classes:
+        path = draft.path(f"nodes[{index}]")
+        if node_class.mig is None:
+            continue
+        yield from mig.problems(node_class.mig, f"{path}.mig")
+        yield from mig_problems(node_class.Gres or (), node_class.mig, f"{path}.Gres")
+        yield from changed_drained(draft, f"nodes[{index}].mig", "MIG instance")
 
 
 def resources(draft: Draft) -> Iterator[Problem]:

@@ -86,12 +86,18 @@ PODS = {
 }
 
 
+CUT = {"profile": "3g.40gb", "Count": 2, "standIn": True}
+
+
 def settings() -> dict[str, Any]:
     """Every component, each with what it has of options that change what lands on nodes."""
     gpus = [{"Name": "gpu", "Type": "h100", "Count": 2, "standIn": True}]
     return {
         **copy.deepcopy(everything()),
-        "nodes": [{"hosts": "cn01", "Gres": gpus}, {"hosts": "cn02", "Gres": []}],
+        "nodes": [
+            {"hosts": "cn01", "mig": {"2": {"3g.40gb": 2}}, "Gres": [*gpus, CUT]},
+            {"hosts": "cn02", "Gres": []},
+        ],
         "storage": SHARES,
         "directory": PEOPLE,
         "directoryBindPassword": "of-the-reader",

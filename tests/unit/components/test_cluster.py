@@ -25,6 +25,7 @@ from components.boot import node_boot
 from components.cluster import COMPONENTS, SlurmCluster
 from components.compute import slurmd_port
 from components.controller import slurm_controller
+from components.gpu import geometry, mig
 from components.guards import destroy_guard
 from components.keys.munge_key import read_credential
 from components.rollout import RolloutTurns
@@ -202,6 +203,7 @@ def everything() -> dict[str, Any]:
         "healthCheck": {"by": "slurmstack"}, "acceptance": {"gate": ["new"]}, "driftCheck": {},
         "diagnosis": {}, "modules": {}, "software": {"mpi/5": {"description": "Open MPI"}},
         "directory": {"local": {"users": {"anna": {"uid": 6001}}}, "jobAccess": {}},
+        "nodes": [{"hosts": "cn[01-02]", "mig": {"0": {"3g.40gb": 2}}}],
         "nvidia": {"hosts": "cn[01-02]", "driver": {"version": "570.172.08-0ubuntu1"}},
         "images": {"images": {"small": {"version": "1", "base": {"suite": "trixie"}}}},
         "boot": {"kernelParameters": ["iommu=pt"], "cpuGovernor": "performance"},
@@ -251,6 +253,9 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     # None is booted, nor does one wait for what else is done to it.
     for name in ("_alone", "_back"):
         monkeypatch.setattr(node_boot, name, lambda *_: [])
+    # No driver stands yet, and no GPUs are left as they were cut.
+    monkeypatch.setattr(mig, "_of_new_nodes", all_of_them)
+    monkeypatch.setattr(geometry, "kept", lambda _: [])
     # And no port changes.
     monkeypatch.setattr(slurmd_port, "heard_before", lambda _: [])
     # Nor has a rollout stopped (tests/engine/test_rollout.py).
@@ -285,6 +290,7 @@ def test_each_role_comes_after_what_it_stands_on(monkeypatch: pytest.MonkeyPatch
     assert {*database, "ctl-slurmdbd"} <= before("ctl-slurmctld")
     # Programs that slurm.conf names are on the nodes before it is.
     assert {"cn01-programs", "cn02-programs"} <= before("ctl-slurmctld")
+    assert {"cn01-mig", "cn02-mig"} <= before("ctl-slurmctld")
     assert "ctl-slurmctld" in before("ctl-accounting") & before("ctl-slurmrestd")
     assert "ctl-rest-tls" in before("ctl-slurmrestd")
     # Pulumi deletes the other way round: what asks for jobs is asked before anything goes.
@@ -325,6 +331,7 @@ STANDS: dict[str, tuple[str, set[str]]] = {
         {
             "ctl-guards", "ctl-jwt", "ctl-munge-key", "ctl-package-host", "ctl-programs",
             "ctl-slurmdbd", "cn01-health", "cn02-health", "cn01-programs", "cn02-programs",
+            "cn01-mig", "cn02-mig",
         },
     ),
     "ctl-accounting": ("Accounting::ctl", {"ctl-slurmctld", "ctl-people"}),
@@ -352,13 +359,16 @@ STANDS: dict[str, tuple[str, set[str]]] = {
         "ComputeNode::cn01",
         {
             "cn01-munge-key", "cn01-packages", "ctl-slurmctld", "cn01-health", "cn01-acceptance",
-            "cn01-people", "cn01-nvidia", "cn01-fabric",
+            "cn01-people", "cn01-nvidia", "cn01-fabric", "cn01-mig",
         },
     ),
     "cn01-nvidia": (
         "NvidiaStack::cn01",
         {"cn01-node", "cn01-system", "cn01-packages", "cn01-health", "cn01-fabric"},
     ),
+    # The driver of a node that is new; one that is known has one (decision 78).
+    "cn01-mig": ("MigInstances::cn01", {"cn01-node", "cn01-system", "cn01-nvidia"}),
+    "cn01-mig-used": ("MigInUse::cn01", {"cn01-mig", "cn01-slurmd", "ctl-slurmctld"}),
     "cn01-fabric": (
         "FabricDrivers::cn01", {"cn01-node", "cn01-system", "cn01-packages", "cn01-health"},
     ),
