@@ -21,6 +21,7 @@ from components.failure import if_any
 from components.gpu import nvidia
 from components.gpu.geometry import GEOMETRY, ROLE, USED_ROLE, cut
 from components.host import applier, host_baseline
+from components.last_outputs import LastOutputs
 from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Part, Unit
 from settings import Settings
 from settings.gres import Gres, node_gres
@@ -111,7 +112,7 @@ def _of_new_nodes(
     """
 
     async def wait(driver: Deployed) -> pulumi.Resource | None:
-        known = (await assembly.last.future() or {}).get("inventory") or {}
+        known = (await assembly.last.future() or LastOutputs()).inventory
         return None if driver.node in known else driver.resource
 
     return [if_any(wait(driver)) for driver in drivers]
