@@ -128,7 +128,7 @@ def boot_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware])
         ValueError: the settings have no word of how it is booted.
     """
     values, look = _values(node, settings, hardware), needed(node, settings, hardware)
-    parts = _command_line(values) if settings.boot and settings.boot.parameters is not None else []
+    parts = _command_line(values) if values["words_are_ours"] else _no_command_line(values)
     if not reboots(settings):
         script = look + render("boot/waits.sh", waits=WAITS)
         on = tuple(part.path for part in parts if isinstance(part, File))
@@ -170,6 +170,13 @@ def _command_line(values: Mapping[str, Any]) -> list[Part]:
     ]  # fmt: skip
 
 
+def _no_command_line(values: Mapping[str, Any]) -> list[Part]:
+    """What takes the words of before from GRUB, if there were any: the role may go on without."""
+    given = f'[ -s "${{SLURMSTACK_ROOT-}}{KEPT}/given" ] || exit 0\n'
+    script = given + render("boot/boot-loader-without.sh", **values)
+    return [Command("boot-loader-without", script, timeout=300)]
+
+
 def booted_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:
     """What is seen on it after its boot; due once for each list of parameters."""
     gated = "rollout" in node_acceptance.gates(settings)
@@ -196,6 +203,7 @@ def _values(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> 
         "ours": OURS,
         "server": server(settings),
         "parameters": settings.boot.parameters or (),
+        "words_are_ours": settings.boot.parameters is not None,
         "modules": {**modules, **({"nvidia": driver} if driver is not None else {})},
         "kept": KEPT,
         "refused": REFUSED,

@@ -164,7 +164,7 @@ class Site:
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        self.lab.pulumi("cancel", "--yes", check=False)
+            self.lab.pulumi("cancel", "--yes", check=False)
 
     @contextmanager
     def in_background(self) -> Iterator[Run]:
@@ -416,11 +416,14 @@ def test_a_gpu_driver_that_cannot_leave_the_kernel_comes_with_one_boot(
     lab.set(nvidia=driver(lab, tmp_path, second))
     lab.ssh("ctl", "scontrol update node=cn02 state=drain reason='of a person'")
     job = submit(lab, "-w cn01 --mem=100")
+    waiting = submit(lab, "-w cn01 --exclusive", "PENDING")
     with site.killed_while_it_is_off("cn01"):
         await_that(lambda: nvidia.OURS in node(lab, "cn01"))
         assert (state_of(lab, job), loaded(lab, "cn01")) == ("RUNNING", whole(first))
         lab.ssh("ctl", f"scancel {job}")
+    # One drain: no job has met the node between its new packages and its boot.
     assert OURS in node(lab, "cn01")
+    assert state_of(lab, waiting) == "PENDING"
     assert (loaded(lab, "cn02"), node(lab, "cn02")) == (whole(first), "drained|of a person|root")
     firmware.holding.clear()
     lab.up()
@@ -429,6 +432,7 @@ def test_a_gpu_driver_that_cannot_leave_the_kernel_comes_with_one_boot(
         assert loaded(lab, name) == whole(second)
         running = "systemctl is-active nvidia-persistenced nvidia-fabricmanager"
         assert lab.ssh(name, running).stdout.split() == ["active", "active"]
-    assert node(lab, "cn01") == "idle|none|Unknown"
+    await_that(lambda: state_of(lab, waiting) == "RUNNING")
+    assert node(lab, "cn01") == "allocated|none|Unknown"
     assert node(lab, "cn02") == "drained|of a person|root"
     lab.pulumi("preview", "--expect-no-changes")

@@ -102,6 +102,22 @@ def test_a_boot_that_is_for_the_modules_alone_needs_no_grub() -> None:
     assert len([part for part in both.parts if isinstance(part, File)]) == 2
 
 
+def test_words_that_leave_the_settings_take_no_boot_where_the_role_goes_on(
+    machine: Machine,
+) -> None:
+    machine.write("proc/cmdline", "ro nosmt\n")
+    machine.write("var/lib/slurmstack-boot/given", "nosmt\n")
+    machine.command("update-grub", 'echo update-grub >>"$ROOT/log"')
+    reboot = next(part for part in boot().parts if isinstance(part, Command) and part.reboots)
+    assert reboot.probe is not None
+    assert machine.run(reboot.probe) == (0, "")
+    assert machine.run(script(boot(), "boot-loader-without")) == (0, "")
+    assert machine.log == ["update-grub"]
+    # A boot loader that had none of ours is not touched.
+    assert machine.run(script(boot(), "boot-loader-without")) == (0, "")
+    assert machine.log == ["update-grub"]
+
+
 @pytest.mark.parametrize(
     ("loaded", "built", "needed"),
     [
@@ -124,7 +140,7 @@ def test_it_is_booted_for_modules_that_are_installed_and_not_there(
             file.parent.rmdir()
     else:
         file.write_text(f"{loaded}\n")
-    probe = next(part.probe for part in boot().parts if isinstance(part, Command))
+    probe = next(it.probe for it in boot().parts if isinstance(it, Command) and it.reboots)
     assert probe is not None
     status, told = machine.run(probe)
     assert status == (1 if needed else 0)

@@ -157,6 +157,22 @@ def test_one_that_needs_no_boot_goes_back_at_once(machine: Machine) -> None:
     assert HANDED_OVER not in machine.log
 
 
+def test_a_boot_that_is_wanted_no_more_keeps_no_node_drained(machine: Machine) -> None:
+    """The settings went back after a run that was killed before the boot."""
+    machine.loaded(NEW)
+    machine.write("reason", f"{BOOTING} [root@now]\n")
+    assert back(machine) == 0
+    assert "scontrol update NodeName=cn01 State=UNDRAIN" in machine.log
+    # Of a node that is to be booted for something else it is that one's.
+    machine.write("built-mlx5_core", "24.10-2.1.8\n")
+    machine.write("sys/module/mlx5_core/version", "24.04-0.6.6\n")
+    (machine.folder / "log").unlink()
+    made = settings(fabric=FABRIC)
+    machine.write(WANTED.removeprefix("/"), wanted("cn01", made, hardware(made)))
+    assert back(machine, fabric=FABRIC) == 0
+    assert not any("update" in line for line in machine.log)
+
+
 def test_one_drain_where_parameters_of_the_kernel_change_with_it(machine: Machine) -> None:
     machine.loaded(NEW)
     boot = {"kernelParameters": ["iommu=pt"]}
