@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.kubernetes.job_files import COMMAND
+from on_node.kubernetes.job_file import MAX_SIZE
 from operations.cluster import Cluster
 from operations.job_pull import Fetched
 from operations.job_show import Shown
@@ -61,6 +62,18 @@ def test_a_job_file_that_is_right(slurmstack: Slurmstack, replies: Replies, tmp_
     assert first == f"base64 -d <<'END' | {COMMAND} check - 'anna b'"
     assert base64.b64decode(text) == b"#!/bin/sh\n"
     assert slurmstack.json("job", "check", str(file)) == {"file": str(file), "mistakes": []}
+
+
+def test_a_job_file_that_is_too_large_is_sent_as_such(
+    slurmstack: Slurmstack, replies: Replies, tmp_path: Path
+) -> None:
+    """Cut to what is allowed it would be judged by what is left of it; what a login says besides
+    is no mistake."""
+    file = tmp_path / "job.sh"
+    file.write_bytes(b"#" * (MAX_SIZE + 9))
+    replies.of["ctl"] = Reply("", "a note of the login shell\n", 0)
+    assert slurmstack("job", "check", str(file)).stdout == f"{file}: nothing is wrong\n"
+    assert len(base64.b64decode(replies.asked[0][1].splitlines()[1])) > MAX_SIZE
 
 
 def test_a_job_file_with_mistakes_is_exit_code_1(
