@@ -148,6 +148,7 @@ def test_what_would_fail(changes: dict[str, str], says: str) -> None:
     [
         ("ib mlx5_0/1 ACTIVE 400 InfiniBand\n", {}, "1 InfiniBand ports are active, not 2"),
         (PORTS.replace("mlx5_3/1 ACTIVE 400", "mlx5_3/1 ACTIVE 100"), {}, "slower than 400 Gb/s"),
+        (PORTS.replace("mlx5_3/1 ACTIVE 400 InfiniBand", "mlx5_3/1 ACTIVE"), {}, "1 InfiniBand po"),
         (PORTS, {"clock": "1090"}, "its clock is 90 s off"),
         (PORTS, {"synchronized": "no"}, "not synchronised"),
         (PORTS, {"resolves": ""}, "does not resolve"),
@@ -170,7 +171,17 @@ def test_the_report_runs_here_and_says_everything() -> None:
 
 @pytest.mark.parametrize(
     ("clock", "fails", "warns"),
-    [(1060, False, False), (1061, False, True), (1299, False, True), (1300, True, False)],
+    [
+        (1060, False, False),
+        (1061, False, True),
+        (1299, False, True),
+        (1300, True, False),
+        # Of a clock that is behind: it is read in whole seconds.
+        (939, False, False),
+        (938, False, True),
+        (700, False, True),
+        (699, True, False),
+    ],
 )
 def test_how_far_a_clock_may_be_off(clock: int, fails: bool, warns: bool) -> None:
     """precheck.clockSkew is 60; munge(7): a credential lives 300 s."""

@@ -104,6 +104,15 @@ def test_every_parameter_can_be_explained(file: str) -> None:
 def test_a_setting_of_ours_is_told_by_its_page() -> None:
     assert "Compute node → why it is out" in str(explain("slurmstack:excluded"))
     assert "6820" in str(explain("rest.port"))
+    # Of several tables that have one, each row.
+    title, rows = str(explain("directory.home")).split("\n\n")
+    assert title == "slurmstack:directory.home"
+    assert [row.split(" ")[0] for row in rows.splitlines()] == [
+        "`root`,",
+        "Default:",
+        "the",
+        "Default:",
+    ]
 
 
 @pytest.mark.parametrize(

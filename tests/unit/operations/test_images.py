@@ -223,6 +223,16 @@ def test_a_step_is_one_task_a_node(pyxis: bool) -> None:
     assert words[-len(runtime) - 3 :] == [*runtime, *inside]
 
 
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [(0, "0.0 MiB"), ((1 << 30) - 1, "1024.0 MiB"), (1 << 30, "1.0 GiB"), (3 << 29, "1.5 GiB")],
+)
+def test_sizes(size: int, told: str) -> None:
+    told_of = {**LISTED, "published": [], "limit": 0, "taken": size, "silent": []}
+    lines = image_text.listing(told_of)
+    assert lines[-1].startswith(f"/opt/containers: {told} taken")
+
+
 def test_the_registry_on_one_screen() -> None:
     told = {
         **LISTED, "silent": ["cn02"], "strangers": ["x.sqsh"],

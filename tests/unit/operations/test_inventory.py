@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from operations.inventory import of, table
+from operations.inventory import of, summary, table
 from operations.stack import NoSuchStack
 from tests.unit.operations.test_cli import printed
 
@@ -48,6 +48,25 @@ def test_nodes_come_by_name_and_a_lost_one_is_named() -> None:
     told = lines(of(HELD, None))
     assert told[1] == ["cn02", "lost"]
     assert told[2] == ["ctl"]
+
+
+def test_all_nodes_are_a_line_each() -> None:
+    held = {**HELD, "cn01": {**HELD["ctl"], "keys": {}, "packages": {}}}
+    head, *rows = [line.rstrip() for line in printed(summary(held), 80)]
+    assert head.split() == ["node", "roles", "munge", "key", "files", "packages", "units"]
+    assert [row.split()[0] for row in rows] == ["cn01", "cn02", "ctl"]
+    assert rows[1].split() == ["cn02", "lost"]
+    # A node without the key has nothing in its place; numbers end where their heads do.
+    assert rows[0].split()[1:] == ["munge-key,", "slurmctld", "2", "0", "1"]
+    assert rows[2].split()[3:] == ["0123456789ab", "2", "1", "1"]
+    for column in ("files", "packages", "units"):
+        assert rows[2][head.index(column) + len(column) - 1].isdigit()
+
+
+def test_names_are_whole_in_few_columns() -> None:
+    roles = ["slurmctld", "monitoring-secrets", "container-registry"]
+    held = {"ctl": {**HELD["ctl"], "roles": roles}}
+    assert "…" not in "".join(printed(summary(held), 60))
 
 
 def test_an_inventory_before_there_were_times_can_be_read() -> None:

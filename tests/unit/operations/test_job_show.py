@@ -92,6 +92,12 @@ def test_a_job_that_has_just_ended() -> None:
     assert "started 2026-01-31T07:00:00, runs 00:07:00" in shown
 
 
+def test_a_job_that_waits_has_no_nodes() -> None:
+    """One that was put back into the queue had some."""
+    text = WAITS.format(reason="BeginTime").replace("NodeList= ", "NodeList=cn01 ")
+    assert "cn01" not in told(text)
+
+
 def test_a_job_of_which_nobody_knows_when_it_starts() -> None:
     assert "expected" not in told(WAITS.format(reason="Resources") + "start N/A (null)\n")
 

@@ -64,6 +64,9 @@ def test_of_a_host_all_of_its_daemons_are_shown() -> None:
 def test_since_when() -> None:
     _, source = of("slurmd", parse(bare()))
     assert _script(source, "30m", 5) != _script(source, "31m", 5)
+    # What follows never ends.
+    assert "journal -f " not in _script(source, "30m", 5)
+    assert "| tail -n 5\n" in _script(source, "30m", 5)
     assert "'2026-11-25 21:00'" in _script(source, "2026-11-25 21:00", 5)
     with pytest.raises(Refused, match=r"--since .*: expected 30m, 2h, or a date"):
         _script(source, "now; rm -rf /", 5)

@@ -12,12 +12,12 @@ from rich.console import Console
 
 from components.accounting.slurmdbd import OBJECTS
 from operations.plan_text import headline, markdown, text
-from operations.planned import Plan
+from operations.planned import Daemon, Plan
 from operations.planning import plan
 from operations.preview import State, Step, steps_of
 from operations.slurm_files import changes
 from remote.bundle import Bundle, Command, Directory, File, Guard, Package, Part, Unit, Withdrawal
-from remote.effects import sealed
+from remote.effects import Deed, sealed
 from settings.parameters import Needs
 
 CONF = "/etc/slurm/slurm.conf"
@@ -481,6 +481,29 @@ def test_the_plan_for_a_comment_and_for_a_terminal() -> None:
     )
     assert headline(two).startswith("stack prod: ")
     assert headline(two).endswith(" changes on 2 nodes (cn01,ctl)")
+
+
+def test_as_many_jobs_as_are_named_are_all_of_them() -> None:
+    it = planned([slurmctld(conf())], [slurmctld(conf(90))])
+    job = {"id": "7", "user": "al", "state": "RUNNING", "nodes": "cn01", "partition": "main"}
+    for number, told in ((20, "20"), (21, "21, 20 of them named")):
+        asked = replace(it, jobs=(job,) * number)
+        for shown in (markdown(asked), said(asked)):
+            assert f"jobs on these nodes now: {told}\n" in shown
+
+
+def test_each_thing_that_is_done_to_daemons_is_told_where_nothing_else_is() -> None:
+    it = Plan("prod", (), (), any=True)
+    restarted = Daemon(("cn01",), "munge.service", Deed.RESTARTED, ())
+    for only, row in (
+        (replace(it, daemons=(restarted,)), "cn01 munge restarted"),
+        (replace(it, reconfigured=("cn01",)), "cn01 take the configuration anew from slurmctld"),
+        (replace(it, drained={("cn01",): ("munge",)}), "cn01 drained first, given back after"),
+    ):
+        _, empty, title, told = said(only).splitlines()[:4]
+        assert (empty, title) == ("", "daemons:")
+        assert told.startswith(row)
+        assert f"| {row.replace(' ', ' | ', 1)}" in markdown(only)
 
 
 def test_no_change() -> None:

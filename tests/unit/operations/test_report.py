@@ -246,6 +246,10 @@ def test_too_many_lines_are_one() -> None:
     (drawing,) = read("fabric " + json.dumps({"data": {"result": found}}), 600, 60)
     assert [line.name for line in drawing.lines][::7] == ["mlx5_12", "others"]
     assert drawing.lines[-1].last == sum(range(1, 6))
+    # Of a time at which one of them was not there, it counts as nothing.
+    found[0]["values"] = [[60, "1"], [120, "1"]]
+    (drawing,) = read("fabric " + json.dumps({"data": {"result": found}}), 600, 60)
+    assert drawing.lines[-1].last == 1
 
 
 @pytest.mark.parametrize("empty", [False, True])

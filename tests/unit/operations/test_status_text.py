@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from operations.status import NodesAlike, Status, Thing
-from operations.status_text import lines
+from operations.status_text import _ago, lines
 
 NOW = "2026-11-25T21:00:00Z"
 AT = 1795640400.0  # date -u -d 2026-11-25T21:00:00Z +%s
@@ -66,6 +66,14 @@ def test_ages_and_ends() -> None:
     assert "REST: 2 h old, ends 2026-12-05 (in 10 d), made anew" in screen
     assert "old: 2 d old, ENDED 2026-11-25" in screen
     assert "2 of the database, the newest 5 min old" in screen
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(-3, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h"), (86400, "1 d")],
+)
+def test_an_age_is_in_the_longest_unit_that_fits(seconds: int, told: str) -> None:
+    assert _ago(seconds) == told
 
 
 def said(status: Status) -> dict[str, str]:

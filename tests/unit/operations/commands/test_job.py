@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from components.kubernetes.job_files import COMMAND
+from on_node.kubernetes.job_file import MAX_SIZE
 from operations.cluster import Cluster
 from operations.job_pull import Fetched
 from operations.job_show import Shown
@@ -15,6 +16,7 @@ from operations.refused import Refused
 from remote.contact import ContactError, Reply
 from remote.host import Host
 from tests.unit.components.kubernetes.test_job_files import BRIDGE
+from tests.unit.components.test_bundles import PODS
 from tests.unit.operations.commands.console import (
     Pulumi,
     Slurmstack,
@@ -60,6 +62,18 @@ def test_a_job_file_that_is_right(slurmstack: Slurmstack, replies: Replies, tmp_
     assert first == f"base64 -d <<'END' | {COMMAND} check - 'anna b'"
     assert base64.b64decode(text) == b"#!/bin/sh\n"
     assert slurmstack.json("job", "check", str(file)) == {"file": str(file), "mistakes": []}
+
+
+def test_a_job_file_that_is_too_large_is_sent_as_such(
+    slurmstack: Slurmstack, replies: Replies, tmp_path: Path
+) -> None:
+    """Cut to what is allowed it would be judged by what is left of it; what a login says besides
+    is no mistake."""
+    file = tmp_path / "job.sh"
+    file.write_bytes(b"#" * (MAX_SIZE + 9))
+    replies.of["ctl"] = Reply("", "a note of the login shell\n", 0)
+    assert slurmstack("job", "check", str(file)).stdout == f"{file}: nothing is wrong\n"
+    assert len(base64.b64decode(replies.asked[0][1].splitlines()[1])) > MAX_SIZE
 
 
 def test_a_job_file_with_mistakes_is_exit_code_1(
@@ -154,6 +168,70 @@ def test_nodes_that_have_not_got_an_image_are_exit_code_1(
     assert told[2] == {"node": "cn03", "image": "r/a:1", "there": False, "words": "no space"}
 
 
+@pytest.fixture
+def pods(replies: Replies, pulumi: Pulumi) -> Replies:
+    """A stack whose jobs are pods."""
+    pulumi.config["kubernetesBridge"] = {**BRIDGE, "pods": PODS}
+    pulumi.secrets["kubernetesToken"] = "a-token-of-kubernetes"
+    return replies
+
+
+def test_the_controller_has_nodes_fetch_images(slurmstack: Slurmstack, pods: Replies) -> None:
+    pods.of["ctl"] = Reply("cn01|hub:5407/a:1|pulled|3\n\ncn02|hub:5407/a:1|failed|full\n", "", 1)
+    words = ("job", "pull", "hub:5407/a:1", "quay.example/b:2", "--nodes", "cn[01-02]")
+    assert slurmstack(*words, "--within", "2m", code=1).stdout.splitlines() == [
+        "cn01: hub:5407/a:1: is there", "cn02: hub:5407/a:1: failed: full",
+    ]  # fmt: skip
+    ((names, script, seconds),) = pods.asked
+    assert names == ["ctl"]
+    asked = "120 cn01,cn02 hub:5407/a:1,quay.example/b:2\n"
+    assert script.endswith(f"python3 -m on_node.pods.pull {asked}")
+    assert seconds > 120  # it tells itself what was not there in time
+
+
+@pytest.mark.parametrize("image", ["other.site/a:1", "hub:5407/a", "hub:5407/a b:1"])
+def test_an_image_that_no_job_may_have_is_refused(
+    image: str, slurmstack: Slurmstack, pods: Replies
+) -> None:
+    line = slurmstack.refused("job", "pull", "hub:5407/a:1", image)
+    assert line == (
+        f"{image}: expected an image of hub:5407 or quay.example with a tag or a digest"
+    )
+    assert pods.asked == []
+
+
+def test_the_controller_looks_at_results(
+    slurmstack: Slurmstack, pods: Replies, pulumi: Pulumi
+) -> None:
+    pods.of["ctl"] = Reply("model.pt: other content\n", "", 1)
+    assert slurmstack("job", "verify", "12", code=1).stdout == "model.pt: other content\n"
+    assert pods.asked[0][1].endswith("python3 -m on_node.pods.verify 12\n")
+    pods.asked.clear()
+    without = {key: value for key, value in PODS.items() if key != "results"}
+    pulumi.config["kubernetesBridge"] = {**BRIDGE, "pods": without}
+    line = slurmstack.refused("job", "verify", "12")
+    assert line.startswith("stack x keeps no results: set slurmstack:kubernetesBridge.pods.results")
+    assert pods.asked == []
+
+
+@pytest.mark.parametrize(
+    ("reply", "line"),
+    [
+        (Reply("first\nthere is no job 12\n", "a warning\n", 2), "ctl: there is no job 12"),
+        (Reply("\n", "Traceback\n  x\nOSError: gone\n", 3), "ctl: OSError: gone"),
+        (Reply("", "", -9), "ctl: exit -9"),
+        (ContactError(Host("ctl", "10.0.0.1", ""), "connect", "no answer", "see"),
+         "ctl: connect: no answer; see"),
+    ],
+)  # fmt: skip
+def test_a_program_that_cannot_tell_is_no_answer(
+    reply: Reply | ContactError, line: str, slurmstack: Slurmstack, pods: Replies
+) -> None:
+    pods.of["ctl"] = reply
+    assert slurmstack.refused("job", "verify", "12") == line
+    assert slurmstack.refused("job", "pull", "hub:5407/a:1") == line
+
+
 def test_words_that_are_none_pull_nothing(slurmstack: Slurmstack, instead: Standing) -> None:
     pull = instead("operations.job_pull.pull", [])
     assert slurmstack.refused("job", "pull", "r/a:1", "--nodes", "ctl").startswith("ctl: not for")
@@ -166,13 +244,18 @@ def test_a_registry_that_does_not_answer_is_exit_code_1(
     slurmstack: Slurmstack, replies: Replies, pulumi: Pulumi
 ) -> None:
     pulumi.config["roles"] = {"controller": "ctl", "login": "spare"}
+    pulumi.config["kubernetesBridge"] = {**BRIDGE, "registryTimeout": 60}
     fine = Reply("registry.site answers\n", "", 0)
     replies.of = {"ctl": fine, "spare": fine}
     assert slurmstack("job", "registries").stdout == "all registries answer ctl, spare\n"
+    ((names, script, seconds),) = replies.asked
+    assert (names, script) == (["ctl", "spare"], f"exec {COMMAND} registries\n")
+    # Each is waited for in its turn.
+    assert seconds > 60 * len(BRIDGE["registries"])
     assert slurmstack.json("job", "registries") == {"ctl": [], "spare": []}
     replies.of = {
         "ctl": Reply("registry.site answers\nother.site: timed out\n", "", 1),
-        "spare": Reply("", "a warning\nno such command\n", 127),
+        "spare": Reply("", "a warning\nanother\nno such command\n", 127),
     }
     assert slurmstack("job", "registries", code=1).stdout.splitlines() == [
         "ctl: other.site: timed out", "spare: no such command",
