@@ -198,7 +198,7 @@ def test_what_is_cut_by_hand_is_named_and_mended_where_nobody_works(site: Site) 
     assert "GPU 0 is MIG with 1 × 3g.40gb, expected MIG" in told, told
     assert "with 1 × 7g.80gb" in told
     job = submit(lab, "-w cn02 --mem=100")
-    told = " ".join(lab.run("slurmstack", "drift", "--fix", "--yes", check=False).stdout.split())
+    told = " ".join(lab.run("slurmstack", "drift", "--fix", "--yes", check=False).stderr.split())
     assert "and cn02 is in use (MIXED, jobs: " in told, told
     assert state_of(lab, job) == "RUNNING"
     assert site.gpus("cn02") != before
