@@ -87,6 +87,7 @@ def told(changes: Mapping[str, Any]) -> dict[str, str]:
             "guards": {}, "jwt": {}}  # fmt: skip
     # None changes under jobs, so that one of the options is refused beside them.
     del base["nvidia"], base["boot"], base["fabric"]
+    base["nodes"] = bare()["nodes"]
     settings = parse(over(base, changes))
     hardware = dict.fromkeys(settings.compute, HARDWARE)
     return {name: make(settings, hardware).render() for name, make in ROLES.items()}
@@ -174,6 +175,8 @@ OPTIONS: list[tuple[str, Any, str]] = [
     ("enrootPyxis.pyxis", {"options": {"container_scope": "global"}}, "slurmd, slurmctld, login"),
     ("apptainer.conf", {"mount home": False}, "apptainer"),
     ("jobEnvironment", {"A": "b"}, "slurmd"),
+    # Beside its own roles: Gres follows.
+    ("nodes", [{"hosts": "cn[01-02]", "mig": {"0": {"3g.40gb": 2}}}], "slurmctld, nodes-fit"),
 ]  # fmt: skip
 
 
