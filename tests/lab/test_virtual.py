@@ -1,5 +1,6 @@
 """What only a kernel of its own can show: NFS between two virtual machines, with home folders on it
-and the server's power gone, and an array of a node's NVMe disks with quotas of users.
+and the server's power gone; an array of a node's NVMe disks and one disk alone, XFS and ext4, with
+quotas of users.
 
 Where ``SLURMSTACK_TEST_VIRTUAL`` is set: two machines in software take a quarter of an hour.
 """
@@ -38,8 +39,12 @@ STORAGE: dict[str, dict[str, Any]] = {
 for share in STORAGE.values():
     share["clients"] = "cn01"
 RAID: dict[str, Any] = {
-    "path": "/raid", "devices": ["/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_*"], "count": 2,
+    "path": "/raid", "devices": ["/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_nvme[01]"], "count": 2,
     "quota": {"size": 64},
+}  # fmt: skip
+DISK: dict[str, Any] = {
+    "path": "/disk", "devices": ["/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_nvme2"], "count": 1,
+    "fileSystem": "ext4", "quota": {"size": 64, "files": 20},
 }  # fmt: skip
 PEOPLE = {
     "local": {"users": {"alice": {"uid": 5001}, "ben": {"uid": 6002}}}, "home": {"share": "home"},
@@ -49,10 +54,11 @@ PEOPLE = {
 @pytest.fixture(scope="module")
 def lab() -> Iterator[RunningLab]:
     """A controller, and two virtual machines: a server of files, and a node with empty disks."""
-    with booted("k", ["sm01"], ["cn01", "--disks", "2"]) as running:
+    with booted("k", ["sm01"], ["cn01", "--disks", "3"]) as running:
         as_production(
             running, "ctl", "sm01", "cn01",
-            storage=STORAGE, scratch={"raid": RAID}, directory=PEOPLE, healthCheck=HEALTH,
+            storage=STORAGE, scratch={"raid": RAID, "disk": DISK}, directory=PEOPLE,
+            healthCheck=HEALTH,
         )  # fmt: skip
         lab_command(running.name, "up", "--nodes", "ctl,sm01,cn01", timeout=3600)
         yield running
@@ -92,24 +98,56 @@ def test_root_is_squashed_but_where_the_settings_say_otherwise(lab: RunningLab) 
     assert lab.ssh("sm01", "stat -c %U:%G /srv/tools/roots").stdout == "root:root\n"
 
 
+STOPPED = "Disk quota exceeded"
+
+
 def test_a_person_is_stopped_at_the_quota_and_it_changes_by_a_setting(lab: RunningLab) -> None:
-    assert mounts(lab)["/raid"] == "xfs"
+    found = mounts(lab)
+    assert (found["/raid"], found["/disk"]) == ("xfs", "ext4")
     assert "raid0 nvme" in lab.ssh("cn01", "cat /proc/mdstat").stdout
-    writes = "dd if=/dev/zero of=/raid/{}/{} bs=1M count=40"
-    stopped = "Disk quota exceeded"
-    assert stopped not in srun(lab, "alice", writes.format("alice", "one"))
-    assert stopped in srun(lab, "alice", writes.format("alice", "two"), check=False)
-    # Another person has room of their own.
-    srun(lab, "ben", writes.format("ben", "one"))
+    writes = "dd if=/dev/zero of={}/{}/{} bs=1M count=40"
+    for place in ("/raid", "/disk"):
+        assert STOPPED not in srun(lab, "alice", writes.format(place, "alice", "one"))
+        said = srun(lab, "alice", writes.format(place, "alice", "two"), check=False)
+        assert STOPPED in said
+        # Another person has room of their own.
+        srun(lab, "ben", writes.format(place, "ben", "one"))
+    # Files are limited on one of them; a folder of ben's and a file are there.
+    makes = "cd {}/ben && for n in $(seq 20); do : >$n || exit; done"
+    assert STOPPED in srun(lab, "ben", makes.format("/disk"), check=False)
+    assert lab.ssh("cn01", "find /disk/ben | wc -l").stdout == "20\n"
+    assert STOPPED not in srun(lab, "ben", makes.format("/raid"))
     lab.change(lambda it: it["scratch"]["raid"]["quota"].update(size=128))
+    lab.change(lambda it: it["scratch"]["disk"]["quota"].update(size=128, files=40))
     lab.up()
-    for name in ("two", "three"):
-        srun(lab, "alice", writes.format("alice", name))
-    assert stopped in srun(lab, "alice", writes.format("alice", "four"), check=False)
+    for place in ("/raid", "/disk"):
+        for name in ("two", "three"):
+            srun(lab, "alice", writes.format(place, "alice", name))
+        said = srun(lab, "alice", writes.format(place, "alice", "four"), check=False)
+        assert STOPPED in said
+
+
+def test_an_ext4_that_counts_nothing_is_told_with_what_helps(lab: RunningLab) -> None:
+    """As one that was made before there was a quota."""
+    device = "/dev/disk/by-label/disk"
+    lab.ssh("cn01", f"umount /disk && tune2fs -O ^quota {device} && systemctl start disk.mount")
+    lab.set(reapply={"system@cn01": "counted"})
+    try:
+        said = " ".join(lab.up(check=False).split())
+        assert f"umount it and run tune2fs -O quota {device}" in said
+    finally:
+        lab.ssh("cn01", f"umount /disk && tune2fs -O quota {device} && systemctl start disk.mount")
+    lab.up()
+    writes = "dd if=/dev/zero of=/disk/alice/five bs=1M count=40"
+    assert STOPPED in srun(lab, "alice", writes, check=False)
+    lab.set(reapply=None)
 
 
 def test_the_array_outlives_the_nodes_power(lab: RunningLab) -> None:
-    known = "findmnt -n -o UUID,FSTYPE /raid; stat -c '%U %s' /raid/alice/one"
+    known = (
+        "for place in /raid /disk; do findmnt -n -o UUID,FSTYPE $place; "
+        "stat -c '%U %s' $place/alice/one; done"
+    )
     before = lab.ssh("cn01", f"sync; {known}").stdout
     lab.kill("cn01")
     lab.boot("cn01")
@@ -123,9 +161,9 @@ def test_the_array_outlives_the_nodes_power(lab: RunningLab) -> None:
     assert lab.shown("cn01", "%T %E") == "down Node unexpectedly rebooted"
     lab.ssh("ctl", "scontrol update nodename=cn01 state=resume")
     await_that(lambda: lab.shown("cn01", "%T").startswith("idle"), PATIENCE)
-    assert "Disk quota exceeded" in srun(
-        lab, "alice", "dd if=/dev/zero of=/raid/alice/five bs=1M count=40", check=False
-    )
+    for place in ("/raid", "/disk"):
+        writes = f"dd if=/dev/zero of={place}/alice/six bs=1M count=40"
+        assert STOPPED in srun(lab, "alice", writes, check=False)
 
 
 def test_a_server_that_is_not_there_fails_its_mount_in_time(lab: RunningLab) -> None:
