@@ -61,6 +61,8 @@ class NodeBoot(HostRole):
                 continue
             needs: list[pulumi.Input[pulumi.Resource]] = [
                 *assembly.on(name, applier.ROLE, host_baseline.ROLE),
+                # A boot for a driver whose turn does not come would be done before it.
+                *assembly.on(name, nvidia.ROLE),
                 *assembly.turns.unless_stopped(assembly.bundles(name, compute_node.ROLE)),
             ]
             needs += _alone(assembly, name)

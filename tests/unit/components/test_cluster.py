@@ -373,7 +373,7 @@ STANDS: dict[str, tuple[str, set[str]]] = {
         "FabricDrivers::cn01", {"cn01-node", "cn01-system", "cn01-packages", "cn01-health"},
     ),
     "cn01-tuning": ("NodeTuning::cn01", {"cn01-node", "cn01-system", "cn01-packages"}),
-    "cn01-boot": ("NodeBoot::cn01", {"cn01-node", "cn01-system", "cn01-slurmd"}),
+    "cn01-boot": ("NodeBoot::cn01", {"cn01-node", "cn01-system", "cn01-nvidia", "cn01-slurmd"}),
     "cn01-booted": ("NodeBooted::cn01", {"cn01-boot"}),
     "cn01-apptainer": ("Apptainer::apptainer", {"cn01-packages", "cn01-system"}),
     "cn01-health": ("NodeHealth::cn01", {"cn01-system"}),
