@@ -248,6 +248,17 @@ async def test_password(stack: Stack, fast: dict[str, Any], credentials: dict[st
         assert "Permission denied" in done.failures[0]
 
 
+async def answers(socket: str) -> bool:
+    """Whether somebody listens at it."""
+    try:
+        _, writer = await asyncio.open_unix_connection(socket)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    writer.close()
+    await writer.wait_closed()
+    return True
+
+
 async def test_agent(
     stack: Stack, server: SshServer, fast: dict[str, Any], tmp_path: Any, monkeypatch: Any
 ) -> None:
@@ -257,8 +268,9 @@ async def test_agent(
         *("ssh-agent", "-D", "-a", path), stdout=asyncio.subprocess.DEVNULL
     )
     try:
-        async with asyncio.timeout(10):
-            while not (tmp_path / "agent.sock").exists():
+        # Its socket is there before somebody listens at it.
+        async with asyncio.timeout(30):
+            while not await answers(path):
                 await asyncio.sleep(0.01)
         async with asyncssh.connect_agent(path) as client:
             await client.add_keys([server.user_key])

@@ -232,13 +232,13 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with subprocess.Popen(["ssh-agent", "-D", "-a", str(socket)], stdout=subprocess.DEVNULL) as it:
         try:
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-            while not socket.exists():
+            words = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
+            until = time.monotonic() + 30
+            # 2: there is none to talk to yet (ssh-add(1)).
+            while subprocess.run(["ssh-add", "-l"], env=words, capture_output=True).returncode == 2:
+                assert time.monotonic() < until, "the agent did not begin to listen"
                 time.sleep(0.01)
-            subprocess.run(
-                ["ssh-add", "-q", key],
-                env={**os.environ, "SSH_AUTH_SOCK": str(socket)},
-                check=True,
-            )
+            subprocess.run(["ssh-add", "-q", key], env=words, check=True)
             yield socket
         finally:
             it.terminate()
