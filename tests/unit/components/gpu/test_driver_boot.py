@@ -16,6 +16,7 @@ from components.compute.service import BOOTING
 from components.gpu.nvidia import OURS, nvidia_bundle
 from remote.bundle import Bundle, Command, File, Withdrawal
 from settings import Settings, parse
+from tests.unit.components.boot.test_node_boot import SCONTROL
 from tests.unit.components.gpu.test_nvidia import QUERY, REAL, STACK, Machine, script
 from tests.unit.components.test_cluster import HARDWARE, bare, commands, deploy
 
@@ -49,15 +50,6 @@ def machine(tmp_path: Path) -> Machine:
     it.write("state", "IDLE+DRAIN\n")
     it.write("reason", f"{OURS} [root@now]\n")
     return it
-
-
-SCONTROL = """
-case $* in
-  show*) printf ' State=%s\\n   Partitions=main \\n' "$(cat "$ROOT/state")"
-    echo "   Reason=$(cat "$ROOT/reason")" ;;
-  *) echo "scontrol $*" >>"$ROOT/log" ;;
-esac
-"""
 
 
 def hold(machine: Machine) -> None:

@@ -10,16 +10,7 @@ from components import history
 from operations.drift import Finding, Report
 from operations.last_drift import last
 from operations.up import NotDone
-from tests.unit.operations.commands.console import (
-    Pulumi,
-    Slurmstack,
-    Standing,
-    instead,
-    pulumi,
-    slurmstack,
-)
-
-__all__ = ["instead", "pulumi", "slurmstack"]
+from tests.unit.operations.commands.console import Pulumi, Slurmstack, Standing
 
 FILE = Finding("cn01", "file", "/etc/x", "content", "slurmd", diff=("--- a", "+++ b", "@@", "+c"))
 USER = Finding("cn02", "user", "al", "exists with 7", command="usermod -u 5 al", where="cn02")

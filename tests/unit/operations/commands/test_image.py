@@ -8,17 +8,8 @@ import pytest
 
 from operations.images import OnNode
 from operations.refused import Refused
-from tests.unit.operations.commands.console import (
-    Pulumi,
-    Slurmstack,
-    Standing,
-    instead,
-    pulumi,
-    slurmstack,
-)
+from tests.unit.operations.commands.console import Pulumi, Slurmstack, Standing
 from tests.unit.operations.test_images import ENTRY, LISTED, SMALL
-
-__all__ = ["images", "instead", "pulumi", "slurmstack"]
 
 KNOWN = {
     "name": "small", "version": "2", "base": "trixie", "packages": 3, "seconds": 9, "size": 2 << 20,

@@ -17,16 +17,7 @@ from remote.contact import ContactError, Reply
 from remote.host import Host
 from tests.unit.components.kubernetes.test_job_files import BRIDGE
 from tests.unit.components.test_bundles import PODS
-from tests.unit.operations.commands.console import (
-    Pulumi,
-    Slurmstack,
-    Standing,
-    instead,
-    pulumi,
-    slurmstack,
-)
-
-__all__ = ["instead", "pulumi", "slurmstack"]
+from tests.unit.operations.commands.console import Pulumi, Slurmstack, Standing
 
 
 class Replies:

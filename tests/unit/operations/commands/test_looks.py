@@ -20,18 +20,7 @@ from operations.token import NoToken
 from remote.contact import ContactError, Reply
 from remote.host import Host
 from tests.unit.discovery.test_fabric import discovered
-from tests.unit.operations.commands.console import (
-    Controller,
-    Pulumi,
-    Slurmstack,
-    Standing,
-    controller,
-    instead,
-    pulumi,
-    slurmstack,
-)
-
-__all__ = ["controller", "instead", "pulumi", "slurmstack"]
+from tests.unit.operations.commands.console import Controller, Pulumi, Slurmstack, Standing
 
 GONE = ContactError(Host("ctl", "10.0.0.1", ""), "connect", "no answer", "see that it runs")
 

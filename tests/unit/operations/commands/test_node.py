@@ -14,19 +14,8 @@ from operations.operation import Operation, Waits
 from operations.refused import Refused
 from operations.up import NotDone
 from remote.host import Host
-from tests.unit.operations.commands.console import (
-    Controller,
-    Pulumi,
-    Slurmstack,
-    Standing,
-    controller,
-    instead,
-    pulumi,
-    slurmstack,
-)
+from tests.unit.operations.commands.console import Controller, Pulumi, Slurmstack, Standing
 from tests.unit.operations.pulumi_command import KEY
-
-__all__ = ["controller", "instead", "pulumi", "slurmstack"]
 
 #: As sinfo prints two nodes.
 SINFO = "    NODELIST        STATE       USER REASON\n        cn01         idle    Unknown none\n"

@@ -15,17 +15,8 @@ from operations.plan import NoPlan, Planned
 from operations.planned import Change, Plan
 from settings import parse
 from settings.parameters import Needs
-from tests.unit.operations.commands.console import (
-    Calls,
-    Slurmstack,
-    Standing,
-    instead,
-    pulumi,
-    slurmstack,
-)
+from tests.unit.operations.commands.console import Calls, Slurmstack, Standing
 from tests.unit.operations.test_hosts import RAW
-
-__all__ = ["instead", "pulumi", "slurmstack"]
 
 CHANGE = Change(
     ("cn01", "cn02"), "parameter", "slurm.conf MessageTimeout", "30", "61", Needs.RECONFIGURE,

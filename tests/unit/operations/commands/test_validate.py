@@ -5,16 +5,7 @@ from __future__ import annotations
 import pytest
 
 from operations.validations import Validation, Word
-from tests.unit.operations.commands.console import (
-    Calls,
-    Slurmstack,
-    Standing,
-    instead,
-    pulumi,
-    slurmstack,
-)
-
-__all__ = ["instead", "pulumi", "slurmstack"]
+from tests.unit.operations.commands.console import Calls, Slurmstack, Standing
 
 FAILED = Word("copy", "cn02", "failed", "below 12", 9.0, "GB/s")
 
