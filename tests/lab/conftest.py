@@ -59,7 +59,11 @@ def lab_command(
 ) -> subprocess.CompletedProcess[str]:
     """`python -m lab --lab NAME …`, as the Makefile runs it; its output is captured."""
     done = subprocess.run(
-        [sys.executable, "-m", "lab", "--lab", name, *arguments],
+        # It ends with the tests, however these end: whoever takes the lab down then needs its lock.
+        [
+            *("setpriv", "--pdeathsig", "TERM"),
+            *(sys.executable, "-m", "lab", "--lab", name, *arguments),
+        ],
         cwd=CHECKOUT,
         env=environment(),
         stdin=subprocess.DEVNULL,
