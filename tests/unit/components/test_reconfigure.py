@@ -129,6 +129,7 @@ def test_one_that_systemd_has_started_again_is_asked_again(tmp_path: Path) -> No
     assert "slurmctld crashed" in output
 
 
+@pytest.mark.slow
 def test_a_core_that_takes_long_to_write_is_waited_for(tmp_path: Path) -> None:
     """Seen on a busy machine: the new one still ran when it was looked at, and then no more."""
     writes = subprocess.Popen(["sh", "-c", f"sleep 5; touch {tmp_path}/crash"])

@@ -190,6 +190,7 @@ def test_second_run_waits_and_then_names_the_holder(machine: Machine) -> None:
         done.communicate()
 
 
+@pytest.mark.slow
 def test_a_second_run_waits_as_long_as_a_node_is_drained(machine: Machine) -> None:
     machine.system({"units": {"d.service": {"active": "active", "enabled": "enabled"}}})
     held = machine.folder / "held"

@@ -129,6 +129,7 @@ def test_a_text_written_by_hand() -> None:
     assert read(WHOLE).render() == WHOLE
 
 
+@pytest.mark.slow
 def test_every_bundle_of_production() -> None:
     for text in bundles_of_production():
         assert read(text).render() == text
