@@ -87,6 +87,10 @@ class Assembly:
         """The controller's name."""
         return self.settings.roles.controller
 
+    async def left(self) -> LastOutputs:
+        """What the last run left, as far as it is known."""
+        return await self.last.future() or LastOutputs()
+
     def on(self, node: str, *roles: str) -> list[pulumi.Resource]:
         """What stands on a node so far of these roles, as far as it has them."""
         return [bundle.resource for bundle in self.bundles(node, *roles)]

@@ -19,13 +19,11 @@ import pulumi
 from components.assembly import Assembly, Deployed
 from components.bundle_resource import HostRole
 from components.compute import compute_node
-from components.compute.service import BOOTING, server, service, withdrawal
+from components.compute.service import BOOTING, accepted_by, server, service, withdrawal
 from components.failure import if_any, recovered, took
 from components.gpu import nvidia
-from components.health import node_acceptance
 from components.host import applier, host_baseline
 from components.inventory import REBOOT_WAITS, was_applied
-from components.last_outputs import LastOutputs
 from remote.answer import Answer
 from remote.bundle import Bundle, Command, Directory, File, Guard, Part, Validate
 from remote.contact import ContactError, run_on_hosts
@@ -181,8 +179,7 @@ def _no_command_line(values: Mapping[str, Any]) -> list[Part]:
 
 def booted_bundle(node: str, settings: Settings, hardware: Mapping[str, Hardware]) -> Bundle:
     """What is seen on it after its boot; due once for each list of parameters."""
-    gated = "rollout" in node_acceptance.gates(settings)
-    give_back = service(node, settings, OURS, node_acceptance.GATE if gated else None)
+    give_back = service(node, settings, OURS, accepted_by(settings))
     driver = gpu_driver(node, settings, hardware)
     proof = nvidia.proof(node, settings, hardware) if driver is not None else None
     values = _values(node, settings, hardware)
@@ -243,8 +240,7 @@ def _back(boot: Deployed, assembly: Assembly) -> list[pulumi.Input[pulumi.Resour
         answer = await recovered(boot.answer, _NO_ANSWER).future()
         if answer is None or ENDED not in answer.facts:
             return
-        last = await assembly.last.future() or LastOutputs()
-        if was_applied(answer, last.inventory):
+        if was_applied(answer, (await assembly.left()).inventory):
             await booted(host, answer.facts[ENDED], patience)
 
     return [if_any(wait())]

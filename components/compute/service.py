@@ -35,11 +35,15 @@ def withdrawal(
         unit: that one.
         first: shell text that may find that nothing, or something else, is to be done.
     """
-    gated = "rollout" in node_acceptance.gates(settings)
-    accept = node_acceptance.GATE if gated else None
+    accept = accepted_by(settings)
     script = service(node, settings, ours, accept, first)
-    timeout = settings.rollout.drain_timeout + (1500 if gated else 900)
+    timeout = settings.rollout.drain_timeout + (900 if accept is None else 1500)
     return Withdrawal("node-drained", script, timeout=timeout, on=tuple(on), unit=unit)
+
+
+def accepted_by(settings: Settings) -> str | None:
+    """What a node must show that a change had taken out of use; None for a job of one second."""
+    return node_acceptance.GATE if "rollout" in node_acceptance.gates(settings) else None
 
 
 def service(node: str, settings: Settings, ours: str, accept: str | None, first: str = "") -> str:

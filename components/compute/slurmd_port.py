@@ -14,7 +14,6 @@ from components.assembly import Assembly
 from components.configuration.slurm_conf import together
 from components.failure import if_any
 from components.inventory import TOGETHER
-from components.last_outputs import LastOutputs
 from remote.contact import ContactError, Reply, run_on_hosts
 from remote.host import Host
 from settings import Settings
@@ -37,7 +36,7 @@ def heard_before(assembly: Assembly) -> list[pulumi.Input[pulumi.Resource]]:
     async def wait() -> None:
         if pulumi.runtime.is_dry_run():
             return
-        inventory = (await assembly.last.future() or LastOutputs()).inventory
+        inventory = (await assembly.left()).inventory
         last = inventory.get(assembly.controller, {}).get(TOGETHER)
         if last in (None, together(settings)):
             return

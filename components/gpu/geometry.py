@@ -10,7 +10,6 @@ import pulumi
 
 from components.assembly import Assembly
 from components.failure import if_any
-from components.last_outputs import LastOutputs
 from settings import Settings
 from settings.hostlist import fold
 from settings.mig import geometry_text
@@ -53,7 +52,7 @@ def kept(assembly: Assembly) -> list[pulumi.Input[pulumi.Resource]]:
     since what leaves the settings is taken back last."""
 
     async def look() -> None:
-        known = (await assembly.last.future() or LastOutputs()).inventory
+        known = (await assembly.left()).inventory
         left = left_cut(assembly.settings, known)
         if left:
             raise pulumi.RunError(

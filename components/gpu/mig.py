@@ -9,7 +9,6 @@ slurmd have the instances.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pulumi
@@ -21,7 +20,6 @@ from components.failure import if_any
 from components.gpu import nvidia
 from components.gpu.geometry import GEOMETRY, ROLE, USED_ROLE, cut
 from components.host import applier, host_baseline
-from components.last_outputs import LastOutputs
 from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Part, Unit
 from settings import Settings
 from settings.gres import Gres, node_gres
@@ -67,7 +65,6 @@ def mig_bundle(
         raise ValueError(f"no mig in the class of {node}")
     text = geometry_text(node_class.mig)
     values = values_of(node, node_class, settings, hardware)
-    out = withdrawal(node, settings, OURS, on=(GEOMETRY,), unit="slurmd.service")
     first = render("gpu/mig-service.sh", **values, geometry=text, used=USED_ROLE)
     unit = f"/etc/systemd/system/{UNIT}"
     waits = render("gpu/mig-jobs-wait.sh", **values, types=_types(settings, hardware))
@@ -80,7 +77,7 @@ def mig_bundle(
             when="remove",
             timeout=300,
         ),
-        replace(out, script=f"{first}{out.script}"),
+        withdrawal(node, settings, OURS, on=(GEOMETRY,), unit="slurmd.service", first=first),
         Directory("/etc/slurmstack"),
         File(GEOMETRY, text),
         File(PROGRAM, render("gpu/mig", file=GEOMETRY, daemons=DAEMONS), mode="0755"),
@@ -112,7 +109,7 @@ def _of_new_nodes(
     """
 
     async def wait(driver: Deployed) -> pulumi.Resource | None:
-        known = (await assembly.last.future() or LastOutputs()).inventory
+        known = (await assembly.left()).inventory
         return None if driver.node in known else driver.resource
 
     return [if_any(wait(driver)) for driver in drivers]

@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from components.assembly import Assembly
 from components.bundle_resource import HostRole
 from components.compute import compute_node
-from components.compute.service import service
+from components.compute.service import accepted_by, service
 from components.controller import slurm_controller
 from components.gpu.geometry import ROLE, USED_ROLE, cut
 from components.gpu.mig import OURS, values_of
-from components.health import node_acceptance
 from remote.bundle import Bundle, Command
 from settings import Settings
 from settings.mig import geometry_text
@@ -44,8 +43,7 @@ def used_bundle(
     """
     if node_class.mig is None:
         raise ValueError(f"no mig in the class of {node}")
-    gated = "rollout" in node_acceptance.gates(settings)
-    give_back = service(node, settings, OURS, node_acceptance.GATE if gated else None)
+    give_back = service(node, settings, OURS, accepted_by(settings))
     # Another geometry is another text, also where the same instances lie on other GPUs.
     geometry = hashlib.sha256(geometry_text(node_class.mig).encode()).hexdigest()
     seen = render("gpu/mig-used.sh", **values_of(node, node_class, settings, hardware))

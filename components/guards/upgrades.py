@@ -31,11 +31,8 @@ _COPIES, _KEPT = "/var/backups/slurmctld", 3
 def before_upgrade(settings: Settings) -> Iterator[Guard]:
     """Refuses a release that does not read what is there, since it could neither start nor give
     way to the old one; then keeps the state and the database that there is no way back to."""
-    state, accounting, versions = (
-        settings.slurm.StateSaveLocation,
-        settings.accounting,
-        release(settings),
-    )
+    state, accounting = settings.slurm.StateSaveLocation, settings.accounting
+    versions = release(settings)
     folders = [state, *([] if accounting is None else [TABLES])]
     yield Guard(
         "no-release-skipped",

@@ -18,7 +18,6 @@ from components.failure import recovered
 from components.host import host_baseline
 from components.keys.certificate import ca_pem
 from components.keys.hashed_password import hashed, password_and_salt
-from components.last_outputs import LastOutputs
 from components.monitoring import monitoring_tls, node_exporter
 from components.monitoring.dashboards.files import files as dashboards
 from components.monitoring.grafana import add_grafana
@@ -110,7 +109,7 @@ def _exporter_cas(assembly: Assembly) -> pulumi.Output[dict[str, str]]:
             (own[name],) = assembly.bundles(name, node_exporter.ROLE)
 
     async def wait() -> dict[str, str]:
-        last = (await assembly.last.future() or LastOutputs()).cluster
+        last = (await assembly.left()).cluster
         before: Mapping[str, str] = last.get(_CAS) or {}
         found = {}
         for name, deployed in own.items():

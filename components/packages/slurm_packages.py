@@ -58,16 +58,12 @@ def slurm_packages(settings: Settings, *purposes: Purpose) -> list[Part]:
         for package in (slurm_package(settings, purpose) for purpose in purposes)
     }
     base = BASE[settings.packages.naming]
-    parts: list[Part] = [no_step_back(settings), *packages.values()]
+    guard = render("packages/no-step-back.sh", **release(settings))
+    parts: list[Part] = [Guard("no-step-back", guard), *packages.values()]
     if settings.packages.release is not None and base not in packages:
         # apt takes its own candidate for a dependency unless it is told the version, too.
         parts.append(Package(base, settings.packages.release))
     return [*parts, *service_user(settings, "slurm")]
-
-
-def no_step_back(settings: Settings) -> Guard:
-    """Refuses an older major release than the one that is there."""
-    return Guard("no-step-back", render("packages/no-step-back.sh", **release(settings)))
 
 
 def started_again(daemon: Literal["slurmctld", "slurmd"]) -> list[Part]:
