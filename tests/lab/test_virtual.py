@@ -138,7 +138,7 @@ def test_an_ext4_that_counts_nothing_is_told_with_what_helps(lab: RunningLab) ->
     finally:
         lab.ssh("cn01", f"umount /disk && tune2fs -O quota {device} && systemctl start disk.mount")
     lab.up()
-    writes = "dd if=/dev/zero of=/disk/alice/five bs=1M count=40"
+    writes = "dd if=/dev/zero of=/disk/alice/five bs=1M count=200"
     assert STOPPED in srun(lab, "alice", writes, check=False)
     lab.set(reapply=None)
 
@@ -148,6 +148,9 @@ def test_the_array_outlives_the_nodes_power(lab: RunningLab) -> None:
         "for place in /raid /disk; do findmnt -n -o UUID,FSTYPE $place; "
         "stat -c '%U %s' $place/alice/one; done"
     )
+    writes = "dd if=/dev/zero of={}/alice/{} bs=1M count={}"
+    for place in ("/raid", "/disk"):
+        srun(lab, "alice", writes.format(place, "one", 40))
     before = lab.ssh("cn01", f"sync; {known}").stdout
     lab.kill("cn01")
     lab.boot("cn01")
@@ -162,8 +165,7 @@ def test_the_array_outlives_the_nodes_power(lab: RunningLab) -> None:
     lab.ssh("ctl", "scontrol update nodename=cn01 state=resume")
     await_that(lambda: lab.shown("cn01", "%T").startswith("idle"), PATIENCE)
     for place in ("/raid", "/disk"):
-        writes = f"dd if=/dev/zero of={place}/alice/six bs=1M count=40"
-        assert STOPPED in srun(lab, "alice", writes, check=False)
+        assert STOPPED in srun(lab, "alice", writes.format(place, "six", 200), check=False)
 
 
 def test_a_server_that_is_not_there_fails_its_mount_in_time(lab: RunningLab) -> None:
