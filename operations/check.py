@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from remote.host import Host
 from settings import Settings
 
 _SECONDS = 60.0
+_RATE = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
 @dataclass
@@ -153,7 +155,15 @@ def _warnings(report: HostReport, name: str, settings: Settings) -> None:
     if wanted.infiniband_ports is not None and len(up) < wanted.infiniband_ports:
         report.warns.append(f"{len(up)} InfiniBand ports are active, not {wanted.infiniband_ports}")
     if wanted.infiniband_rate is not None:
-        slow = [port[0] for port in up if float(port[2]) < wanted.infiniband_rate]
+        rates = {port[0]: port[2] for port in up}
+        unread = [name for name, rate in rates.items() if not _RATE.fullmatch(rate)]
+        slow = [
+            name
+            for name, rate in rates.items()
+            if name not in unread and float(rate) < wanted.infiniband_rate
+        ]
+        if unread:
+            report.warns.append(f"no rate can be read of: {', '.join(unread)}")
         if slow:
             report.warns.append(f"slower than {wanted.infiniband_rate} Gb/s: {', '.join(slow)}")
     if gpus(name, settings) != Devices(0, False, ()) and values.get("dcgm") == "none":
