@@ -23,6 +23,7 @@ from remote.bundle import Bundle, Directory, File, Part
 from settings import Settings
 from settings.gres import cards, real_gpus
 from settings.health import PROGRAM
+from settings.mig import geometry
 from settings.model import Hardware
 from templates.rendering import render
 
@@ -76,8 +77,11 @@ def config(node: str, settings: Settings, has: Hardware) -> dict[str, Any]:
     """What the checks compare the node with."""
     check = own(settings)
     assert check is not None
-    declared = settings.compute[node].gres(has)
-    count, more = cards(declared)
+    node_class = settings.compute[node]
+    declared = node_class.gres(has)
+    count, sliced = cards(declared)
+    # Where somebody else cuts them, one at least.
+    cut = len(geometry(node_class.mig or {})) or 1 if sliced else 0
     types = {gpu.type for gpu in real_gpus(declared) if gpu.automatic and not gpu.sliced}
     precheck, limits = settings.precheck, check.limits
     return {
@@ -100,10 +104,10 @@ def config(node: str, settings: Settings, has: Hardware) -> dict[str, Any]:
         "gpus": {
             "count": count,
             "type": types.pop() if len(types) == 1 else None,
-            "more": more,
+            "cut": cut,
             "nvlinks": limits.nvlinks,
         }
-        if count
+        if count or sliced
         else None,
         "xids": sorted(check.xids),
         "infiniband": {"ports": precheck.infiniband_ports, "rate": precheck.infiniband_rate},

@@ -6,7 +6,7 @@ import os
 import pwd
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,13 +34,21 @@ _YES = ("yes", "1")
 class Wanted:
     """What the settings say that the node has."""
 
+    #: GPUs that are given out whole.
     count: int
     #: A part of the driver's name, as gres.conf's Type is; None: any.
     type: str | None = None
-    #: There may be more, which are cut into MIG instances.
-    more: bool = False
+    #: GPUs that are cut into MIG instances. Where there are any, there may be more than is known.
+    cut: int = 0
     #: Active NVLinks of each; None: as many as the GPU that has most.
     nvlinks: int | None = None
+
+    def missed(self, there: int) -> str | None:
+        """How many are expected, in words, where so many are not it."""
+        least = self.count + self.cut
+        if there == least or (self.cut and there > least):
+            return None
+        return f"{least} or more" if self.cut else str(least)
 
 
 def smi(*words: str) -> subprocess.CompletedProcess[str]:
@@ -69,8 +77,8 @@ def judged(wanted: Wanted, told: str, rows: str) -> Result:
     """From nvidia-smi's two tables."""
     faults = []
     found = [dict(zip(_FIELDS, line, strict=False)) for line in _table(told)]
-    if len(found) < wanted.count or (len(found) > wanted.count and not wanted.more):
-        faults.append(f"{len(found)} GPUs answer, expected {wanted.count}")
+    if expected := wanted.missed(len(found)):
+        faults.append(f"{len(found)} GPUs answer, expected {expected}")
     for gpu in found:
         name = f"GPU {gpu['index']} ({gpu.get('pci.bus_id', '')})"
         model = re.sub(r"\s+", "_", gpu.get("name", "").lower())
@@ -94,13 +102,20 @@ def nvlinks(wanted: Wanted) -> Result:
     """Links that are up, of each GPU."""
     try:
         told = smi("nvlink", "--status")
+        modes = smi("--query-gpu=index,mig.mode.current", "--format=csv,noheader")
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return unknown("nvidia-smi does not answer")
-    return links_judged(wanted, told.stdout if told.returncode == 0 else "")
+    mig = {row[0] for row in _table(modes.stdout) if row[1:] == ["Enabled"]}
+    return links_judged(wanted, told.stdout if told.returncode == 0 else "", mig)
 
 
-def links_judged(wanted: Wanted, told: str) -> Result:
-    """From `nvidia-smi nvlink --status`, which says nothing where no GPU has a link."""
+def links_judged(wanted: Wanted, told: str, mig: Collection[str] = ()) -> Result:
+    """From `nvidia-smi nvlink --status`, which says nothing where no GPU has a link.
+
+    Args:
+        mig: GPUs in MIG mode. They talk to no other GPU (MIG User Guide, Deployment
+            Considerations: no peer to peer), so nothing follows from their links.
+    """
     active: dict[str, int] = {}
     gpu = ""
     for line in told.splitlines():
@@ -109,6 +124,7 @@ def links_judged(wanted: Wanted, told: str) -> Result:
             active[gpu] = 0
         elif re.match(r"\s+Link \d+: [\d.]+ GB/s", line):
             active[gpu] += 1
+    active = {gpu: number for gpu, number in active.items() if gpu not in mig}
     if wanted.nvlinks is not None and len(active) < wanted.count:
         words = f"NVLinks: {len(active)} of {wanted.count} GPUs have any, expected {wanted.nvlinks}"
         return fault(f"{words} each")
@@ -182,8 +198,8 @@ def _program(pid: str, name: str, proc: Path) -> str:
 def devices(wanted: Wanted, root: Path = Path("/")) -> Result:
     """The driver's own list, which is read in no time: for the prolog."""
     there = len(list(root.glob("proc/driver/nvidia/gpus/*")))
-    if there < wanted.count:
-        return fault(f"the NVIDIA driver has {there} GPUs, expected {wanted.count}")
+    if there < wanted.count + wanted.cut:
+        return fault(f"the NVIDIA driver has {there} GPUs, expected {wanted.missed(there)}")
     return GOOD
 
 

@@ -588,7 +588,7 @@ def test_our_own_checks_take_the_place_of_nhc() -> None:
     placed = {part.path: part.content for part in bundle.parts if isinstance(part, File)}
     has = json.loads(placed["/etc/slurmstack/health.json"])
     assert has["node"] == "cn01"
-    assert has["gpus"] == {"count": 8, "type": "h100", "more": False, "nvlinks": None}
+    assert has["gpus"] == {"count": 8, "type": "h100", "cut": 0, "nvlinks": None}
     assert has["infiniband"] == {"ports": 8, "rate": 400}
     assert has["mounts"] == ["/data", "/home"]
     assert config("cn02", found, HARDWARE)["mounts"] == ["/data"]
@@ -602,6 +602,26 @@ def test_our_own_checks_take_the_place_of_nhc() -> None:
     assert (
         "nhc" not in compute_bundle("cn01", found, dict.fromkeys(found.compute, HARDWARE)).render()
     )
+
+
+@pytest.mark.parametrize(
+    ("node_class", "count", "cut"),
+    [
+        # All eight cut, half of them, and as somebody cuts them outside of these settings.
+        ({"Gres": [{"profile": "1g.10gb", "Count": 56, "AutoDetect": "nvml"}],
+          "mig": {"0-7": {"1g.10gb": 7}}}, 0, 8),
+        ({"Gres": [{"Type": "h100", "Count": 4, "AutoDetect": "nvml"},
+                   {"profile": "3g.40gb", "Count": 8, "AutoDetect": "nvml"}],
+          "mig": {"4-7": {"3g.40gb": 2}}}, 4, 4),
+        ({"Gres": [{"profile": "1g.10gb", "Count": 7, "AutoDetect": "nvml"}]}, 0, 1),
+    ],
+)  # fmt: skip
+def test_gpus_that_are_cut_are_checked_too(
+    node_class: dict[str, Any], count: int, cut: int
+) -> None:
+    found = settings(nodes=[{"hosts": "cn[01-02]", **node_class}], healthCheck=OWN)
+    has = config("cn01", found, HARDWARE)["gpus"]
+    assert (has["count"], has["cut"]) == (count, cut)
 
 
 def test_our_own_checks_look_as_the_settings_say() -> None:
@@ -618,7 +638,7 @@ def test_our_own_checks_look_as_the_settings_say() -> None:
     assert config("cn01", found, HARDWARE) == {
         "node": "cn01", "deadline": 0.5, "disk": {"/var": 7}, "mounts": ["/data"], "memory": 11,
         "zombies": 12, "fork": 13, "clock": 14, "link_flaps": 15, "gpu_memory": 16,
-        "gpus": {"count": 2, "type": None, "more": False, "nvlinks": 17}, "xids": [48, 79],
+        "gpus": {"count": 2, "type": None, "cut": 0, "nvlinks": 17}, "xids": [48, 79],
         "infiniband": {"ports": None, "rate": None}, "without": ["disk", "fork"],
         "prolog": False, "epilog": False, "sweep": ["/scratch"],
     }  # fmt: skip

@@ -56,7 +56,18 @@ def test_what_nvidia_smi_tells(told: list[str], remapped: str, words: str) -> No
 
 
 def test_more_gpus_are_right_where_some_are_cut_into_instances() -> None:
-    assert gpus.judged(Wanted(1, more=True), f"{row(0)}\n{row(1)}\n", "").verdict == "good"
+    both = f"{row(0)}\n{row(1)}\n"
+    assert gpus.judged(Wanted(1, cut=1), both, "").verdict == "good"
+    assert gpus.judged(Wanted(0, cut=1), both, "").verdict == "good"
+    few = gpus.judged(Wanted(1, cut=2), both, "")
+    assert few.words == "2 GPUs answer, expected 3 or more"
+
+
+def test_a_driver_that_misses_a_gpu_that_is_cut(tmp_path: Path) -> None:
+    (tmp_path / "proc/driver/nvidia/gpus/0000:3b:00.0").mkdir(parents=True)
+    assert gpus.devices(Wanted(0, cut=1), tmp_path).verdict == "good"
+    missed = gpus.devices(Wanted(0, cut=2), tmp_path)
+    assert missed.words == "the NVIDIA driver has 1 GPUs, expected 2 or more"
 
 
 SMI = """#!/bin/sh
@@ -117,6 +128,10 @@ def test_an_nvlink_that_is_down() -> None:
     assert gpus.links_judged(WANTED, status([], [])).verdict == "good"
     found = gpus.links_judged(WANTED, status([up, up], [up, down]))
     assert found.words == "NVLinks: GPU 1 has 1, expected 2"
+    # One in MIG mode talks to no other, whether its links are up or not.
+    cut = status([up, up], [down, down])
+    assert gpus.links_judged(Wanted(1, cut=1), cut, {"1"}).verdict == "good"
+    assert gpus.links_judged(Wanted(1, cut=1, nvlinks=2), cut, {"1"}).verdict == "good"
     both = gpus.links_judged(Wanted(2, nvlinks=2), status([up, down], [up, down]))
     assert both.words == "NVLinks: GPU 0 has 1, GPU 1 has 1, expected 2"
 
