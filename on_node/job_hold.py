@@ -72,7 +72,7 @@ def release() -> None:
     known = node_states.states(slurm_state.command("scontrol", "show", "node"))
     for name in HELD.read_text().strip().split(","):
         if name in known and known[name].reason.startswith(REASON):
-            _update([name], known[name].opening)
+            _update([name], *known[name].opening)
     HELD.unlink()
 
 

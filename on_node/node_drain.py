@@ -158,7 +158,7 @@ def give_back() -> None:
     """End all drains of ours."""
     ours = {name: state for name, state in _states().items() if _is_ours(state)}
     for opening in {state.opening for state in ours.values()}:
-        _update([name for name, state in ours.items() if state.opening == opening], opening)
+        _update([name for name, state in ours.items() if state.opening == opening], *opening)
     if ours:
         print(f"resumed {','.join(ours)}")
 

@@ -35,6 +35,9 @@ JUDGED = 10
 #: Seconds that nodes which slurmctld has drained may take to register again.
 SETTLE = 30
 #: Reasons that slurmctld gives a node whose registration does not fit slurm.conf.
+#: The reason that is left of a node that was given back. No role takes it for its own.
+RETURNED = "given back by slurmstack"
+
 _REGISTRATION = re.compile(r"Low |gres/|CoreSpec differ|Could not unpack gres|Invalid gres")
 #: States in which a node is in use, or could be.
 _FIT = {"IDLE", "MIXED", "ALLOCATED", "COMPLETING", "RESERVED", "PLANNED"}
@@ -73,14 +76,18 @@ class State:
         return closed and self.by not in ("", "slurm")
 
     @property
-    def opening(self) -> str:
+    def opening(self) -> tuple[str, str]:
         """What scontrol sets to end its drain.
+
+        The reason, too: without accounting slurmctld keeps one until a job gets the node
+        (clusteracct_storage_g_node_up in interfaces/accounting_storage.c, 24.11.5), and a drain of
+        its own meanwhile would stand under it, as one of ours.
 
         One that did not answer for SlurmdTimeout while it was drained is DOWN besides, and stays
         so: slurmctld by itself takes back only those whose reason is its own "Not responding"
         (ReturnToService of slurm.conf(5); _node_did_resp in slurmctld/node_mgr.c, 24.11.5).
         """
-        return "State=RESUME" if "DOWN" in self.flags else "State=UNDRAIN"
+        return ("State=RESUME" if "DOWN" in self.flags else "State=UNDRAIN", f"Reason={RETURNED}")
 
     @property
     def fit(self) -> bool:
@@ -274,7 +281,7 @@ def _cause_is_gone(state: State) -> bool:
 
 
 def _end_drain(state: State) -> None:
-    slurm_state.command("scontrol", "update", f"NodeName={state.name}", state.opening)
+    slurm_state.command("scontrol", "update", f"NodeName={state.name}", *state.opening)
     print(f"resumed {state.name}: {state.reason}")
 
 

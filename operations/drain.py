@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from components import history
-from on_node.node_states import State
+from on_node.node_states import RETURNED, State
 from operations.cluster import Cluster
 from operations.refused import Refused
 from settings.hostlist import fold
@@ -63,6 +63,11 @@ def owner(state: State) -> str:
 def without_owner(reason: str) -> str:
     """A reason as it was given."""
     return _OWNER.sub("", reason)
+
+
+def resuming(names: Sequence[str]) -> str:
+    """The command that gives nodes back, with no reason left (see ``State.opening``)."""
+    return f"scontrol update NodeName={fold(names)} State=RESUME Reason='{RETURNED}'"
 
 
 def known(cluster: Cluster, names: Sequence[str]) -> dict[str, State]:
@@ -120,7 +125,7 @@ def resume(cluster: Cluster, names: Sequence[str], force: bool = False) -> list[
     closed = [name for name in names if not states[name].fit]
     deeds = [f"{name}: was {_told(state)}" for name, state in others.items()]
     if closed:
-        cluster.ask(f"scontrol update NodeName={fold(closed)} State=RESUME", "scontrol update")
+        cluster.ask(resuming(closed), "scontrol update")
         deeds.append(f"{fold(closed)}: resumed")
     return deeds or [f"{fold(names)}: in use already"]
 
@@ -139,7 +144,7 @@ def give_back(cluster: Cluster, names: Sequence[str], mark: str) -> list[str]:
         if not state.fit and (state.reason.startswith(mark) or not state.closed_by_person)
     ]
     if ours:
-        cluster.ask(f"scontrol update NodeName={fold(ours)} State=RESUME", "scontrol update")
+        cluster.ask(resuming(ours), "scontrol update")
     left = {name: state for name, state in states.items() if name not in ours and not state.fit}
     deeds = [f"{name}: {_told(state)}: left so" for name, state in left.items()]
     return [*deeds, *([f"{fold(ours)}: resumed"] if ours else [])]

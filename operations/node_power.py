@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from on_node.node_states import State
+from operations import drain
 from operations.cluster import Cluster
 from operations.refused import Refused
 from operations.validations import Word
@@ -131,7 +132,7 @@ def _is_back(cluster: Cluster, node: str) -> bool:
     if state.closed_by_person or state.fit:
         return state.answers
     if state.answers and "DOWN" in state.flags:
-        cluster.ask(f"scontrol update NodeName={node} State=RESUME", "scontrol update")
+        cluster.ask(drain.resuming([node]), "scontrol update")
     return False
 
 

@@ -74,5 +74,5 @@ def tell(node: str, results: Mapping[str, Result], drained_for: Sequence[str]) -
     elif decided.what == "reason":
         slurm_state.command("scontrol", "update", name, f"Reason={decided.reason}")
     elif decided.what == "return":
-        slurm_state.command("scontrol", "update", name, state.opening)
+        slurm_state.command("scontrol", "update", name, *state.opening)
     return decided

@@ -45,12 +45,16 @@ def test_a_resume_is_refused_for_another_s_drain(controller: Controller) -> None
     deeds = drain.resume(cluster(HERE), ["cn02", "cn04"], force=True)
     assert deeds[0].startswith("cn02: was drain+mixed, 'fan")
     assert deeds[1:] == ["cn[02,04]: resumed"]
-    assert controller.changes == ["scontrol update NodeName=cn[02,04] State=RESUME"]
+    assert controller.changes == [
+        "scontrol update NodeName=cn[02,04] State=RESUME Reason='given back by slurmstack'"
+    ]
 
 
 def test_a_resume_of_one_s_own_and_of_slurmctld_s(controller: Controller) -> None:
     assert drain.resume(cluster(HERE), ["cn01", "cn03", "cn04"]) == ["cn[03-04]: resumed"]
-    assert controller.changes == ["scontrol update NodeName=cn[03-04] State=RESUME"]
+    assert controller.changes == [
+        "scontrol update NodeName=cn[03-04] State=RESUME Reason='given back by slurmstack'"
+    ]
     assert drain.resume(cluster(HERE), ["cn01"]) == ["cn01: in use already"]
     assert len(controller.changes) == 1
 
@@ -60,7 +64,9 @@ def test_what_is_given_back_is_what_was_taken(controller: Controller) -> None:
     assert deeds == [
         "cn02: drain+mixed, 'fan (by bob@admin)', by bob@admin: left so", "cn[03-04]: resumed",
     ]  # fmt: skip
-    assert controller.changes == ["scontrol update NodeName=cn[03-04] State=RESUME"]
+    assert controller.changes == [
+        "scontrol update NodeName=cn[03-04] State=RESUME Reason='given back by slurmstack'"
+    ]
     # A drain of another verb of ours is not this one's.
     controller.asked.clear()
     assert len(drain.give_back(cluster(HERE), ["cn02", "cn04"], "replace: ")) == 2

@@ -100,7 +100,10 @@ def test_a_node_that_slurmctld_holds_down_after_it_is_resumed(
     site.power = Power(off=site.power.off, on=f"{site.power.on}; echo back >>{site.switch}")
     site.states["back"] = BACK
     assert cut(tmp_path, site.power).verdict == "proven"
-    assert controller.changes[-1] == "scontrol update NodeName=cn02 State=RESUME"
+    assert (
+        controller.changes[-1]
+        == "scontrol update NodeName=cn02 State=RESUME Reason='given back by slurmstack'"
+    )
 
 
 def test_a_person_s_drain_of_it_stays(site: Site, tmp_path: Path, controller: Controller) -> None:

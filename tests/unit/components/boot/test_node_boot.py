@@ -237,7 +237,9 @@ def test_what_was_booted_is_given_back(machine: Machine) -> None:
     machine.write("reason", f"{OURS} : reboot issued [slurm@now]\n")
     status, said = booted(machine)
     assert status == 0, said
-    assert "scontrol update NodeName=cn01 State=UNDRAIN" in machine.log
+    assert (
+        "scontrol update NodeName=cn01 State=UNDRAIN Reason=given back by slurmstack" in machine.log
+    )
 
 
 def test_after_resume_timeout_ours_goes_back_all_the_same(machine: Machine) -> None:
@@ -245,7 +247,8 @@ def test_after_resume_timeout_ours_goes_back_all_the_same(machine: Machine) -> N
     machine.write("state", "DOWN+DRAIN\n")
     machine.write("reason", f"{OURS} : reboot issued : reboot timed out [slurm@now]\n")
     assert booted(machine)[0] == 0
-    assert "scontrol update NodeName=cn01 State=RESUME" in machine.log
+    returned = "scontrol update NodeName=cn01 State=RESUME Reason=given back by slurmstack"
+    assert returned in machine.log
 
 
 @pytest.mark.parametrize("state", ["IDLE+DRAIN", "DOWN+DRAIN"])

@@ -30,6 +30,10 @@ esac""",
 BUSY = "srun: error: Unable to allocate resources: Requested nodes are busy"
 FORBIDDEN = "srun: error: Unable to allocate resources: User's group not permitted to use it"
 
+#: What slurmctld keeps as the node's reason where it has no accounting.
+LEFT = "Reason=given back by slurmstack"
+UNDRAINED = f"State=UNDRAIN {LEFT}"
+
 
 class Outcome(NamedTuple):
     good: bool
@@ -62,12 +66,12 @@ def given_back(folder: Path, *, gate: bool = False, **answers: str) -> Outcome:
 
 
 def test_one_that_ran_its_job_takes_jobs_again(tmp_path: Path) -> None:
-    assert given_back(tmp_path) == Outcome(True, ["State=UNDRAIN"], "")
+    assert given_back(tmp_path) == Outcome(True, [UNDRAINED], "")
 
 
 def test_one_that_was_down_meanwhile_is_resumed(tmp_path: Path) -> None:
     """slurmctld takes back by itself only what has its own reason."""
-    assert given_back(tmp_path, STATE="DOWN+DRAIN").told == ["State=RESUME"]
+    assert given_back(tmp_path, STATE="DOWN+DRAIN").told == [f"State=RESUME {LEFT}"]
 
 
 @pytest.mark.parametrize("state", ["DOWN+DRAIN+NOT_RESPONDING", "IDLE*+DRAIN", "UNKNOWN+DRAIN"])
@@ -86,13 +90,13 @@ def test_one_that_starts_no_job_stays_drained(tmp_path: Path) -> None:
 
 def test_jobs_that_have_the_whole_node_are_no_fault(tmp_path: Path) -> None:
     outcome = given_back(tmp_path, SAID=BUSY, STATUS="1", JOBS="7 (1000)")
-    assert (outcome.good, outcome.told) == (True, ["State=UNDRAIN"])
+    assert (outcome.good, outcome.told) == (True, [UNDRAINED])
     assert "no job of one second was run, as jobs have the whole node" in outcome.said
 
 
 def test_where_root_may_run_no_job_that_is_no_fault(tmp_path: Path) -> None:
     outcome = given_back(tmp_path, SAID=FORBIDDEN, STATUS="1")
-    assert (outcome.good, outcome.told) == (True, ["State=UNDRAIN"])
+    assert (outcome.good, outcome.told) == (True, [UNDRAINED])
     assert "root may not run one there" in outcome.said
 
 
@@ -109,7 +113,7 @@ def test_what_was_to_be_measured_and_was_not_stays_drained(
 ) -> None:
     outcome = given_back(tmp_path, gate=True, STATUS="1", **answers)
     assert not outcome.good
-    assert outcome.told[0] == "State=UNDRAIN"
+    assert outcome.told[0] == UNDRAINED
     assert f": acceptance failed: {why}" in outcome.told[1]
     assert f"acceptance failed: {why}" in outcome.said
 

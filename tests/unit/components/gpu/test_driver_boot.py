@@ -145,7 +145,9 @@ def test_whoever_has_it_booted_gives_it_back(machine: Machine) -> None:
 def test_one_that_needs_no_boot_goes_back_at_once(machine: Machine) -> None:
     machine.loaded(NEW)
     assert back(machine) == 0
-    assert "scontrol update NodeName=cn01 State=UNDRAIN" in machine.log
+    assert (
+        "scontrol update NodeName=cn01 State=UNDRAIN Reason=given back by slurmstack" in machine.log
+    )
     assert HANDED_OVER not in machine.log
 
 
@@ -154,7 +156,9 @@ def test_a_boot_that_is_wanted_no_more_keeps_no_node_drained(machine: Machine) -
     machine.loaded(NEW)
     machine.write("reason", f"{BOOTING} [root@now]\n")
     assert back(machine) == 0
-    assert "scontrol update NodeName=cn01 State=UNDRAIN" in machine.log
+    assert (
+        "scontrol update NodeName=cn01 State=UNDRAIN Reason=given back by slurmstack" in machine.log
+    )
     # Of a node that is to be booted for something else it is that one's.
     machine.write("built-mlx5_core", "24.10-2.1.8\n")
     machine.write("sys/module/mlx5_core/version", "24.04-0.6.6\n")
@@ -228,7 +232,10 @@ def test_after_the_boot_it_has_to_be_whole_as_without(machine: Machine) -> None:
     machine.command("systemctl", "true")
     assert booted(machine)[0] == 0
     assert machine.log[-1].startswith("scontrol delete reservation")
-    assert {"scontrol update NodeName=cn01 State=UNDRAIN", "srun"} <= {*machine.log}
+    assert {
+        "scontrol update NodeName=cn01 State=UNDRAIN Reason=given back by slurmstack",
+        "srun",
+    } <= {*machine.log}
 
 
 def test_until_then_slurmd_may_miss_its_gpus(machine: Machine) -> None:

@@ -14,6 +14,7 @@ from on_node import slurm_state
 from on_node.health import __main__ as health
 from on_node.health import jobs, probes
 from on_node.health.results import GOOD, Result, fault
+from on_node.node_states import RETURNED
 
 CONFIG: Mapping[str, Any] = {"node": "cn01", "deadline": 1, "prolog": True}
 BAD = {"mount /a": fault("/a does not answer")}
@@ -22,7 +23,8 @@ REASON = "slurmstack: health: /a does not answer"
 
 
 class Slurmctld:
-    """One node's state, as scontrol shows and changes it."""
+    """One node's state, as scontrol shows and changes it where there is no accounting: the reason
+    stays when a drain ends."""
 
     def __init__(self) -> None:
         self.state, self.reason = "IDLE", ""
@@ -39,7 +41,7 @@ class Slurmctld:
                 self.state = "IDLE+DRAIN"
             else:
                 assert value == "UNDRAIN", shlex.join(words)
-                self.state, self.reason = "IDLE", ""
+                self.state = "IDLE"
         return ""
 
 
@@ -90,7 +92,11 @@ def test_a_prolog_drains_while_a_check_tells_the_same(
         prolog.join(10)
     assert (slurmctld.state, slurmctld.reason) == ("IDLE+DRAIN", REASON)
     assert health.check(CONFIG) == 0
-    assert (slurmctld.state, slurmctld.reason) == ("IDLE", "")
+    assert (slurmctld.state, slurmctld.reason) == ("IDLE", RETURNED)
+    # slurmctld drains it for a reason of its own, which cannot take the place of the one there.
+    slurmctld.state = "IDLE+DRAIN"
+    assert health.check(CONFIG) == 0
+    assert slurmctld.state == "IDLE+DRAIN"
 
 
 def test_a_prolog_drains_while_the_checks_find_nothing(
@@ -103,7 +109,7 @@ def test_a_prolog_drains_while_the_checks_find_nothing(
         assert (slurmctld.state, slurmctld.reason) == ("IDLE+DRAIN", REASON), known
         finds(monkeypatch, MENDED)
         assert health.check(CONFIG) == 0
-        assert (slurmctld.state, slurmctld.reason) == ("IDLE", ""), known
+        assert (slurmctld.state, slurmctld.reason) == ("IDLE", RETURNED), known
 
 
 @pytest.mark.parametrize("by", ["check", "prolog"])

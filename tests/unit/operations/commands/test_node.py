@@ -147,7 +147,9 @@ def test_another_s_drain_is_ended_only_with_force(
     assert changes(controller) == []
     done = slurmstack("node", "resume", "cn02", "--force")
     assert "cn02: resumed" in done.stdout
-    assert changes(controller) == ["scontrol update NodeName=cn02 State=RESUME"]
+    assert changes(controller) == [
+        "scontrol update NodeName=cn02 State=RESUME Reason='given back by slurmstack'"
+    ]
 
 
 def test_a_node_that_slurm_does_not_know_is_told_at_the_end(
