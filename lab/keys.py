@@ -46,8 +46,11 @@ def write_ssh_files(lab: Lab) -> None:
         kind, key = public(make_host_key(lab, node)).split()[:2]
         known.append(f"{lab.address(node)},{node} {kind} {key}\n")
         config.append(f"Host {node}\n    HostName {lab.address(node)}\n")
+    # The machines are on this host's own bridge. The key exchange that ssh(1) would choose, against
+    # computers of the future, takes 0.13 s of a processor; this one takes 0.01 s.
     config.append(
         "Host *\n    User root\n    HostKeyAlgorithms ssh-ed25519\n"
+        "    KexAlgorithms curve25519-sha256\n"
         f'    IdentityFile "{lab.key}"\n    IdentitiesOnly yes\n    IdentityAgent none\n'
         f'    UserKnownHostsFile "{lab.known_hosts}"\n    GlobalKnownHostsFile /dev/null\n'
         "    StrictHostKeyChecking yes\n    ConnectTimeout 10\n    BatchMode yes\n"
