@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 from engine import VERSION
@@ -12,6 +13,8 @@ def main(argv: list[str]) -> int:
         # The SDK asks before each of its commands; nothing needs loading to answer.
         print(f"v{VERSION}")
         return 0
+    # As in the program's process.
+    gc.set_threshold(50_000)
     from engine.cli import main as run
 
     return run(argv)
