@@ -254,3 +254,31 @@ def test_no_driver_is_taken_from_a_node_in_use(site: Site) -> None:
     assert (state_of(lab, job), node(lab, "cn01")) == ("RUNNING", "mixed|none|Unknown")
     cancel(lab)
     lab.up()
+
+
+def test_a_driver_and_the_instances_change_in_one_up(site: Site) -> None:
+    """Instances go with the module: whichever role comes first, they are there in the end."""
+    lab, before = site.lab, site.lab.settings.read_text()
+    dgx = {"name": "dgx", "hosts": "cn[01-02]", "Features": ["dgx"]}
+    instances = {"profile": "3g.40gb", "Count": 4, "standIn": True}
+    lab.set(nodes=[{**dgx, "Gres": [instances], "mig": {"0-1": {"3g.40gb": 2}}}])
+    site.bring(FOURTH)
+    lab.up()
+    cut = "nvidia-smi -L | grep -c 'MIG 3g.40gb'"
+    for name in NODES:
+        assert site.loaded(name) == whole(FOURTH)
+        assert lab.ssh(name, cut).stdout == "4\n"
+        assert node(lab, name) == "idle|none|Unknown"
+    took = "cd / && srun -w cn02 --gres=gpu:3g.40gb:2 --mem=50 hostname"
+    assert lab.ssh("ctl", took).stdout == "cn02\n"
+    # One changes alone, and the other stays.
+    site.bring(THIRD)
+    lab.up()
+    assert [site.loaded(name) for name in NODES] == [whole(THIRD), whole(THIRD)]
+    assert [lab.ssh(name, cut).stdout for name in NODES] == ["4\n", "4\n"]
+    assert [node(lab, name) for name in NODES] == ["idle|none|Unknown"] * 2
+    lab.set(nodes=[{**dgx, "mig": {}}])
+    lab.up()
+    assert [lab.ssh(name, cut, check=False).stdout for name in NODES] == ["0\n", "0\n"]
+    lab.settings.write_text(before)
+    lab.up()
