@@ -77,6 +77,8 @@ remove_packages() {
     note_new_packages
     : >"$work/asked-for"
     drop_unfinished_packages
+    # One that neither asked for any nor brought any leaves all others as they were needed.
+    grep -q '^package ' "$state/manifest" "$state/created" || return 0
     { sed -n 's/^package //p' "$state/created"; cat "$base/kept-packages" 2>/dev/null; } | sort -u >"$work/candidates"
     [ -s "$work/candidates" ] || return
     list_installed | comm -12 - "$work/candidates" >"$work/ours"

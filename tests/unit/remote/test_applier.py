@@ -19,7 +19,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remote.bundle import Bundle, Check, Command, Directory, File, Guard, Part, Unit, Withdrawal
+from remote.bundle import (
+    Bundle,
+    Check,
+    Command,
+    Directory,
+    File,
+    Guard,
+    Package,
+    Part,
+    Unit,
+    Withdrawal,
+)
 from remote.commands import APPLIER, INSTALL, UNINSTALL
 from tests import silent_file_system
 from tests.unit.remote.conftest import SHELLS
@@ -560,3 +571,19 @@ def test_a_mount_that_does_not_answer_ends_the_run_before_anything_changes(
     # Who has nothing there is not held up by it.
     assert machine.apply(other).answer.changed
     assert time.monotonic() - began < 12
+
+
+def test_a_role_without_packages_goes_and_asks_apt_nothing(machine: Machine) -> None:
+    """Though a role before it left packages behind, for whoever they are kept for."""
+    lists = {name: {"versions": ["1"]} for name in ("libmunge2", "slurmd")}
+    munge = {"versions": ["1"], "depends": ["libmunge2"]}
+    machine.system({"lists": {**lists, "munge": munge}})
+    both = [Package("munge"), Package("slurmd")]
+    gone = Bundle("cn01", "gone", both).render()
+    for bundle in (gone, Bundle("cn01", "stays", both[:1]).render(), demo(File("/etc/x", "x\n"))):
+        assert machine.apply(bundle).status == 0
+    assert machine.remove(gone).answer.actions == ("purged slurmd ",)
+    for name in ("apt-get", "apt-mark"):
+        machine.tool(name, "echo E: broken; exit 100")
+    assert machine.remove(demo()).status == 0
+    assert not machine.path("/etc/x").exists()
