@@ -175,8 +175,9 @@ OPTIONS: list[tuple[str, Any, str]] = [
     ("enrootPyxis.pyxis", {"options": {"container_scope": "global"}}, "slurmd, slurmctld, login"),
     ("apptainer.conf", {"mount home": False}, "apptainer"),
     ("jobEnvironment", {"A": "b"}, "slurmd"),
-    # Beside its own roles: Gres follows.
-    ("nodes", [{"hosts": "cn[01-02]", "mig": {"0": {"3g.40gb": 2}}}], "slurmctld, nodes-fit"),
+    # Beside its own roles: Gres follows, and the health check counts GPUs.
+    ("nodes", [{"hosts": "cn[01-02]", "mig": {"0": {"3g.40gb": 2}}}],
+     "health, slurmctld, nodes-fit"),
 ]  # fmt: skip
 
 
