@@ -22,6 +22,7 @@ pytestmark = pytest.mark.lab
 
 NODES = ("cn01", "cn02")
 FIRST, SECOND, THIRD, FOURTH = "570.1.1", "570.2.2", "570.3.3", "570.4.4"
+FIFTH, SIXTH = "570.5.5", "570.6.6"
 #: A machine of the lab has no modules of its own, nor a place where the kernel tells of them:
 #: whoever logs in there finds it elsewhere (pam_env(8)).
 PREPARED = (
@@ -262,19 +263,20 @@ def test_a_driver_and_the_instances_change_in_one_up(site: Site) -> None:
     dgx = {"name": "dgx", "hosts": "cn[01-02]", "Features": ["dgx"]}
     instances = {"profile": "3g.40gb", "Count": 4, "standIn": True}
     lab.set(nodes=[{**dgx, "Gres": [instances], "mig": {"0-1": {"3g.40gb": 2}}}])
-    site.bring(FOURTH)
+    site.patience(300)
+    site.bring(FIFTH)
     lab.up()
     cut = "nvidia-smi -L | grep -c 'MIG 3g.40gb'"
     for name in NODES:
-        assert site.loaded(name) == whole(FOURTH)
+        assert site.loaded(name) == whole(FIFTH)
         assert lab.ssh(name, cut).stdout == "4\n"
         assert node(lab, name) == "idle|none|Unknown"
     took = "cd / && srun -w cn02 --gres=gpu:3g.40gb:2 --mem=50 hostname"
     assert lab.ssh("ctl", took).stdout == "cn02\n"
     # One changes alone, and the other stays.
-    site.bring(THIRD)
+    site.bring(SIXTH)
     lab.up()
-    assert [site.loaded(name) for name in NODES] == [whole(THIRD), whole(THIRD)]
+    assert [site.loaded(name) for name in NODES] == [whole(SIXTH), whole(SIXTH)]
     assert [lab.ssh(name, cut).stdout for name in NODES] == ["4\n", "4\n"]
     assert [node(lab, name) for name in NODES] == ["idle|none|Unknown"] * 2
     lab.set(nodes=[{**dgx, "mig": {}}])
