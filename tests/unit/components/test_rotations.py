@@ -176,7 +176,7 @@ def test_new_keys_reach_the_daemons_wherever_a_run_is_killed(tmp_path: Path, pem
     assert place.run().returncode == 0
     total = place.count()
     assert total > 15
-    for point in points(total, every=3):
+    for point in range(1, total + 1):
         place = before.copy(tmp_path / str(point))
         old = place.on_disk(*JWT_FILES)
         done = place.run(crash_at=point)
