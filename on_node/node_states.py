@@ -34,10 +34,9 @@ MEMORY = Path("/var/lib/slurmstack/slurmctld/node-states.json")
 JUDGED = 10
 #: Seconds that nodes which slurmctld has drained may take to register again.
 SETTLE = 30
-#: Reasons that slurmctld gives a node whose registration does not fit slurm.conf.
 #: The reason that is left of a node that was given back. No role takes it for its own.
 RETURNED = "given back by slurmstack"
-
+#: Reasons that slurmctld gives a node whose registration does not fit slurm.conf.
 _REGISTRATION = re.compile(r"Low |gres/|CoreSpec differ|Could not unpack gres|Invalid gres")
 #: States in which a node is in use, or could be.
 _FIT = {"IDLE", "MIXED", "ALLOCATED", "COMPLETING", "RESERVED", "PLANNED"}

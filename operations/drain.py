@@ -66,7 +66,7 @@ def without_owner(reason: str) -> str:
 
 
 def resuming(names: Sequence[str]) -> str:
-    """The command that gives nodes back, with no reason left (see ``State.opening``)."""
+    """The command that gives nodes back, with a reason that is nobody's (see ``State.opening``)."""
     return f"scontrol update NodeName={fold(names)} State=RESUME Reason='{RETURNED}'"
 
 

@@ -43,12 +43,13 @@ class Wanted:
     #: Active NVLinks of each; None: as many as the GPU that has most.
     nvlinks: int | None = None
 
-    def missed(self, there: int) -> str | None:
-        """How many are expected, in words, where so many are not it."""
-        least = self.count + self.cut
-        if there == least or (self.cut and there > least):
-            return None
-        return f"{least} or more" if self.cut else str(least)
+    @property
+    def least(self) -> int:
+        return self.count + self.cut
+
+    @property
+    def expected(self) -> str:
+        return f"{self.least} or more" if self.cut else str(self.least)
 
 
 def smi(*words: str) -> subprocess.CompletedProcess[str]:
@@ -77,8 +78,8 @@ def judged(wanted: Wanted, told: str, rows: str) -> Result:
     """From nvidia-smi's two tables."""
     faults = []
     found = [dict(zip(_FIELDS, line, strict=False)) for line in _table(told)]
-    if expected := wanted.missed(len(found)):
-        faults.append(f"{len(found)} GPUs answer, expected {expected}")
+    if len(found) < wanted.least or (len(found) > wanted.least and not wanted.cut):
+        faults.append(f"{len(found)} GPUs answer, expected {wanted.expected}")
     for gpu in found:
         name = f"GPU {gpu['index']} ({gpu.get('pci.bus_id', '')})"
         model = re.sub(r"\s+", "_", gpu.get("name", "").lower())
@@ -102,11 +103,15 @@ def nvlinks(wanted: Wanted) -> Result:
     """Links that are up, of each GPU."""
     try:
         told = smi("nvlink", "--status")
-        modes = smi("--query-gpu=index,mig.mode.current", "--format=csv,noheader")
+        mig = _in_mig_mode() if wanted.cut else set()
     except (FileNotFoundError, subprocess.TimeoutExpired):
         return unknown("nvidia-smi does not answer")
-    mig = {row[0] for row in _table(modes.stdout) if row[1:] == ["Enabled"]}
     return links_judged(wanted, told.stdout if told.returncode == 0 else "", mig)
+
+
+def _in_mig_mode() -> set[str]:
+    told = smi("--query-gpu=index,mig.mode.current", "--format=csv,noheader")
+    return {row[0] for row in _table(told.stdout) if row[1:] == ["Enabled"]}
 
 
 def links_judged(wanted: Wanted, told: str, mig: Collection[str] = ()) -> Result:
@@ -198,8 +203,8 @@ def _program(pid: str, name: str, proc: Path) -> str:
 def devices(wanted: Wanted, root: Path = Path("/")) -> Result:
     """The driver's own list, which is read in no time: for the prolog."""
     there = len(list(root.glob("proc/driver/nvidia/gpus/*")))
-    if there < wanted.count + wanted.cut:
-        return fault(f"the NVIDIA driver has {there} GPUs, expected {wanted.missed(there)}")
+    if there < wanted.least:
+        return fault(f"the NVIDIA driver has {there} GPUs, expected {wanted.expected}")
     return GOOD
 
 
